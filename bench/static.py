@@ -1,0 +1,91 @@
+"""The regression gate that needs no GPU: what every compiled kernel takes of a GPU, against stored figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kernels.aot import resource_report
+from kernels.compiler import ARCHITECTURES
+from kernels.resources import LIMITS
+
+BASELINE = Path(__file__).parent / "baselines" / "kernels_static.json"
+REGISTER_SLACK = 8  # the hardware hands registers out in eights per thread; less is the compiler's noise
+CUBIN_SLACK = 1.25  # instruction scheduling moves the size by a few per cent; unrolling by mistake doubles it
+FIGURES = ("registers", "spills", "shared_memory", "mma_instructions", "cubin_bytes", "occupancy")
+
+Row = dict[str, Any]
+
+
+def check(archs: Sequence[str] = ARCHITECTURES) -> list[str]:
+    """What is wrong with the kernels as they compile now; empty when all is well."""
+    stored = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"triton": None, "kernels": {}}
+    rows = resource_report(archs)
+    found = [problem for row in rows for problem in broken_rules(row)]
+    if stored["triton"] != _triton_version():
+        return found  # another compiler makes other code: only the rules hold, not the figures
+    return found + regressions(rows, stored["kernels"], archs)
+
+
+def update(archs: Sequence[str] = ARCHITECTURES) -> None:
+    """Rewrites the stored figures; only with all architectures, so that none is left from another time."""
+    rows = resource_report(archs)
+    kernels = {_name(row): {figure: row[figure] for figure in FIGURES} for row in rows}
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(kernels[name])}" for name in sorted(kernels))
+    head = f'{{\n "triton": {json.dumps(_triton_version())},\n "kernels": {{\n'
+    BASELINE.write_text(f"{head}{lines}\n }}\n}}\n")
+
+
+def broken_rules(row: Row) -> list[str]:
+    """What no kernel may do: spill registers (fp16 and bf16), take more shared memory than a block can have."""
+    problems = []
+    if row["spills"] and "fp32" not in row["config"].split("_"):
+        problems.append(f"{_name(row)} spills {row['spills']} bytes per thread; expected none")
+    limit = LIMITS[row["arch"]].shared_memory_block
+    if row["shared_memory"] > limit:
+        problems.append(f"{_name(row)} takes {row['shared_memory']} bytes of shared memory; at most {limit} exist")
+    return problems
+
+
+def regressions(rows: Sequence[Row], stored: dict[str, Row], archs: Sequence[str]) -> list[str]:
+    """Figures that got worse, kernels that came or went without `python -m bench static --update`."""
+    current = {_name(row): row for row in rows}
+    expected = {name: row for name, row in stored.items() if name.rpartition("/")[2] in archs}
+    problems = [f"{name} is gone" for name in sorted(expected.keys() - current.keys())]
+    problems += [f"{name} has no stored figures" for name in sorted(current.keys() - expected.keys())]
+    for name in sorted(expected.keys() & current.keys()):
+        problems += [f"{name}: {text}" for text in _worse(current[name], expected[name])]
+    return problems
+
+
+def _worse(now: Row, before: Row) -> list[str]:
+    """In what one kernel got worse, by more than a compiler's noise."""
+    allowed = {
+        "registers": before["registers"] + REGISTER_SLACK,
+        "spills": before["spills"],
+        "shared_memory": before["shared_memory"],
+        "cubin_bytes": int(before["cubin_bytes"] * CUBIN_SLACK),
+    }
+    worse = [
+        f"{figure} {now[figure]}, stored {before[figure]}, allowed {limit}"
+        for figure, limit in allowed.items()
+        if now[figure] > limit
+    ]
+    if now["occupancy"] < before["occupancy"] - 1e-6:
+        worse.append(f"occupancy {now['occupancy']:.3f}, stored {before['occupancy']:.3f}")
+    lost = before["mma_instructions"].keys() - now["mma_instructions"].keys()
+    if lost:  # how many there are says little; that a family is gone says that the work moved to slower units
+        worse.append(f"no {', '.join(sorted(lost))} any more; has {now['mma_instructions'] or 'none'}")
+    return worse
+
+
+def _name(row: Row) -> str:
+    return f"{row['config']}/{row['arch']}"
+
+
+def _triton_version() -> str:
+    import triton
+
+    return triton.__version__

@@ -1,0 +1,75 @@
+"""The `pat` command: finds the subcommand, runs it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from pat.errors import Failure, UserError
+
+COMMANDS = {
+    "demo": ("demo", "train and score a small PAT on synthetic people, on a CPU, in minutes"),
+    "synth": ("synth", "write synthetic domains in Market-1501 layout"),
+    "train": ("train", "train on one or more data sets"),
+    "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, pictures, report"),
+    "embed": ("embed", "embed pictures into .npz or .parquet"),
+    "rank": ("rank", "draw the gallery pictures nearest to each query picture"),
+    "import-weights": ("import_weights", "convert the authors' or timm's weights into a model file"),
+}
+"""Command -> module of pat.commands and what it does. A module is imported only when its command runs."""
+
+OPTIONAL = {"torch", "timm", "torchvision", "safetensors", "filelock", "matplotlib"}
+"""Modules of the extra `train`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `pat` with `arguments` (default: the process's own) and exit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        sys.exit(0)
+    name, rest = arguments[0], arguments[1:]
+    sys.exit(run(name, rest))
+
+
+def run(name: str, arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code: 0, 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+        return _say(name, f"there is no such command; {meant}", 2)
+    try:
+        importlib.import_module(f"pat.commands.{COMMANDS[name][0]}").main(list(arguments))
+    except UserError as error:
+        return _say(name, str(error), 2)
+    except Failure as error:
+        return _say(name, str(error), 1)
+    except KeyboardInterrupt as interrupt:
+        return _say(name, str(interrupt) or "stopped", 130)
+    except ModuleNotFoundError as error:
+        if error.name not in OPTIONAL:
+            raise
+        return _say(name, f"needs {error.name}, which is not installed: pip install 'pat-reid[train]'", 2)
+    except BrokenPipeError:  # the reader of a pipe went away, as `pat ... | head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def overview() -> str:
+    """The help of `pat` itself."""
+    lines = ["usage: pat COMMAND ...", "", "Part-aware person re-identification, from training to a camera.", ""]
+    lines += [f"  {name:<15} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join([*lines, "", "pat COMMAND --help tells the options of a command."])
+
+
+def _say(name: str, message: str, code: int) -> int:
+    print(f"pat {name}: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""From the words after a command to a configuration: defaults, then a file, then flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+
+from pat.config import overlay, read_config_file
+
+Config = TypeVar("Config")
+
+
+def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None) -> Any:
+    """An instance of the dataclass `kind` (or the result of calling it) from the command line.
+
+    tyro prints the help, and for a flag that does not exist which one was meant, and exits with 2.
+    """
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", **extra)
+
+
+def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config, list[str]]:
+    """`default` with the values of `--config FILE` laid over it, and the arguments that remain."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--config", action="append", type=Path, default=[])
+    known, rest = reader.parse_known_args(list(arguments))
+    for path in known.config:
+        default = overlay(default, read_config_file(path), str(path))
+    return default, rest

@@ -1,0 +1,62 @@
+"""`pat train`: one training run, and its score on the targets when there are any."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from pat.commands.arguments import parse, with_config_file
+from pat.config import EvaluateConfig, TargetConfig, TrainConfig
+from pat.device import choose_device, resolve_loss, resolve_model
+from pat.progress import TerminalProgress
+from pat.training.loop import train
+from pat.training.run_folder import saved_config
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train a part-aware transformer.
+
+    Settings come from the defaults (the paper's recipe), then --config FILE (.toml or .json), then flags.
+    --resume continues the run in --out with its own settings.
+    """
+    config = read_arguments(arguments)
+    device = choose_device(config.device)
+    config = dataclasses.replace(
+        config, model=resolve_model(config.model, device), loss=resolve_loss(config.loss, device)
+    )
+    result = train(config, TerminalProgress())
+    if config.data.target:
+        from pat.commands.evaluate import evaluate
+
+        data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)
+        out = config.out / "evaluation"
+        evaluate(result.model, EvaluateConfig(data, out, device=config.device, attention=config.model.attention))
+
+
+def read_arguments(arguments: Sequence[str]) -> TrainConfig:
+    """The configuration that the command line asks for."""
+    default = TrainConfig()
+    resumed = _resumed_folder(arguments)
+    if resumed is not None:
+        default = dataclasses.replace(saved_config(resumed), resume=True)
+    else:
+        default = dataclasses.replace(
+            default,
+            model=dataclasses.replace(default.model, attention="auto"),
+            loss=dataclasses.replace(default.loss, neighbours="auto"),
+        )
+    default, rest = with_config_file(default, arguments)
+    config = parse(TrainConfig, rest, "train", default)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def _resumed_folder(arguments: Sequence[str]) -> Path | None:
+    """The folder of the run to continue, when --resume is given: its settings are then the defaults."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--resume", action="store_true")
+    reader.add_argument("--out", type=Path, default=TrainConfig.out)
+    known, _ = reader.parse_known_args(list(arguments))
+    return known.out if known.resume else None

@@ -1,0 +1,332 @@
+"""Every setting and its default: frozen dataclasses, read at the entry point and nowhere else.
+
+Constructors elsewhere take plain arguments or one of these; a config file (TOML or JSON), the command line
+and a saved model all go through `from_mapping`, which refuses unknown keys and says which was meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from pat.errors import UserError
+
+AttentionImplementation = Literal["auto", "reference", "sdpa", "triton"]
+NeighbourImplementation = Literal["auto", "reference", "triton"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture. It is saved inside every model file."""
+
+    backbone: str = "vit_base_patch16_224"
+    """timm name of a plain ViT, DeiT or DINOv2."""
+    image_size: tuple[int, int] = (256, 128)
+    """Height and width in pixels; the patch size divides both."""
+    parts: int = 3
+    """Part tokens; 0 is a plain ViT."""
+    bands: Literal["overlapping", "stripes"] | tuple[tuple[float, float], ...] = "overlapping"
+    """Band of each part: "overlapping" halves, equal "stripes", or (top, bottom) as fractions of the height."""
+    identities: int = 0
+    """Classes of the identity classifier; 0 leaves it out. Training sets it from the source."""
+    drop_path: float = 0.1
+    """Stochastic depth of the last block; it grows linearly from 0."""
+    attention: AttentionImplementation = "sdpa"
+    """Which part attention runs. "auto" is for the command line alone."""
+    mean: tuple[float, float, float] | None = None
+    """Mean of the input, RGB in [0, 1]; None takes the backbone's own."""
+    std: tuple[float, float, float] | None = None
+    """Standard deviation of the input; None takes the backbone's own."""
+    patch_size: int | None = None
+    """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    mlp_ratio: float | None = None
+    qkv_bias: bool | None = None
+    attention_scale: float | None = None
+    """Factor of the attention logits; None is head dimension ** -0.5."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """Which pictures to evaluate on, and where pictures are."""
+
+    target: tuple[str, ...] = ()
+    """Data sets to evaluate on: a layout name (market1501, msmt17), a folder, a .csv/.jsonl, or NAME=PATH."""
+    root: Path = Path("data")
+    """Folder that holds the data sets named by layout."""
+    cache: Path = Path("~/.cache/pat-reid")
+    """Where resized pictures are kept, memory-mapped."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What an unreadable picture or a name that does not parse does: stop, or be skipped and listed."""
+
+
+@dataclass(frozen=True)
+class DataConfig(TargetConfig):
+    """Which pictures to train on; training never sees those of `target`."""
+
+    source: tuple[str, ...] = ()
+    """Data sets to train on, named as `target` is."""
+    holdout: float = 0.0
+    """Share of the source identities held out of training, to choose a model or a setting on."""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of a training picture, drawn for each picture, applied as a batch on the device."""
+
+    flip: float = 0.5
+    """Probability of a mirror image."""
+    pad: int = 10
+    """Pixels added on each side before a random crop of the original size."""
+    color_jitter: float = 0.0
+    """Largest relative change of brightness, contrast and saturation."""
+    erasing: float = 0.0
+    """Probability of a random rectangle being erased."""
+    regions: Literal["image", "batch"] = "image"
+    """Part regions drawn for each image, or once a batch as the authors do."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and constants of the losses (paper section 3)."""
+
+    label_smoothing: float = 0.1
+    triplet: float = 1.0
+    """Weight of the soft-margin batch-hard triplet loss."""
+    csl: float = 1.0
+    """Weight of cross-ID similarity learning; 0 turns it off."""
+    psd: float = 0.5
+    """w: share of the soft-target term in the identity loss; 0 turns self-distillation off."""
+    psd_mix: float = 0.5
+    """lambda: share of the neighbours' identities in the soft target."""
+    k: int = 10
+    """Neighbours of a part feature."""
+    scale: float = 0.02
+    """s: inverse temperature of squared distances at 768 dimensions; scaled by 768/D for others."""
+    other_identities: bool = False
+    """Leave images of the query's own identity out of the bank's candidates."""
+    momentum: float = 0.1
+    """Share of the new feature in the memory bank's moving average."""
+    bank_fill: Literal["eval", "train"] = "eval"
+    """Mode of the pass that fills the bank before the first step (the authors: train)."""
+    bank_read: Literal["float32", "bfloat16"] = "float32"
+    """Precision in which the bank is read; the averages themselves are always float32."""
+    neighbours: NeighbourImplementation = "reference"
+    """Which nearest_parts runs. "auto" is for the command line alone."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and learning rate."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 1e-3
+    """Base learning rate (the paper: 1e-3, 4e-4 for MSMT17)."""
+    weight_decay: float = 1e-4
+    bias_lr_factor: float = 2.0
+    """Learning rate of bias vectors relative to the base."""
+    momentum: float = 0.9
+    warmup_epochs: int = 5
+    warmup_lr: float = 1e-5
+    """Rate at epoch 0 of the linear warm-up, for all parameter groups."""
+    cosine_epochs: int = 120
+    """Length of the cosine; longer than the training, so the rate does not reach its floor."""
+    min_lr_ratio: float = 0.002
+    """Floor of the rate relative to the base."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 does not clip."""
+    freeze_patch_projection: bool = True
+    """Keep a pretrained patch projection fixed; never applies from scratch."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    weights: str = "pretrained"
+    """Where the backbone starts: "pretrained" (timm, by the backbone's name), "none", or a file."""
+    out: Path = Path("runs/train")
+    """Folder of the run: configuration, log, checkpoint and model."""
+    epochs: int = 60
+    identities_per_batch: int = 16
+    images_per_identity: int = 4
+    spread_cameras: bool = False
+    """Prefer pictures from different cameras within an identity of a batch."""
+    seed: int = 0
+    device: str = "auto"
+    """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
+    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    """Mixed precision; "auto" is bfloat16 where the GPU has it, float16 with loss scaling else, off on a CPU."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    ema: float = 0.0
+    """Decay of an exponential average of the weights, evaluated and saved beside them; 0 keeps none."""
+    checkpoint_every: int = 1
+    """Epochs between checkpoints to resume from."""
+    keep_every: int = 0
+    """Epochs between models that are kept apart; 0 keeps the final one alone."""
+    select: Literal["last", "heldout"] = "last"
+    """Which epoch becomes model.safetensors: the last, or the best on held-out source identities."""
+    select_every: int = 5
+    """Epochs between evaluations on held-out source identities."""
+    resume: bool = False
+    """Continue the run in `out` from its checkpoint."""
+    tensorboard: bool = True
+    """Write TensorBoard events where the package is installed."""
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Scoring of a model on data sets."""
+
+    data: TargetConfig = field(default_factory=TargetConfig)
+    out: Path = Path("runs/evaluate")
+    """Folder for the JSON, CMC curve, ranked lists, attention maps and report."""
+    batch_size: int = 64
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+    flip: bool = False
+    """Also report embeddings averaged with those of the mirror image."""
+    parts: bool = False
+    """Also report cls and part tokens concatenated."""
+    max_rank: int = 50
+    """Length of the CMC curve."""
+    pictures: int = 6
+    """Ranked lists and attention maps to draw; 0 draws none."""
+
+
+Config = TypeVar("Config")
+
+
+def from_mapping(kind: type[Config], values: Mapping[str, Any], where: str = "the configuration") -> Config:
+    """Build the dataclass `kind` from nested plain values.
+
+    Raises UserError for an unknown key (naming the nearest known one), a value of the wrong type, or a choice
+    that does not exist; `where` names the file in the message.
+    """
+    return _build(kind, values, where, "")
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The nested plain values of a configuration, ready for JSON: `from_mapping` reads them back."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, (tuple, list)):
+            return [plain(item) for item in value]
+        return value
+
+    mapping = plain(config)
+    assert isinstance(mapping, dict)
+    return mapping
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """The values of a TOML or JSON file. Raises UserError when it is missing or does not parse."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"cannot read the config file {path}: {error.strerror}") from error
+    except ValueError as error:  # both parsers' errors, and bad UTF-8
+        raise UserError(f"the config file {path} does not parse: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"the config file {path} holds no table of settings")
+    return values
+
+
+def overlay(base: Config, values: Mapping[str, Any], where: str) -> Config:
+    """`base` with the given values replaced, at any depth; errors as in `from_mapping`."""
+    kind = type(base)
+    _check_keys(kind, values, where, "")
+    return from_mapping(kind, _merged(to_mapping(base), values), where)
+
+
+def _merged(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if nested else value
+    return merged
+
+
+def _check_keys(kind: type, values: Mapping[str, Any], where: str, prefix: str) -> None:
+    known = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            meant = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
+            raise UserError(f"{where}: unknown key {prefix}{key}; {meant}")
+
+
+def _build(kind: type[Config], values: Any, where: str, prefix: str) -> Config:
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: {prefix.rstrip('.') or 'the top level'} must be a table of settings")
+    _check_keys(kind, values, where, prefix)
+    hints = typing.get_type_hints(kind)
+    arguments = {key: _convert(hints[key], value, where, prefix + key) for key, value in values.items()}
+    return kind(**arguments)
+
+
+def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
+    """`value` as the type that the dataclass declares."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _build(kind, value, where, key + ".")
+    if origin in (Union, types.UnionType):
+        for option in options:
+            try:
+                return _convert(option, value, where, key)
+            except UserError:
+                continue
+    elif kind is type(None) and value is None:
+        return None
+    elif origin is Literal and value in options:
+        return value
+    elif origin is tuple and isinstance(value, (list, tuple)):
+        if options[-1] is Ellipsis:
+            return tuple(_convert(options[0], item, where, key) for item in value)
+        if len(value) == len(options):
+            return tuple(_convert(o, item, where, key) for o, item in zip(options, value, strict=True))
+    elif kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif kind in (int, str, bool) and type(value) is kind:
+        return value
+    raise UserError(f"{where}: {key} = {value!r} is not {_spelled(kind)}")
+
+
+def _spelled(kind: Any) -> str:
+    """A type in the words of someone who writes a config file."""
+    origin, options = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, options))
+    if origin in (Union, types.UnionType):
+        return " or ".join(_spelled(option) for option in options)
+    if origin is tuple:
+        return "a list of " + _spelled(options[0])
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
+    return names.get(kind, "nothing" if kind is type(None) else str(kind))

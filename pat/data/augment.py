@@ -1,0 +1,163 @@
+"""Random changes of training pictures: drawn for each picture, applied to the whole batch on its device.
+
+Order: mirror image, black border and crop, colour (brightness, contrast, saturation, in this order), erasing.
+The crop moves whole pixels, so it equals flip, pad and crop of each picture by itself, exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from pat.config import AugmentConfig
+from pat.errors import UserError
+
+_ERASED_AREA = (0.02, 0.4)
+_ERASED_ASPECT = (0.3, 1 / 0.3)
+_ERASE_ATTEMPTS = 10
+_GREY = (0.2989, 0.587, 0.114)
+"""ITU-R 601-2 luma, as torchvision rounds it."""
+
+
+@dataclass(frozen=True)
+class AugmentDraw:
+    """The random numbers of a batch, a row for each picture."""
+
+    flip: Tensor
+    """bool [B]"""
+    corner: Tensor
+    """i64 [B, 2]: top and left of the crop in the picture with its border."""
+    jitter: Tensor
+    """f32 [B, 3]: factors of brightness, contrast and saturation."""
+    erased: Tensor
+    """i64 [B, 4]: top, bottom, left, right of the erased rectangle, half open; empty where nothing is erased."""
+
+    def to(self, device: torch.device | str) -> AugmentDraw:
+        return AugmentDraw(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+    def __getitem__(self, rows: slice | Tensor) -> AugmentDraw:
+        """The numbers of some pictures: a rank takes its rows of the global batch."""
+        return AugmentDraw(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+
+class Augmentation:
+    """Random changes as `config` sets them, for pictures of `image_size` (height, width).
+
+    fill: RGB in [0, 1] of erased rectangles; the default is the mean that the paper's input subtracts.
+
+    Raises UserError for a probability outside [0, 1] and for negative settings.
+    """
+
+    def __init__(
+        self,
+        config: AugmentConfig,
+        image_size: tuple[int, int],
+        fill: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    ) -> None:
+        for name, value in (("flip", config.flip), ("erasing", config.erasing)):
+            if not 0 <= value <= 1:
+                raise UserError(f"--augment.{name} {value} is no probability")
+        if config.pad < 0 or config.color_jitter < 0:
+            raise UserError("--augment.pad and --augment.color-jitter must not be negative")
+        self.config = config
+        self.height, self.width = image_size
+        self.fill = fill
+
+    def draw(self, batch: int, generator: torch.Generator) -> AugmentDraw:
+        """Random numbers for `batch` pictures, on the CPU.
+
+        Everything is drawn whether it is used or not: turning one change on leaves the others as they were.
+        """
+        config = self.config
+        flip = torch.rand(batch, generator=generator) < config.flip
+        corner = torch.randint(0, 2 * config.pad + 1, (batch, 2), generator=generator)
+        low, high = max(0.0, 1 - config.color_jitter), 1 + config.color_jitter
+        jitter = low + (high - low) * torch.rand(batch, 3, generator=generator)
+        return AugmentDraw(flip, corner, jitter, self._draw_erased(batch, generator))
+
+    def _draw_erased(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Rectangles i64 [B, 4], of area and aspect ratio (log-uniform) in the usual ranges.
+
+        As in torchvision: the first of ten tries that is smaller than the picture; none, and nothing is erased.
+        """
+        chosen = torch.rand(batch, generator=generator) < self.config.erasing
+        random = torch.rand(4, batch, _ERASE_ATTEMPTS, generator=generator)
+        low, high = _ERASED_AREA
+        area = self.height * self.width * (low + (high - low) * random[0])  # [B, tries]
+        low, high = (math.log(aspect) for aspect in _ERASED_ASPECT)
+        aspect = torch.exp(low + (high - low) * random[1])
+        height, width = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        fits = (height < self.height) & (width < self.width)
+        top = (random[2] * (self.height - height + 1)).floor()
+        left = (random[3] * (self.width - width + 1)).floor()
+        boxes = torch.stack((top, top + height, left, left + width), dim=-1)  # [B, tries, 4]
+        box = boxes[torch.arange(batch), fits.int().argmax(dim=1)].long()
+        return box * (chosen & fits.any(dim=1))[:, None]
+
+    def apply(self, pixels: Tensor, draw: AugmentDraw) -> Tensor:
+        """Change pictures uint8 [B, H, W, 3] as drawn; f32 [B, 3, H, W] in [0, 1], not normalised.
+
+        pixels and draw are on one device. Raises ValueError for pixels of another type, shape or number.
+        """
+        expected = (len(draw), self.height, self.width, 3)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape) != expected:
+            raise ValueError(f"pixels must be uint8 {expected}, not {pixels.dtype} {tuple(pixels.shape)}")
+        moved = _moved(pixels, draw, self.config.pad).permute(0, 3, 1, 2)  # [B, 3, H, W]
+        images = moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+        if self.config.color_jitter > 0:
+            images = _jittered(images, draw.jitter)
+        if self.config.erasing > 0:
+            images = _erased(images, draw.erased, self.fill)
+        return images
+
+
+def _moved(pixels: Tensor, draw: AugmentDraw, pad: int) -> Tensor:
+    """Mirror, border and crop: uint8 [B, H, W, 3], not contiguous.
+
+    In memory a crop is one run of whole rows that starts at its corner, so each picture is a single copy: ten
+    times as fast on a CPU as gathering its pixels.
+    """
+    batch, height, width, _ = pixels.shape
+    full_height, full_width = height + 2 * pad, width + 2 * pad
+    # Pictures as they are, then mirrored, then room for the end of the last run.
+    framed = pixels.new_zeros(2 * batch + 1, full_height, full_width, 3)
+    inner = framed[: 2 * batch, pad : pad + height, pad : pad + width]
+    inner[:batch] = pixels
+    inner[batch:] = pixels.flip(2)
+    runs = framed.as_strided((2 * batch * full_height * full_width, height * full_width * 3), (3, 1))
+    picture = torch.arange(batch, device=pixels.device) + batch * draw.flip
+    top, left = draw.corner.unbind(1)
+    first = (picture * full_height + top) * full_width + left  # [B], in pixels
+    return runs.index_select(0, first).view(batch, height, full_width, 3)[:, :, :width]
+
+
+def _jittered(images: Tensor, factors: Tensor) -> Tensor:
+    """Brightness, contrast and saturation in torchvision's sense, for float pictures in [0, 1]."""
+    brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)  # [B, 1, 1, 1] each
+    images = (images * brightness).clamp_(0, 1)
+    images = _blended(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), contrast)
+    return _blended(images, _grey(images), saturation)
+
+
+def _blended(images: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return (factor * images + (1 - factor) * other).clamp_(0, 1)
+
+
+def _grey(images: Tensor) -> Tensor:
+    weights = images.new_tensor(_GREY)[:, None, None]
+    return (images * weights).sum(dim=1, keepdim=True)  # [B, 1, H, W]
+
+
+def _erased(images: Tensor, boxes: Tensor, fill: tuple[float, float, float]) -> Tensor:
+    row = torch.arange(images.shape[2], device=images.device)
+    column = torch.arange(images.shape[3], device=images.device)
+    top, bottom, left, right = boxes[:, :, None].unbind(1)  # [B, 1] each
+    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    inside = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
+    return torch.where(inside, images.new_tensor(fill)[:, None, None], images)

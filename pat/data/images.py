@@ -1,0 +1,125 @@
+"""Pictures on disk: which files they are, and how one becomes RGB pixels, whatever it was saved as."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pat.errors import UserError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif"})
+
+MAX_PIXELS = 80_000_000
+"""Larger pictures are refused: a person crop or a camera frame is far smaller, a decompression bomb is not."""
+
+
+class UnreadableImage(UserError):
+    """A picture that cannot be used; the message is one line with the file and the reason."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read the picture {path}: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def is_picture_name(name: str) -> bool:
+    """True for the name of a picture; hidden files (`.x.jpg`, `._x.jpg`) and Thumbs.db are none."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+
+
+def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The pictures among `paths`, folders searched recursively and sorted by name, each picture once.
+
+    A file that is named itself is taken whatever its suffix. Raises UserError for a path that does not exist
+    and when there is no picture at all.
+    """
+    found: dict[Path, None] = {}
+    names = [Path(path) for path in paths]
+    for path in names:
+        if path.is_dir():
+            inside = [Path(folder, name) for folder, _, files in os.walk(path) for name in files]
+            shown = [file for file in inside if is_picture_name(file.name)]
+            found.update(dict.fromkeys(sorted(shown, key=Path.as_posix)))
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UserError(f"no such picture or folder: {path}")
+    if not found:
+        raise UserError(f"no pictures in {', '.join(map(str, names)) or 'an empty list of paths'}")
+    return list(found)
+
+
+def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
+    """The picture as RGB, upright: EXIF orientation applied, grey, palette, CMYK and 16 bits converted.
+
+    Transparent pixels become black. Raises UnreadableImage (a UserError) for a file that is missing, empty,
+    truncated, no picture, or larger than MAX_PIXELS.
+    """
+    path = Path(path)
+    return decode_rgb(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The contents of a picture file. Raises UnreadableImage when the system cannot read it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error)) from error
+
+
+def decode_rgb(data: bytes, path: Path) -> Image.Image:
+    """`load_rgb` of contents that were read already; `path` is for the message alone."""
+    if not data:
+        raise UnreadableImage(path, "the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UnreadableImage(path, f"more than {MAX_PIXELS} pixels are too many")
+            image.load()
+            return _as_rgb(_upright(image), path)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImage(path, f"more than {MAX_PIXELS} pixels are too many") from error
+    except UnidentifiedImageError as error:
+        raise UnreadableImage(path, "not a picture, or a format that is not known") from error
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise nearly every type there is on a broken file
+        raise UnreadableImage(path, f"the file is damaged ({' '.join(str(error).split())})") from error
+
+
+def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """Bicubic resize of an RGB picture to `size` (height, width), as uint8 [H, W, 3]."""
+    height, width = size
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block says nothing about the pixels: take them as they are stored
+        return image
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "F":
+        raise UnreadableImage(path, "floating-point pixels have no fixed range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # "I;16" and its kin; some formats give 16 bits as 32-bit "I"
+        return _from_16_bits(image, path)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image, path: Path) -> Image.Image:
+    """The high byte of every pixel, as Pillow itself does for 16-bit colour."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise UnreadableImage(path, "32-bit pixels have no fixed range; save it with 8 or 16 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")

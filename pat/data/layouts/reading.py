@@ -1,0 +1,98 @@
+"""What every layout shares: the data set it yields, the way it meets bad names, and the order of files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pat.data.images import is_picture_name
+from pat.data.sample import JUNK, Sample
+from pat.errors import UserError
+
+OnError = Literal["stop", "skip"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The pictures of one data set, each part sorted by name.
+
+    `notes` tells what was left out and what is unusual, a line each.
+    """
+
+    name: str
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Problems:
+    """Pictures that cannot be used: the first one stops the reading, or each is left out and noted."""
+
+    on_error: OnError = "stop"
+    notes: list[str] = field(default_factory=list)
+
+    def report(self, problem: str) -> None:
+        """Raise UserError with the `problem`, or note it and return."""
+        if self.on_error == "stop":
+            raise UserError(f"{problem}; --data.on-error skip leaves such pictures out")
+        self.notes.append(f"left out: {problem}")
+
+
+class Layout(Protocol):
+    """What the module of a layout offers."""
+
+    FOLDERS: tuple[str, ...]
+    """Names that its folder usually has, most usual first."""
+    EXPECTED: str
+    """What belongs in its folder, in one line for messages."""
+
+    def recognises(self, path: Path) -> bool:
+        """True where `path` looks like this layout; `read` then says what is missing from it."""
+
+    def read(self, path: Path, name: str, problems: Problems) -> DataSet:
+        """The data set in `path`. Raises UserError where the layout is another one."""
+
+
+def listing(folder: Path, shown: int = 6) -> str:
+    """What is at a path: the first names in a folder, for messages."""
+    if not folder.is_dir():
+        return "a file" if folder.exists() else "nothing"
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    rest = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (", ".join(names[:shown]) or "nothing") + rest
+
+
+def picture_names(folder: Path) -> list[str]:
+    """Names of the pictures directly in a folder, sorted by name and never in the system's order."""
+    return sorted(entry.name for entry in os.scandir(folder) if is_picture_name(entry.name))
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """Folders directly in a folder, sorted by name; hidden ones and `__MACOSX` left out."""
+    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith((".", "__")))
+    return [folder / name for name in names]
+
+
+def numbered(names: Iterable[str], start: int) -> dict[str, int]:
+    """Numbers for names, in sorted order."""
+    return {name: number for number, name in enumerate(sorted(set(names)), start)}
+
+
+def queries_of(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """One picture, the first, of each (identity, camera) whose identity is also seen by another camera.
+
+    With all of `samples` as the gallery each of these queries has a match: its own picture is left out of the
+    ranking by the rule that leaves out pictures of the same identity and camera.
+    """
+    first: dict[tuple[int, int], Sample] = {}
+    cameras: dict[int, set[int]] = {}
+    for sample in samples:
+        if sample.identity != JUNK:
+            first.setdefault((sample.identity, sample.camera), sample)
+            cameras.setdefault(sample.identity, set()).add(sample.camera)
+    return tuple(sample for sample in first.values() if len(cameras[sample.identity]) > 1)

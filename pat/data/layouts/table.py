@@ -1,0 +1,93 @@
+"""Own pictures listed in a table: .csv with a header, or .jsonl with an object on each line.
+
+Columns: path, identity, camera and, where the data set is divided, split (train, query, gallery or test); others
+are not read. Relative paths start at the table's folder. Identities and cameras become numbers, and pictures
+without a split serve training and evaluation, as `layouts.named` says; the identity -1 is junk.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pat.data.layouts.named import SPLITS, NamedPicture, data_set_of
+from pat.data.layouts.reading import DataSet, Problems
+from pat.errors import UserError
+
+FOLDERS: tuple[str, ...] = ()
+EXPECTED = "a .csv or .jsonl file with path, identity, camera and optionally split"
+SUFFIXES = (".csv", ".jsonl")
+
+_COLUMNS = ("path", "identity", "camera")
+
+
+def recognises(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+def read(path: Path, name: str, problems: Problems) -> DataSet:
+    """Read a table. Raises UserError for another kind of file, a missing column or a table without pictures."""
+    if not recognises(path):
+        raise UserError(f"{path} has not the layout table: expected {EXPECTED}")
+    rows = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
+    pictures = []
+    try:
+        for line, row in rows(path, problems):
+            picture = _picture(row, path, line, problems)
+            if picture:
+                pictures.append(picture)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"cannot read the table {path}: {error}") from error
+    if len({bool(picture.split) for picture in pictures}) > 1:
+        raise UserError(f"{path}: some rows have a split and some have none; give all of them one, or none")
+    return data_set_of(pictures, name, path, problems)
+
+
+def _csv_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        columns = [column.strip() for column in reader.fieldnames or ()]
+        missing = [column for column in _COLUMNS if column not in columns]
+        if missing:
+            raise UserError(
+                f"{path}: the first line lacks {', '.join(missing)}; expected {EXPECTED}; "
+                f"found {', '.join(columns) or 'nothing'}"
+            )
+        reader.fieldnames = columns
+        for row in reader:
+            yield reader.line_num, row
+
+
+def _jsonl_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if isinstance(row, dict):
+                yield number, row
+            else:
+                problems.report(f"{path}, line {number} is no JSON object with path, identity and camera")
+
+
+def _picture(row: dict[str, Any], table: Path, line: int, problems: Problems) -> NamedPicture | None:
+    """The picture of a row, or None after its problem was reported."""
+    values = {column: row.get(column) for column in (*_COLUMNS, "split")}
+    texts = {column: "" if value is None else str(value).strip() for column, value in values.items()}
+    empty = [column for column in _COLUMNS if not texts[column]]
+    picture = table.parent / texts["path"]
+    if empty:
+        problems.report(f"{table}, line {line}: no {' and no '.join(empty)}")
+    elif texts["split"] and texts["split"] not in SPLITS:
+        problems.report(f"{table}, line {line}: split {texts['split']!r} is none of {', '.join(SPLITS)}")
+    elif not picture.is_file():
+        problems.report(f"{table}, line {line}: the picture {picture} does not exist")
+    else:
+        return NamedPicture(picture, texts["identity"], texts["camera"], texts["split"])
+    return None

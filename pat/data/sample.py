@@ -1,0 +1,26 @@
+"""One picture of a person, as a data set layout describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+JUNK = -1
+"""Identity of a picture that the evaluation ignores altogether (bad detections of Market-1501)."""
+
+DISTRACTOR = 0
+"""Identity of a gallery picture that matches no query but stays in the ranking."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture on disk.
+
+    `identity` is the number that the data set uses: JUNK, DISTRACTOR, or a person above 0 (also 0 where a
+    layout has no distractors). `camera` counts from 0. `domain` names the data set it came from.
+    """
+
+    path: Path
+    identity: int
+    camera: int
+    domain: str

@@ -1,0 +1,73 @@
+"""Which pictures each step of an epoch trains on: P identities with K pictures each.
+
+The rule is the field's (the random identity sampler of Hermans et al., "In Defense of the Triplet Loss"): the
+pictures of an identity are shuffled and cut into chunks of K, what remains is dropped for this epoch; each step
+takes a chunk from each of P identities drawn at random among those that have one left, until fewer than P do.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pat.errors import UserError
+
+
+def batches_of_epoch(
+    labels: np.ndarray,
+    cameras: np.ndarray,
+    *,
+    identities: int,
+    images: int,
+    spread_cameras: bool,
+    seed: int,
+    epoch: int,
+) -> np.ndarray:
+    """Indices of the pictures of every step, i64 [steps, identities * images]; `images` of one identity adjoin.
+
+    A pure function of its arguments: the same seed and epoch give the same batches on every machine. An identity
+    with fewer than `images` pictures repeats them, no more than it must. With `spread_cameras` an identity's
+    pictures are taken from its cameras in turn.
+    labels, cameras: i64 [N], of each picture.
+
+    Raises UserError when there are fewer identities than a batch takes.
+    """
+    known = np.unique(labels)
+    if identities < 1 or images < 1:
+        raise UserError("--identities-per-batch and --images-per-identity must be at least 1")
+    if len(known) < identities:
+        raise UserError(
+            f"the source has {len(known)} identities and a batch takes {identities}; "
+            f"--identities-per-batch {len(known)} or less fits"
+        )
+    rng = np.random.default_rng([seed, epoch])
+    chunks = [_chunks(np.flatnonzero(labels == label), cameras, images, spread_cameras, rng) for label in known]
+    sizes, used = np.array([len(chunk) for chunk in chunks]), np.zeros(len(chunks), dtype=np.int64)
+    batches = []
+    while np.count_nonzero(used < sizes) >= identities:
+        chosen = rng.choice(np.flatnonzero(used < sizes), identities, replace=False)
+        batches.append(np.concatenate([chunks[i][used[i]] for i in chosen]))
+        used[chosen] += 1
+    return np.stack(batches)  # [steps, P * K]
+
+
+def _chunks(
+    members: np.ndarray, cameras: np.ndarray, images: int, spread_cameras: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """The pictures of an identity in random groups, i64 [groups, images]; at least one group."""
+    members = rng.permutation(members)
+    if spread_cameras:
+        members = members[_cameras_in_turn(cameras[members], rng)]
+    if len(members) < images:
+        members = np.resize(members, images)  # repeats from the start
+    groups = len(members) // images
+    return members[: groups * images].reshape(groups, images)
+
+
+def _cameras_in_turn(cameras: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Order in which each camera gives a picture before any gives its next; the cameras' order is random."""
+    kinds, which = np.unique(cameras, return_inverse=True)
+    turn = np.empty(len(cameras), dtype=np.int64)
+    for kind in range(len(kinds)):
+        of_camera = np.flatnonzero(which == kind)
+        turn[of_camera] = np.arange(len(of_camera))
+    return np.lexsort((rng.permutation(len(kinds))[which], turn))

@@ -1,0 +1,97 @@
+"""How a camera turns light into a stored picture."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from pat.data.synthetic.canvas import Array
+from pat.data.synthetic.domains import DomainStyle, Range
+
+GREY = np.array((0.299, 0.587, 0.114), np.float32)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """The response of one camera; units as in DomainStyle."""
+
+    gains: tuple[float, float, float]
+    exposure: float
+    exposure_jitter: float
+    gamma: float
+    contrast: float
+    saturation: float
+    crosstalk: float
+    blur: float
+    noise: float
+    stream_quality: int
+    elevation: float
+    light: float  # side that most light comes from, -1 (left) to 1 (right)
+    haze: float  # light that veils the whole picture
+
+    @staticmethod
+    def of(style: DomainStyle, number: int) -> Camera:
+        """Camera `number` (from 0) of a domain.
+
+        Golden-ratio steps spread warmth and exposure over their ranges, so that any few cameras differ.
+        """
+        generator = np.random.default_rng((style.seed, 3, number))
+        offset = np.random.default_rng((style.seed, 4)).random(3)
+
+        def spread(values: Range, which: int, step: float) -> float:
+            share = (offset[which] + number * step + generator.normal(0, 0.04)) % 1
+            return float(values[0] + share * (values[1] - values[0]))
+
+        def drawn(values: Range) -> float:
+            return float(generator.uniform(*values))
+
+        warmth, tint = spread(style.warmth, 0, 0.618), drawn(style.tint)
+        return Camera(
+            gains=(float(np.exp(warmth)), float(np.exp(tint)), float(np.exp(-warmth))),
+            exposure=spread(style.exposure, 1, 0.382),
+            exposure_jitter=style.exposure_jitter,
+            gamma=drawn(style.gamma),
+            contrast=drawn(style.contrast),
+            saturation=spread(style.saturation, 2, 0.618),
+            crosstalk=drawn(style.crosstalk),
+            blur=drawn(style.blur),
+            noise=drawn(style.noise),
+            stream_quality=round(drawn(style.stream_quality)),
+            elevation=drawn(style.elevation),
+            light=float(generator.uniform(-0.8, 0.8)),
+            haze=float(generator.uniform(0.0, 0.02)),
+        )
+
+    def develop(self, scene: Array, generator: np.random.Generator) -> Image.Image:
+        """The stored picture [H, W] of a scene in sRGB [H, W, 3]; `generator` draws exposure and noise."""
+        light = np.clip(scene, 0, 1) ** 2.2
+        stops = self.exposure + generator.normal(0, self.exposure_jitter)
+        light *= np.array(self.gains, np.float32) * np.float32(2.0**stops)
+        light += self.crosstalk * (light.mean(axis=2, keepdims=True) - light)
+        light = light * (1 - self.haze) + self.haze
+        light = np.where(light > 0.6, 0.6 + 0.4 * np.tanh((light - 0.6) / 0.4), light)  # highlights roll off
+        picture = light ** (self.gamma / 2.2)
+        picture = (picture - 0.45) * self.contrast + 0.45
+        grey = picture @ GREY
+        picture = grey[..., None] + self.saturation * (picture - grey[..., None])
+        picture = self._through_lens(picture)
+        picture = picture + generator.normal(0, self.noise, picture.shape)
+        return self._streamed(_to_image(picture))
+
+    def _through_lens(self, picture: Array) -> Array:
+        radius = self.blur * picture.shape[0] / 128
+        blurred = _to_image(picture).filter(ImageFilter.GaussianBlur(radius))
+        return np.asarray(blurred, np.float32) / 255
+
+    def _streamed(self, image: Image.Image) -> Image.Image:
+        """What is left after the camera's own lossy stream."""
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=self.stream_quality)
+        return Image.open(stream).convert("RGB")
+
+
+def _to_image(picture: Array) -> Image.Image:
+    return Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))

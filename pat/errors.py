@@ -1,0 +1,9 @@
+"""The two ways a command ends badly; the CLI turns each into one line and an exit code."""
+
+
+class UserError(Exception):
+    """The user can mend it: a wrong path, flag, file or layout. Exit code 2."""
+
+
+class Failure(Exception):
+    """Something broke while the work was under way: a diverged loss, a full disk. Exit code 1."""

@@ -1,0 +1,51 @@
+"""Cross-ID similarity learning: pull a part feature towards its nearest look-alikes of any identity.
+
+arXiv 2308.03322, equation 5, in the closed form of DESIGN section 2: the backward pass needs two averages of
+the bank and no graph through B x M distances.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kernels.nearest_parts import nearest_parts
+from pat.losses.memory_bank import MemoryBank
+
+
+def cross_id_similarity(
+    features: Tensor,
+    bank: MemoryBank,
+    indices: Tensor,
+    *,
+    k: int = 10,
+    scale: float = 0.02,
+    identities: Tensor | None = None,
+    bank_identities: Tensor | None = None,
+    impl: str = "reference",
+) -> tuple[Tensor, Tensor]:
+    """The loss, float32 [], and the neighbours' slots, int64 [P, B, k], -1 where there is none.
+
+    features [P, B, D] with gradient; indices int64 [B] are the images' own slots, which are no candidates.
+    `scale` multiplies squared distances. With `identities` [B] and `bank_identities` [M], slots of an image's
+    own identity are no candidates either. A query without candidates contributes 0.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        found = nearest_parts(
+            features if features.dtype == torch.float64 else features.float(),
+            bank.reading,
+            indices,
+            k=k,
+            scale=scale,
+            squared_norms=bank.squared_norms,
+            query_identity=identities,
+            bank_identity=bank_identities,
+            impl=impl,
+        )
+        candidates = found.indices[..., 0] >= 0  # [P, B]
+        # Rows without candidates would give inf - inf; their distances carry no gradient either.
+        nearest = torch.where(candidates[..., None], found.distances, 0.0)
+        log_all = torch.where(candidates, found.log_sum, 0.0)
+        log_nearest = torch.logsumexp(-scale * nearest, dim=-1)
+        loss = torch.where(candidates, log_all - log_nearest, 0.0).mean()
+    return loss, found.indices

@@ -1,0 +1,83 @@
+"""A moving average of every training image's part features (arXiv 2308.03322, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MemoryBank(nn.Module):
+    """`features` float32 [P, M, D], one slot for each training image and part; slot = sample index.
+
+    `squared_norms` float32 [P, M] are kept beside them. With `read_dtype=torch.bfloat16` a rounded copy is kept
+    for reading, which halves the bytes of a pass; the average itself stays in float32, where a bfloat16 average
+    would stall once an update is smaller than its rounding.
+    """
+
+    features: Tensor
+    squared_norms: Tensor
+    readable: Tensor
+
+    def __init__(
+        self,
+        parts: int,
+        size: int,
+        dim: int,
+        *,
+        momentum: float = 0.1,
+        read_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if not 0.0 < momentum <= 1.0:
+            raise ValueError(f"momentum is {momentum}; expected a share of the new feature in (0, 1]")
+        self.momentum = momentum
+        self.register_buffer("features", torch.zeros(parts, size, dim))
+        self.register_buffer("squared_norms", torch.zeros(parts, size), persistent=False)
+        copied = read_dtype != torch.float32
+        copy = torch.zeros(parts, size, dim, dtype=read_dtype) if copied else None
+        self.register_buffer("readable", copy, persistent=False)
+
+    @property
+    def reading(self) -> Tensor:
+        """The features as the loss reads them, [P, M, D]: the rounded copy where there is one."""
+        return self.features if self.readable is None else self.readable
+
+    @torch.no_grad()
+    def update(self, indices: Tensor, features: Tensor) -> None:
+        """Move the slots `indices` int64 [B] towards `features` [P, B, D]: m <- (1 - momentum) m + momentum f.
+
+        An image that occurs several times in a batch moves once, towards the mean of its features, whatever
+        their order. Slot numbers out of range raise an IndexError (on a GPU, a device assertion).
+        """
+        same = indices[:, None] == indices[None, :]  # [B, B]
+        weights = same.to(self.features.dtype) / same.sum(1, keepdim=True)
+        mean = weights @ features.detach().to(self.features.dtype)  # [P, B, D]
+        positions = torch.arange(len(indices), device=indices.device)
+        first = torch.where(same, positions, len(indices)).amin(1)  # so that repeated images write one value
+        self._write(indices, torch.lerp(self.features[:, indices], mean[:, first], self.momentum))
+
+    @torch.no_grad()
+    def fill(self, indices: Tensor, features: Tensor) -> None:
+        """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step."""
+        self._write(indices, features.detach().to(self.features.dtype))
+
+    @torch.no_grad()
+    def _write(self, indices: Tensor, values: Tensor) -> None:
+        self.features[:, indices] = values
+        norms = values.square().sum(-1)
+        if self.readable is not None:
+            rounded = values.to(self.readable.dtype)
+            self.readable[:, indices] = rounded
+            norms = rounded.float().square().sum(-1)  # distances are to what is read
+        self.squared_norms[:, indices] = norms
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: object) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[no-untyped-call]
+        if self.readable is not None:
+            self.readable.copy_(self.features)
+        for part, norms in zip(self.reading, self.squared_norms, strict=True):
+            norms.copy_(part.float().square().sum(-1))
+
+    def extra_repr(self) -> str:
+        parts, size, dim = self.features.shape
+        return f"parts={parts}, size={size}, dim={dim}, momentum={self.momentum}"

@@ -1,0 +1,166 @@
+"""Weights on disk: one .safetensors file with the configuration inside, and the backbone's starting point."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pat.config import ModelConfig, from_mapping, to_mapping
+from pat.errors import UserError
+from pat.files import written_whole
+from pat.model import foreign
+from pat.model.backbone import build_backbone
+from pat.model.transformer import PartAwareTransformer
+
+FORMAT = "pat-reid/1"
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a model file holds beside the tensors."""
+
+    config: ModelConfig
+    training: Mapping[str, Any]
+    """Facts of the training or import, as written: data sets, epochs, where the weights came from."""
+
+
+def save(model: PartAwareTransformer, path: str | Path, training: Mapping[str, Any] | None = None) -> None:
+    """Write the model as one .safetensors file, whole or not at all."""
+    save_tensors(model.state_dict(), model.config, path, training)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor],
+    config: ModelConfig,
+    path: str | Path,
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write tensors under the model's own names together with the configuration they belong to."""
+    config = dataclasses.replace(config, attention="sdpa")  # how it runs is the reader's choice
+    metadata = {
+        "format": FORMAT,
+        "model": json.dumps(to_mapping(config)),
+        "training": json.dumps(dict(training or {})),
+    }
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with written_whole(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(plain, metadata))
+
+
+def load(path: str | Path, attention: str = "sdpa") -> PartAwareTransformer:
+    """The model in a file that this project wrote, on the CPU, in evaluation mode.
+
+    Raises UserError when the file is missing, damaged, foreign, or does not hold what its configuration says.
+    """
+    tensors, file = read(path)
+    config = from_mapping(ModelConfig, {**to_mapping(file.config), "attention": attention}, str(path))
+    model = PartAwareTransformer(config)
+    foreign.assign(model, tensors, str(path))
+    return model.eval()
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], ModelFile]:
+    """Tensors and configuration of a model file; errors as in `load`."""
+    path = Path(path)
+    if path.suffix in (".pth", ".pt", ".bin", ".tar"):
+        raise UserError(
+            f"{path} is not a model of this project; convert it with `pat import-weights {path} OUT`"
+        )
+    file = read_description(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"cannot read the model file {path}: {error}") from error
+    return tensors, file
+
+
+def read_description(path: Path) -> ModelFile:
+    """The configuration in a model file, without its tensors; errors as in `load`."""
+    if not path.is_file():
+        raise UserError(f"there is no model file {path}")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "none")
+        raise UserError(
+            f"{path} is no model of this project (format {found}, expected {FORMAT}); "
+            f"convert foreign weights with `pat import-weights {path} OUT`"
+        )
+    try:
+        values, training = json.loads(metadata["model"]), json.loads(metadata["training"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the configuration inside {path} does not parse: {error}") from error
+    return ModelFile(from_mapping(ModelConfig, values, str(path)), training)
+
+
+def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
+    """Bring starting weights into `model`; the lines that say what was done are returned.
+
+    `weights` is "none" (keep the random start), "pretrained" (timm's weights of the backbone), or a file: one of
+    this project's models, an authors' checkpoint, or a timm state dict (.safetensors, .pth). The classifier and
+    its BNNeck start fresh; position embeddings are resized. Raises UserError for whatever does not fit.
+    """
+    if weights == "none":
+        return ["weights: random start"]
+    if weights == "pretrained":
+        model_state = build_backbone(model.config, pretrained=True)
+        _take_backbone(model, model_state)
+        return [f"weights: timm's pretrained {model.config.backbone}"]
+    tensors, report = foreign.read_as_ours(Path(weights), model.config)
+    heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]
+    report += [f"  left out: {name} (identities of another training)" for name in heads]
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
+    own = {n: t for n, t in model.state_dict().items() if n.startswith(("classifier.", "bottleneck."))}
+    foreign.assign(model, {**tensors, **own}, weights)
+    return report
+
+
+def import_weights(
+    source: str | Path,
+    out: str | Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    parts: int | None = None,
+    part_tokens: foreign.PartTokens = "auto",
+) -> list[str]:
+    """Convert a foreign checkpoint into a model file; the lines that say what was done are returned.
+
+    `image_size` is needed where the number of patches does not tell it; `parts` adds that many part tokens to a
+    plain backbone. Raises UserError for whatever does not fit.
+    """
+    tensors, config, report = foreign.recognise(Path(source), image_size, part_tokens)
+    if parts is not None and parts != config.parts:
+        tensors = foreign.with_parts(tensors, config, parts)
+        config = dataclasses.replace(config, parts=parts)
+        report.append(f"  {parts} part tokens copied from cls")
+    model = PartAwareTransformer(config)
+    fresh = {n: t for n, t in model.state_dict().items() if n.startswith("bottleneck.") and n not in tensors}
+    if "bottleneck.weight" in fresh:
+        report.append("  started fresh: the BNNeck (the file has none; embeddings do not use it)")
+    foreign.assign(model, {**tensors, **fresh}, str(source))
+    save(model, out, {"imported_from": Path(source).name})
+    grid = " x ".join(map(str, model.grid))
+    report.append(
+        f"{out}: {model.config.backbone}, {config.parts} parts, {model.registers} registers, "
+        f"{config.image_size[0]} x {config.image_size[1]} pixels ({grid} patches), {config.identities} identities"
+    )
+    return report
+
+
+@torch.no_grad()
+def _take_backbone(model: PartAwareTransformer, vit: torch.nn.Module) -> None:
+    model.take_tokens(vit)  # type: ignore[arg-type]
+    for name in ("patch_embed", "norm_pre", "blocks", "norm"):
+        getattr(model, name).load_state_dict(getattr(vit, name).state_dict())

@@ -1,0 +1,71 @@
+"""The state of a run between two steps: everything that the next step depends on."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pat.errors import Failure, UserError
+from pat.files import written_whole
+
+FORMAT = "pat-reid-run/1"
+
+
+@dataclass
+class Position:
+    """How far a run has come: `step` steps of `epoch` (counted from 1) are done."""
+
+    epoch: int = 1
+    step: int = 0
+    global_step: int = 0
+    best_score: float = -1.0
+    best_epoch: int = 0
+
+
+def save_checkpoint(path: Path, position: Position, samples: str, parts: dict[str, Any]) -> None:
+    """Write the run's state whole or not at all; `parts` maps names to objects with `state_dict()`.
+
+    `samples` is the digest of the training pictures, because a slot of the memory bank is a picture's index.
+    Raises Failure when the disk is full; the previous checkpoint stays.
+    """
+    state = {
+        "format": FORMAT,
+        "position": vars(position),
+        "samples": samples,
+        **{name: part.state_dict() for name, part in parts.items() if part is not None},
+    }
+    with written_whole(path) as temporary:
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch's writer reports a full disk so
+            raise Failure(f"cannot write {path}: {error}; the previous checkpoint is untouched") from error
+
+
+def load_checkpoint(path: Path, samples: str, parts: dict[str, Any], device: torch.device) -> Position:
+    """Put the state at `path` into `parts` and return the position. Raises UserError when it does not fit."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
+        raise UserError(f"the checkpoint {path} is damaged ({str(error).splitlines()[0][:120]})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise UserError(f"{path} is no checkpoint of a training run (expected format {FORMAT})")
+    if state["samples"] != samples:
+        raise UserError(
+            f"the training pictures are not those that {path} was made with; the run cannot go on"
+        )
+    for name, part in parts.items():
+        if part is None:
+            continue
+        if name not in state:
+            raise UserError(f"the checkpoint {path} has no {name}; it was made with other settings")
+        try:
+            part.load_state_dict(state[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise UserError(
+                f"{name} in the checkpoint {path} does not fit: {str(error).splitlines()[0]}"
+            ) from error
+    return Position(**state["position"])

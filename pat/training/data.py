@@ -1,0 +1,82 @@
+"""The training pictures of a run: opened, merged, some identities held out, decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pat.config import DataConfig, TargetConfig
+from pat.data.cache import CachedImages, cached_images
+from pat.data.layouts import open_data_set
+from pat.data.sample import Sample
+from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
+from pat.errors import UserError
+from pat.progress import Progress
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run learns from, and the held-out part of the source that it may be chosen on."""
+
+    training: TrainingSet
+    pixels: np.ndarray
+    """uint8 [M, H, W, 3], memory-mapped, row i for sample i"""
+    heldout: tuple[Sequence[Sample], Sequence[Sample]]
+    """query and gallery of the held-out identities; empty without a holdout"""
+
+
+def open_training_data(
+    config: DataConfig, image_size: tuple[int, int], seed: int, progress: Progress
+) -> TrainingData:
+    """Open and decode the sources. Raises UserError when there is nothing to train on or a picture is broken."""
+    if not config.source:
+        raise UserError("name what to train on with --data.source (a layout such as market1501, or a folder)")
+    sets = [open_data_set(spec, config.root, config.on_error) for spec in config.source]
+    for data_set in sets:
+        for note in data_set.notes:
+            progress.say(f"note: {note}")
+    training = merge_sources(sets)
+    heldout: tuple[Sequence[Sample], Sequence[Sample]] = ((), ())
+    if config.holdout:
+        training, query, gallery = split_holdout(training, config.holdout, seed)
+        heldout = (query, gallery)
+    images = decode(training.samples, image_size, config, progress)
+    if len(images.kept) < len(training.samples):
+        training = subset(training, images.kept)
+    for note in training.notes:
+        progress.say(f"note: {note}")
+    progress.say(
+        f"training on {len(training.samples)} pictures of {training.identities} identities, "
+        f"{len(np.unique(training.cameras))} cameras"
+    )
+    return TrainingData(training, images.pixels, heldout)
+
+
+def decode(
+    samples: Sequence[Sample], image_size: tuple[int, int], config: TargetConfig, progress: Progress
+) -> CachedImages:
+    """The pictures from the cache, decoded with a progress bar where they are not there yet."""
+    done = 0
+    with progress.bar("decode", len(samples)) as advance:
+
+        def report(count: int, total: int) -> None:
+            nonlocal done
+            advance(count - done, "")
+            done = count
+
+        images = cached_images(samples, image_size, config.cache, on_error=config.on_error, progress=report)
+    for path, reason in images.broken:
+        progress.say(f"skipped {path}: {reason}")
+    return images
+
+
+def digest(samples: Sequence[Sample], labels: np.ndarray) -> str:
+    """A hash of the training pictures in order: name, class, camera, data set. Folders may move."""
+    text = "\n".join(
+        f"{sample.domain}/{sample.path.name} {label} {sample.camera}"
+        for sample, label in zip(samples, labels.tolist(), strict=True)
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

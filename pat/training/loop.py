@@ -1,0 +1,302 @@
+"""The training run, top to bottom: prepare, fill the bank, then for each epoch step, log, check, save."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pat.config import TrainConfig
+from pat.data.augment import Augmentation
+from pat.data.sampler import batches_of_epoch
+from pat.device import choose_device
+from pat.errors import Failure
+from pat.evaluation.extract import extract
+from pat.evaluation.ranking import evaluate_ranking
+from pat.files import copy_whole, write_text
+from pat.model import weights as model_weights
+from pat.progress import Progress
+from pat.training import run_folder
+from pat.training.bank_fill import fill_bank
+from pat.training.batches import Batch, read_batches
+from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from pat.training.data import TrainingData, decode, digest, open_training_data
+from pat.training.state import TrainingState, build_state
+from pat.training.step import draw, training_losses
+from pat.training.validate import validate
+
+CHECK_EVERY = 10
+"""Steps between looks at the losses: each look waits for the device."""
+
+TERMS = ("loss", "identity", "triplet", "csl")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop and has saved its state."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves."""
+
+    model: Path
+    epoch: int
+    """The epoch that became the model."""
+    seconds: float
+
+
+def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
+    """Train as `config` says and write `config.out`/model.safetensors.
+
+    Raises UserError for what the user can mend, Failure when a loss is not finite or a file cannot be written,
+    Interrupted after Ctrl-C once the state is saved.
+    """
+    progress = progress or Progress()
+    validate(config)
+    device = choose_device(config.device)
+    with run_folder.claimed(config.out), _stop_flag() as stop:
+        run_folder.prepare(config.out, config)
+        data = open_training_data(config.data, config.model.image_size, config.seed, progress)
+        state = build_state(config, data.training, device, progress)
+        return _Run(config, data, state, device, progress, stop).run()
+
+
+class _Run:
+    """A run in progress; `run` is its story."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        state: TrainingState,
+        device: torch.device,
+        progress: Progress,
+        stop: Callable[[], bool],
+    ) -> None:
+        self.config, self.data, self.state = config, data, state
+        self.device, self.progress, self.stop = device, progress, stop
+        self.augmentation = Augmentation(config.augment, config.model.image_size)
+        self.samples = digest(data.training.samples, data.training.labels)
+        self.position = Position()
+
+    def run(self) -> TrainResult:
+        config, started = self.config, time.perf_counter()
+        self._begin()
+        position = self.position
+        self.log = run_folder.Log(config.out, config.tensorboard, position.global_step)
+        try:
+            while position.epoch <= config.epochs:
+                self._train_epoch()
+                if config.select == "heldout" and self._due(config.select_every):
+                    self._score_heldout()
+                if config.keep_every and position.epoch % config.keep_every == 0:
+                    self._save_model(config.out / "models" / f"epoch-{position.epoch:04d}.safetensors")
+                save = self._due(config.checkpoint_every)
+                position.epoch, position.step = position.epoch + 1, 0
+                if save:
+                    self._save_checkpoint()
+        finally:
+            self.log.close()
+        return self._finish(time.perf_counter() - started)
+
+    def _begin(self) -> None:
+        """Take up the saved state, or fill the bank of a new run."""
+        if self.config.resume:
+            checkpoint = self.config.out / run_folder.CHECKPOINT
+            self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(), self.device)
+            self.progress.say(f"resumed after step {self.position.global_step} (epoch {self.position.epoch})")
+        elif self.state.bank is not None:
+            done = fill_bank(
+                self.config, self.data, self.state, self.augmentation, self.device, self.progress, self.stop
+            )
+            if not done:
+                raise Interrupted("stopped while filling the memory bank; nothing was trained yet")
+
+    def _train_epoch(self) -> None:
+        config, position, training = self.config, self.position, self.data.training
+        steps = batches_of_epoch(
+            training.labels,
+            training.cameras,
+            identities=config.identities_per_batch,
+            images=config.images_per_identity,
+            spread_cameras=config.spread_cameras,
+            seed=config.seed,
+            epoch=position.epoch,
+        )
+        self.state.model.train()
+        self.state.schedule.step(position.epoch)
+        pending: list[Tensor] = []
+        sums, seen, speed, started = np.zeros(len(TERMS)), 0, 0.0, time.perf_counter()
+        with self.progress.bar(f"epoch {position.epoch}/{config.epochs}", len(steps)) as advance:
+            advance(position.step, "")
+            for batch in read_batches(self.data.pixels, training.labels, steps[position.step :], self.device):
+                pending.append(self._step(batch))
+                position.step += 1
+                position.global_step += 1
+                stopping, last = self.stop(), position.step == len(steps)
+                if len(pending) == CHECK_EVERY or last or stopping:
+                    sums += self._log_losses(pending, steps)
+                    seen += len(pending)
+                    pending.clear()
+                    speed = seen * steps.shape[1] / (time.perf_counter() - started)
+                    advance(0, f"loss {sums[0] / seen:.3f}  {speed:.0f} images/s")
+                advance(1, "")
+                if stopping:
+                    self._save_checkpoint()
+                    raise Interrupted(
+                        f"stopped after step {position.global_step}; continue with --out {config.out} --resume"
+                    )
+        if seen:
+            self._log_epoch(sums / seen, speed)
+
+    def _step(self, batch: Batch) -> Tensor:
+        """One optimiser step; the losses, float32 [4], stay on the device."""
+        config, position, state = self.config, self.position, self.state
+        draws = draw(
+            state.model,
+            self.augmentation,
+            config.augment,
+            len(batch.labels),
+            seed=config.seed,
+            epoch=position.epoch,
+            step=position.step,
+        )
+        images = self.augmentation.apply(batch.pixels, draws.augment.to(self.device))
+        losses = training_losses(
+            state.model,
+            state.bank,
+            state.bank_labels,
+            images,
+            batch.labels,
+            batch.slots,
+            draws,
+            config.loss,
+            state.amp,
+        )
+        state.optimiser.zero_grad(set_to_none=True)
+        state.scaler.scale(losses.total).backward()
+        if config.optim.clip_norm:
+            state.scaler.unscale_(state.optimiser)
+            nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
+        return losses.detached()
+
+    def _log_losses(self, pending: list[Tensor], steps: np.ndarray) -> np.ndarray:
+        """Log the losses of the last steps and return their sums [4]. Raises Failure when one is not finite."""
+        values = torch.stack(pending).cpu().numpy()
+        position = self.position
+        for ago, row in zip(range(len(values) - 1, -1, -1), values, strict=True):
+            step = position.step - ago
+            if not np.isfinite(row).all():
+                self._report_divergence(step, row, steps[step - 1])
+            numbers = dict(zip(TERMS, map(float, row), strict=True))
+            self.log.write("step", position.global_step - ago, epoch=position.epoch, step=step, **numbers)
+        return values.sum(0)
+
+    def _log_epoch(self, means: np.ndarray, speed: float) -> None:
+        position, rate = self.position, self.state.optimiser.param_groups[0]["lr"]
+        numbers = dict(zip(TERMS, means.tolist(), strict=True))
+        self.log.write(
+            "epoch", position.global_step, epoch=position.epoch, lr=rate, images_per_second=speed, **numbers
+        )
+        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
+        self.progress.say(
+            f"epoch {position.epoch}/{self.config.epochs}: {text}  lr {rate:.1e}  {speed:.0f} images/s"
+        )
+
+    def _report_divergence(self, step: int, losses: np.ndarray, indices: np.ndarray) -> None:
+        """Name the batch and stop; the checkpoint on disk is older than the bad step."""
+        pictures = [str(self.data.training.samples[index].path) for index in indices]
+        found = dict(zip(TERMS, map(str, losses.tolist()), strict=True))
+        described = {"epoch": self.position.epoch, "step": step, "losses": found, "pictures": pictures}
+        self.log.flush()
+        path = self.config.out / "diverged.json"
+        write_text(path, json.dumps(described, indent=2) + "\n")
+        raise Failure(
+            f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
+            f"{len(pictures)} pictures are listed in {path} and the last checkpoint is kept; "
+            "a lower --optim.lr or --optim.clip-norm 1 usually helps"
+        )
+
+    def _due(self, every: int) -> bool:
+        return self.position.epoch % every == 0 or self.position.epoch == self.config.epochs
+
+    def _score_heldout(self) -> None:
+        """Keep the best model by mAP on held-out identities of the source. The target is never seen."""
+        position, model = self.position, self.state.evaluated.eval()
+
+        def embedder(pixels: np.ndarray) -> np.ndarray:
+            images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+            return model.embed(images).cpu().numpy()
+
+        sides = []
+        for samples in self.data.heldout:
+            images = decode(samples, self.config.model.image_size, self.config.data, self.progress)
+            identities = np.array([samples[index].identity for index in images.kept])
+            cameras = np.array([samples[index].camera for index in images.kept])
+            sides.append(extract(embedder, images.pixels, identities, cameras, batch_size=64))
+        score = float(evaluate_ranking(*sides).mAP)
+        self.log.write("heldout", position.global_step, epoch=position.epoch, mAP=score)
+        self.progress.say(f"epoch {position.epoch}: held-out source mAP {score:.1%}")
+        if score > position.best_score:
+            position.best_score, position.best_epoch = score, position.epoch
+            self._save_model(self.config.out / "best.safetensors")
+
+    def _save_checkpoint(self) -> None:
+        self.log.flush()
+        path = self.config.out / run_folder.CHECKPOINT
+        save_checkpoint(path, self.position, self.samples, self.state.saved_parts())
+
+    def _save_model(self, path: Path) -> None:
+        facts = {
+            "epoch": min(self.position.epoch, self.config.epochs),
+            "seed": self.config.seed,
+            "source": list(self.config.data.source),
+            "pictures": len(self.data.training.samples),
+            "started_from": self.config.weights,
+            "ema": self.config.ema,
+        }
+        model_weights.save(self.state.evaluated, path, facts)
+
+    def _finish(self, seconds: float) -> TrainResult:
+        path, best = self.config.out / run_folder.MODEL, self.position.best_epoch
+        if self.config.select == "heldout" and best:
+            copy_whole(self.config.out / "best.safetensors", path)
+        else:
+            self._save_model(path)
+        epoch = best or self.config.epochs
+        self.progress.say(f"wrote {path} (epoch {epoch})")
+        return TrainResult(path, epoch, seconds)
+
+
+@contextlib.contextmanager
+def _stop_flag() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C or SIGTERM has come: the run then stops between two steps. A second one stops at once."""
+    asked = False
+
+    def ask(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    try:
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: nobody can press Ctrl-C on this run alone
+        before = {}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,125 @@
+"""The folder of one training run: who writes it, what it was started with, and its log."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pat.config import TrainConfig, from_mapping, read_config_file, to_mapping
+from pat.errors import UserError
+from pat.files import write_text
+
+CONFIG = "config.json"
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model.safetensors"
+LOG = "log.jsonl"
+
+MAY_CHANGE = {
+    "resume", "out", "device", "amp", "compile", "epochs", "checkpoint_every", "keep_every", "tensorboard",
+    "data.root", "data.cache", "data.target", "data.on_error", "model.attention", "loss.neighbours",
+}  # fmt: skip
+"""Settings that a resumed run may change; any other would make it a different run."""
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder against other runs. Raises UserError when one is already writing there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(f"another run is writing to {folder}; choose another folder with --out") from error
+    except OSError as error:
+        raise UserError(f"cannot write to the run folder {folder}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def saved_config(folder: Path) -> TrainConfig:
+    """The settings that the run in `folder` was started with. Raises UserError when there is no run."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"there is no run to resume in {folder} ({CONFIG} is missing); leave out --resume to start one"
+        )
+    return from_mapping(TrainConfig, read_config_file(path), str(path))
+
+
+def prepare(folder: Path, config: TrainConfig) -> None:
+    """Check the folder against the run that is to start or go on in it, and write the configuration."""
+    if config.resume:
+        before, now = _flat(to_mapping(saved_config(folder))), _flat(to_mapping(config))
+        changed = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
+        if changed:
+            listed = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in changed[:4])
+            raise UserError(
+                f"cannot resume {folder} with other settings ({listed}); start a new run with --out"
+            )
+        if not (folder / CHECKPOINT).is_file():
+            raise UserError(
+                f"{folder} holds no {CHECKPOINT} to resume; the run stopped before its first checkpoint"
+            )
+    elif (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
+        raise UserError(f"{folder} holds a run already; continue it with --resume or choose another --out")
+    values = {**to_mapping(config), "resume": False}
+    write_text(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+
+
+class Log:
+    """Numbers of the run as JSON lines, one a step and one an epoch, and as TensorBoard events."""
+
+    def __init__(self, folder: Path, tensorboard: bool, after: int) -> None:
+        """Open the log for appending; lines past global step `after` belong to work that is done again."""
+        path = folder / LOG
+        kept = [line for line in _lines(path) if line.get("global_step", 0) <= after] if path.exists() else []
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        self._board: Any = None
+        if tensorboard:
+            with contextlib.suppress(ImportError):
+                from torch.utils.tensorboard import SummaryWriter
+
+                self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)
+
+    def write(self, event: str, global_step: int, **numbers: float) -> None:
+        """Append one line; `event` is "step", "epoch" or "heldout"."""
+        self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
+        if self._board is not None:
+            for name, number in numbers.items():
+                if name not in ("epoch", "step"):
+                    self._board.add_scalar(f"{event}/{name}", number, global_step)
+
+    def flush(self) -> None:
+        self._file.flush()
+        if self._board is not None:
+            self._board.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a log; a line cut short by a kill is dropped."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,109 @@
+"""Everything that a training step changes, built from the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.scheduler import CosineLRScheduler
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from pat.config import TrainConfig
+from pat.data.sources import TrainingSet
+from pat.device import describe
+from pat.losses import MemoryBank
+from pat.model import PartAwareTransformer
+from pat.model import weights as model_weights
+from pat.progress import Progress
+from pat.training.optimiser import build_optimiser, build_schedule
+
+
+@dataclass
+class TrainingState:
+    """Model, memory bank, optimiser and their companions on the training device."""
+
+    model: PartAwareTransformer
+    bank: MemoryBank | None
+    """None where neither CSL nor PSD asks for it."""
+    bank_labels: Tensor | None
+    """int64 [M]: the class of each slot."""
+    optimiser: torch.optim.Optimizer
+    schedule: CosineLRScheduler
+    scaler: torch.amp.GradScaler
+    ema: AveragedModel | None
+    amp: torch.dtype | None
+
+    @property
+    def evaluated(self) -> PartAwareTransformer:
+        """The weights that are scored and saved: the average where one is kept."""
+        return self.model if self.ema is None else self.ema.module
+
+    def saved_parts(self) -> dict[str, Any]:
+        """The objects whose state a checkpoint keeps, by name."""
+        return {
+            "model": self.model,
+            "optimiser": self.optimiser,
+            "scaler": self.scaler if self.scaler.is_enabled() else None,
+            "bank": self.bank,
+            "ema": self.ema,
+        }
+
+
+def build_state(
+    config: TrainConfig, training: TrainingSet, device: torch.device, progress: Progress
+) -> TrainingState:
+    """Model with its starting weights, and what trains it. Raises UserError when the weights do not fit."""
+    torch.manual_seed(config.seed)
+    model = PartAwareTransformer(dataclasses.replace(config.model, identities=training.identities))
+    if not config.resume:
+        for line in model_weights.initialise(model, config.weights):
+            progress.say(line)
+    if config.weights != "none" and config.optim.freeze_patch_projection:
+        model.patch_embed.proj.requires_grad_(False)
+    model.to(device)
+
+    bank = bank_labels = None
+    if config.model.parts and (config.loss.csl or config.loss.psd):
+        bank = MemoryBank(
+            config.model.parts,
+            len(training.samples),
+            model.dim,
+            momentum=config.loss.momentum,
+            read_dtype=getattr(torch, config.loss.bank_read),
+        ).to(device)
+        bank_labels = torch.from_numpy(training.labels).to(device)
+
+    optimiser = build_optimiser(model, config.optim)
+    amp = amp_dtype(config.amp, device)
+    average = get_ema_multi_avg_fn(config.ema)
+    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+    if config.compile:
+        model.features = torch.compile(model.features)  # type: ignore[method-assign]
+    precision = str(amp or torch.float32).removeprefix("torch.")
+    progress.say(
+        f"device: {describe(device)}; precision: {precision}; attention: {config.model.attention}; "
+        f"neighbours: {config.loss.neighbours if bank is not None else 'none'}"
+    )
+    return TrainingState(
+        model,
+        bank,
+        bank_labels,
+        optimiser,
+        build_schedule(optimiser, config.optim),
+        torch.amp.GradScaler(device.type, enabled=amp == torch.float16),
+        ema,
+        amp,
+    )
+
+
+def amp_dtype(asked: str, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype: "auto" is bfloat16 where the GPU computes it, else float16, and none on a CPU."""
+    if asked == "off" or (asked == "auto" and device.type != "cuda"):
+        return None
+    if asked == "auto":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float16
+    return torch.bfloat16 if asked == "bfloat16" else torch.float16

@@ -1,0 +1,112 @@
+"""One training step, as a function of a batch and the random numbers drawn for it.
+
+Every random number belongs to a picture of the global batch and is drawn on the CPU from (seed, epoch, step):
+a resumed run draws what the uninterrupted one would have, and several ranks can each take their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pat.config import AugmentConfig, LossConfig
+from pat.data.augment import Augmentation, AugmentDraw
+from pat.losses import MemoryBank, batch_hard_triplet, cross_id_similarity, identity_loss, soft_targets
+from pat.model import PartAwareTransformer
+from pat.model.regions import random_regions
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one step."""
+
+    augment: AugmentDraw
+    regions: Tensor
+    """int32 [B or 1, P, 4]"""
+    drop_path: Tensor | None
+    """float32 [depth, 2, B]"""
+
+
+def draw(
+    model: PartAwareTransformer,
+    augmentation: Augmentation,
+    config: AugmentConfig,
+    batch: int,
+    *,
+    seed: int,
+    epoch: int,
+    step: int,
+) -> Draws:
+    """Draw a step's random numbers for a global batch of `batch` pictures."""
+    state = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(state[0]) >> 1)
+    return Draws(
+        augmentation.draw(batch, generator),
+        random_regions(model.bands.cpu(), 1 if config.regions == "batch" else batch, generator),
+        model.draw_drop_path(batch, generator),
+    )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The terms of one step, each float32 []; `total` carries the gradient."""
+
+    total: Tensor
+    identity: Tensor
+    triplet: Tensor
+    csl: Tensor
+
+    def detached(self) -> Tensor:
+        """total, identity, triplet, csl as one tensor [4] without gradient."""
+        return torch.stack([self.total, self.identity, self.triplet, self.csl]).detach().float()
+
+
+def training_losses(
+    model: PartAwareTransformer,
+    bank: MemoryBank | None,
+    bank_labels: Tensor | None,
+    images: Tensor,
+    labels: Tensor,
+    slots: Tensor,
+    draws: Draws,
+    config: LossConfig,
+    amp: torch.dtype | None,
+) -> Losses:
+    """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed.
+
+    images float [B, 3, H, W] in [0, 1]; labels, slots int64 [B]: class, and place in the bank. `bank` is None
+    without CSL and PSD. `amp` is the autocast dtype of the network; losses are float32.
+    """
+    with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
+        global_feature, part_features = model.features(images, draws.regions, draws.drop_path)
+    # Several ranks meet here: gather both features with gradient, and all below sees the global batch.
+    global_feature, part_features = global_feature.float(), part_features.float()
+    logits = model.classify(global_feature)
+    assert logits is not None, "training needs a classifier"
+
+    targets = None
+    csl = global_feature.new_zeros(())
+    if bank is not None:
+        assert bank_labels is not None
+        parts = part_features.transpose(0, 1)  # [P, B, D]
+        bank.update(slots, parts)
+        csl, neighbours = cross_id_similarity(
+            parts if config.csl else parts.detach(),
+            bank,
+            slots,
+            k=config.k,
+            scale=config.scale * 768 / parts.shape[-1],
+            identities=labels if config.other_identities else None,
+            bank_identities=bank_labels if config.other_identities else None,
+            impl=config.neighbours,
+        )
+        if config.psd:
+            targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
+
+    identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
+    triplet = batch_hard_triplet(global_feature, labels)
+    total = identity + config.triplet * triplet + config.csl * csl
+    return Losses(total, identity, triplet, csl)

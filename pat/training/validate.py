@@ -1,0 +1,42 @@
+"""Settings that cannot work, refused by name before any work is done."""
+
+from __future__ import annotations
+
+from pat.config import TrainConfig
+from pat.errors import UserError
+
+
+def validate(config: TrainConfig) -> None:
+    """Refuse settings that cannot work, by name, before any work is done. Raises UserError."""
+    positive = {
+        "epochs": config.epochs,
+        "identities_per_batch": config.identities_per_batch - 1,
+        "images_per_identity": config.images_per_identity,
+        "checkpoint_every": config.checkpoint_every,
+        "select_every": config.select_every,
+        "optim.lr": config.optim.lr,
+        "optim.cosine_epochs": config.optim.cosine_epochs,
+        "loss.k": config.loss.k,
+        "loss.scale": config.loss.scale,
+        "loss.momentum": config.loss.momentum,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            least = "at least 2" if name == "identities_per_batch" else "above 0"
+            raise UserError(f"{name} must be {least}")
+    shares = {
+        "data.holdout": config.data.holdout,
+        "augment.flip": config.augment.flip,
+        "augment.erasing": config.augment.erasing,
+        "loss.psd": config.loss.psd,
+        "loss.psd_mix": config.loss.psd_mix,
+        "loss.label_smoothing": config.loss.label_smoothing,
+        "model.drop_path": config.model.drop_path,
+        "ema": config.ema,
+        "loss.momentum": config.loss.momentum,
+    }
+    for name, value in shares.items():
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} is {value}; it is a share between 0 and 1")
+    if config.select == "heldout" and not config.data.holdout:
+        raise UserError("--select heldout needs identities to hold out: give --data.holdout 0.1")

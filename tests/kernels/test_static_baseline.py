@@ -1,0 +1,79 @@
+"""The gate without a GPU: no kernel spills, breaks a limit, or got worse than the figures in bench/baselines."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.static import broken_rules, regressions
+from kernels.compiler import ARCHITECTURES
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("sm_87", "sm_90")  # Orin and H100: HMMA and HGMMA, little and much shared memory
+
+STORED = {
+    "registers": 96,
+    "spills": 0,
+    "shared_memory": 4096,
+    "mma_instructions": {"HMMA": 18},
+    "cubin_bytes": 20000,
+    "occupancy": 0.5,
+}
+
+
+def row(**changes: object) -> dict[str, object]:
+    return {"kernel": "crop_resize", "config": "crop_fp16", "arch": "sm_87", **STORED, **changes}
+
+
+def static(*archs: str) -> None:
+    pytest.importorskip("triton")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "bench", "static", *(f"--arch={arch}" for arch in archs)]
+    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_kernels_are_as_good_as_stored():
+    static(*QUICK)
+
+
+@pytest.mark.slow
+def test_kernels_are_as_good_as_stored_on_every_architecture():
+    static(*ARCHITECTURES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"registers": 105}, "crop_fp16/sm_87: registers 105, stored 96, allowed 104"),
+        ({"spills": 8}, "crop_fp16/sm_87: spills 8, stored 0, allowed 0"),
+        ({"shared_memory": 8192}, "crop_fp16/sm_87: shared_memory 8192, stored 4096, allowed 4096"),
+        ({"cubin_bytes": 25001}, "crop_fp16/sm_87: cubin_bytes 25001, stored 20000, allowed 25000"),
+        ({"occupancy": 0.4}, "crop_fp16/sm_87: occupancy 0.400, stored 0.500"),
+        ({"mma_instructions": {}}, "crop_fp16/sm_87: no HMMA any more; has none"),
+        ({"config": "crop_fp32"}, "crop_fp16/sm_87 is gone"),
+    ],
+)
+def test_a_worse_figure_is_reported(changes: dict[str, object], message: str):
+    assert regressions([row()], {"crop_fp16/sm_87": STORED}, ["sm_87"]) == []
+    assert message in regressions([row(**changes)], {"crop_fp16/sm_87": STORED}, ["sm_87"])
+
+
+def test_noise_and_gains_are_not_reported():
+    stored = {"crop_fp16/sm_87": STORED, "crop_fp16/sm_90": STORED}  # sm_90 was not asked for
+    now = row(registers=104, cubin_bytes=24000, occupancy=0.6, mma_instructions={"HMMA": 9, "HGMMA": 1})
+    assert regressions([now], stored, ["sm_87"]) == []
+
+
+def test_a_new_kernel_needs_stored_figures():
+    assert regressions([row()], {}, ["sm_87"]) == ["crop_fp16/sm_87 has no stored figures"]
+
+
+def test_rules_hold_without_stored_figures():
+    assert broken_rules(row()) == []
+    assert broken_rules(row(spills=4)) == ["crop_fp16/sm_87 spills 4 bytes per thread; expected none"]
+    assert broken_rules(row(spills=4, config="crop_fp32")) == []
+    too_much = broken_rules(row(shared_memory=164 * 1024))
+    assert too_much == ["crop_fp16/sm_87 takes 167936 bytes of shared memory; at most 166912 exist"]
