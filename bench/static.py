@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kernels.aot import resource_report
-from kernels.compiler import ARCHITECTURES
+from kernels.compiler import ARCHITECTURES, write_whole
 from kernels.resources import LIMITS
 
 BASELINE = Path(__file__).parent / "baselines" / "kernels_static.json"
@@ -29,13 +30,13 @@ def check(archs: Sequence[str] = ARCHITECTURES) -> list[str]:
     return found + regressions(rows, stored["kernels"], archs)
 
 
-def update(archs: Sequence[str] = ARCHITECTURES) -> None:
-    """Rewrites the stored figures; only with all architectures, so that none is left from another time."""
-    rows = resource_report(archs)
+def rewrite() -> None:
+    """Rewrites the stored figures, of all architectures: none is left from another time."""
+    rows = resource_report(ARCHITECTURES)
     kernels = {_name(row): {figure: row[figure] for figure in FIGURES} for row in rows}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(kernels[name])}" for name in sorted(kernels))
     head = f'{{\n "triton": {json.dumps(_triton_version())},\n "kernels": {{\n'
-    BASELINE.write_text(f"{head}{lines}\n }}\n}}\n")
+    write_whole(BASELINE, f"{head}{lines}\n }}\n}}\n".encode())
 
 
 def broken_rules(row: Row) -> list[str]:
@@ -89,3 +90,21 @@ def _triton_version() -> str:
     import triton
 
     return triton.__version__
+
+
+def main(archs: Sequence[str] | None = None, *, update: bool = False) -> int:
+    """Checks or rewrites; returns the exit status: 1 when a figure got worse or compiling failed."""
+    try:
+        if update:
+            rewrite()
+            print(f"wrote {BASELINE}")
+            return 0
+        problems = check(archs or ARCHITECTURES)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(problems) or "no kernel takes more than stored")
+    return 1 if problems else 0

@@ -64,9 +64,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 for a failure, 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(
-        prog="python -m kernels.aot", description="Compile kernels without a GPU."
-    )
+    parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="Compile kernels without a GPU.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("build", "write cubin, PTX and JSON"),

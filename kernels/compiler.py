@@ -115,8 +115,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     try:
         description = json.loads((folder / "kernel.json").read_bytes())
         sound = all(
-            description[f"{kind}_sha256"]
-            == hashlib.sha256((folder / f"kernel.{kind}").read_bytes()).hexdigest()
+            description[f"{kind}_sha256"] == hashlib.sha256((folder / f"kernel.{kind}").read_bytes()).hexdigest()
             for kind in ("cubin", "ptx")
         )
     except (OSError, ValueError, KeyError):
@@ -166,9 +165,7 @@ def _compile(configuration: Configuration, arch: str, folder: Path) -> None:
                 raise
 
 
-def _describe(
-    configuration: Configuration, arch: str, compiled: CompiledKernel, folder: Path
-) -> dict[str, Any]:
+def _describe(configuration: Configuration, arch: str, compiled: CompiledKernel, folder: Path) -> dict[str, Any]:
     """All that a launcher and the resource report need to know of one compiled kernel."""
     metadata, ptx = compiled.metadata, compiled.asm["ptx"]
     arguments = [(name, kind) for name, kind in configuration.signature.items() if kind != "constexpr"]

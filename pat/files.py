@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from pat.errors import Failure
 
 
@@ -33,9 +35,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise Failure(
-            f"cannot write {path}: {error.strerror or error}; the previous file is untouched"
-        ) from error
+        raise Failure(f"cannot write {path}: {error.strerror or error}; the previous file is untouched") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -45,6 +45,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_image(image: Image.Image, path: str | os.PathLike[str]) -> None:
+    """Write a PNG, whole or not at all."""
+    with written_whole(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 def copy_whole(source: Path, path: Path) -> None:

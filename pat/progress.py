@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
-Advance = Callable[[int, str], None]
-"""advance(steps, figures): `figures` is a short text shown beside the bar."""
+
+class Advance(Protocol):
+    """Moves a bar by `steps`, shows the short text `figures` beside it, and tells a total known only now."""
+
+    def __call__(self, steps: int, figures: str = "", total: int | None = None) -> None: ...
 
 
 class Progress:
@@ -19,7 +22,7 @@ class Progress:
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
         """A bar of `total` steps for as long as the context lasts."""
-        yield lambda steps, figures="": None
+        yield lambda steps, figures="", total=None: None
 
 
 class TerminalProgress(Progress):
@@ -47,4 +50,10 @@ class TerminalProgress(Progress):
         ]
         with Bars(*columns, console=self.console, transient=not self.console.is_terminal) as bars:
             task = bars.add_task(label, total=total, figures="")
-            yield lambda steps, figures="": bars.update(task, advance=steps, figures=figures)
+
+            def advance(steps: int, figures: str = "", total: int | None = None) -> None:
+                if figures:
+                    bars.update(task, figures=figures)
+                bars.update(task, advance=steps, total=total)
+
+            yield advance

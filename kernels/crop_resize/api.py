@@ -60,7 +60,7 @@ def crop_resize(
     )
 
 
-@torch.library.custom_op("pat::crop_resize", mutates_args=())
+@torch.library.custom_op("pat_kernels::crop_resize", mutates_args=())
 def _crop_resize(
     frame: Tensor,
     boxes: Tensor,
@@ -127,9 +127,7 @@ def _check_tensors(frame: Tensor, boxes: Tensor, layout: str) -> None:
         raise ValueError(f"frame has dtype {frame.dtype}; expected torch.uint8")
     if layout == "nv12":
         if len(shape) != 2 or 0 in shape or shape[0] % 3 or shape[1] % 2:
-            raise ValueError(
-                f"frame has shape {shape}; expected [H * 3 / 2, W], H and W even, for layout nv12"
-            )
+            raise ValueError(f"frame has shape {shape}; expected [H * 3 / 2, W], H and W even, for layout nv12")
     elif len(shape) != 3 or 0 in shape or shape[2] != 3:
         raise ValueError(f"frame has shape {shape}; expected [H, W, 3] for layout {layout}")
     if boxes.dtype != torch.float32:

@@ -26,12 +26,12 @@ def crop_resize(
 ) -> Tensor:
     """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns [n, 3, height, width]."""
     precision = torch.float64 if dtype == torch.float64 else torch.float32
-    picture = to_rgb(frame, layout, matrix, precision)  # [3, H, W]
+    picture = to_rgb(frame, layout, matrix, precision)  # [3, H, W]; bytes stay bytes, most are not needed
     crops = torch.empty((len(boxes), 3, *size), dtype=precision, device=frame.device)
     for crop, (x0, y0, x1, y1) in zip(crops, boxes.tolist(), strict=True):
         left, across = resampling_weights(x0, x1, picture.shape[2], size[1], interpolation)
         top, down = resampling_weights(y0, y1, picture.shape[1], size[0], interpolation)
-        source = picture[:, top : top + down.shape[1], left : left + across.shape[1]]
+        source = picture[:, top : top + down.shape[1], left : left + across.shape[1]].to(precision)
         rows = (source @ across.to(source).T).clamp(0, 255)  # [3, h, width]: as Pillow's 8 bits do
         crop.copy_((down.to(source) @ rows).clamp(0, 255))  # [3, height, width]
     shift = torch.tensor(mean, dtype=precision, device=frame.device).view(3, 1, 1)
@@ -74,9 +74,9 @@ def _filter(distance: Tensor, interpolation: str) -> Tensor:
 
 
 def to_rgb(frame: Tensor, layout: str, matrix: str, dtype: torch.dtype) -> Tensor:
-    """The whole frame as RGB in [0, 255], [3, H, W]; not rounded where colours are converted."""
+    """The whole frame as RGB in [0, 255], [3, H, W]: uint8, or `dtype` (not rounded) from NV12."""
     if layout != "nv12":
-        return (frame.flip(2) if layout == "bgr" else frame).permute(2, 0, 1).to(dtype)
+        return (frame.flip(2) if layout == "bgr" else frame).permute(2, 0, 1)
     height = frame.shape[0] // 3 * 2
     luma = frame[:height].to(dtype)  # [H, W]
     chroma = frame[height:].to(dtype).view(height // 2, -1, 2) - 128  # [H/2, W/2, 2]

@@ -83,12 +83,8 @@ def crop_resize_kernel(
     box = tl.program_id(0) // TILES
     tile = tl.program_id(0) % TILES
     p_box = boxes + box * 4
-    left, offset_x, step_x, stretch_x, radius_x = _axis(
-        tl.load(p_box), tl.load(p_box + 2), OUT_WIDTH, SUPPORT
-    )
-    top, offset_y, step_y, stretch_y, radius_y = _axis(
-        tl.load(p_box + 1), tl.load(p_box + 3), OUT_HEIGHT, SUPPORT
-    )
+    left, offset_x, step_x, stretch_x, radius_x = _axis(tl.load(p_box), tl.load(p_box + 2), OUT_WIDTH, SUPPORT)
+    top, offset_y, step_y, stretch_y, radius_y = _axis(tl.load(p_box + 1), tl.load(p_box + 3), OUT_HEIGHT, SUPPORT)
 
     first_out = tile // TILES_ACROSS * TILE_HEIGHT
     out_y = first_out + tl.arange(0, TILE_HEIGHT)

@@ -1,7 +1,7 @@
 """Validation, the custom operators and their autograd, and the choice of implementation."""
 
 import math
-import os
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -19,7 +19,6 @@ from kernels.nearest_parts.reference import (
 __all__ = ["NearestParts", "merge_nearest", "nearest_parts"]
 
 Implementation = Literal["reference", "triton"]
-TRITON_MOST_NEIGHBOURS = 32
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -38,23 +37,29 @@ def nearest_parts(
 ) -> NearestParts:
     """Compare each query with every slot of its part's memory bank (DESIGN 2, cross-ID similarity learning).
 
-    query: [P, B, D]. bank: [P, M, D], M >= 1, float16, bfloat16, float32 or float64; both may have any strides.
-    exclude: int64 [B], the slot each query must not find (its own image), -1 for none.
-    k: neighbours wanted, at least 1 (at most 32 with Triton). scale: positive factor of the squared distance.
-    squared_norms: [P, M], |bank|^2 if it is at hand; saves one reading of the bank in Triton, a reduction otherwise.
-    query_identity: int64 [B] and bank_identity: int64 [M], both or none: slots of the query's identity are left out.
-    offset: slot number of bank[:, 0], for a bank that is one shard of several; `exclude` and the indices returned count
-        over all shards, and `merge_nearest` joins their results.
-    impl: "reference" (plain torch, any device) or "triton" (CUDA, or a CPU in Triton's interpreter).
+    Args:
+        query: [P, B, D], bank: [P, M, D] with M >= 1: float16, bfloat16, float32 or float64, any strides. They
+            are compared in the bank's dtype, to which the query is rounded.
+        exclude: int64 [B], the slot each query must not find (its own image), -1 for none.
+        k: neighbours wanted, at least 1; with Triton at most 32.
+        scale: positive factor of the squared distance.
+        squared_norms: [P, M], |bank|^2 where it is at hand; computed otherwise.
+        query_identity: int64 [B], with bank_identity: int64 [M]: slots of the query's identity are left out.
+        offset: number of the slot bank[:, 0], for a bank that is one shard of several: `exclude` and the
+            indices returned count over all shards, and `merge_nearest` joins their results.
+        impl: "reference" (plain torch, any device) or "triton" (CUDA, or a CPU in Triton's interpreter).
 
-    Returns `NearestParts(log_sum [P, B], distances [P, B, k], indices int64 [P, B, k])`: float32 (float64 if an input
-    is), differentiable with respect to `query` only, and once. Equal distances come in ascending order of slot.
-    Missing neighbours: +inf and -1; no allowed slot: log_sum -inf; their gradient is 0. A slot at infinite distance
-    counts as missing. Raises ValueError for a bad argument, naming it.
+    Returns:
+        `NearestParts`, float32 (float64 for a float64 bank), differentiable with respect to `query`, once.
+        Slots at equal distances are in ascending order. Missing neighbours: +inf and -1; no allowed slot:
+        log_sum is -inf; for both the gradient is 0. A slot at infinite distance counts as missing.
+
+    Raises:
+        ValueError: a bad argument, named, with what was expected.
     """
     _check_vectors(query, bank)
     _check_slots(query, bank, exclude, squared_norms, query_identity, bank_identity)
-    _check_options(query, bank, k, scale, offset, impl)
+    _check_options(k, scale, offset, impl)
     save = torch.is_grad_enabled() and query.requires_grad
     log_sum, distances, indices, _, _ = _search(
         query, bank, exclude, k, float(scale), squared_norms, query_identity, bank_identity, offset, save, impl
@@ -108,7 +113,7 @@ def _check_tensor(
         raise ValueError(f"{name}: on {tensor.device}, expected {device}, where query is")
 
 
-def _check_options(query: Tensor, bank: Tensor, k: int, scale: float, offset: int, impl: str) -> None:
+def _check_options(k: int, scale: float, offset: int, impl: str) -> None:
     if k < 1:
         raise ValueError(f"k: {k}, expected at least 1 neighbour")
     if not 0 < scale < math.inf:
@@ -117,18 +122,6 @@ def _check_options(query: Tensor, bank: Tensor, k: int, scale: float, offset: in
         raise ValueError(f"offset: {offset}, expected the number of the first slot, at least 0")
     if impl not in get_args(Implementation):
         raise ValueError(f"impl: {impl!r}, expected one of {', '.join(map(repr, get_args(Implementation)))}")
-    if impl != "triton":
-        return
-    if k > TRITON_MOST_NEIGHBOURS:
-        raise ValueError(f"k: {k}, expected at most {TRITON_MOST_NEIGHBOURS} with impl='triton'")
-    for name, tensor in (("query", query), ("bank", bank)):
-        if tensor.dtype == torch.float64:
-            raise ValueError(f"{name}: dtype {tensor.dtype}, expected float32 or less with impl='triton'")
-    if query.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
-        raise ValueError(
-            f"query: on {query.device}, expected a CUDA tensor with impl='triton' "
-            "(on a CPU: impl='reference', or Triton's interpreter, TRITON_INTERPRET=1)"
-        )
 
 
 @torch.library.custom_op("kernels::nearest_parts", mutates_args=())
@@ -146,10 +139,9 @@ def _search(
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`NearestParts` and `Saved` as one flat tuple; `Saved` is empty unless asked for."""
+    search: Callable[..., tuple[NearestParts, Saved | None]] = nearest_parts_reference
     if impl == "triton":
         from kernels.nearest_parts.triton import nearest_parts_triton as search
-    else:
-        search = nearest_parts_reference
     with torch.autocast(query.device.type, enabled=False):  # distances must not be rounded to half precision
         found, saved = search(
             query,
@@ -171,7 +163,7 @@ def _search(
 @_search.register_fake
 def _(query, bank, exclude, k, scale, squared_norms, query_identity, bank_identity, offset, save, impl):  # type: ignore[no-untyped-def]
     parts, batch, dim = query.shape
-    dtype = statistics_dtype(query, bank)
+    dtype = statistics_dtype(bank)
     return (
         query.new_empty(parts, batch, dtype=dtype),
         query.new_empty(parts, batch, k, dtype=dtype),
@@ -190,24 +182,25 @@ def _search_backward(
     average: Tensor,
     neighbours: Tensor,
     scale: float,
+    impl: str,
 ) -> Tensor:
     """An operator without autograd of its own, so that a second derivative fails loudly instead of being wrong."""
+    backward = nearest_parts_backward
+    if impl == "triton":
+        from kernels.nearest_parts.triton import nearest_parts_triton_backward as backward
     with torch.autocast(query.device.type, enabled=False):
-        return nearest_parts_backward(
-            grad_log_sum, grad_distances, query, indices, average, neighbours, scale
-        )
+        return backward(grad_log_sum, grad_distances, query, indices, average, neighbours, scale)
 
 
 @_search_backward.register_fake
-def _(grad_log_sum, grad_distances, query, indices, average, neighbours, scale):  # type: ignore[no-untyped-def]
+def _(grad_log_sum, grad_distances, query, indices, average, neighbours, scale, impl):  # type: ignore[no-untyped-def]
     return torch.empty_like(query, memory_format=torch.contiguous_format)
 
 
 def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    query, scale = inputs[0], inputs[4]
+    query, ctx.scale, ctx.impl = inputs[0], inputs[4], inputs[-1]
     _, _, indices, average, neighbours = output
     ctx.save_for_backward(query, indices, average, neighbours)
-    ctx.scale = scale
     ctx.set_materialize_grads(False)  # no zeros of the size of all neighbours
 
 
@@ -217,8 +210,8 @@ def _backward(ctx, grad_log_sum, grad_distances, *_):  # type: ignore[no-untyped
         grad_log_sum = average.new_zeros(indices.shape[:-1])
     if grad_distances is None:
         grad_distances = average.new_zeros(indices.shape)
-    grad = _search_backward(grad_log_sum, grad_distances, query, indices, average, neighbours, ctx.scale)
-    return grad, *[None] * 10
+    saved = (query, indices, average, neighbours, ctx.scale, ctx.impl)
+    return _search_backward(grad_log_sum, grad_distances, *saved), *[None] * 10
 
 
 _search.register_autograd(_backward, setup_context=_setup_context)

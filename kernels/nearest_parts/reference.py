@@ -1,8 +1,9 @@
 """Memory-bank similarity in plain torch: the definition of correct, and fast on a CPU.
 
-With d = |query - slot|^2 by the expansion |q|^2 + |m|^2 - 2 q.m, clamped at 0, statistics in float32 (float64 for
-float64 inputs). No row of the bank is sorted as a whole, the bank is never copied, and memory is bounded: the bank is
-read in chunks whose results are merged as the shards of several ranks are.
+With d = |query - slot|^2 by the expansion |q|^2 + |m|^2 - 2 q.m, clamped at 0. The query is rounded to the bank's
+dtype (a half-precision bank has lost as much); all else is float32, or float64 for a float64 bank. No row of the
+bank is sorted as a whole, the bank is not copied, and memory is bounded: the bank is read in chunks whose results
+are merged as the shards of several ranks are.
 """
 
 from collections.abc import Sequence
@@ -45,9 +46,9 @@ class Saved(NamedTuple):
 def merge_nearest(parts: Sequence[NearestParts]) -> NearestParts:
     """Join results over disjoint slots (shards of several ranks, chunks of one bank) into the result over all.
 
-    Each part must hold the same queries and k, and indices of the whole bank. Differentiable: the gradient reaches each
-    part's `log_sum` and `distances`, so ranks need to exchange no bank vectors. Raises ValueError for no parts or
-    parts of different shapes.
+    Each part must hold the same queries and k, and indices of the whole bank (`offset`). Differentiable: the
+    gradient reaches each part's `log_sum` and `distances`, so ranks need not exchange bank vectors. Raises
+    ValueError for no parts or parts of different shapes.
     """
     if not parts:
         raise ValueError("parts: expected at least one result to merge, got none")
@@ -82,22 +83,20 @@ def nearest_parts_reference(
 ) -> tuple[NearestParts, Saved | None]:
     """Search the bank; see `kernels.nearest_parts.nearest_parts` for the arguments, which are valid here.
 
-    `save` asks for what the backward needs. Outputs are float32, or float64 when `query` or `bank` is.
+    `save` asks for what the backward needs. Outputs are float32, or float64 for a float64 bank.
     """
-    dtype = statistics_dtype(query, bank)
+    dtype = statistics_dtype(bank)
     parts, dim = bank.shape[0], bank.shape[2]
     row = max(query.shape[1], dim if bank.dtype != dtype else 1)
     chunk = max(GROUP, CHUNK_ELEMENTS // (parts * row))
-    q = query.to(dtype)
+    q = query.to(bank.dtype).to(dtype)
     found, average = None, None
     for start in range(0, bank.shape[1], chunk):
         slots = slice(start, start + chunk)
         m = bank[:, slots].to(dtype)  # [P, c, D]
-        if squared_norms is None:
-            norms = torch.einsum("pmd,pmd->pm", m, m)  # as products of matrices: no temporary of the bank's size
-        else:
-            norms = squared_norms[:, slots].to(dtype)
-        d = torch.baddbmm((q.square().sum(-1)[:, :, None] + norms[:, None, :]), q, m.mT, alpha=-2)  # [P, B, c]
+        norms = torch.einsum("pmd,pmd->pm", m, m) if squared_norms is None else squared_norms[:, slots].to(dtype)
+        squares = q.square().sum(-1)[:, :, None] + norms[:, None, :]
+        d = torch.baddbmm(squares, q, m.mT, alpha=-2)  # [P, B, c]
         d.clamp_min_(0)
         _exclude_own(d, exclude - (offset + start))
         if query_identity is not None and bank_identity is not None:
@@ -131,7 +130,7 @@ def nearest_parts_backward(
 
     Missing neighbours and queries without any allowed slot get exactly 0, whatever gradient arrives for them.
     """
-    q = query.to(average.dtype)
+    q = query.to(neighbours.dtype).to(average.dtype)
     present = indices >= 0  # [P, B, k]
     g_sum = torch.where(present[..., 0], grad_log_sum, 0.0)[..., None] * (-2 * scale)  # [P, B, 1]
     g_near = torch.where(present, grad_distances, 0.0)[..., None, :] * 2  # [P, B, 1, k]
@@ -140,16 +139,16 @@ def nearest_parts_backward(
     return grad.to(query.dtype)
 
 
-def statistics_dtype(query: Tensor, bank: Tensor) -> torch.dtype:
-    """Type of distances and sums: float32, or float64 when an input is."""
-    return torch.promote_types(torch.promote_types(query.dtype, bank.dtype), torch.float32)
+def statistics_dtype(bank: Tensor) -> torch.dtype:
+    """Type of distances and sums: float32, or float64 for a float64 bank."""
+    return torch.promote_types(bank.dtype, torch.float32)
 
 
 def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k smallest of the last dimension in order of (value, index), which `torch.topk` does not promise.
 
-    The k groups of neighbouring entries with the smallest minima hold all of them, ties included: an entry outside has
-    k minima before it. Only these groups are searched further.
+    The k groups of consecutive entries with the smallest minima hold all of them, ties included: an entry
+    outside has k minima before it. Only these groups are searched further.
     """
     size = values.shape[-1]
     if size <= max(4 * GROUP, 2 * k * GROUP):

@@ -1,148 +1,277 @@
-"""Memory-bank similarity as one streaming pass on a GPU, and the merge of its splits.
+"""Launchers of the Triton kernels, the tile sizes they are launched with, and what is compiled ahead of time."""
 
-One program holds BLOCK_B queries of one part and walks over its split of the bank. Each tile of slots is read once and
-used twice while it is in shared memory: for the distances, then for the average that the backward needs. Sums follow
-the online softmax; the k nearest are a sorted list of int64 keys, distance above slot, so that equal distances stay in
-ascending order of slot. Tiles are transposed (slots x queries, D x queries): few queries then fill a matrix instruction.
-"""
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from kernels.configuration import Configuration
 from kernels.nearest_parts.reference import NearestParts, Saved
+from kernels.nearest_parts.triton_kernels import (
+    nearest_parts_bwd_kernel,
+    nearest_parts_fwd_kernel,
+    nearest_parts_merge_kernel,
+)
 
-INFINITE = tl.constexpr(0x7F800000 << 32)
-"""Smallest key of an infinite distance: a key is the bits of a distance above 32 bits that tell equal ones apart."""
+MOST_NEIGHBOURS = 32
+MOST_SLOTS = 1 << 30
+MOST_DIMENSIONS = 1536
+MOST_SPLITS = 128
+"""The merge holds the lists of all splits at once: at most 128 x 32 keys."""
+
+MERGE_WARPS = 4
+BACKWARD_WARPS = 4
+
+INTERPRETED_PROGRAMS = 12
+"""Programs that stand for a GPU's multiprocessors in the interpreter: enough that tests have splits to merge."""
+
+INTERPRETED = not isinstance(nearest_parts_fwd_kernel, triton.runtime.JITFunction)
+LOG2_E = 1.4426950408889634
 
 
-@triton.jit
-def _key(distance, low):
-    """int64 key ordered by (distance, low), for distances >= 0 (and no -0)."""
-    return ((distance + 0.0).to(tl.int32, bitcast=True).to(tl.int64) << 32) | low.to(tl.int64)
+@dataclass(frozen=True)
+class Tiles:
+    """Sizes of the forward kernel: queries and slots of a tile, dimensions of one load, warps, pipeline stages."""
+
+    queries: int
+    slots: int
+    chunk: int
+    warps: int
+    stages: int
 
 
-@triton.jit
-def _load_rows(p_rows, stride_row, stride_dim, mask, dim, chunk: tl.constexpr, CHUNK: tl.constexpr):
-    """One chunk of dimensions of some rows, [rows, CHUNK]; 0 outside."""
-    d = chunk * CHUNK + tl.arange(0, CHUNK)
-    inside = mask[:, None] & (d < dim)[None, :]
-    return tl.load(p_rows[:, None] + d[None, :] * stride_dim, mask=inside, other=0.0)
+def tiles_for(dtype: torch.dtype, dim: int, capability: tuple[int, int]) -> Tiles:
+    """Tile sizes for a bank's dtype and dimension on a GPU of this compute capability.
+
+    As many queries as the registers hold, because every block of queries reads the bank again (from L2): their
+    sums take queries x dim / threads registers each. As many slots as then fit without spills, with room for the
+    tiles that load meanwhile. Float32 is limited by multiply-adds, not by the bank, and gains nothing from more.
+    """
+    chunk = 256 if dim % 256 == 0 else 128 if dim % 128 == 0 else 64
+    if dtype == torch.float32:
+        side = 16 if dim <= 768 else 8
+        return Tiles(queries=side, slots=side, chunk=64, warps=8, stages=1)
+    if dim <= 512:
+        return Tiles(queries=32, slots=32, chunk=chunk, warps=8, stages=2)
+    if dim <= 768:
+        if capability in ((8, 0), (8, 7), (9, 0)):
+            return Tiles(queries=32, slots=32, chunk=chunk, warps=8, stages=3)
+        return Tiles(queries=32, slots=16, chunk=chunk, warps=8, stages=2)
+    return Tiles(queries=16, slots=16, chunk=chunk, warps=8, stages=2)
 
 
-@triton.jit
-def nearest_parts_fwd_kernel(
-    p_query,  # [P, B, D] contiguous, in the bank's dtype
-    p_bank,  # [P, M, D], any strides
-    p_norms,  # [P, M] float32
-    p_exclude,  # int64 [B], counted from the first slot of this bank
-    p_query_identity,  # int64 [B]
-    p_bank_identity,  # int64 [M]
-    p_log_sum,  # out: float32 [S, P, B]
-    p_keys,  # out: int64 [S, P, B, K], the K tiles with the smallest minima: (minimum, first slot)
-    p_distances,  # out: float32 [S, P, B, K, BLOCK_M], all distances of these tiles
-    p_average,  # out: float32 [S, P, B, D]
-    batch,
-    slots,
-    dim,
-    slots_per_split,
-    scale_log2,  # scale / ln 2: exponentials to base 2
-    stride_part,
-    stride_slot,
-    stride_dim,
-    K: tl.constexpr,
-    BLOCK_B: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    CHUNK: tl.constexpr,
-    CHUNKS: tl.constexpr,
-    AVERAGE: tl.constexpr,
-    HAS_NORMS: tl.constexpr,
-    HAS_IDENTITY: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Result of one split for BLOCK_B queries of one part."""
-    part = tl.program_id(2).to(tl.int64)
-    parts = tl.num_programs(2)
-    split = tl.program_id(1)
-    b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
-    b_inside = b < batch
-    p_q = p_query + (part * batch + b) * dim
-    queries = ()
-    row = (split * parts + part) * batch + b  # [BLOCK_B]
-    b_norm = tl.zeros([BLOCK_B], tl.float32)
-    for c in tl.static_range(CHUNKS):
-        b_q = _load_rows(p_q, dim, 1, b_inside, dim, c, CHUNK)  # [BLOCK_B, CHUNK]
-        b_norm += tl.sum(b_q.to(tl.float32) * b_q.to(tl.float32), axis=1)
-        queries = queries + (b_q,)
-    b_own = tl.load(p_exclude + b, mask=b_inside, other=-1)
-    if HAS_IDENTITY:
-        b_identity = tl.load(p_query_identity + b, mask=b_inside, other=0)
+def nearest_parts_triton(
+    query: Tensor,
+    bank: Tensor,
+    exclude: Tensor,
+    *,
+    k: int,
+    scale: float,
+    squared_norms: Tensor | None,
+    query_identity: Tensor | None,
+    bank_identity: Tensor | None,
+    offset: int,
+    save: bool,
+    tiles: Tiles | None = None,
+) -> tuple[NearestParts, Saved | None]:
+    """As `nearest_parts_reference`, on a GPU. `tiles` replaces the choice of `tiles_for`.
 
-    sums = ()
-    if AVERAGE:
-        for _ in tl.static_range(CHUNKS):
-            sums = sums + (tl.zeros([CHUNK, BLOCK_B], tl.float32),)
-    b_max = tl.full([BLOCK_B], float("-inf"), tl.float32)
-    b_total = tl.zeros([BLOCK_B], tl.float32)
-    lane = tl.arange(0, K)
-    b_keys = INFINITE + tl.zeros([BLOCK_B, K], tl.int64) + lane[None, :]  # all different
-    first = split * slots_per_split
-    last = tl.minimum(first + slots_per_split, slots)
-    for start in range(first, last, BLOCK_M):
-        m = start + tl.arange(0, BLOCK_M)
-        m_inside = m < last
-        p_m = p_bank + part * stride_part + m.to(tl.int64) * stride_slot
-        b_dot = tl.zeros([BLOCK_M, BLOCK_B], tl.float32)
-        tiles = ()
-        m_norm = tl.zeros([BLOCK_M], tl.float32)
-        for c in tl.static_range(CHUNKS):
-            b_m = _load_rows(p_m, stride_slot, stride_dim, m_inside, dim, c, CHUNK)  # [BLOCK_M, CHUNK]
-            b_dot = tl.dot(b_m, tl.trans(queries[c]), b_dot, input_precision=PRECISION)
-            if not HAS_NORMS:
-                m_norm += tl.sum(b_m.to(tl.float32) * b_m.to(tl.float32), axis=1)
-            tiles = tiles + (b_m,)
-        if HAS_NORMS:
-            m_norm = tl.load(p_norms + part * slots + m, mask=m_inside, other=0.0)
-        allowed = m_inside[:, None] & (m.to(tl.int64)[:, None] != b_own[None, :])
-        if HAS_IDENTITY:
-            m_identity = tl.load(p_bank_identity + m, mask=m_inside, other=0)
-            allowed = allowed & (m_identity[:, None] != b_identity[None, :])
-        distance = tl.maximum(b_norm[None, :] + m_norm[:, None] - 2.0 * b_dot, 0.0)
-        distance = tl.where(allowed, distance, float("inf"))  # [BLOCK_M, BLOCK_B]
+    Deterministic: no atomics, and splits that depend only on the shapes and the device.
+    """
+    _check_limits(query, bank, k)
+    (parts, batch, dim), slots = query.shape, bank.shape[1]
+    if tiles is None:
+        capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (8, 0)
+        tiles = tiles_for(bank.dtype, dim, capability)
+    splits, slots_per_split = _split(query.device, parts, batch, slots, tiles)
+    listed = 16 if k <= 16 else 32
 
-        nearest = tl.min(distance, axis=0)  # [BLOCK_B]
-        new_max = tl.maximum(b_max, nearest * -scale_log2)
-        safe_max = tl.where(new_max == float("-inf"), 0.0, new_max)
-        weight = tl.exp2(distance * -scale_log2 - safe_max[None, :])
-        rescale = tl.exp2(b_max - safe_max)
-        b_total = b_total * rescale + tl.sum(weight, axis=0)
-        b_max = new_max
-        if AVERAGE:
-            new_sums = ()
-            for c in tl.static_range(CHUNKS):
-                b_sum = sums[c] * rescale[None, :]
-                b_weight = weight.to(tiles[c].dtype)
-                new_sums = new_sums + (
-                    tl.dot(tl.trans(tiles[c]), b_weight, b_sum, input_precision=PRECISION),
-                )
-            sums = new_sums
+    def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=query.device)
 
-        farthest = tl.max(b_keys, axis=1)  # the tile to give way
-        key = _key(nearest, start + tl.zeros([BLOCK_B], tl.int32))
-        better = (key < farthest) & (nearest < float("inf"))
-        giving_way = (b_keys == farthest[:, None]) & better[:, None]
-        place = tl.sum(tl.where(giving_way, lane[None, :], 0), axis=1)
-        p_tile = p_distances + ((row * K + place) * BLOCK_M)[None, :] + tl.arange(0, BLOCK_M)[:, None]
-        tl.store(p_tile, distance, mask=better[None, :] & b_inside[None, :])
-        b_keys = tl.where(giving_way, key[:, None], b_keys)
+    q = query.to(bank.dtype).contiguous()
+    norms = None if squared_norms is None else squared_norms.float().contiguous()
+    log_sums = scratch(splits, parts, batch)
+    keys = scratch(splits, parts, batch, listed, dtype=torch.int64)
+    tile_distances = scratch(splits, parts, batch, listed, tiles.slots)
+    averages = scratch(splits, parts, batch, dim) if save else log_sums
+    nearest_parts_fwd_kernel[(triton.cdiv(batch, tiles.queries), splits, parts)](
+        q,
+        bank,
+        q if norms is None else norms,
+        (exclude - offset).contiguous(),
+        exclude if query_identity is None else query_identity.contiguous(),
+        exclude if bank_identity is None else bank_identity.contiguous(),
+        log_sums,
+        keys,
+        tile_distances,
+        averages,
+        batch,
+        slots,
+        slots_per_split,
+        scale * LOG2_E,
+        *bank.stride(),
+        DIM=dim,
+        LIST=listed,
+        BLOCK_B=tiles.queries,
+        BLOCK_M=tiles.slots,
+        CHUNK=tiles.chunk,
+        AVERAGE=save,
+        HAS_NORMS=norms is not None,
+        HAS_IDENTITY=query_identity is not None,
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+    )
+    found = NearestParts(
+        scratch(parts, batch), scratch(parts, batch, k), scratch(parts, batch, k, dtype=torch.int64)
+    )
+    saved = None
+    if save:
+        saved = Saved(scratch(parts, batch, dim), scratch(parts, batch, k, dim, dtype=bank.dtype))
+    nearest_parts_merge_kernel[(parts, batch)](
+        log_sums,
+        keys,
+        tile_distances,
+        averages,
+        bank,
+        *found,
+        *(saved or (averages, bank)),
+        batch,
+        splits,
+        k,
+        offset,
+        *bank.stride(),
+        DIM=dim,
+        BLOCK_D=triton.next_power_of_2(dim),
+        LIST=listed,
+        BLOCK_M=tiles.slots,
+        SPLITS=triton.next_power_of_2(splits),
+        AVERAGE=save,
+        num_warps=MERGE_WARPS,
+    )
+    return found, saved
 
-    safe_total = tl.where(b_total > 0.0, b_total, 1.0)
-    b_log_sum = tl.where(b_total > 0.0, (b_max + tl.log2(safe_total)) * 0.6931471805599453, float("-inf"))
-    tl.store(p_log_sum + row, b_log_sum, mask=b_inside)
-    tl.store(p_keys + row[:, None] * K + lane[None, :], b_keys, mask=b_inside[:, None])
-    if AVERAGE:
-        for c in tl.static_range(CHUNKS):
-            d = c * CHUNK + tl.arange(0, CHUNK)
-            inside = (d < dim)[:, None] & b_inside[None, :]
-            tl.store(p_average + row[None, :] * dim + d[:, None], sums[c] / safe_total[None, :], mask=inside)
+
+def nearest_parts_triton_backward(
+    grad_log_sum: Tensor,
+    grad_distances: Tensor,
+    query: Tensor,
+    indices: Tensor,
+    average: Tensor,
+    neighbours: Tensor,
+    scale: float,
+) -> Tensor:
+    """As `nearest_parts_backward`, in one launch."""
+    parts, batch, dim = query.shape
+    grad = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+    nearest_parts_bwd_kernel[(parts * batch,)](
+        grad_log_sum.contiguous(),
+        grad_distances.contiguous(),
+        query.contiguous(),
+        indices,
+        average,
+        neighbours,
+        grad,
+        indices.shape[-1],
+        scale,
+        DIM=dim,
+        BLOCK_D=triton.next_power_of_2(dim),
+        num_warps=BACKWARD_WARPS,
+    )
+    return grad
+
+
+def aot_configurations() -> list[Configuration]:
+    """Training with 16 neighbours at most and norms at hand, tiles that every architecture has room for (99 KiB).
+
+    D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
+    """
+    small = (8, 6)  # least shared memory
+    tiles = tiles_for(torch.bfloat16, 768, small)
+    merge: dict[str, object] = {"LIST": 16, "BLOCK_M": tiles.slots, "SPLITS": 32}
+    return [
+        _forward("bf16", 768, small),
+        _forward("fp16", 768, small),
+        _forward("fp32", 768, small),
+        _forward("bf16", 384, small),
+        _configuration("merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, **merge),
+        _configuration("backward", nearest_parts_bwd_kernel, "bf16", 768, BACKWARD_WARPS, 1),
+    ]
+
+
+def _forward(dtype: str, dim: int, capability: tuple[int, int]) -> Configuration:
+    tiles = tiles_for(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, capability)
+    return _configuration(
+        "forward",
+        nearest_parts_fwd_kernel,
+        dtype,
+        dim,
+        tiles.warps,
+        tiles.stages,
+        LIST=16,
+        BLOCK_B=tiles.queries,
+        BLOCK_M=tiles.slots,
+        CHUNK=tiles.chunk,
+        HAS_NORMS=True,
+        HAS_IDENTITY=False,
+    )
+
+
+def _configuration(
+    step: str, kernel: Any, dtype: str, dim: int, warps: int, stages: int, **constexprs: object
+) -> Configuration:
+    """Types follow the arguments' names: vectors in the bank's dtype, statistics float32, counts integers."""
+    constexprs |= {"DIM": dim, "BLOCK_D": triton.next_power_of_2(dim), "AVERAGE": True, "stride_dim": 1}
+    constexprs = {name: constexprs[name] for name in kernel.arg_names if name in constexprs}
+    signature = {}
+    for name in kernel.arg_names:
+        if name in constexprs:
+            signature[name] = "constexpr"
+        elif name in ("p_bank", "p_neighbours") or (name == "p_query" and step == "forward"):
+            signature[name] = f"*{dtype}"
+        elif name in ("p_exclude", "p_query_identity", "p_bank_identity", "p_keys", "p_indices"):
+            signature[name] = "*i64"
+        elif name.startswith("p_"):
+            signature[name] = "*fp32"
+        else:
+            signature[name] = {"scale": "fp32", "scale_log2": "fp32"}.get(
+                name, "i64" if name.startswith("stride") or name == "offset" else "i32"
+            )
+    aligned = {name for name, kind in signature.items() if kind.startswith("*")}
+    aligned |= {"stride_part", "stride_slot", "slots_per_split"} & signature.keys()
+    return Configuration(
+        f"nearest_parts_{step}_{dtype}_d{dim}", kernel, signature, constexprs, warps, stages, frozenset(aligned)
+    )
+
+
+def _check_limits(query: Tensor, bank: Tensor, k: int) -> None:
+    """What this implementation, unlike the reference, cannot do."""
+    if not query.is_cuda and not INTERPRETED:
+        raise ValueError(
+            f"query: on {query.device}, expected a CUDA tensor with impl='triton' "
+            "(on a CPU: impl='reference', or Triton's interpreter, TRITON_INTERPRET=1)"
+        )
+    for name, tensor in (("query", query), ("bank", bank)):
+        if tensor.dtype == torch.float64:
+            raise ValueError(f"{name}: dtype {tensor.dtype}, expected float32 or less with impl='triton'")
+    for name, value, most in (
+        ("k", k, MOST_NEIGHBOURS),
+        ("bank: M", bank.shape[1], MOST_SLOTS),
+        ("query: D", query.shape[2], MOST_DIMENSIONS),
+    ):
+        if value > most:
+            raise ValueError(f"{name}: {value}, expected at most {most} with impl='triton'")
+
+
+def _split(device: torch.device, parts: int, batch: int, slots: int, tiles: Tiles) -> tuple[int, int]:
+    """Splits of the bank, so that the programs fill the GPU once, and the slots of each, a multiple of a tile."""
+    if device.type == "cuda":
+        programs = torch.cuda.get_device_properties(device).multi_processor_count
+    else:
+        programs = INTERPRETED_PROGRAMS
+    splits = max(1, programs // (parts * triton.cdiv(batch, tiles.queries)))
+    tiles_per_split = triton.cdiv(slots, tiles.slots * min(splits, MOST_SPLITS))
+    slots_per_split = tiles_per_split * tiles.slots
+    return triton.cdiv(slots, slots_per_split), slots_per_split

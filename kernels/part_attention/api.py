@@ -125,8 +125,8 @@ def _check_region_values(regions: Tensor, grid: tuple[int, int]) -> None:
     if wrong.any():
         image, part = wrong.nonzero()[0].tolist()
         raise ValueError(
-            f"regions[{image}, {part}] is {regions[image, part].tolist()}; expected (top, bottom, left, right) "
-            f"with 0 <= top <= bottom <= {grid[0]} and 0 <= left <= right <= {grid[1]}"
+            f"regions[{image}, {part}] is {regions[image, part].tolist()}; expected (top, bottom, left, "
+            f"right) with 0 <= top <= bottom <= {grid[0]} and 0 <= left <= right <= {grid[1]}"
         )
 
 

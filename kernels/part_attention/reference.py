@@ -71,9 +71,7 @@ def eager(
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)  # [B, n, H*D]
 
 
-def sdpa(
-    q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float
-) -> Tensor:
+def sdpa(q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float) -> Tensor:
     """The same through `torch.nn.functional.scaled_dot_product_attention`; without a mask where P = 0."""
     q = q.transpose(1, 2)  # [B, H, n, D]
     k, v = kv.permute(2, 0, 3, 1, 4)  # each [B, H, N, D]

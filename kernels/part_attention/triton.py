@@ -11,60 +11,12 @@ import triton
 from torch import Tensor
 
 from kernels.configuration import Configuration
+from kernels.part_attention.tiles import backward_tiles, cut, forward_tiles, power_of_two
 from kernels.part_attention.triton_kernels import backward_kernel, forward_kernel
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 DIMS = (32, 48, 64, 80, 96, 128)
 MOST_PARTS = 8
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How N tokens become one head tile and body tiles that are full."""
-
-    head: int  # tokens in the head
-    rows: int  # rows of the head tile, a power of two
-    multiple: int  # the body is a whole number of these
-
-    def padded(self, tokens: int) -> int:
-        """Rows that are computed for `tokens` tokens."""
-        return tokens - self.head + self.rows
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Sizes of one launch: rows a program owns, rows of a step of its walk, and Triton's options."""
-
-    block: int
-    step: int
-    num_warps: int
-    num_stages: int
-
-
-def cut(tokens: int, special: int) -> Cut:
-    """The cut with the fewest padded rows; larger tiles where that is equal.
-
-    `special` tokens (cls, parts, registers) must lie in the head. 132 tokens: 4 + 128; 200: 8 + 3 x 64.
-    """
-    cuts = []
-    for multiple in (128, 64, 32):
-        head = special + (tokens - special) % multiple
-        cuts.append(Cut(head, max(16, triton.next_power_of_2(head)), multiple))
-    return min(cuts, key=lambda one: one.padded(tokens))
-
-
-def forward_tiles(dim: int, dtype: torch.dtype, multiple: int) -> Tiles:
-    if dtype == torch.float32:
-        return Tiles(min(multiple, 32), 32, 4, 1)
-    if multiple >= 128 and dim <= 64:
-        return Tiles(128, 64, 8, 2)
-    return Tiles(min(multiple, 64), min(multiple, 64 if dim <= 64 else 32), 4, 2)
-
-
-def backward_tiles(dim: int, dtype: torch.dtype, multiple: int) -> Tiles:
-    if dtype == torch.float32:
-        return Tiles(32, 32, 4, 1)
-    return Tiles(min(multiple, 64), 32, 4, 2)
 
 
 def part_attention(
@@ -84,57 +36,48 @@ def _check(q: Tensor, regions: Tensor) -> None:
     if q.dtype not in DTYPES:
         raise ValueError(f"q has dtype {q.dtype}; expected float16, bfloat16 or float32 for impl='triton'")
     if regions.shape[1] > MOST_PARTS:
-        raise ValueError(
-            f"regions has {regions.shape[1]} parts; expected at most {MOST_PARTS} for impl='triton'"
-        )
+        raise ValueError(f"regions has {regions.shape[1]} parts; expected at most {MOST_PARTS} for impl='triton'")
     if q.device.type != "cuda" and isinstance(forward_kernel, triton.runtime.JITFunction):
         raise ValueError(
-            f"q is on {q.device}; expected a CUDA tensor for impl='triton' (on a CPU it runs only in Triton's "
-            "interpreter, with TRITON_INTERPRET=1 set before Triton is imported)"
+            f"q is on {q.device}; expected a CUDA tensor for impl='triton' (a CPU has only Triton's interpreter: "
+            "TRITON_INTERPRET=1, set before Triton is imported)"
         )
 
 
 @dataclass(frozen=True)
 class _Launch:
-    """What both kernels are told about the shapes."""
+    """What a kernel is told about the shapes, and how many programs it takes."""
 
-    scalars: tuple[int | float, ...]
-    strides: tuple[int, ...]
-    constants: dict[str, int]
-    programs: int
+    numbers: tuple[float | int, ...]  # in the order of the kernel's arguments
     options: dict[str, int]
+    programs: int
 
 
-def _launch_shape(
+def _launch(
     q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float, *, backward: bool
 ) -> _Launch:
     batch, queries, heads, dim = q.shape
     tokens, parts = kv.shape[1], regions.shape[1]
     special = 1 + parts + registers
     where = cut(tokens, special)
-    tiles = (backward_tiles if backward else forward_tiles)(dim, q.dtype, where.multiple)
-    body = tokens - where.head
-    asking = max(0, queries - where.head)
-    constants = {
-        "QUERY_TILES": triton.cdiv(asking, tiles.block),
-        "KEY_STEPS": body // tiles.step,
-        "HEAD": where.rows,
-        "BLOCK": tiles.block,
-        "STEP": tiles.step,
-        "DIM": dim,
-        "DIM_PAD": triton.next_power_of_2(dim),
-    }
-    programs = constants["QUERY_TILES"] + 1
-    if backward:
-        constants |= {"KEY_TILES": body // tiles.block, "QUERY_STEPS": triton.cdiv(asking, tiles.step)}
-        programs += constants["KEY_TILES"] + 1
+    tiles = (backward_tiles if backward else forward_tiles)(dim, 8 * q.element_size(), where.multiple)
+    asking = max(0, queries - where.head)  # queries in the body
+    query_tiles, query_steps = triton.cdiv(asking, tiles.block), triton.cdiv(asking, tiles.step)
+    key_tiles, key_steps = where.body // tiles.block, where.body // tiles.step
+    counts = (query_tiles, key_tiles, query_steps, key_steps) if backward else (query_tiles, key_steps)
     return _Launch(
-        scalars=(scale, heads, queries, tokens, where.head, parts, special, columns),
-        strides=(*q.stride(), *kv.stride(), 0 if regions.shape[0] == 1 else regions.stride(0)),
-        constants=constants,
-        programs=batch * heads * programs,
-        options={"num_warps": tiles.num_warps, "num_stages": tiles.num_stages},
-    )
+        numbers=(
+            scale, heads, queries, tokens, where.head, parts, special, columns,
+            *q.stride(), *kv.stride(), 0 if regions.shape[0] == 1 else regions.stride(0), *counts,
+        ),
+        options=_constants(where.rows, tiles.block, tiles.step, dim)
+        | {"num_warps": tiles.warps, "num_stages": tiles.stages},
+        programs=batch * heads * (query_tiles + 1 + (key_tiles + 1 if backward else 0)),
+    )  # fmt: skip
+
+
+def _constants(rows: int, block: int, step: int, dim: int) -> dict[str, int]:
+    return {"HEAD": rows, "BLOCK": block, "STEP": step, "DIM": dim, "DIM_PAD": power_of_two(dim)}
 
 
 @torch.library.custom_op("pat_kernels::part_attention_forward", mutates_args=())
@@ -144,11 +87,10 @@ def _forward(
     """Output [B, n, H*D], and the logsumexp of the scores in base 2, fp32 [B, H, n]."""
     regions = regions.contiguous()
     out, log_sum = _forward_buffers(q)
-    launch = _launch_shape(q, kv, regions, columns, registers, scale, backward=False)
-    with torch.cuda.device_of(q):
-        forward_kernel[(launch.programs,)](
-            q, kv, out, log_sum, regions, *launch.scalars, *launch.strides, **launch.constants, **launch.options
-        )
+    launch = _launch(q, kv, regions, columns, registers, scale, backward=False)
+    if launch.programs:  # none where the batch is empty
+        with torch.cuda.device_of(q):
+            forward_kernel[(launch.programs,)](q, kv, out, log_sum, regions, *launch.numbers, **launch.options)
     return out, log_sum
 
 
@@ -170,12 +112,12 @@ def _backward(
     """Gradients of q [B, n, H, D] and of kv [B, N, 2, H, D], contiguous."""
     out_grad, regions = out_grad.contiguous(), regions.contiguous()
     q_grad, kv_grad = _backward_buffers(q, kv)
-    launch = _launch_shape(q, kv, regions, columns, registers, scale, backward=True)
-    with torch.cuda.device_of(q):
-        backward_kernel[(launch.programs,)](
-            q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions,
-            *launch.scalars, *launch.strides, **launch.constants, **launch.options,
-        )  # fmt: skip
+    launch = _launch(q, kv, regions, columns, registers, scale, backward=True)
+    if launch.programs:
+        with torch.cuda.device_of(q):
+            backward_kernel[(launch.programs,)](
+                q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions, *launch.numbers, **launch.options
+            )
     return q_grad, kv_grad
 
 
@@ -199,3 +141,45 @@ def _gradient(ctx, out_grad: Tensor, _log_sum_grad: Tensor):
 
 
 _forward.register_autograd(_gradient, setup_context=_save)
+
+
+def aot_configurations() -> list[Configuration]:
+    """What ViT of the usual head sizes need, at 132 or 260 tokens ("d64") and at 196 or 200 ("d64_tile64").
+
+    Counts and strides are arguments, so one kernel serves the full blocks and the last one, which asks for a
+    few tokens, and any number of tokens that is cut into the same tiles. D = 96 stands for sizes that are no
+    power of two. 132 and 260 tokens take the same backward kernel as 196 and 200.
+    """
+    cases = [
+        ("forward", "bf16", 64, 128), ("forward", "fp16", 64, 128), ("forward", "fp32", 64, 128),
+        ("forward", "bf16", 64, 64), ("forward", "bf16", 32, 128),
+        ("forward", "bf16", 96, 128), ("forward", "bf16", 128, 128),
+        ("backward", "bf16", 64, 128), ("backward", "fp16", 64, 128), ("backward", "fp32", 64, 128),
+        ("backward", "bf16", 96, 128), ("backward", "bf16", 128, 128),
+    ]  # fmt: skip
+    return [_configuration(*case) for case in cases]
+
+
+def _configuration(direction: str, dtype: str, dim: int, multiple: int) -> Configuration:
+    """One kernel for contiguous last dimensions and strides and pointers that are divisible by 16."""
+    backward = direction == "backward"
+    kernel = backward_kernel if backward else forward_kernel
+    tiles = (backward_tiles if backward else forward_tiles)(dim, 32 if dtype == "fp32" else 16, multiple)
+    constexprs = _constants(16, tiles.block, tiles.step, dim) | {"q_dim": 1, "kv_dim": 1}
+    special_types = {"log_sum": "*fp32", "regions": "*i32", "scale": "fp32"}
+    tensors = ("q", "kv", "out", "out_grad", "q_grad", "kv_grad")
+    strides = ("q_batch", "q_token", "q_head", "kv_batch", "kv_token", "kv_pair", "kv_head")
+    signature = {
+        name: "constexpr" if name in constexprs
+        else special_types.get(name, f"*{dtype}" if name in tensors else "i32")
+        for name in kernel.arg_names
+    }  # fmt: skip
+    return Configuration(
+        name=f"part_attention_{direction}_{dtype}_d{dim}" + (f"_tile{multiple}" if multiple < 128 else ""),
+        kernel=kernel,
+        signature=signature,
+        constexprs={name: constexprs[name] for name in signature if name in constexprs},
+        num_warps=tiles.warps,
+        num_stages=tiles.stages,
+        aligned=frozenset(signature) & {*tensors, *strides, "log_sum", "regions"},
+    )

@@ -8,8 +8,8 @@ A program owns one tile of one image and attention head, and walks over all toke
 in the forward pass and for the gradient of q, keys over queries for the gradient of kv. Nothing is shared
 between programs, so no atomics: results are the same in every run.
 
-Arguments common to all: `q [B, n, H, D]` and `kv [B, N, 2, H, D]` with any strides; `regions` int32 `[B, P, 4]`;
-`log_sum` fp32 `[B, H, n]`, the logsumexp of each row of scores, in base 2 as all exponents here;
+Arguments common to all: `q [B, n, H, D]` and `kv [B, N, 2, H, D]` with any strides; `regions` int32
+`[B, P, 4]`; `log_sum` fp32 `[B, H, n]`, the logsumexp of each row of scores, in base 2 as all exponents here;
 HEAD, BLOCK and STEP, the rows of the head tile, of an owned body tile and of a step over the body;
 DIM, which is D, and DIM_PAD, the power of two that holds it.
 """
@@ -17,6 +17,9 @@ DIM, which is D, and DIM_PAD, the power of two that holds it.
 import triton
 import triton.language as tl
 
+# Triton's interpreter multiplies the bit patterns of bfloat16 numbers, so there products are taken in fp32,
+# which holds the product of two bfloat16 or float16 numbers exactly.
+_INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 _LOG2_E = tl.constexpr(1.4426950408889634)
 # Stands for "nothing seen yet" in a running maximum. Not -inf: where a part's region holds no patch of a step
 # its scores are all -inf, and -inf - -inf is not a number.
@@ -25,7 +28,7 @@ _LOWEST = tl.constexpr(-3.4028234e38)
 
 @triton.jit
 def _part_sees(token, other, regions, parts, special, columns):
-    """False where `token` is a part and `other` is neither cls, nor the same part, nor a patch in its region."""
+    """False where `token` is a part and `other` neither cls, nor the same part, nor a patch in its region."""
     is_part = (token >= 1) & (token <= parts)
     region = regions + (token - 1) * 4
     top = tl.load(region, mask=is_part, other=0)
@@ -39,9 +42,7 @@ def _part_sees(token, other, regions, parts, special, columns):
 
 
 @triton.jit
-def _visible(
-    own, other, regions, parts, special, columns, OWN_HEAD: tl.constexpr, OTHER_HEAD: tl.constexpr
-):
+def _visible(own, other, regions, parts, special, columns, OWN_HEAD: tl.constexpr, OTHER_HEAD: tl.constexpr):
     """Which of `own` [M] and `other` [N] see each other: [M, N]. Parts are found in the head only."""
     own = own[:, None]
     other = other[None, :]
@@ -72,9 +73,17 @@ def _store(base, value, token, limit, token_stride, DIM: tl.constexpr, DIM_PAD: 
 
 
 @triton.jit
+def _dot(a, b, total):
+    """total + a @ b in fp32."""
+    if _INTERPRETED:
+        a, b = a.to(tl.float32), b.to(tl.float32)
+    return tl.dot(a, b, total, input_precision="ieee")
+
+
+@triton.jit
 def _dot_t(a, b):
     """a @ b^T in fp32."""
-    return tl.dot(a, tl.trans(b), input_precision="ieee")
+    return _dot(a, tl.trans(b), None)
 
 
 @triton.jit
@@ -83,16 +92,16 @@ def _take_in(scores, v, highest, total, average):
     higher = tl.maximum(highest, tl.max(scores, 1))
     fade = tl.exp2(highest - higher)
     weight = tl.exp2(scores - higher[:, None])  # [M, N]
-    average = tl.dot(weight.to(v.dtype), v, average * fade[:, None], input_precision="ieee")  # [M, D]
+    average = _dot(weight.to(v.dtype), v, average * fade[:, None])  # [M, D]
     return higher, total * fade + tl.sum(weight, 1), average
 
 
 @triton.jit
 def _forward_tile(
-    q, k, v, out, log_sum, regions, scale, own, own_limit, tokens, head, parts, special, columns,
+    q, k, v, out, log_sum, regions, scale, own, own_limit, key_steps, tokens, head, parts, special, columns,
     q_token, q_dim, kv_token, kv_dim, out_token,
-    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, KEY_STEPS: tl.constexpr,
-    HEAD: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, HEAD: tl.constexpr, STEP: tl.constexpr,
+    DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """The queries `own` [OWN] over all keys."""
     exponent = scale * _LOG2_E
@@ -104,7 +113,7 @@ def _forward_tile(
     total = tl.zeros([OWN], tl.float32)
     average = tl.zeros([OWN, DIM_PAD], tl.float32)
 
-    for step in range(KEY_STEPS):
+    for step in range(key_steps):
         body = head + step * STEP + tl.arange(0, STEP)
         k_step = _load(k, body, tokens, kv_token, kv_dim, DIM, DIM_PAD)
         v_step = _load(v, body, tokens, kv_token, kv_dim, DIM, DIM_PAD)
@@ -127,13 +136,13 @@ def _forward_tile(
 def forward_kernel(
     q, kv, out, log_sum, regions, scale, heads, queries, tokens, head, parts, special, columns,
     q_batch, q_token, q_head, q_dim, kv_batch, kv_token, kv_pair, kv_head, kv_dim, regions_batch,
-    QUERY_TILES: tl.constexpr, KEY_STEPS: tl.constexpr, HEAD: tl.constexpr,
-    BLOCK: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    query_tiles, key_steps,
+    HEAD: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
-    """out [B, n, H*D] and log_sum [B, H, n]. For each image and attention head QUERY_TILES + 1 programs: one
+    """out [B, n, H*D] and log_sum [B, H, n]. For each image and attention head query_tiles + 1 programs: one
     for each body tile of queries, then one for the head."""
-    tile = tl.program_id(0) % (QUERY_TILES + 1)
-    pair = tl.program_id(0) // (QUERY_TILES + 1)
+    tile = tl.program_id(0) % (query_tiles + 1)
+    pair = tl.program_id(0) // (query_tiles + 1)
     image = (pair // heads).to(tl.int64)
     q += image * q_batch + (pair % heads) * q_head
     k = kv + image * kv_batch + (pair % heads) * kv_head
@@ -141,17 +150,18 @@ def forward_kernel(
     out += (image * queries * heads + pair % heads) * DIM
     log_sum += pair.to(tl.int64) * queries
     regions += image * regions_batch
-    if tile < QUERY_TILES:
+    if tile < query_tiles:
         _forward_tile(
-            q, k, v, out, log_sum, regions, scale, head + tile * BLOCK + tl.arange(0, BLOCK), queries,
+            q, k, v, out, log_sum, regions, scale,
+            head + tile * BLOCK + tl.arange(0, BLOCK), queries, key_steps,
             tokens, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, heads * DIM,
-            False, BLOCK, KEY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            False, BLOCK, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip
     else:
         _forward_tile(
-            q, k, v, out, log_sum, regions, scale, tl.arange(0, HEAD), tl.minimum(head, queries),
+            q, k, v, out, log_sum, regions, scale, tl.arange(0, HEAD), tl.minimum(head, queries), key_steps,
             tokens, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, heads * DIM,
-            True, HEAD, KEY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            True, HEAD, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip
 
 
@@ -163,21 +173,27 @@ def _weights(scores, value_products, log_sum, delta):
 
 
 @triton.jit
+def _delta(out, grad, token, limit, out_token, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
+    """What each row's softmax takes off the gradients of its scores: the sum of out * out_grad, [M]."""
+    return tl.sum(grad.to(tl.float32) * _load(out, token, limit, out_token, 1, DIM, DIM_PAD), 1)
+
+
+@triton.jit
 def _query_gradient_tile(
-    q, k, v, out, log_sum, out_grad, q_grad, regions, scale, own, own_limit,
+    q, k, v, out, log_sum, out_grad, q_grad, regions, scale, own, own_limit, key_steps,
     tokens, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, out_token,
-    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, KEY_STEPS: tl.constexpr,
-    HEAD: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, HEAD: tl.constexpr, STEP: tl.constexpr,
+    DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """The gradient of the queries `own` [OWN], from all keys."""
     exponent = scale * _LOG2_E
     q_own = _load(q, own, own_limit, q_token, q_dim, DIM, DIM_PAD)
     grad = _load(out_grad, own, own_limit, out_token, 1, DIM, DIM_PAD)
-    delta = tl.sum(grad.to(tl.float32) * _load(out, own, own_limit, out_token, 1, DIM, DIM_PAD), 1)[:, None]
+    delta = _delta(out, grad, own, own_limit, out_token, DIM, DIM_PAD)[:, None]
     total = tl.load(log_sum + own, mask=own < own_limit, other=float("inf"))[:, None]
     result = tl.zeros([OWN, DIM_PAD], tl.float32)
 
-    for step in range(KEY_STEPS):
+    for step in range(key_steps):
         body = head + step * STEP + tl.arange(0, STEP)
         k_step = _load(k, body, tokens, kv_token, kv_dim, DIM, DIM_PAD)
         v_step = _load(v, body, tokens, kv_token, kv_dim, DIM, DIM_PAD)
@@ -186,7 +202,7 @@ def _query_gradient_tile(
             visible = _visible(own, body, regions, parts, special, columns, True, False)
             scores = tl.where(visible, scores, float("-inf"))
         _, score_grad = _weights(scores, _dot_t(grad, v_step), total, delta)
-        result = tl.dot(score_grad.to(k_step.dtype), k_step, result, input_precision="ieee")
+        result = _dot(score_grad.to(k_step.dtype), k_step, result)
 
     key = tl.arange(0, HEAD)
     k_head = _load(k, key, head, kv_token, kv_dim, DIM, DIM_PAD)
@@ -195,7 +211,7 @@ def _query_gradient_tile(
     scores = _dot_t(q_own, k_head) * exponent  # [OWN, HEAD]
     scores = tl.where(visible & (key < head)[None, :], scores, float("-inf"))
     _, score_grad = _weights(scores, _dot_t(grad, v_head), total, delta)
-    result = tl.dot(score_grad.to(k_head.dtype), k_head, result, input_precision="ieee")
+    result = _dot(score_grad.to(k_head.dtype), k_head, result)
     _store(q_grad, result * scale, own, own_limit, out_token, DIM, DIM_PAD)
 
 
@@ -210,24 +226,24 @@ def _add_key_gradient(
     Scores are kept transposed, [M, N], so that they enter the products as they are."""
     q_step = _load(q, asking, asking_limit, q_token, q_dim, DIM, DIM_PAD)
     grad = _load(out_grad, asking, asking_limit, out_token, 1, DIM, DIM_PAD)
-    delta = tl.sum(grad.to(tl.float32) * _load(out, asking, asking_limit, out_token, 1, DIM, DIM_PAD), 1)
+    delta = _delta(out, grad, asking, asking_limit, out_token, DIM, DIM_PAD)
     total = tl.load(log_sum + asking, mask=asking < asking_limit, other=float("inf"))
     scores = _dot_t(k_own, q_step) * exponent  # [M, N]
     if OWN_HEAD or ASKING_HEAD:
         visible = _visible(own, asking, regions, parts, special, columns, OWN_HEAD, ASKING_HEAD)
         scores = tl.where(visible, scores, float("-inf"))
     weight, score_grad = _weights(scores, _dot_t(v_own, grad), total[None, :], delta[None, :])
-    v_grad = tl.dot(weight.to(grad.dtype), grad, v_grad, input_precision="ieee")
-    k_grad = tl.dot(score_grad.to(q_step.dtype), q_step, k_grad, input_precision="ieee")
+    v_grad = _dot(weight.to(grad.dtype), grad, v_grad)
+    k_grad = _dot(score_grad.to(q_step.dtype), q_step, k_grad)
     return k_grad, v_grad
 
 
 @triton.jit
 def _key_gradient_tile(
-    q, k, v, out, log_sum, out_grad, k_grad, v_grad, regions, scale, own, own_limit,
+    q, k, v, out, log_sum, out_grad, k_grad, v_grad, regions, scale, own, own_limit, query_steps,
     queries, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, out_token, grad_token,
-    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, QUERY_STEPS: tl.constexpr,
-    HEAD: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
+    OWN_HEAD: tl.constexpr, OWN: tl.constexpr, HEAD: tl.constexpr, STEP: tl.constexpr,
+    DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """The gradients of the keys and values `own` [OWN], from all queries."""
     exponent = scale * _LOG2_E
@@ -235,7 +251,7 @@ def _key_gradient_tile(
     v_own = _load(v, own, own_limit, kv_token, kv_dim, DIM, DIM_PAD)
     k_result = tl.zeros([OWN, DIM_PAD], tl.float32)
     v_result = tl.zeros([OWN, DIM_PAD], tl.float32)
-    for step in range(QUERY_STEPS):
+    for step in range(query_steps):
         k_result, v_result = _add_key_gradient(
             q, out, log_sum, out_grad, k_own, v_own, k_result, v_result, regions, exponent,
             own, head + step * STEP + tl.arange(0, STEP), queries, parts, special, columns,
@@ -255,15 +271,15 @@ def backward_kernel(
     q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions, scale,
     heads, queries, tokens, head, parts, special, columns,
     q_batch, q_token, q_head, q_dim, kv_batch, kv_token, kv_pair, kv_head, kv_dim, regions_batch,
-    QUERY_TILES: tl.constexpr, KEY_TILES: tl.constexpr, QUERY_STEPS: tl.constexpr, KEY_STEPS: tl.constexpr,
+    query_tiles, key_tiles, query_steps, key_steps,
     HEAD: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, DIM: tl.constexpr, DIM_PAD: tl.constexpr,
 ):  # fmt: skip
     """q_grad [B, n, H, D] and kv_grad [B, N, 2, H, D], both contiguous.
 
-    For each image and attention head QUERY_TILES + 1 programs for q (as in the forward pass), then
-    KEY_TILES + 1 for kv. They stand next to each other in one launch to find each other's tiles in the cache.
+    For each image and attention head query_tiles + 1 programs for q (as in the forward pass), then
+    key_tiles + 1 for kv. They stand next to each other in one launch to find each other's tiles in the cache.
     """
-    programs = QUERY_TILES + KEY_TILES + 2
+    programs = query_tiles + key_tiles + 2
     tile = tl.program_id(0) % programs
     pair = tl.program_id(0) // programs
     image = (pair // heads).to(tl.int64)
@@ -279,30 +295,31 @@ def backward_kernel(
     v_grad = k_grad + row
     log_sum += pair.to(tl.int64) * queries
     regions += image * regions_batch
-    if tile < QUERY_TILES:
+    if tile < query_tiles:
         _query_gradient_tile(
             q, k, v, out, log_sum, out_grad, q_grad, regions, scale,
-            head + tile * BLOCK + tl.arange(0, BLOCK), queries,
+            head + tile * BLOCK + tl.arange(0, BLOCK), queries, key_steps,
             tokens, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, row,
-            False, BLOCK, KEY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            False, BLOCK, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip
-    elif tile == QUERY_TILES:
+    elif tile == query_tiles:
         _query_gradient_tile(
             q, k, v, out, log_sum, out_grad, q_grad, regions, scale,
-            tl.arange(0, HEAD), tl.minimum(head, queries),
+            tl.arange(0, HEAD), tl.minimum(head, queries), key_steps,
             tokens, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, row,
-            True, HEAD, KEY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            True, HEAD, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip
-    elif tile < QUERY_TILES + 1 + KEY_TILES:
+    elif tile < query_tiles + 1 + key_tiles:
         _key_gradient_tile(
             q, k, v, out, log_sum, out_grad, k_grad, v_grad, regions, scale,
-            head + (tile - QUERY_TILES - 1) * BLOCK + tl.arange(0, BLOCK), tokens,
+            head + (tile - query_tiles - 1) * BLOCK + tl.arange(0, BLOCK), tokens, query_steps,
             queries, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, row, row * 2,
-            False, BLOCK, QUERY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            False, BLOCK, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip
     else:
         _key_gradient_tile(
-            q, k, v, out, log_sum, out_grad, k_grad, v_grad, regions, scale, tl.arange(0, HEAD), head,
+            q, k, v, out, log_sum, out_grad, k_grad, v_grad, regions, scale,
+            tl.arange(0, HEAD), head, query_steps,
             queries, head, parts, special, columns, q_token, q_dim, kv_token, kv_dim, row, row * 2,
-            True, HEAD, QUERY_STEPS, HEAD, STEP, DIM, DIM_PAD,
+            True, HEAD, HEAD, STEP, DIM, DIM_PAD,
         )  # fmt: skip

@@ -82,7 +82,6 @@ def cached_images(
             facts = entry.facts(threads)
             if facts is None:
                 facts = _build(entry, paths, digests, size, on_error, progress, threads)
-            entry.touch()
     broken = tuple((paths[index], reason) for index, reason in facts["broken"])
     if broken and on_error == "stop":
         raise _stopped_at(UnreadableImage(*broken[0]))
@@ -201,6 +200,7 @@ def _locked(entry: _Entry) -> Iterator[None]:
         folder = entry.lock.parent
         raise UserError(f"cannot use the cache folder {folder} ({error}); choose one with --data.cache") from error
     try:
+        entry.touch()
         yield
     finally:
         lock.release()

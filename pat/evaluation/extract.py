@@ -56,7 +56,7 @@ def extract(
 def unit_length(vectors: Floats) -> Floats:
     """Rows [n, D] divided by their Euclidean length; a row of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _checked(vectors: Floats, count: int) -> Floats:

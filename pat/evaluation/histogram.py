@@ -52,14 +52,13 @@ class StripeHistogram:
         histogram = np.concatenate(
             [colours.reshape(self.stripes, -1), greys.reshape(self.stripes, -1)], axis=1
         )  # [stripes, bins]
-        histogram = np.concatenate([colours.reshape(self.stripes, -1), greys], axis=1)  # [stripes, bins]
         histogram /= np.maximum(histogram.sum(axis=1, keepdims=True), 1e-12) * self.stripes
         return np.sqrt(histogram).astype(np.float32).reshape(-1)  # Hellinger; the squares sum to 1
 
 
 def _sums(bins: NDArray[np.int64], weights: Floats, size: int) -> NDArray[np.float64]:
     """Weights summed by bin [size]."""
-    return np.bincount(bins.ravel(), weights=weights.ravel(), minlength=size)
+    return np.bincount(bins.ravel(), weights=weights.ravel(), minlength=size).astype(np.float64, copy=False)
 
 
 def _hsv(picture: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
@@ -77,9 +76,7 @@ def _hsv(picture: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
     return sector / 6, spread / np.maximum(value, 1e-6), value
 
 
-def _soft_bins(
-    values: Floats, bins: int, *, around: bool = False
-) -> list[tuple[NDArray[np.int64], Floats]]:
+def _soft_bins(values: Floats, bins: int, *, around: bool = False) -> list[tuple[NDArray[np.int64], Floats]]:
     """The two bins next to each value in [0, 1] and their shares; `around` joins the ends, as hue does."""
     position = values * bins - 0.5  # centre of bin i is at i
     low = np.floor(position).astype(np.int64)

@@ -178,12 +178,12 @@ def _same_identity(
 ) -> tuple[Indices, Indices, NDArray[np.bool_]]:
     """Pairs of one identity: rows within `part` of the queries, ascending; gallery columns; is it a match?
 
-    Those that are none share the camera too. Junk queries have no pairs.
+    Those that are none share the camera too. There is no junk in the gallery, so junk queries have no pairs.
     """
     wanted = query.identities[part]
     grouped = gallery.identities[by_identity]
     starts = np.searchsorted(grouped, wanted, side="left")
-    counts = np.where(wanted == JUNK, 0, np.searchsorted(grouped, wanted, side="right") - starts)
+    counts = np.searchsorted(grouped, wanted, side="right") - starts
     rows = np.repeat(np.arange(len(wanted)), counts)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = by_identity[starts[rows] + within]

@@ -6,6 +6,8 @@ the bank and no graph through B x M distances.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def cross_id_similarity(
     scale: float = 0.02,
     identities: Tensor | None = None,
     bank_identities: Tensor | None = None,
-    impl: str = "reference",
+    impl: Literal["reference", "triton"] = "reference",
 ) -> tuple[Tensor, Tensor]:
     """The loss, float32 [], and the neighbours' slots, int64 [P, B, k], -1 where there is none.
 

@@ -22,9 +22,7 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
     """
     name = config.backbone
     if not timm.is_model(name):
-        near = difflib.get_close_matches(
-            name.split(".")[0], timm.list_models("*vit*") + timm.list_models("deit*")
-        )
+        near = difflib.get_close_matches(name.split(".")[0], timm.list_models("*vit*") + timm.list_models("deit*"))
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them"
         raise UserError(f"model.backbone: timm knows no {name!r}; {hint}")
     height, width = config.image_size
@@ -58,9 +56,7 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
     return model
 
 
-def _with_pretrained_weights(
-    name: str, size: tuple[int, int], arguments: dict[str, Any]
-) -> VisionTransformer:
+def _with_pretrained_weights(name: str, size: tuple[int, int], arguments: dict[str, Any]) -> VisionTransformer:
     try:
         return timm.create_model(name, pretrained=True, num_classes=0, img_size=size, **arguments)
     except Exception as error:  # the hub client raises errors of several libraries
@@ -71,7 +67,7 @@ def _with_pretrained_weights(
         ) from error
 
 
-def why_unfit(model: nn.Module) -> str | None:
+def why_unfit(model: Any) -> str | None:
     """The first reason why part tokens cannot be added to `model`, or None when they can."""
     kind = type(model).__name__
     if hasattr(model, "rope") or getattr(model, "rope_embed", None) is not None:

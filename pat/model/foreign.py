@@ -134,11 +134,7 @@ def from_authors(
     shared = len(parts) > 2 and all(torch.equal(parts[1], other) for other in parts[2:])
     if part_tokens == "first" or (part_tokens == "auto" and shared):
         parts = [parts[0]] * len(parts)
-        why = (
-            "asked for"
-            if part_tokens == "first"
-            else "tokens 2 and 3 are equal: trained before November 2024"
-        )
+        why = "asked for" if part_tokens == "first" else "tokens 2 and 3 are equal: trained before November 2024"
         report.append(f"  part_token1 used for every part ({why}; --part-tokens own overrides)")
     tensors["part_tokens"] = torch.cat(parts, dim=1)
     tensors["register_tokens"] = tensors["cls_token"].new_zeros(1, 0, tensors["cls_token"].shape[-1])
@@ -162,9 +158,7 @@ def from_timm(
         "norm.",
     )
     refused = [
-        key
-        for key in state
-        if ".rope" in key or key.startswith(("rope", "dist_token", "patch_embed.backbone"))
+        key for key in state if ".rope" in key or key.startswith(("rope", "dist_token", "patch_embed.backbone"))
     ]
     if refused:
         raise UserError(f"{where} has {refused[0]}: rotary, distilled and hybrid transformers do not fit")
@@ -208,9 +202,7 @@ def infer(
     # The authors' own ViT-small: 768 wide, 8 blocks of 8 heads, no bias, logits scaled by the whole width.
     authors_small = not qkv_bias and (width, depth) == (768, 8)
     if not authors_small and width % 64:
-        raise UserError(
-            f"{where}: a width of {width} is no multiple of 64, so the number of heads cannot be told"
-        )
+        raise UserError(f"{where}: a width of {width} is no multiple of 64, so the number of heads cannot be told")
     config = ModelConfig(
         backbone=backbone,
         image_size=image_size or _image_size(patches, patch, parts, where),

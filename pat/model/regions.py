@@ -29,7 +29,7 @@ def band_rows(rows: int, parts: int, bands: str | Sequence[tuple[float, float]])
     elif bands == "stripes":
         fractions = [(part / parts, (part + 1) / parts) for part in range(parts)]
     else:
-        fractions = [(float(top), float(bottom)) for top, bottom in bands]  # type: ignore[misc]
+        fractions = [(float(top), float(bottom)) for top, bottom in bands]  # type: ignore[misc, str-unpack]
     if len(fractions) != parts:
         raise UserError(f"model.bands names {len(fractions)} bands for {parts} parts; give one for each part")
     result = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -73,7 +73,7 @@ class PartAwareTransformer(nn.Module):
         self.register_buffer("mean", torch.tensor(self.config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.config.std).view(1, 3, 1, 1), persistent=False)
 
-    def _attention(self, attention: nn.Module) -> PartAttention:
+    def _attention(self, attention: Any) -> PartAttention:
         return PartAttention(
             attention.qkv,
             attention.proj,

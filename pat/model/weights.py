@@ -72,9 +72,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], ModelFile]:
     """Tensors and configuration of a model file; errors as in `load`."""
     path = Path(path)
     if path.suffix in (".pth", ".pt", ".bin", ".tar"):
-        raise UserError(
-            f"{path} is not a model of this project; convert it with `pat import-weights {path} OUT`"
-        )
+        raise UserError(f"{path} is not a model of this project; convert it with `pat import-weights {path} OUT`")
     file = read_description(path)
     try:
         tensors = safetensors.torch.load_file(path)

@@ -9,6 +9,7 @@ import torch
 
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
+from pat.model.images import to_images
 from pat.model.regions import random_regions
 from pat.progress import Progress
 from pat.training.batches import read_batches
@@ -48,7 +49,7 @@ def fill_bank(
                 regions = random_regions(model.bands.cpu(), len(indices), generator)
                 drop_path = model.draw_drop_path(len(indices), generator)
             else:
-                images = batch.pixels.permute(0, 3, 1, 2).float() / 255
+                images = to_images(batch.pixels, device)
             with torch.autocast(device.type, dtype=state.amp, enabled=state.amp is not None):
                 _, parts = model.features(images, regions, drop_path)
             bank.fill(batch.slots, parts.transpose(0, 1))

@@ -54,9 +54,7 @@ def load_checkpoint(path: Path, samples: str, parts: dict[str, Any], device: tor
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of a training run (expected format {FORMAT})")
     if state["samples"] != samples:
-        raise UserError(
-            f"the training pictures are not those that {path} was made with; the run cannot go on"
-        )
+        raise UserError(f"the training pictures are not those that {path} was made with; the run cannot go on")
     for name, part in parts.items():
         if part is None:
             continue

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pat.config import DataConfig, TargetConfig
-from pat.data.cache import CachedImages, cached_images
+from pat.config import DataConfig
 from pat.data.layouts import open_data_set
+from pat.data.pictures import read_pictures
 from pat.data.sample import Sample
 from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
 from pat.errors import UserError
+from pat.evaluation.scoring import EvaluationSet, decoded
 from pat.progress import Progress
 
 
@@ -24,8 +25,7 @@ class TrainingData:
     training: TrainingSet
     pixels: np.ndarray
     """uint8 [M, H, W, 3], memory-mapped, row i for sample i"""
-    heldout: tuple[Sequence[Sample], Sequence[Sample]]
-    """query and gallery of the held-out identities; empty without a holdout"""
+    heldout: EvaluationSet | None
 
 
 def open_training_data(
@@ -39,38 +39,20 @@ def open_training_data(
         for note in data_set.notes:
             progress.say(f"note: {note}")
     training = merge_sources(sets)
-    heldout: tuple[Sequence[Sample], Sequence[Sample]] = ((), ())
+    heldout = None
     if config.holdout:
         training, query, gallery = split_holdout(training, config.holdout, seed)
-        heldout = (query, gallery)
-    images = decode(training.samples, image_size, config, progress)
-    if len(images.kept) < len(training.samples):
-        training = subset(training, images.kept)
+        heldout = decoded("the held-out source", query, gallery, image_size, config, progress)
+    pictures = read_pictures(training.samples, image_size, config, progress)
+    if len(pictures.kept) < len(training.samples):
+        training = subset(training, pictures.kept)
     for note in training.notes:
         progress.say(f"note: {note}")
     progress.say(
         f"training on {len(training.samples)} pictures of {training.identities} identities, "
         f"{len(np.unique(training.cameras))} cameras"
     )
-    return TrainingData(training, images.pixels, heldout)
-
-
-def decode(
-    samples: Sequence[Sample], image_size: tuple[int, int], config: TargetConfig, progress: Progress
-) -> CachedImages:
-    """The pictures from the cache, decoded with a progress bar where they are not there yet."""
-    done = 0
-    with progress.bar("decode", len(samples)) as advance:
-
-        def report(count: int, total: int) -> None:
-            nonlocal done
-            advance(count - done, "")
-            done = count
-
-        images = cached_images(samples, image_size, config.cache, on_error=config.on_error, progress=report)
-    for path, reason in images.broken:
-        progress.say(f"skipped {path}: {reason}")
-    return images
+    return TrainingData(training, pictures.pixels, heldout)
 
 
 def digest(samples: Sequence[Sample], labels: np.ndarray) -> str:

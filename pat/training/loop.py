@@ -19,16 +19,16 @@ from pat.data.augment import Augmentation
 from pat.data.sampler import batches_of_epoch
 from pat.device import choose_device
 from pat.errors import Failure
-from pat.evaluation.extract import extract
-from pat.evaluation.ranking import evaluate_ranking
+from pat.evaluation.scoring import score
 from pat.files import copy_whole, write_text
 from pat.model import weights as model_weights
+from pat.model.images import to_images
 from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.bank_fill import fill_bank
 from pat.training.batches import Batch, read_batches
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from pat.training.data import TrainingData, decode, digest, open_training_data
+from pat.training.data import TrainingData, digest, open_training_data
 from pat.training.state import TrainingState, build_state
 from pat.training.step import draw, training_losses
 from pat.training.validate import validate
@@ -234,23 +234,17 @@ class _Run:
 
     def _score_heldout(self) -> None:
         """Keep the best model by mAP on held-out identities of the source. The target is never seen."""
+        assert self.data.heldout is not None
         position, model = self.position, self.state.evaluated.eval()
 
         def embedder(pixels: np.ndarray) -> np.ndarray:
-            images = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
-            return model.embed(images).cpu().numpy()
+            return model.embed(to_images(pixels, self.device)).cpu().numpy()
 
-        sides = []
-        for samples in self.data.heldout:
-            images = decode(samples, self.config.model.image_size, self.config.data, self.progress)
-            identities = np.array([samples[index].identity for index in images.kept])
-            cameras = np.array([samples[index].camera for index in images.kept])
-            sides.append(extract(embedder, images.pixels, identities, cameras, batch_size=64))
-        score = float(evaluate_ranking(*sides).mAP)
-        self.log.write("heldout", position.global_step, epoch=position.epoch, mAP=score)
-        self.progress.say(f"epoch {position.epoch}: held-out source mAP {score:.1%}")
-        if score > position.best_score:
-            position.best_score, position.best_epoch = score, position.epoch
+        mAP = score(embedder, self.data.heldout, self.progress, label="held-out source").result.mAP
+        self.log.write("heldout", position.global_step, epoch=position.epoch, mAP=mAP)
+        self.progress.say(f"epoch {position.epoch}: held-out source mAP {mAP:.1%}")
+        if mAP > position.best_score:
+            position.best_score, position.best_epoch = mAP, position.epoch
             self._save_model(self.config.out / "best.safetensors")
 
     def _save_checkpoint(self) -> None:

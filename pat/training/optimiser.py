@@ -20,9 +20,7 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         if not parameter.requires_grad:
             continue
         rate = config.lr * (config.bias_lr_factor if name.endswith("bias") else 1.0)
-        exempt = config.name == "adamw" and (
-            parameter.ndim < 2 or name.endswith(("tokens", "token", "pos_embed"))
-        )
+        exempt = config.name == "adamw" and (parameter.ndim < 2 or name.endswith(("tokens", "token", "pos_embed")))
         groups.setdefault((rate, 0.0 if exempt else config.weight_decay), []).append(parameter)
     settings = [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
     if config.name == "sgd":

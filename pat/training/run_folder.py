@@ -60,9 +60,7 @@ def prepare(folder: Path, config: TrainConfig) -> None:
         changed = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
         if changed:
             listed = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in changed[:4])
-            raise UserError(
-                f"cannot resume {folder} with other settings ({listed}); start a new run with --out"
-            )
+            raise UserError(f"cannot resume {folder} with other settings ({listed}); start a new run with --out")
         if not (folder / CHECKPOINT).is_file():
             raise UserError(
                 f"{folder} holds no {CHECKPOINT} to resume; the run stopped before its first checkpoint"

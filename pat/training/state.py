@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from timm.scheduler import CosineLRScheduler
@@ -39,7 +39,7 @@ class TrainingState:
     @property
     def evaluated(self) -> PartAwareTransformer:
         """The weights that are scored and saved: the average where one is kept."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else cast(PartAwareTransformer, self.ema.module)
 
     def saved_parts(self) -> dict[str, Any]:
         """The objects whose state a checkpoint keeps, by name."""

@@ -101,7 +101,7 @@ def training_losses(
             scale=config.scale * 768 / parts.shape[-1],
             identities=labels if config.other_identities else None,
             bank_identities=bank_labels if config.other_identities else None,
-            impl=config.neighbours,
+            impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
         )
         if config.psd:
             targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)

@@ -13,6 +13,7 @@ import numpy as np
 from pat.data.synthetic.canvas import Point
 
 Joint = tuple[float, float, float]
+Limb = tuple[Joint, Joint, Joint]
 
 VIEWS: dict[str, float] = {"front": 0.0, "right": pi / 2, "back": pi, "left": -pi / 2}
 """Angle by which a person is turned away from the camera; a view is named after the side that it shows."""
@@ -55,10 +56,10 @@ class Body:
 
     pose: Pose
     width: float
-    left_leg: tuple[Joint, Joint, Joint]  # hip, knee, ankle
-    right_leg: tuple[Joint, Joint, Joint]
-    left_arm: tuple[Joint, Joint, Joint]  # shoulder, elbow, wrist
-    right_arm: tuple[Joint, Joint, Joint]
+    left_leg: Limb  # hip, knee, ankle
+    right_leg: Limb
+    left_arm: Limb  # shoulder, elbow, wrist
+    right_arm: Limb
     drop: float  # how far the trunk sinks because the legs are spread
     head: float  # size of the head relative to the average; it varies less than the height
 
@@ -71,8 +72,8 @@ class Body:
             _arm(side, pose.swing * sin(pose.phase + offset), bend, width)
             for side, offset, bend in ((1, pi, pose.elbows[0]), (-1, 0, pose.elbows[1]))
         ]
-        lowered = [tuple((x, y + drop, z) for x, y, z in limb) for limb in (*legs, *arms)]
-        return Body(pose, width, *lowered, drop=drop, head=height**-0.8)  # type: ignore[arg-type]
+        left_leg, right_leg, left_arm, right_arm = (_lowered(limb, drop) for limb in (*legs, *arms))
+        return Body(pose, width, left_leg, right_leg, left_arm, right_arm, drop, head=height**-0.8)
 
     def trunk(self, y: float, x: float = 0.0, z: float = 0.0) -> Joint:
         """A point of the upper body, given as if the person stood upright."""
@@ -99,18 +100,23 @@ class Body:
         return float(np.hypot(across, side * (0.5 + 0.5 * self.width) * sin(self.pose.yaw)))
 
 
-def _leg(side: int, phase: float, stride: float, width: float) -> tuple[Joint, Joint, Joint]:
+def _leg(side: int, phase: float, stride: float, width: float) -> Limb:
     angle = stride * sin(phase) + 0.06
-    bend = 0.08 + 1.7 * stride * max(0.0, cos(phase))  # the foot leaves the ground while the leg swings forward
-    x = side * 0.05 * width
+    bend = 0.08 + 1.7 * stride * max(0.0, cos(phase))  # a leg that swings forward leaves the ground
+    x = side * 0.054 * width
     knee = (x, 0.5 + 0.235 * cos(angle), 0.235 * sin(angle))
     ankle = (x * 0.85, knee[1] + 0.225 * cos(angle - bend), knee[2] + 0.225 * sin(angle - bend))
     return (x, 0.5, 0.0), knee, ankle
 
 
-def _arm(side: int, angle: float, bend: float, width: float) -> tuple[Joint, Joint, Joint]:
+def _arm(side: int, angle: float, bend: float, width: float) -> Limb:
     x = side * 0.093 * width
     elbow = (x + side * 0.022, 0.198 + 0.152 * cos(angle), 0.158 * sin(angle))
     lower = angle + bend
     wrist = (x + side * 0.02, elbow[1] + 0.135 * cos(lower), elbow[2] + 0.135 * sin(lower))
     return (x, 0.198, 0.0), elbow, wrist
+
+
+def _lowered(limb: Limb, drop: float) -> Limb:
+    (a, b, c), (d, e, f), (g, h, i) = limb
+    return (a, b + drop, c), (d, e + drop, f), (g, h + drop, i)

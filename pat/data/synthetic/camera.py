@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 from pat.data.synthetic.canvas import Array
 from pat.data.synthetic.domains import DomainStyle, Range
+from pat.data.synthetic.randomness import stream
 
 GREY = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -30,7 +31,7 @@ class Camera:
     stream_quality: int
     elevation: float
     light: float  # side that most light comes from, -1 (left) to 1 (right)
-    haze: float  # light that veils the whole picture
+    haze: float
 
     @staticmethod
     def of(style: DomainStyle, number: int) -> Camera:
@@ -38,8 +39,8 @@ class Camera:
 
         Golden-ratio steps spread warmth and exposure over their ranges, so that any few cameras differ.
         """
-        generator = np.random.default_rng((style.seed, 3, number))
-        offset = np.random.default_rng((style.seed, 4)).random(3)
+        generator = stream("camera", style.seed, number)
+        offset = stream("cameras", style.seed).random(3)
 
         def spread(values: Range, which: int, step: float) -> float:
             share = (offset[which] + number * step + generator.normal(0, 0.04)) % 1
@@ -62,7 +63,7 @@ class Camera:
             stream_quality=round(drawn(style.stream_quality)),
             elevation=drawn(style.elevation),
             light=float(generator.uniform(-0.8, 0.8)),
-            haze=float(generator.uniform(0.0, 0.02)),
+            haze=drawn(style.haze),
         )
 
     def develop(self, scene: Array, generator: np.random.Generator) -> Image.Image:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Labels = NDArray[np.uint8]
 Point = tuple[float, float]
 Paint = Callable[[Array, Array], tuple[Array, "Labels | int"]]
-"""How a shape looks: from the angle [h, w] in radians around it (0 where it faces the viewer) and the distance
-[h, w] along it, the colours [h, w, 3] and what is shown there."""
+"""How a shape looks: from the angle [h, w] in radians around it (0 where it faces the viewer) and the
+distance [h, w] along it, the colours [h, w, 3] and what is shown there."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,12 @@ class Canvas:
         It is lit like a cylinder around the axis, and its edges are smooth. Round ends reach beyond the axis.
         """
         scale, (ox, oy) = self.scale, self.origin
-        ax, ay, bx, by = ox + scale * start[0], oy + scale * start[1], ox + scale * end[0], oy + scale * end[1]
+        ax, ay, bx, by = (
+            ox + scale * start[0],
+            oy + scale * start[1],
+            ox + scale * end[0],
+            oy + scale * end[1],
+        )
         length = max(float(np.hypot(bx - ax, by - ay)), 1e-3)
         dx, dy = ((bx - ax) / length, (by - ay) / length) if length > 1e-3 else (0.0, 1.0)
 

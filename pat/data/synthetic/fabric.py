@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from pat.data.synthetic.canvas import Array, Labels
+from pat.data.synthetic.randomness import stream
 from pat.data.synthetic.wardrobe import Colour, Item
 
 GIRTH = 0.1
@@ -62,7 +63,7 @@ def inside(value: Array, low: float, high: float, softness: float) -> Array:
 
 
 def cloth(item: Item, angle: Array, down: Array, girth: float = GIRTH) -> Array:
-    """The pattern of a garment [h, w, 3]; `angle` is 0 at the front, `down` is measured from its upper edge."""
+    """The pattern of a garment [h, w, 3]; `angle` is 0 at the front, `down` starts at the upper edge."""
     base = flat(item.colour, down)
     around = angle * girth
     if item.texture == "stripes":
@@ -99,11 +100,11 @@ def _bars(position: Array, period: float, share: float) -> Array:
 @lru_cache(maxsize=1)
 def _folds() -> Array:
     """A tile of smooth noise around 1, for folds of cloth."""
-    noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    noise = stream("folds").normal(size=(64, 64)).astype(np.float32)
     spectrum = np.fft.rfft2(noise)
     frequency = np.hypot(np.fft.fftfreq(64)[:, None], np.fft.rfftfreq(64)[None, :])
     smooth = np.fft.irfft2(spectrum * np.exp(-((frequency / 0.13) ** 2)), s=(64, 64))
-    return (1 + 0.06 * smooth / smooth.std()).astype(np.float32)
+    return (1 + 0.045 * smooth / smooth.std()).astype(np.float32)
 
 
 def folded(colours: Array, angle: Array, down: Array, offset: float) -> Array:

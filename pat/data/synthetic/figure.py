@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import cos, sin
 
 import numpy as np
@@ -75,9 +76,9 @@ class _Figure:
         shapes: list[tuple[float, Callable[[], None]]] = [(0.0, self._trunk), (0.012, self._head)]
         for leg in (body.left_leg, body.right_leg):
             order = 0.3 * body.depth(leg[0]) + 0.1 * body.depth(leg[2]) - 0.06
-            shapes.append((order, lambda leg=leg: self._leg(leg)))
+            shapes.append((order, partial(self._leg, leg)))
         for arm in (body.left_arm, body.right_arm):
-            shapes.append((body.depth(arm[1]) + 0.02, lambda arm=arm: self._arm(arm)))
+            shapes.append((body.depth(arm[1]) + 0.02, partial(self._arm, arm)))
         shapes.append((-0.03, self._lower))
         for is_there, middle, draw in (
             (worn.bag.kind == "backpack", body.trunk(0.3, z=-0.11), self._backpack),
@@ -121,7 +122,7 @@ class _Figure:
         lower = self._cloth(bottom, Label.BOTTOM, 0.055, 0.235) if long else self._skin
 
         self._shoe(ankle, shade)
-        calf = (0.038 * width + room, 0.04 * width + room, 0.022 + 1.4 * room)
+        calf = (0.038 * width + room, 0.04 * width + room, 0.022 + room)
         self._limb((knee, ankle), calf, lower, shade)
         if shoes.kind == "boots":
             self._limb((_between(knee, ankle, 0.45), ankle), (0.036, 0.032), self._leather, shade)
@@ -146,7 +147,7 @@ class _Figure:
         body, bottom = self.body, self.identity.bottom
         hip = body.breadth(0.1, 0.068)
         skirt = bottom.kind == "skirt"
-        flare = (0.03 + abs(sin(body.pose.yaw)) * body.pose.stride * 0.05) if skirt else 0.0
+        flare = (0.03 + abs(sin(body.pose.yaw)) * body.pose.stride * 0.16) if skirt else 0.0
         widths = (hip * 0.9, hip, hip + flare / 2, hip + flare)
         ends = body.seen(body.trunk(0.43)), body.seen(body.trunk(0.7 if skirt else 0.53))
         self.canvas.sweep(*ends, widths, self._cloth(bottom, Label.BOTTOM, 0.1), round_ends=False)
@@ -206,7 +207,8 @@ class _Figure:
         body = self.body
         wide = body.breadth(0.062, 0.035)
         ends = body.seen(body.trunk(0.155, z=-0.045)), body.seen(body.trunk(0.205, z=-0.065))
-        self.canvas.sweep(*ends, (wide, wide * 0.75), self._cloth(self.identity.top, Label.TOP, 0.1), shade=0.8)
+        paint = self._cloth(self.identity.top, Label.TOP, 0.1)
+        self.canvas.sweep(*ends, (wide, wide * 0.75), paint, shade=0.8)
 
     def _backpack(self) -> None:
         body, bag = self.body, self.identity.bag
@@ -216,7 +218,8 @@ class _Figure:
         def paint(angle: Array, down: Array) -> tuple[Array, int]:
             pocket = inside(down, 0.12, 0.2, 0.008) * inside(np.abs(angle), -1, 0.75, 0.08)
             seam = inside(down, 0.035, 0.045, 0.01)
-            colours = mixed(cloth(bag, angle, down), darker(bag.colour), np.clip(0.55 * pocket + 0.8 * seam, 0, 1))
+            lines = np.clip(0.55 * pocket + 0.8 * seam, 0, 1)
+            colours = mixed(cloth(bag, angle, down), darker(bag.colour), lines)
             return folded(colours, angle, down, self.seed), Label.BAG
 
         self.canvas.sweep(*ends, [wide * w for w in (0.8, 0.97, 1.0, 1.0, 1.02, 0.95)], paint)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,6 +23,7 @@ import numpy as np
 from pat.data.sample import DISTRACTOR, JUNK
 from pat.data.synthetic.domains import DomainStyle, style_named
 from pat.data.synthetic.picture import take_picture
+from pat.data.synthetic.randomness import stream
 from pat.data.synthetic.wardrobe import Identity, identities
 from pat.errors import Failure, UserError
 
@@ -31,32 +34,16 @@ CHUNK = 32
 MOST_CAMERAS = 9
 """A Market-1501 name holds one digit for the camera."""
 
+Progress = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class Summary:
-    """What was written; `identities` counts people with a number above 0."""
+    """What was written; `identities` counts the people with a number above 0."""
 
     pictures: int
     identities: int
     cameras: int
-
-
-@dataclass(frozen=True)
-class Shot:
-    """A picture still to be taken. `number` is the identity in the name, `camera` counts from 0."""
-
-    folder: str
-    number: int
-    camera: int
-    index: int
-    identity: Identity
-    passer_by: Identity
-
-    def path(self, seed: int) -> str:
-        """Folder and name, as Market-1501 spells it: identity, camera, sequence, frame, detection."""
-        start = int(np.random.default_rng((seed, self.number + 1, self.camera)).integers(1, 90_000))
-        number = f"{self.number:04d}" if self.number >= 0 else str(self.number)
-        return f"{self.folder}/{number}_c{self.camera + 1}s1_{start + 25 * self.index:06d}_{self.index % 5 + 1:02d}.jpg"
 
 
 def generate(
@@ -72,161 +59,218 @@ def generate(
     seed: int = 0,
     size: tuple[int, int] = (128, 64),
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Write the folder `out` in Market-1501 layout, whole or not at all.
 
-    `images_per_camera` is the number of pictures of each person in each camera: exactly, if it is whole, on
-    average otherwise (then at least 1 in training and 2 in the test). One picture of each test identity and
-    camera is a query, the rest are the gallery, together with `distractors` (other people) and `junk` (bad
-    detections of the test people). `size` is height and width in pixels. The bytes depend on all arguments but
-    `workers` (None: one for each core) and `progress`, which is called with (done, all) pictures.
+    `images_per_camera` is the number of pictures of each person in each camera: exactly where it is whole,
+    on average otherwise (then at least 1 in training and 2 in the test). One picture of each test identity
+    and camera is a query; the others are the gallery, together with `distractors` (other people) and `junk`
+    (bad detections of the test people). `size` is height and width in pixels. `progress` is called with the
+    numbers of finished and of all pictures. The bytes depend on all arguments but `out`, `workers` and
+    `progress`.
 
-    `attributes.jsonl` holds a line for each picture: path, identity, camera (from 1, as in the name), view,
-    what the person wears, which parts are visible, and what stands in front.
+    `attributes.jsonl` has a line for each picture: path, identity, camera (from 1, as in the name), view,
+    what the person wears, which parts of it are visible, and what stands in front.
 
-    Workers are started by multiprocessing's "spawn": a script calls this under `if __name__ == "__main__"`.
+    `workers` are processes, one for each core if None; more than one are started by "spawn", so a script
+    calls this under `if __name__ == "__main__"`.
     Raises UserError for numbers that make no sense, for more people than the wardrobe can dress, and when
-    `out` holds files; Failure when the disk refuses.
+    `out` holds files; Failure when the disk refuses or a worker dies.
     """
     style = style_named(style) if isinstance(style, str) else style
-    _check_numbers(identities_train, identities_test, cameras, images_per_camera, distractors, junk, seed, size)
+    plan = _Plan(identities_train, identities_test, cameras, images_per_camera, distractors, junk, seed, size)
+    plan.check()
     if workers is not None and workers < 1:
         raise UserError(f"workers must be at least 1, not {workers}")
     out = Path(out)
-    _check_free(out)
-    shots = list(_planned(style, identities_train, identities_test, cameras, images_per_camera, distractors, junk, seed))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-        try:
-            for folder in (TRAIN, QUERY, GALLERY):
-                (temporary / folder).mkdir()
-            _write(temporary, shots, style, seed, size, workers, progress)
-            temporary.chmod(0o755)
-            temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise Failure(f"cannot write synthetic people to {out}: {error.strerror or error}") from error
-    return Summary(len(shots), identities_train + identities_test, cameras)
-
-
-def _check_numbers(
-    train: int,
-    test: int,
-    cameras: int,
-    images_per_camera: float,
-    distractors: int,
-    junk: int,
-    seed: int,
-    size: tuple[int, int],
-) -> None:
-    least = 2 if test else 1
-    for wrong, message in (
-        (train < 0 or test < 0 or train + test < 1, f"{train} training and {test} test identities make no data set"),
-        (train + test > 9999, f"{train + test} identities do not fit Market-1501's four digits; take at most 9999"),
-        (not 1 <= cameras <= MOST_CAMERAS, f"cameras must be 1 to {MOST_CAMERAS} (one digit in the names), not {cameras}"),
-        (
-            not least <= images_per_camera <= 100 or not math.isfinite(images_per_camera),
-            f"images_per_camera must be {least} to 100{' (a query and a match)' if test else ''}, not {images_per_camera}",
-        ),
-        (distractors < 0 or junk < 0, f"distractors and junk must be at least 0, not {distractors} and {junk}"),
-        (junk > 0 and test == 0, "junk pictures are bad detections of test identities, and there are none"),
-        (seed < 0, f"seed must be at least 0, not {seed}"),
-        (min(size) < 16 or max(size) > 2048, f"size must be 16 to 2048 pixels (height, width), not {size}"),
-    ):
-        if wrong:
-            raise UserError(message)
-
-
-def _check_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a new folder for the synthetic people")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} already holds files; name a new folder for the synthetic people, or empty it")
+    shots = list(plan.shots(style))
+    try:
+        _write_folder(out, shots, partial(_take, style, plan), workers or _cores(), progress)
+    except OSError as error:
+        raise Failure(f"cannot write synthetic people to {out}: {error.strerror or error}") from error
+    except BrokenProcessPool as error:
+        raise Failure(
+            "a process that draws synthetic people ended early; workers=1 draws without others"
+        ) from error
+    return Summary(len(shots), identities_train + identities_test, cameras)
 
 
-def _planned(
-    style: DomainStyle,
-    train: int,
-    test: int,
-    cameras: int,
-    images_per_camera: float,
-    distractors: int,
-    junk: int,
-    seed: int,
-) -> Iterator[Shot]:
-    """Every picture of the data set; numbers 1 to `train` are the training identities."""
-    people = list(islice(identities(style, seed), train + test + distractors))
-    generator = np.random.default_rng((style.seed, seed, 6))
+@dataclass(frozen=True)
+class _Shot:
+    """A picture still to be taken; `number` is the identity in the name, `camera` counts from 0."""
 
-    def passer_by() -> Identity:
-        return people[int(generator.integers(len(people)))]
-
-    for number, person in enumerate(people[: train + test], start=1):
-        is_test = number > train
-        for camera in range(cameras):
-            for index in range(_count(generator, images_per_camera, 2 if is_test else 1)):
-                folder = TRAIN if not is_test else GALLERY if index else QUERY
-                yield Shot(folder, number, camera, index, person, passer_by())
-    for index, person in enumerate(people[train + test :]):
-        yield Shot(GALLERY, DISTRACTOR, int(generator.integers(cameras)), index, person, passer_by())
-    for index in range(junk):
-        person = people[train + int(generator.integers(test))]
-        yield Shot(GALLERY, JUNK, int(generator.integers(cameras)), index, person, passer_by())
+    path: str
+    number: int
+    camera: int
+    index: int
+    identity: Identity
+    passer_by: Identity
 
 
-def _count(generator: np.random.Generator, mean: float, least: int) -> int:
-    if float(mean).is_integer():
-        return int(mean)
-    return least + int(generator.poisson(mean - least))
+@dataclass(frozen=True)
+class _Plan:
+    """How many of what; the arguments of `generate`."""
+
+    train: int
+    test: int
+    cameras: int
+    images_per_camera: float
+    distractors: int
+    junk: int
+    seed: int
+    size: tuple[int, int]
+
+    def check(self) -> None:
+        """Raise UserError for numbers that make no data set."""
+        people, least = self.train + self.test, 2 if self.test else 1
+        reason = " (a query and a match)" if self.test else ""
+        for wrong, message in (
+            (
+                min(self.train, self.test) < 0 or people < 1,
+                f"{self.train} training and {self.test} test identities make no data set",
+            ),
+            (people > 9999, f"{people} identities do not fit the four digits of Market-1501's names"),
+            (
+                not 1 <= self.cameras <= MOST_CAMERAS,
+                f"cameras must be 1 to {MOST_CAMERAS}, one digit in Market-1501's names, not {self.cameras}",
+            ),
+            (
+                not least <= self.images_per_camera <= 100,
+                f"images_per_camera must be {least} to 100{reason}, not {self.images_per_camera}",
+            ),
+            (
+                min(self.distractors, self.junk) < 0,
+                f"distractors and junk must be at least 0, not {self.distractors} and {self.junk}",
+            ),
+            (
+                self.test == 0 and self.distractors + self.junk > 0,
+                "distractors and junk are for the gallery of test identities, and there are none",
+            ),
+            (self.seed < 0, f"seed must be at least 0, not {self.seed}"),
+            (
+                min(self.size) < 16 or max(self.size) > 2048,
+                f"size must be 16 to 2048 pixels each (height, width), not {self.size}",
+            ),
+        ):
+            if wrong:
+                raise UserError(message)
+
+    def shots(self, style: DomainStyle) -> Iterator[_Shot]:
+        """Every picture of the data set; identities 1 to `train` are those of training."""
+        people = list(islice(identities(style, self.seed), self.train + self.test + self.distractors))
+        generator = stream("plan", style.seed, self.seed)
+
+        def shot(folder: str, number: int, camera: int, index: int, person: Identity) -> _Shot:
+            passer_by = people[int(generator.integers(len(people)))]
+            return _Shot(self._path(folder, number, camera, index), number, camera, index, person, passer_by)
+
+        for number, person in enumerate(people[: self.train + self.test], start=1):
+            is_test = number > self.train
+            for camera in range(self.cameras):
+                for index in range(self._count(generator, 2 if is_test else 1)):
+                    folder = TRAIN if not is_test else GALLERY if index else QUERY
+                    yield shot(folder, number, camera, index, person)
+        for index, person in enumerate(people[self.train + self.test :]):
+            yield shot(GALLERY, DISTRACTOR, int(generator.integers(self.cameras)), index, person)
+        for index in range(self.junk):
+            person = people[self.train + int(generator.integers(self.test))]
+            yield shot(GALLERY, JUNK, int(generator.integers(self.cameras)), index, person)
+
+    def _count(self, generator: np.random.Generator, least: int) -> int:
+        """Pictures of one person in one camera."""
+        mean = self.images_per_camera
+        return int(mean) if float(mean).is_integer() else least + int(generator.poisson(mean - least))
+
+    def _path(self, folder: str, number: int, camera: int, index: int) -> str:
+        """Folder and name as Market-1501 spells it: identity, camera, sequence, frame, detection."""
+        frame = int(stream("frame", self.seed, number + 1, camera).integers(1, 90_000)) + 25 * index
+        identity = f"{number:04d}" if number >= 0 else str(number)
+        return f"{folder}/{identity}_c{camera + 1}s1_{frame:06d}_{index % 5 + 1:02d}.jpg"
 
 
-def _write(
-    root: Path,
-    shots: list[Shot],
-    style: DomainStyle,
-    seed: int,
-    size: tuple[int, int],
-    workers: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    chunks = [shots[start : start + CHUNK] for start in range(0, len(shots), CHUNK)]
-    take = partial(_take, root, style, seed, size)
-    workers = min(workers or len(os.sched_getaffinity(0)), len(chunks))
-    lines: list[dict[str, Any]] = []
-
-    def collect(results: Iterator[list[dict[str, Any]]]) -> None:
-        for described in results:
-            lines.extend(described)
-            if progress is not None:
-                progress(len(lines), len(shots))
-
-    if workers == 1:
-        collect(map(take, chunks))
-    else:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-            collect(pool.map(take, chunks))
-    text = "".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["path"]))
-    (root / ATTRIBUTES).write_text(text, encoding="utf-8")
-
-
-def _take(root: Path, style: DomainStyle, seed: int, size: tuple[int, int], shots: list[Shot]) -> list[dict[str, Any]]:
-    """Take and store some pictures; returns their attributes."""
+def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> list[dict[str, Any]]:
+    """Take some pictures and store them; returns their attributes."""
     described = []
     for shot in shots:
-        generator = np.random.default_rng((style.seed, seed, 7, shot.number + 1, shot.camera, shot.index))
+        generator = stream("picture", style.seed, plan.seed, shot.number + 1, shot.camera, shot.index)
         picture = take_picture(
             style,
             shot.camera,
             shot.identity,
             generator,
-            size=size,
+            size=plan.size,
             passer_by=shot.passer_by,
             badly_framed=shot.number == JUNK,
         )
-        path = shot.path(seed)
-        picture.image.save(root / path, "JPEG", quality=QUALITY)
-        described.append({"path": path, "identity": shot.number, "camera": shot.camera + 1, **picture.attributes})
+        picture.image.save(root / shot.path, "JPEG", quality=QUALITY)
+        described.append(
+            {"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **picture.attributes}
+        )
     return described
+
+
+def _write_folder(
+    out: Path,
+    shots: list[_Shot],
+    take: Callable[[Path, list[_Shot]], list[dict[str, Any]]],
+    workers: int,
+    progress: Progress | None,
+) -> None:
+    """Fill a folder beside `out`, and give it that name when nothing is missing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+    try:
+        for folder in (TRAIN, QUERY, GALLERY):
+            (temporary / folder).mkdir()
+        chunks = [shots[start : start + CHUNK] for start in range(0, len(shots), CHUNK)]
+        lines: list[dict[str, Any]] = []
+        for described in _mapped(partial(take, temporary), chunks, min(workers, len(chunks))):
+            lines.extend(described)
+            if progress is not None:
+                progress(len(lines), len(shots))
+        text = "".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["path"]))
+        (temporary / ATTRIBUTES).write_text(text, encoding="utf-8")
+        temporary.chmod(0o755)  # mkdtemp's folders are private
+        if out.is_dir():
+            out.rmdir()
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mapped(
+    take: Callable[[list[_Shot]], list[dict[str, Any]]], chunks: list[list[_Shot]], workers: int
+) -> Iterable[list[dict[str, Any]]]:
+    """The results of all chunks in order."""
+    if workers == 1:
+        yield from map(take, chunks)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    try:
+        yield from pool.map(take, chunks)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the main process, and end with it even when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

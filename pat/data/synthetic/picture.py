@@ -14,13 +14,14 @@ from pat.data.synthetic.canvas import Array, Canvas, Labels, Light
 from pat.data.synthetic.domains import DomainStyle
 from pat.data.synthetic.fabric import Label
 from pat.data.synthetic.figure import draw_person
-from pat.data.synthetic.scene import FLOOR, WIDE, draw_occluder, place_of
+from pat.data.synthetic.obstacle import OBSTACLES
+from pat.data.synthetic.scene import FLOOR, WIDE, place_of
 from pat.data.synthetic.wardrobe import Identity
 
 SUPERSAMPLING = 2
 VISIBLE_SHARE = 0.002
 """Share of the picture from which on a part counts as visible: 16 pixels of 64 x 128."""
-OCCLUDERS = ("pole", "bench", "planter", "passer-by")
+OCCLUDERS = (*OBSTACLES, "passer-by")
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Framing:
 
     @staticmethod
     def drawn(generator: np.random.Generator, reach: float) -> Framing:
-        """An ordinary detection of someone who is 2 `reach` wide: off centre, at times cut at head or feet."""
+        """An ordinary detection of someone 2 `reach` wide: off centre, at times cut at head or feet."""
         height = float(np.clip(generator.normal(1.07, 0.035), 0.99, 1.18))
         top = float(generator.normal(-0.035, 0.015))
         width = float(np.clip(2 * reach + generator.normal(0.03, 0.02), 0.41, 0.56)) * height / 1.07
@@ -111,7 +112,9 @@ def _empty_canvas(
     left = float(generator.uniform(0.1, WIDE - 1.4))
     place = place_of(style, camera_number)
     pixels = place.seen((height, width), scale, left, feet - 1.0 + framing.top)
-    light = Light(float(np.clip(camera.light + generator.normal(0, 0.2), -1, 1)), float(generator.uniform(0.45, 0.65)))
+    light = Light(
+        float(np.clip(camera.light + generator.normal(0, 0.2), -1, 1)), float(generator.uniform(0.45, 0.65))
+    )
     origin = width / 2 + framing.shift * scale, -framing.top * scale
     return Canvas(np.array(pixels), np.zeros((height, width), np.uint8), scale, origin, light)
 
@@ -132,8 +135,8 @@ def _occlude(
     if generator.random() >= style.occlusion:
         return "none"
     kind = OCCLUDERS[int(generator.integers(len(OCCLUDERS)))]
-    if kind != "passer-by":
-        draw_occluder(canvas, kind, generator)
+    if kind in OBSTACLES:
+        OBSTACLES[kind](canvas, generator)
         return kind
     view = list(VIEWS)[int(generator.integers(len(VIEWS)))]
     body = Body.of(Pose.drawn(generator, view, camera.elevation), passer_by.height, passer_by.width)

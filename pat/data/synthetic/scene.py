@@ -1,17 +1,18 @@
-"""The place that a camera watches, and things that stand in front of people."""
+"""The place that a camera watches: a wall, a floor, and what is usual there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pat.data.synthetic.canvas import Array, Canvas
+from pat.data.synthetic.canvas import Array
 from pat.data.synthetic.domains import DomainStyle, choose
-from pat.data.synthetic.fabric import Label, flat
+from pat.data.synthetic.randomness import stream
 
 RESOLUTION = 96
 """Pixels of the panorama per person height."""
@@ -45,7 +46,7 @@ class Place:
 @lru_cache(maxsize=16)
 def place_of(style: DomainStyle, camera: int) -> Place:
     """The place that camera `camera` of a domain watches; always the same."""
-    generator = np.random.default_rng((style.seed, 5, camera))
+    generator = stream("place", style.seed, camera)
     kind = choose(generator, style.places)
     size = round(WIDE * RESOLUTION), round(TALL * RESOLUTION)
     image = Image.new("RGB", size)
@@ -112,7 +113,7 @@ class _Painter:
         edges = [0.0]
         while edges[-1] < WIDE:
             edges.append(edges[-1] + self.between(low, high))
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
 
 def _door(p: _Painter, colour: Rgb) -> None:
@@ -235,31 +236,3 @@ PLACES: dict[str, Callable[[_Painter], None]] = {
     "park": _park,
     "station": _station,
 }
-
-
-def draw_occluder(canvas: Canvas, kind: str, generator: np.random.Generator) -> None:
-    """Paint a pole, a bench or a planter in front of the person."""
-
-    def paint(angle: Array, down: Array) -> tuple[Array, int]:
-        return flat(colour, down), Label.OCCLUDER
-
-    if kind == "pole":
-        colour = (0.42, 0.43, 0.45)
-        x = float(generator.uniform(-0.16, 0.16))
-        canvas.sweep((x, -0.3), (x, 1.2), (float(generator.uniform(0.018, 0.035)),), paint)
-    elif kind == "bench":
-        colour = (0.45, 0.31, 0.19)
-        top = float(generator.uniform(0.66, 0.8))
-        for y in (top, top + 0.055, top + 0.11):
-            canvas.sweep((-0.5, y), (0.5, y), (0.02,), paint)
-        colour = (0.2, 0.2, 0.22)
-        x = float(generator.uniform(-0.2, 0.2))
-        canvas.sweep((x, top), (x, 1.2), (0.014,), paint)
-    else:
-        colour = (0.55, 0.52, 0.48)
-        x, top = float(generator.uniform(-0.22, 0.22)), float(generator.uniform(0.72, 0.84))
-        canvas.sweep((x, top), (x, 1.2), (0.15, 0.13), paint, round_ends=False)
-        colour = (0.22, 0.36, 0.18)
-        for _ in range(7):
-            leaf = x + float(generator.uniform(-0.12, 0.12)), top - float(generator.uniform(0.0, 0.08))
-            canvas.sweep(leaf, leaf, (float(generator.uniform(0.03, 0.06)),), paint)

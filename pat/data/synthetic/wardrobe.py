@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pat.data.synthetic.domains import DomainStyle, Weights, choose
+from pat.data.synthetic.randomness import stream
 from pat.errors import UserError
 
 Colour = tuple[float, float, float]
@@ -72,7 +73,12 @@ class Item:
         """The attributes of the item, as they are written beside the pictures."""
         if self.kind == "none":
             return {"type": "none"}
-        described = {"type": self.kind, "item": self.number, "colour": self.colour_name, "texture": self.texture}
+        described = {
+            "type": self.kind,
+            "item": self.number,
+            "colour": self.colour_name,
+            "texture": self.texture,
+        }
         if self.second_name != self.colour_name:
             described["second_colour"] = self.second_name
         return described
@@ -123,10 +129,10 @@ class Wardrobe:
     @staticmethod
     def of(style: DomainStyle) -> Wardrobe:
         """The wardrobe of a domain: the same for every data set made in it."""
-        generator = np.random.default_rng((style.seed, 1))
+        generator = stream("wardrobe", style.seed)
 
         def items(count: int, kinds: Weights, colours: Weights, textures: Weights) -> tuple[Item, ...]:
-            return tuple(_item(generator, n, kinds, colours, textures) for n in range(count))
+            return tuple(_item(generator, n, kinds, colours, textures) for n in range(count if kinds else 0))
 
         plain: Weights = (("plain", 1.0),)
         leather: Weights = tuple((name, 1.0) for name in ("black", "brown", "white", "grey", "red", "navy"))
@@ -169,7 +175,7 @@ def identities(style: DomainStyle, seed: int) -> Iterator[Identity]:
     The first n are the same however many are taken. Raises UserError when the wardrobe is used up.
     """
     wardrobe = Wardrobe.of(style)
-    generator = np.random.default_rng((style.seed, seed, 2))
+    generator = stream("identities", style.seed, seed)
     seen: set[tuple[tuple[Item, ...], str]] = set()
     while True:
         for _ in range(1000):

@@ -1,0 +1,62 @@
+"""`python -m bench compare`: is anything slower than what is stored for this device?"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.measure import device_name
+from bench.results import Row, name, path_for, run_suites, store
+
+# A median moves by a few per cent from run to run and with the clock of the device. Slower counts when the median
+# is a tenth worse and even the better half of the new times lies beyond the worse half of the old ones.
+SLACK = 1.1
+
+
+def slower(now: Sequence[Row], before: Sequence[Row]) -> list[str]:
+    """Regressions beyond noise, and rows that are gone; one line each."""
+    current = {name(row): row for row in now}
+    problems = []
+    for old in before:
+        new = current.get(name(old))
+        if new is None:
+            problems.append(f"{name(old)}: not measured any more")
+        elif new["median"] > SLACK * old["median"] and new["q1"] > old["q3"]:
+            ratio = new["median"] / old["median"]
+            problems.append(
+                f"{name(old)}: {new['median'] * 1e3:.4g} ms, stored {old['median'] * 1e3:.4g} ms ({ratio:.2f} x)"
+            )
+    return problems
+
+
+def main(result: Path | None = None, *, update: bool = False) -> int:
+    """Compares a file of results, or a fresh run, with the stored result of the same device.
+
+    Returns the exit status: 1 when something got slower, 2 when there is nothing to compare with.
+    """
+    if result is None:
+        try:
+            device, found = device_name(), run_suites()
+        except RuntimeError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+    else:
+        try:
+            loaded = json.loads(result.read_text())
+            device, found = loaded["device"], loaded["rows"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            print(f"error: {result} is no file of results ({error})", file=sys.stderr)
+            return 2
+    stored = path_for(device)
+    if update:
+        store(stored, device, found)
+        print(f"stored {len(found)} rows in {stored}")
+        return 0
+    if not stored.exists():
+        print(f"error: no stored result for {device}; `--update` stores this one", file=sys.stderr)
+        return 2
+    problems = slower(found, json.loads(stored.read_text())["rows"])
+    print("\n".join(problems) or f"nothing slower than stored for {device} ({len(found)} rows)")
+    return 1 if problems else 0

@@ -1,0 +1,86 @@
+"""`pat embed`: pictures in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tyro.conf import Positional
+
+from pat.commands.arguments import parse
+from pat.commands.embedders import open_model
+from pat.config import AttentionImplementation, TargetConfig
+from pat.data.images import find_images
+from pat.data.pictures import read_pictures, samples_of
+from pat.errors import UserError
+from pat.evaluation.extract import extract
+from pat.files import written_whole
+from pat.progress import TerminalProgress
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Embed pictures. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
+
+    model: Positional[Path]
+    """A model file (.safetensors) or the folder of a finished run."""
+    paths: Positional[tuple[Path, ...]]
+    """Pictures, or folders that are searched for pictures."""
+    out: Path = Path("embeddings.npz")
+    """The file to write: .npz (arrays `paths` and `vectors`) or .parquet (columns `path` and `vector`)."""
+    parts: bool = False
+    """cls and part tokens concatenated instead of cls alone."""
+    flip: bool = False
+    """Average with the embedding of the mirror image."""
+    batch_size: int = 64
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+    cache: Path = field(default=TargetConfig.cache)
+    """Where resized pictures are kept."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What an unreadable picture does: stop, or be skipped and named."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Embed the pictures and write the file."""
+    given = parse(Arguments, arguments, "embed")
+    if given.out.suffix not in (".npz", ".parquet"):
+        raise UserError(f"--out {given.out} must end in .npz or .parquet")
+    if given.batch_size < 1:
+        raise UserError("--batch-size must be at least 1")
+    progress = TerminalProgress()
+    files = find_images(given.paths)
+    opened = open_model(given.model, given.device, given.attention, progress)
+    config = TargetConfig(cache=given.cache, on_error=given.on_error)
+    pictures = read_pictures(samples_of(files), opened.image_size, config, progress)
+    with progress.bar("embed", len(pictures.samples)) as advance:
+        features = extract(
+            opened.embedder(given.parts),
+            pictures.pixels,
+            pictures.identities,
+            pictures.cameras,
+            batch_size=given.batch_size,
+            flip=given.flip,
+            progress=lambda count: advance(count, ""),
+        )
+    write_vectors(given.out, [str(sample.path) for sample in pictures.samples], features.vectors)
+    progress.say(f"wrote {given.out}: {len(features)} vectors of {features.vectors.shape[1]} numbers")
+
+
+def write_vectors(path: Path, names: list[str], vectors: np.ndarray) -> None:
+    """Write names and float32 vectors [N, D] as .npz or .parquet, whole or not at all."""
+    with written_whole(path) as temporary:
+        if path.suffix == ".npz":
+            with open(temporary, "wb") as file:
+                np.savez(file, paths=np.array(names), vectors=vectors)
+            return
+        try:
+            import pyarrow as arrow
+            import pyarrow.parquet
+        except ModuleNotFoundError as error:
+            raise UserError("writing .parquet needs pyarrow (pip install pyarrow); .npz needs nothing") from error
+        column = arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.reshape(-1)), vectors.shape[1])
+        arrow.parquet.write_table(arrow.table({"path": names, "vector": column}), temporary)

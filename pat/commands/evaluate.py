@@ -1,0 +1,145 @@
+"""`pat evaluate`: the score of a model on data sets, as a table, JSON, pictures and a page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from tyro.conf import Positional, arg
+
+from pat.commands.arguments import parse
+from pat.commands.embedders import OpenedModel, open_model
+from pat.config import EvaluateConfig, to_mapping
+from pat.errors import UserError
+from pat.evaluation.curves import cmc_curve
+from pat.evaluation.pictures import attention_picture, ranked_list_picture
+from pat.evaluation.ranking import RankingResult
+from pat.evaluation.report import Report, versions
+from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
+from pat.files import write_image, write_text
+from pat.model.attention_maps import attention_maps
+from pat.model.images import to_images
+from pat.progress import Progress, TerminalProgress
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Score a model on the query and gallery of data sets: CMC, mAP and mINP.
+
+    Pictures of the query's own identity and camera are left out, junk too; distractors stay. --data is short for
+    --data.target.
+    """
+
+    model: Positional[Path]
+    """A model file (.safetensors) or the folder of a finished run."""
+    config: Annotated[EvaluateConfig, arg(name="")]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Evaluate, print the table and write the results."""
+    short = ["--data.target" + word[6:] if word.split("=")[0] == "--data" else word for word in arguments]
+    given = parse(Arguments, short, "evaluate")
+    evaluate(given.model, given.config)
+
+
+def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = None) -> dict[str, dict[str, Score]]:
+    """Score the model at `path` on every target; the scores by data set and embedding."""
+    progress = progress or TerminalProgress()
+    if not config.data.target:
+        raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
+    if config.batch_size < 1 or config.max_rank < 1:
+        raise UserError("--batch-size and --max-rank must be at least 1")
+    opened = open_model(path, config.device, config.attention, progress)
+    report = Report("Evaluation", str(opened.path))
+    scores: dict[str, dict[str, Score]] = {}
+    for spec in config.data.target:
+        pictures = open_evaluation_set(spec, opened.image_size, config.data, progress)
+        found = scores[pictures.name] = score_embeddings(opened, pictures, config, progress)
+        results = {name: each.result for name, each in found.items()}
+        print_table(pictures.name, results)
+        _add_pictures(report, config, opened, pictures, found, progress)
+    values = {
+        name: {kind: each.result.to_mapping() for kind, each in found.items()} for name, found in scores.items()
+    }
+    facts = {"model": str(opened.path), "targets": values, "versions": versions(), "settings": to_mapping(config)}
+    write_text(config.out / "evaluation.json", json.dumps(facts, indent=2) + "\n")
+    report.add_settings("Settings", to_mapping(config))
+    report.add_settings("Versions", versions())
+    report.write(config.out / "report.html")
+    progress.say(f"wrote {config.out / 'evaluation.json'} and report.html")
+    return scores
+
+
+def score_embeddings(
+    opened: OpenedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
+) -> dict[str, Score]:
+    """The cls embedding's score, and apart from it those of the options that were asked for."""
+    kinds: dict[str, tuple[bool, bool]] = {"cls": (False, False)}
+    if config.flip:
+        kinds["cls, flip"] = (False, True)
+    if config.parts:
+        kinds["cls + parts"] = (True, False)
+    if config.flip and config.parts:
+        kinds["cls + parts, flip"] = (True, True)
+    return {
+        name: score(
+            opened.embedder(parts),
+            pictures,
+            progress,
+            batch_size=config.batch_size,
+            flip=flip,
+            max_rank=config.max_rank,
+            device=str(opened.device),
+            label=f"{pictures.name}: {name}",
+        )
+        for name, (parts, flip) in kinds.items()
+    }
+
+
+def print_table(title: str, results: Mapping[str, RankingResult]) -> None:
+    """The results on standard output, one row each, in percent."""
+    from rich.console import Console
+    from rich.table import Table
+
+    ranks = [rank for rank in (1, 5, 10) if all(rank <= len(result.cmc) for result in results.values())]
+    table = Table("", "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries", title=title)
+    for name, result in results.items():
+        shares = [result.mAP, *(result.cmc[rank - 1] for rank in ranks), result.mINP]
+        table.add_row(name, *(f"{100 * share:.1f}" for share in shares), str(result.valid_queries))
+    Console(file=sys.stdout).print(table)
+
+
+def _add_pictures(
+    report: Report,
+    config: EvaluateConfig,
+    opened: OpenedModel,
+    pictures: EvaluationSet,
+    scores: Mapping[str, Score],
+    progress: Progress,
+) -> None:
+    """Table, curve, ranked lists and attention maps of one data set, into the report and as files."""
+    folder = config.out / pictures.name
+    results = {name: each.result for name, each in scores.items()}
+    report.add_heading(pictures.name)
+    report.add_results(results)
+    curve = cmc_curve({name: result.cmc for name, result in results.items()})
+    write_image(curve, folder / "cmc.png")
+    report.add_figure(curve, "Share of queries with a match among the first answers.")
+    found = scores["cls"]
+    valid = np.flatnonzero(np.isfinite(found.result.average_precision))
+    rows = [int(valid[row]) for row in spread_rows(len(valid), config.pictures)]
+    if not rows:
+        return
+    ranked = ranked_list_picture(pictures.query.pixels, found.query, pictures.gallery.pixels, found.gallery, rows)
+    write_image(ranked, folder / "ranked.png")
+    report.add_figure(ranked, "First answers to some queries. Green: the same person. Red: somebody else.")
+    looked = attention_maps(opened.model, to_images(pictures.query.pixels[rows], opened.device)).cpu().numpy()
+    names = ["cls", *(f"part {part}" for part in range(1, opened.model.parts + 1))]
+    seen = attention_picture(pictures.query.pixels[rows], looked, names)
+    write_image(seen, folder / "attention.png")
+    report.add_figure(seen, "Where the cls token and each part token look in the last block.")

@@ -1,0 +1,93 @@
+"""`pat rank`: a picture of the gallery's nearest answers to each query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from pat.commands.arguments import parse
+from pat.commands.embedders import OpenedModel, open_model
+from pat.config import AttentionImplementation, TargetConfig
+from pat.data.images import find_images
+from pat.data.pictures import Pictures, read_pictures, samples_of
+from pat.errors import UserError
+from pat.evaluation.extract import extract
+from pat.evaluation.pictures import ranked_list_picture
+from pat.evaluation.ranking import Features
+from pat.files import write_image
+from pat.progress import Progress, TerminalProgress
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draw the gallery pictures nearest to each query picture, nearest first, with their distances.
+
+    Any pictures will do: nothing is assumed about who they show.
+    """
+
+    model: Positional[Path]
+    """A model file (.safetensors) or the folder of a finished run."""
+    query: tuple[Path, ...] = ()
+    """Pictures or folders to search for."""
+    gallery: tuple[Path, ...] = ()
+    """Pictures or folders to search in."""
+    out: Path = Path("ranked.png")
+    k: int = 10
+    """Answers to each query."""
+    most: int = 50
+    """Queries drawn at most."""
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+    cache: Path = field(default=TargetConfig.cache)
+    """Where resized pictures are kept."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What an unreadable picture does: stop, or be skipped and named."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Embed both sides and draw."""
+    given = parse(Arguments, arguments, "rank")
+    if not given.query or not given.gallery:
+        raise UserError("give --query and --gallery, each with pictures or folders")
+    if given.k < 1 or given.most < 1:
+        raise UserError("--k and --most must be at least 1")
+    if given.out.suffix != ".png":
+        raise UserError(f"--out {given.out} must end in .png")
+    progress = TerminalProgress()
+    queries, answers = find_images(given.query), find_images(given.gallery)
+    if len(queries) > given.most:
+        progress.say(f"drawing the first {given.most} of {len(queries)} queries; --most draws more")
+    opened = open_model(given.model, given.device, given.attention, progress)
+    config = TargetConfig(cache=given.cache, on_error=given.on_error)
+    query, query_features = _embedded(opened, queries[: given.most], config, progress)
+    gallery, gallery_features = _embedded(opened, answers, config, progress)
+    picture = ranked_list_picture(
+        query.pixels,
+        query_features,
+        gallery.pixels,
+        gallery_features,
+        range(len(query.samples)),
+        k=min(given.k, len(gallery.samples)),
+        names=([sample.path.stem for sample in query.samples], [sample.path.stem for sample in gallery.samples]),
+    )
+    write_image(picture, given.out)
+    progress.say(f"wrote {given.out}: {len(query.samples)} queries, {len(gallery.samples)} gallery pictures")
+
+
+def _embedded(
+    opened: OpenedModel, files: list[Path], config: TargetConfig, progress: Progress
+) -> tuple[Pictures, Features]:
+    pictures = read_pictures(samples_of(files), opened.image_size, config, progress)
+    with progress.bar("embed", len(pictures.samples)) as advance:
+        features = extract(
+            opened.embedder(),
+            pictures.pixels,
+            pictures.identities,
+            pictures.cameras,
+            progress=lambda count: advance(count, ""),
+        )
+    return pictures, features

@@ -1,0 +1,61 @@
+"""Samples together with their pixels, as training and evaluation read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pat.config import TargetConfig
+from pat.data.cache import cached_images
+from pat.data.sample import Sample
+from pat.progress import Progress
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The readable pictures of a list of samples."""
+
+    samples: tuple[Sample, ...]
+    pixels: np.ndarray
+    """uint8 [N, H, W, 3], RGB, memory-mapped; row i belongs to sample i"""
+    kept: np.ndarray
+    """int64 [N]: places of the readable samples in the list asked for"""
+
+    @property
+    def identities(self) -> np.ndarray:
+        """int64 [N]"""
+        return np.array([sample.identity for sample in self.samples], dtype=np.int64)
+
+    @property
+    def cameras(self) -> np.ndarray:
+        """int64 [N]"""
+        return np.array([sample.camera for sample in self.samples], dtype=np.int64)
+
+
+def read_pictures(
+    samples: Sequence[Sample], size: tuple[int, int], config: TargetConfig, progress: Progress
+) -> Pictures:
+    """The pictures at `size` (height, width) from the cache, decoded into it where they are missing.
+
+    Raises UserError for an unreadable one, unless `config.on_error` says to skip: then each is named.
+    """
+    done = 0
+    with progress.bar("decode", len(samples)) as advance:
+
+        def report(count: int, total: int) -> None:
+            nonlocal done
+            advance(count - done, "")
+            done = count
+
+        images = cached_images(samples, size, config.cache, on_error=config.on_error, progress=report)
+    for path, reason in images.broken:
+        progress.say(f"skipped {path}: {reason}")
+    return Pictures(tuple(samples[index] for index in images.kept), images.pixels, images.kept)
+
+
+def samples_of(paths: Sequence[Path]) -> list[Sample]:
+    """Samples of pictures whose identity and camera nobody knows."""
+    return [Sample(path, identity=0, camera=0, domain="") for path in paths]

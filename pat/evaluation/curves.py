@@ -1,0 +1,82 @@
+"""Curves over ranks and over epochs, as transparent pictures that read on white and on black.
+
+matplotlib is imported when a curve is drawn.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pat.evaluation.pictures import DENSITY, TEXT
+
+COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#d946ef", "#8b93a1", "#ef4444", "#06b6d4")
+"""In the order of the curves; each shows on white and on black."""
+
+_GREY = "#{:02x}{:02x}{:02x}".format(*TEXT)
+
+
+def cmc_curve(curves: Mapping[str, NDArray[np.float64]], *, title: str = "") -> Image.Image:
+    """Share of queries with a match among the first n answers, one line for each name."""
+    figure, (axes,) = _figure(1, width=6.4, height=3.8)
+    for colour, (name, cmc) in zip(_colours(len(curves)), curves.items(), strict=True):
+        ranks = np.arange(1, len(cmc) + 1)
+        axes.plot(ranks, 100 * np.asarray(cmc), color=colour, linewidth=2, label=name)
+        axes.plot(1, 100 * cmc[0], "o", color=colour, markersize=5)
+    longest = max(len(cmc) for cmc in curves.values())
+    axes.set_xlim(0, longest + 0.5)
+    step = 5 if longest <= 30 else 10
+    axes.set_xticks([1, *range(step, longest + 1, step)])
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("rank")
+    axes.set_ylabel("queries with a match, %")
+    axes.set_title(title, loc="left", color=_GREY)
+    axes.legend(frameon=False, labelcolor=_GREY, loc="lower right")
+    return _drawn(figure)
+
+
+def training_curve(series: Mapping[str, Sequence[float]], *, first_epoch: int = 1) -> Image.Image:
+    """A panel for each name, such as a loss: its value over the epochs. Gaps are NaN."""
+    figure, panels = _figure(len(series), width=2.9 * len(series), height=2.3)
+    for axes, colour, (name, values) in zip(panels, _colours(len(series)), series.items(), strict=True):
+        epochs = np.arange(first_epoch, first_epoch + len(values))
+        axes.plot(epochs, values, color=colour, linewidth=2, marker="o" if len(values) < 3 else "")
+        axes.set_title(name, loc="left", color=_GREY)
+        axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return _drawn(figure)
+
+
+def _figure(panels: int, *, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+    """A matplotlib figure of quiet panels side by side; inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for each in axes:
+        each.set_facecolor("none")
+        each.spines[["top", "right"]].set_visible(False)
+        each.spines[["left", "bottom"]].set_color(_GREY)
+        each.tick_params(colors=_GREY, labelsize=9)
+        each.grid(color=_GREY, alpha=0.25, linewidth=0.7)
+        each.set_axisbelow(True)
+        for text in (each.xaxis.label, each.yaxis.label):
+            text.set_color(_GREY)
+    return figure, axes
+
+
+def _drawn(figure: Any) -> Image.Image:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100 * DENSITY, transparent=True)
+    image = Image.open(buffer)
+    image.load()
+    return image
+
+
+def _colours(count: int) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]

@@ -1,0 +1,170 @@
+"""report.html: one file with everything in it, to be read offline, in light and dark, and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata, resources
+from os import PathLike
+from typing import Any
+
+from PIL import Image
+
+from pat.evaluation.pictures import DENSITY
+from pat.evaluation.ranking import RankingResult
+from pat.files import write_text
+
+_WIDE, _NARROWEST = 800, 640
+"""A picture wider than the first shrinks to the second on a narrow page, then scrolls; others shrink to fit."""
+
+_DISTRIBUTIONS = ("pat-reid", "torch", "timm", "triton", "numpy", "onnxruntime", "tensorrt")
+
+
+class Report:
+    """Collects blocks in order and writes them as a page; every text is escaped."""
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title = title
+        self._blocks = [f"<h1>{_text(title)}</h1>"]
+        if subtitle:
+            self._blocks.append(f'<p class="subtitle">{_text(subtitle)}</p>')
+
+    def add_heading(self, text: str) -> None:
+        self._blocks.append(f"<h2>{_text(text)}</h2>")
+
+    def add_text(self, text: str) -> None:
+        """Paragraphs, parted by an empty line."""
+        self._blocks.extend(f"<p>{_text(part)}</p>" for part in text.split("\n\n") if part.strip())
+
+    def add_cards(self, cards: Iterable[tuple[str, str, str]]) -> None:
+        """The few numbers that matter: (what it is, value, a note beneath) of each."""
+        inner = "".join(
+            f'<div><dt>{_text(name)}</dt><dd class="value">{_text(value)}</dd>'
+            f'<dd class="note">{_text(note)}</dd></div>'
+            for name, value, note in cards
+        )
+        self._blocks.append(f'<dl class="cards">{inner}</dl>')
+
+    def add_table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str | float]],
+        *,
+        caption: str = "",
+        percent: Sequence[int] = (),
+    ) -> None:
+        """A table whose first column names the rows. Floats get one decimal, whole numbers none.
+
+        Columns whose index is in `percent` hold numbers from 0 to 100: they get a bar, and the highest is marked.
+        """
+        best = {c: max(_number(row[c]) for row in rows) for c in percent} if len(rows) > 1 else {}
+        head = "".join(
+            f"<th{_class_of(rows[0][c] if rows else '')}>{_text(name)}</th>" for c, name in enumerate(columns)
+        )
+        body = "".join(
+            f"<tr><th>{_text(row[0])}</th>"
+            + "".join(_cell(value, c in percent, best.get(c)) for c, value in enumerate(row) if c)
+            + "</tr>"
+            for row in rows
+        )
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        self._blocks.append(f'<div class="box wide">{table}</div>{_caption(caption)}')
+
+    def add_results(self, results: Mapping[str, RankingResult], *, caption: str = "") -> None:
+        """The scores of several embedders, a row each."""
+        ranks = [n for n in (1, 5, 10) if all(n <= len(result.cmc) for result in results.values())]
+        columns = ["", "mAP", *(f"rank-{n}" for n in ranks), "mINP", "queries"]
+        rows: list[list[str | float]] = []
+        for name, result in results.items():
+            shares = [result.mAP, *(float(result.cmc[n - 1]) for n in ranks), result.mINP]
+            rows.append([name, *(100 * share for share in shares), result.valid_queries])
+        self.add_table(columns, rows, caption=caption, percent=range(1, len(columns) - 1))
+
+    def add_figure(self, image: Image.Image, caption: str, *, alt: str = "") -> None:
+        """A picture of `pat.evaluation.pictures` or `.curves`; `alt` is for those who cannot see it."""
+        width = round(image.width / DENSITY)
+        least = _NARROWEST if width > _WIDE else 0
+        size = f'width="{width}" style="width:clamp({least}px, 100%, {width}px)"'
+        self._blocks.append(
+            f'<figure class="box"><div class="wide"><img {size} alt="{_text(alt or caption)}" '
+            f'src="{_data_url(image)}"></div><figcaption>{_text(caption)}</figcaption></figure>'
+        )
+
+    def add_settings(self, title: str, settings: Mapping[str, Any]) -> None:
+        """Nested values, folded away until asked for: `data.root`, `model.parts`, ..."""
+        rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in _flat(settings))
+        self._blocks.append(
+            f'<details class="box"><summary>{_text(title)}</summary><table><tbody>{rows}</tbody></table></details>'
+        )
+
+    def html(self) -> str:
+        style = resources.files("pat.evaluation").joinpath("report.css").read_text(encoding="utf-8")
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{_text(self.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+            + "\n".join(self._blocks)
+            + "\n</main>\n</body>\n</html>\n"
+        )
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Write the page, whole or not at all. Raises Failure when the disk refuses."""
+        write_text(path, self.html())
+
+
+def versions() -> dict[str, str]:
+    """What ran: Python, the machine, and the installed packages that numbers depend on; imports none of them."""
+    found = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    for name in _DISTRIBUTIONS:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _text(value: object) -> str:
+    """A value as a reader wants it, escaped."""
+    if isinstance(value, float):
+        value = f"{value:.1f}"
+    return html.escape(str(value))
+
+
+def _cell(value: str | float, percent: bool, best: float | None) -> str:
+    if isinstance(value, str):
+        return f"<td>{_text(value)}</td>"
+    mark = " best" if best is not None and round(value, 1) == round(best, 1) else ""
+    bar = f' style="--share:{min(max(value, 0), 100):.1f}%"' if percent else ""
+    return f'<td class="number{mark}"{bar}>{_text(value)}</td>'
+
+
+def _class_of(example: str | float) -> str:
+    return "" if isinstance(example, str) else ' class="number"'
+
+
+def _number(value: str | float) -> float:
+    if isinstance(value, str):
+        raise ValueError(f"a percent column holds numbers, not {value!r}")
+    return value
+
+
+def _caption(text: str) -> str:
+    return f'<p class="caption">{_text(text)}</p>' if text else ""
+
+
+def _data_url(image: Image.Image) -> str:
+    """WebP: an eighth of the PNG's size, transparency included."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=90, method=4)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,0 +1,98 @@
+"""A model's score on a data set: the same code whatever embeds the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pat.config import TargetConfig
+from pat.data.layouts import open_data_set
+from pat.data.pictures import Pictures, read_pictures
+from pat.data.sample import Sample
+from pat.errors import UserError
+from pat.evaluation.extract import Embedder, extract
+from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking
+from pat.progress import Progress
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Query and gallery of a data set, decoded."""
+
+    name: str
+    query: Pictures
+    gallery: Pictures
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one embedder did on one data set, and the vectors behind it."""
+
+    result: RankingResult
+    query: Features
+    gallery: Features
+
+
+def open_evaluation_set(
+    spec: str, size: tuple[int, int], config: TargetConfig, progress: Progress
+) -> EvaluationSet:
+    """Query and gallery of the data set `spec`, at `size` (height, width). Raises UserError without a query."""
+    data_set = open_data_set(spec, config.root, config.on_error)
+    for note in data_set.notes:
+        progress.say(f"note: {note}")
+    return decoded(data_set.name, data_set.query, data_set.gallery, size, config, progress)
+
+
+def decoded(
+    name: str,
+    query: Sequence[Sample],
+    gallery: Sequence[Sample],
+    size: tuple[int, int],
+    config: TargetConfig,
+    progress: Progress,
+) -> EvaluationSet:
+    """An evaluation set from samples. Raises UserError when a side is empty."""
+    for side, samples in (("query", query), ("gallery", gallery)):
+        if not samples:
+            raise UserError(f"{name} has no {side} pictures; an evaluation needs identities seen by two cameras")
+    return EvaluationSet(
+        name, read_pictures(query, size, config, progress), read_pictures(gallery, size, config, progress)
+    )
+
+
+def score(
+    embedder: Embedder,
+    pictures: EvaluationSet,
+    progress: Progress,
+    *,
+    batch_size: int = 64,
+    flip: bool = False,
+    max_rank: int = 50,
+    device: str = "cpu",
+    label: str = "embed",
+) -> Score:
+    """Embed query and gallery and rank; `device` is where the ranking runs."""
+    sides = []
+    total = len(pictures.query.pixels) + len(pictures.gallery.pixels)
+    with progress.bar(label, total) as advance:
+        for side in (pictures.query, pictures.gallery):
+            sides.append(
+                extract(
+                    embedder,
+                    side.pixels,
+                    side.identities,
+                    side.cameras,
+                    batch_size=batch_size,
+                    flip=flip,
+                    progress=lambda count: advance(count, ""),
+                )
+            )
+    result = evaluate_ranking(sides[0], sides[1], max_rank=max_rank, device=device)
+    return Score(result, sides[0], sides[1])
+
+
+def spread_rows(count: int, wanted: int) -> list[int]:
+    """`wanted` rows spread evenly over `count`, for pictures that show the good and the bad alike."""
+    return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist() if count and wanted else []

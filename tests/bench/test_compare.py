@@ -1,0 +1,94 @@
+"""The comparison of two benchmark results, and the command line around it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import compare
+from bench.measure import Work, bandwidth, seconds
+from bench.results import path_for, row, table
+
+ROOT = Path(__file__).parents[2]
+
+
+def measured(median: float, spread: float = 0.02, **facts: str) -> dict[str, object]:
+    """A row whose times lie within `spread` of the median."""
+    stats = {"min": median * (1 - 2 * spread), "q1": median * (1 - spread), "median": median}
+    stats |= {"q3": median * (1 + spread), "max": median * (1 + 2 * spread)}
+    names = {"operation": "attention", "shape": "B=64", "dtype": "bfloat16", "implementation": "ours"} | facts
+    return row({**names, **Work(10**9, 10**12).rates(median), "peak_memory": None}, stats)
+
+
+def test_same_times_and_noise_are_no_regression():
+    assert compare.slower([measured(1.0)], [measured(1.0)]) == []
+    assert compare.slower([measured(1.08)], [measured(1.0)]) == []  # less than a tenth
+    assert compare.slower([measured(1.3, spread=0.3)], [measured(1.0, spread=0.3)]) == []  # quartiles overlap
+    assert compare.slower([measured(0.5)], [measured(1.0)]) == []
+
+
+def test_slower_and_missing_rows_are_reported():
+    problems = compare.slower([measured(1.2)], [measured(1.0), measured(1.0, implementation="SDPA")])
+    assert problems == [
+        "attention B=64 bfloat16 ours: 1200 ms, stored 1000 ms (1.20 x)",
+        "attention B=64 bfloat16 SDPA: not measured any more",
+    ]
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("bench.results.RESULTS", tmp_path / "results")
+    return tmp_path
+
+
+def write(path: Path, *rows: dict[str, object]) -> Path:
+    path.write_text(json.dumps({"device": "NVIDIA Test (TM) 1", "rows": rows}))
+    return path
+
+
+def test_compare_stores_passes_and_fails(results: Path, capsys: pytest.CaptureFixture[str]):
+    before = write(results / "before.json", measured(1.0))
+    assert compare.main(before) == 2
+    assert "no stored result for NVIDIA Test (TM) 1" in capsys.readouterr().err
+    assert compare.main(before, update=True) == 0
+    assert path_for("NVIDIA Test (TM) 1") == results / "results" / "nvidia-test-tm-1.json"
+    assert json.loads(path_for("NVIDIA Test (TM) 1").read_text())["torch"] == torch.__version__
+    assert compare.main(before) == 0
+    assert "nothing slower than stored for NVIDIA Test (TM) 1 (1 rows)" in capsys.readouterr().out
+    assert compare.main(write(results / "after.json", measured(1.5))) == 1
+    assert "1500 ms, stored 1000 ms (1.50 x)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "not json"])
+def test_a_file_that_holds_no_results(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "bad.json").write_text(content)
+    assert compare.main(tmp_path / "bad.json") == 2
+    assert "bad.json is no file of results" in capsys.readouterr().err
+
+
+def test_table_relates_each_row_to_ours():
+    text = table([measured(1.0), measured(2.5, implementation="SDPA"), measured(3.0, operation="search")])
+    ours, sdpa, search = (line.split("  ") for line in text.splitlines()[1:])
+    assert "1.00" in [cell.strip() for cell in ours]
+    assert "2.50" in [cell.strip() for cell in sdpa]
+    assert "1.00" in [cell.strip() for cell in search]  # the first of its own group
+
+
+def test_rates_are_relative_to_a_measured_copy():
+    source = torch.ones(1 << 22, dtype=torch.uint8)
+    assert len(seconds(source.clone, rounds=3, warmup=1)) == 3
+    rates = Work(bytes=int(bandwidth())).rates(2.0)
+    assert rates["share_of_floor"] == pytest.approx(0.5, rel=1e-6)
+    assert rates["gigabytes_per_second"] == pytest.approx(bandwidth() / 2e9, rel=1e-6)
+    assert rates["teraflops"] is None
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_gpu_benchmarks_refuse_to_run_without_one():
+    result = subprocess.run([sys.executable, "-m", "bench", "gpu"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: no CUDA GPU here")
+    assert len(result.stderr.splitlines()) == 1

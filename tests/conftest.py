@@ -1,0 +1,69 @@
+"""Small data sets and models that the tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for a model hub
+
+TINY = {
+    "weights": "none",
+    "epochs": 2,
+    "identities_per_batch": 3,
+    "images_per_identity": 2,
+    "device": "cpu",
+    "tensorboard": False,
+    "model": {
+        "backbone": "vit_tiny_patch16_224", "image_size": [32, 16], "patch_size": 8, "width": 64, "depth": 2,
+        "heads": 1, "attention": "sdpa",
+    },
+    "augment": {"pad": 2},
+    "optim": {"name": "adamw", "lr": 1e-3, "warmup_epochs": 1},
+    "loss": {"neighbours": "reference", "k": 3},
+}  # fmt: skip
+"""A training configuration that runs in a second."""
+
+
+@pytest.fixture(autouse=True)
+def few_threads():
+    """Tests share two cores; more threads only wait for each other."""
+    torch.set_num_threads(1)
+
+
+def draw_person(path: Path, identity: int, camera: int, number: int) -> None:
+    """A person of a sort: the identity's colours in the upper and lower half, the camera's tint, some noise."""
+    person, noise = np.random.default_rng(identity), np.random.default_rng([identity, camera, number])
+    pixels = np.repeat(person.integers(40, 200, (2, 1, 3)), [16, 16], axis=0) * np.ones((1, 16, 1))
+    pixels = pixels + 12 * camera + noise.normal(0, 8, (32, 16, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=95)
+
+
+def market_like(root: Path, train: int = 6, test: int = 4, cameras: int = 2, each: int = 3) -> Path:
+    """A data set in Market-1501 layout with pictures of `each` moment."""
+    for identity in range(1, train + test + 1):
+        for camera in range(1, cameras + 1):
+            for number in range(each):
+                training = identity <= train
+                folder = "bounding_box_train" if training else ("query" if number == 0 else "bounding_box_test")
+                name = f"{identity:04d}_c{camera}s1_{number:06d}_00.jpg"
+                draw_person(root / folder / name, identity, camera, number)
+    return root
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    """Six people to train on and four to search for, in two cameras."""
+    return market_like(tmp_path / "market")
+
+
+@pytest.fixture
+def tiny():
+    """The values of TINY, for a test to change."""
+    import copy
+
+    return copy.deepcopy(TINY)

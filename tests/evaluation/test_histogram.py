@@ -1,0 +1,66 @@
+"""The colour histogram baseline: what it must and must not tell apart."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+import pytest
+
+from pat.evaluation.histogram import StripeHistogram, _hsv
+
+
+def person(top: tuple[int, int, int], bottom: tuple[int, int, int], noise: int = 0, seed: int = 0) -> np.ndarray:
+    picture = np.empty((64, 32, 3), np.int64)
+    picture[:32], picture[32:] = top, bottom
+    rng = np.random.default_rng(seed)
+    return np.clip(picture + rng.integers(-noise, noise + 1, picture.shape), 0, 255).astype(np.uint8)
+
+
+RED, BLUE, GREY = (200, 30, 40), (40, 60, 180), (120, 120, 120)
+
+
+def test_vectors_are_unit_length_and_of_the_stated_size() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 33, 17, 3), dtype=np.uint8)
+    for embedder in (StripeHistogram(), StripeHistogram(stripes=6, hues=8, saturations=3, greys=4)):
+        vectors = embedder(pixels)
+        assert vectors.shape == (5, embedder.dimension)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+        assert (vectors >= 0).all()
+
+
+def test_the_same_clothes_are_nearer_than_others() -> None:
+    embed = StripeHistogram()
+    query, same, swapped, grey = embed(
+        np.stack([
+            person(RED, BLUE, 20, seed=1), person(RED, BLUE, 20, seed=2),
+            person(BLUE, RED, 20, seed=3), person(RED, GREY, 20, seed=4),
+        ])
+    )  # fmt: skip
+    assert query @ same > 0.95
+    assert query @ grey < 0.75
+    assert query @ swapped < 0.3  # the same colours at other heights
+
+
+def test_a_little_more_light_changes_little() -> None:
+    embed = StripeHistogram()
+    for top, bottom in [(RED, BLUE), (GREY, (60, 60, 60))]:
+        darker = tuple(round(0.9 * c) for c in top), tuple(round(0.9 * c) for c in bottom)
+        one, other = embed(np.stack([person(top, bottom), person(*darker)]))
+        assert one @ other > 0.75
+
+
+def test_the_middle_counts_more_than_the_sides() -> None:
+    embed = StripeHistogram()
+    plain, side, middle = person(GREY, GREY), person(GREY, GREY), person(GREY, GREY)
+    side[:, :8] = RED
+    middle[:, 12:20] = RED
+    vectors = embed(np.stack([plain, side, middle]))
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 1), (3, 200, 90), GREY])
+def test_hue_saturation_value(colour: tuple[int, int, int]) -> None:
+    measured = [float(channel[0, 0]) for channel in _hsv(np.full((1, 1, 3), colour, np.uint8))]
+    np.testing.assert_allclose(measured, colorsys.rgb_to_hsv(*(c / 255 for c in colour)), atol=1e-4)

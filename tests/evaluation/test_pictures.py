@@ -1,0 +1,98 @@
+"""Pictures show what the ranking says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pat.evaluation.curves import cmc_curve, training_curve
+from pat.evaluation.pictures import (
+    LEFT_OUT,
+    MATCH,
+    WRONG,
+    attention_picture,
+    contact_sheet,
+    ranked_list_picture,
+)
+from pat.evaluation.ranking import Features
+
+
+def colours(image: Image.Image) -> set[tuple[int, ...]]:
+    """Opaque colours of more than a frame's worth of pixels."""
+    counted = image.getcolors(maxcolors=1 << 24)
+    assert counted is not None
+    return {tuple(colour[:3]) for count, colour in counted if count > 500 and colour[3] == 255}
+
+
+@pytest.fixture
+def sides() -> tuple[np.ndarray, Features, np.ndarray, Features]:
+    """One query; in the gallery, by distance: its own camera's picture, a match, a stranger, junk."""
+    gallery = Features(
+        np.array([[0.1], [0.2], [0.3], [0.4]], np.float32), np.array([5, 5, 9, -1]), np.array([0, 1, 1, 2])
+    )
+    query = Features(np.zeros((1, 1), np.float32), np.array([5]), np.array([0]))
+    pixels = np.zeros((4, 32, 16, 3), np.uint8)
+    return pixels[:1], query, pixels, gallery
+
+
+def frames(image: Image.Image) -> list[tuple[int, ...]]:
+    """Colours of the frames from left to right, seen along a line that crosses their upright sides."""
+    along = [tuple(pixel[:3]) for pixel in np.asarray(image)[image.height // 2].tolist()]
+    sides = [colour for colour, before in zip(along[1:], along, strict=False) if colour != before]
+    return [colour for colour in sides if colour in (MATCH, WRONG, LEFT_OUT)][::2]  # two sides a frame
+
+
+def test_frames_follow_the_ranking(sides) -> None:
+    assert frames(ranked_list_picture(*sides, rows=[0], k=4)) == [MATCH, WRONG]
+    everything = ranked_list_picture(*sides, rows=[0], k=4, leave_out=False)
+    assert frames(everything) == [LEFT_OUT, MATCH, WRONG, LEFT_OUT]
+
+
+def test_rows_choose_queries(sides) -> None:
+    gallery_pixels, gallery = sides[2:]
+    two = Features(np.zeros((2, 1), np.float32), np.array([5, 9]), np.array([0, 0]))
+    painted = np.zeros((2, 32, 16, 3), np.uint8)
+    painted[1] = (10, 200, 90)
+    one, both = (ranked_list_picture(painted, two, gallery_pixels, gallery, rows) for rows in ([0], [0, 1]))
+    assert (10, 200, 90) not in colours(one)
+    assert (10, 200, 90) in colours(both)
+    assert both.height > 1.8 * one.height
+
+
+def test_attention_lights_up_where_it_is() -> None:
+    picture = np.full((1, 64, 32, 3), 128, np.uint8)
+    maps = np.zeros((1, 2, 8, 4), np.float32)
+    maps[0, 0, :2], maps[0, 1, 6:] = 0.5, 0.01  # tokens are scaled on their own
+    image = np.asarray(attention_picture(picture, maps, ["cls", "part 1"]).convert("RGB"), np.int64)
+    below = image[-280:].sum(axis=2)  # without the names
+    columns = np.split(below[:, : below.shape[1] // 3 * 3], 3, axis=1)
+    _, first, second = (column[:, column.shape[1] // 2] for column in columns)
+    assert first[20] > first[260] + 100
+    assert second[260] > second[20] + 100
+
+
+def test_attention_of_zeros_and_of_a_wrong_shape() -> None:
+    picture = np.full((1, 64, 32, 3), 128, np.uint8)
+    assert attention_picture(picture, np.zeros((1, 1, 8, 4)), ["cls"]).mode == "RGBA"
+    with pytest.raises(ValueError, match=r"maps must be \[1, 2, R, C\], not \[1, 1, 8, 4\]"):
+        attention_picture(picture, np.zeros((1, 1, 8, 4)), ["cls", "part 1"])
+
+
+def test_contact_sheet_shows_every_picture() -> None:
+    pictures = np.zeros((3, 32, 16, 3), np.uint8)
+    pictures[0], pictures[1], pictures[2] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    sheet = contact_sheet({"source": pictures, "target": pictures[:1]})
+    assert {(200, 0, 0), (0, 200, 0), (0, 0, 200)} <= colours(sheet)
+    assert np.asarray(sheet)[0, -1, 3] == 0  # the ground is transparent
+
+
+def test_curves_are_drawn_and_transparent() -> None:
+    pytest.importorskip("matplotlib")
+    curve = cmc_curve({"pat": np.linspace(0.5, 1, 50), "histogram": np.linspace(0.2, 0.8, 20)}, title="target")
+    losses = training_curve({"identity": [3.0, 2.0, float("nan"), 1.0], "CSL": [0.5]})
+    for image in (curve, losses):
+        assert image.mode == "RGBA"
+        assert image.getpixel((0, 0))[3] == 0
+    assert {(59, 130, 246), (245, 158, 11)} <= colours(curve)
+    assert losses.width > losses.height

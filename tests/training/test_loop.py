@@ -1,0 +1,244 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import pat
+from pat.config import TrainConfig, from_mapping
+from pat.errors import Failure, UserError
+from pat.training import loop, run_folder
+from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
+from pat.training.loop import Interrupted, train
+from pat.training.run_folder import claimed
+
+
+@pytest.fixture
+def config(market, tmp_path, tiny):
+    """A run on the small market, changed by nested values."""
+
+    def made(out="run", **changes) -> TrainConfig:
+        values = {**tiny, "out": str(tmp_path / out), "data": {"source": [str(market)], "cache": str(tmp_path / "cache")}}
+        for key, value in changes.items():
+            section, _, name = key.partition("__")
+            if name:
+                values[section] = {**values[section], name: value}
+            else:
+                values[key] = value
+        return from_mapping(TrainConfig, values)
+
+    return made
+
+
+def steps_of(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["global_step"], line["loss"]) for line in lines if line["event"] == "step"]
+
+
+def test_a_run_leaves_a_model_that_loads_and_a_log(config):
+    result = train(config())
+    model = pat.load(result.model)
+    assert model.config.identities == 6
+    assert result.epoch == 2
+    steps = steps_of(config().out)
+    assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
+    assert all(np.isfinite(loss) for _, loss in steps)
+    assert json.loads((config().out / "config.json").read_text())["loss"]["k"] == 3
+
+
+def test_the_loss_falls(config):
+    plain = {"loss__psd": 0.0, "loss__csl": 0.0, "loss__label_smoothing": 0.0}
+    steps = steps_of(train(config(epochs=25, optim__cosine_epochs=25, **plain)).model.parent)
+    losses = [loss for _, loss in steps]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+
+
+@pytest.mark.parametrize("change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}])
+@pytest.mark.parametrize("stop_after", [1, 3, 4])
+def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change, stop_after):
+    whole = train(config("whole", epochs=3, **change))
+
+    seen = 0
+    real = loop._Run._step
+
+    def step_then_ctrl_c(self, batch):
+        nonlocal seen
+        seen += 1
+        if seen == stop_after:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, batch)
+
+    monkeypatch.setattr(loop._Run, "_step", step_then_ctrl_c)
+    with pytest.raises(Interrupted, match="--resume"):
+        train(config("parts", epochs=3, **change))
+    monkeypatch.undo()
+    resumed = train(config("parts", epochs=3, resume=True, **change))
+
+    assert steps_of(resumed.model.parent) == steps_of(whole.model.parent)
+    for name, tensor in pat.load(whole.model).state_dict().items():
+        torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_arms_without_csl_without_psd_and_without_parts(config):
+    for name, change in {
+        "csl": {"loss__psd": 0.0},
+        "psd": {"loss__csl": 0.0},
+        "neither": {"loss__csl": 0.0, "loss__psd": 0.0},
+        "plain": {"model__parts": 0},
+        "others": {"loss__other_identities": True},
+        "authors": {"augment__regions": "batch", "loss__bank_fill": "train"},
+    }.items():
+        result = train(config(name, epochs=1, **change))
+        bank = "bank" in torch.load(result.model.parent / "checkpoint.pt", weights_only=True)
+        assert bank is (name not in ("neither", "plain"))
+
+
+def test_model_selection_looks_at_heldout_source_identities(config):
+    result = train(config(epochs=4, select="heldout", select_every=1, data__holdout=0.4, identities_per_batch=2))
+    lines = [json.loads(line) for line in (result.model.parent / "log.jsonl").read_text().splitlines()]
+    scores = [line["mAP"] for line in lines if line["event"] == "heldout"]
+    assert len(scores) == 4
+    assert result.epoch == 1 + int(np.argmax(scores))
+    assert pat.load(result.model).config.identities == 4
+
+
+def test_models_kept_on_request(config):
+    folder = train(config(epochs=3, keep_every=2)).model.parent
+    assert [path.name for path in (folder / "models").iterdir()] == ["epoch-0002.safetensors"]
+
+
+def test_the_average_of_weights_is_what_is_saved(config):
+    plain, averaged = train(config("plain")), train(config("averaged", ema=0.5))
+    one, other = pat.load(plain.model), pat.load(averaged.model)
+    assert not torch.equal(one.norm.weight, other.norm.weight)
+    state = torch.load(averaged.model.parent / "checkpoint.pt", weights_only=True)
+    torch.testing.assert_close(state["ema"]["module.norm.weight"], other.norm.weight.data)
+
+
+def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoint(config, monkeypatch):
+    real = loop.training_losses
+
+    def broken(*arguments):
+        losses = real(*arguments)
+        broken.calls += 1
+        if broken.calls == 6:
+            losses = type(losses)(losses.total * torch.nan, losses.identity, losses.triplet, losses.csl)
+        return losses
+
+    broken.calls = 0
+    monkeypatch.setattr(loop, "training_losses", broken)
+    settings = config(epochs=5)
+    with pytest.raises(Failure, match=r"epoch \d, step \d is not finite") as caught:
+        train(settings)
+    described = json.loads((settings.out / "diverged.json").read_text())
+    assert len(described["pictures"]) == 6
+    assert f"epoch {described['epoch']}, step {described['step']}" in str(caught.value)
+    state = torch.load(settings.out / "checkpoint.pt", weights_only=True)
+    assert state["position"]["epoch"] <= described["epoch"]
+    assert all(torch.isfinite(t).all() for t in state["model"].values() if t.is_floating_point())
+
+
+def test_a_folder_holds_one_run(config):
+    settings = config()
+    train(settings)
+    with pytest.raises(UserError, match="--resume or choose another --out"):
+        train(settings)
+    other = config("busy")
+    with claimed(other.out), pytest.raises(UserError, match="another run is writing"):
+        train(other)
+
+
+def test_resume_refuses_other_settings_other_pictures_and_nothing_there(config, market):
+    with pytest.raises(UserError, match="no run to resume"):
+        train(config("none", resume=True))
+    train(config())
+    with pytest.raises(UserError, match=r"loss\.k 3 -> 5"):
+        train(config(resume=True, loss__k=5))
+    next((market / "bounding_box_train").iterdir()).unlink()
+    with pytest.raises(UserError, match="not those"):
+        train(config(resume=True, epochs=3))
+
+
+def test_a_longer_run_may_be_resumed(config):
+    train(config(epochs=1))
+    assert train(config(epochs=2, resume=True)).epoch == 2
+
+
+def test_a_damaged_checkpoint_is_named(config):
+    settings = config()
+    train(settings)
+    path = settings.out / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
+        train(config(resume=True, epochs=3))
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    model = torch.nn.Linear(3, 3)
+    save_checkpoint(path, Position(epoch=2), "samples", {"model": model})
+
+    def full(state, target):
+        target.write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(Failure, match="previous checkpoint is untouched"):
+        save_checkpoint(path, Position(epoch=3), "samples", {"model": model})
+    monkeypatch.undo()
+    position = load_checkpoint(path, "samples", {"model": model}, torch.device("cpu"))
+    assert position.epoch == 2
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be above 0"),
+        ({"identities_per_batch": 1}, "at least 2"),
+        ({"identities_per_batch": 7}, "identities-per-batch"),
+        ({"data__holdout": 1.5}, "share between 0 and 1"),
+        ({"select": "heldout"}, "--data.holdout"),
+        ({"device": "cuda:7"}, "not there"),
+        ({"device": "tpu9"}, "not one of"),
+        ({"data__source": []}, "--data.source"),
+        ({"data__source": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_settings_that_cannot_work(config, change, message):
+    with pytest.raises(UserError, match=message):
+        train(config(**change))
+
+
+def test_kill_9_at_any_moment_leaves_a_run_that_resumes(config, tmp_path, tiny):
+    """Kill a run several times, wherever it happens to be; what is on disk always loads and goes on."""
+    settings = config(epochs=400, checkpoint_every=1)
+    source = settings.data.source[0]
+    values = {**tiny, "epochs": 400}
+    (tmp_path / "c.json").write_text(json.dumps(values))
+    command = [sys.executable, "-m", "pat", "train", "--config", str(tmp_path / "c.json"), "--data.source", source]
+    command += ["--data.cache", str(settings.data.cache), "--out", str(settings.out)]
+    steps = 0
+    for attempt in range(3):
+        resumable = (settings.out / run_folder.CHECKPOINT).exists()
+        process = subprocess.Popen([*command, *(["--resume"] if resumable else [])], stderr=subprocess.DEVNULL)
+        before = steps
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05 + 0.03 * attempt)
+            checkpoint = settings.out / run_folder.CHECKPOINT
+            if checkpoint.exists():
+                steps = torch.load(checkpoint, weights_only=True)["position"]["global_step"]
+                if steps > before + 3:
+                    break
+        assert process.poll() is None
+        process.kill()
+        process.wait()
+        steps = torch.load(settings.out / run_folder.CHECKPOINT, weights_only=True)["position"]["global_step"]
+        assert steps > before
+    loss_steps = [step for step, _ in steps_of(settings.out)]
+    assert loss_steps == sorted(set(loss_steps))
