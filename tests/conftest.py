@@ -1,5 +1,6 @@
 """Small data sets and models that the tests share."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -55,15 +56,25 @@ def market_like(root: Path, train: int = 6, test: int = 4, cameras: int = 2, eac
     return root
 
 
+@pytest.fixture(scope="session")
+def make_market():
+    """`market_like`, for fixtures of other scopes."""
+    return market_like
+
+
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
     """Six people to train on and four to search for, in two cameras."""
     return market_like(tmp_path / "market")
 
 
+@pytest.fixture(scope="session")
+def tiny_values():
+    """TINY, not to be changed."""
+    return TINY
+
+
 @pytest.fixture
 def tiny():
-    """The values of TINY, for a test to change."""
-    import copy
-
+    """A copy of TINY, for a test to change."""
     return copy.deepcopy(TINY)

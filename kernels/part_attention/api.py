@@ -1,6 +1,7 @@
 """The door to part-masked attention: checks the arguments and calls the implementation asked for."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -57,10 +58,20 @@ def part_attention(
     if impl == "sdpa":
         return reference.sdpa(q, kv, regions, grid, registers=registers, scale=scale)
     if impl == "triton":
-        from kernels.part_attention import triton  # only here: the rest works where Triton is absent
-
-        return triton.part_attention(q, kv, regions, grid, registers=registers, scale=scale)
+        return _triton()(q, kv, regions, grid, registers=registers, scale=scale)
     raise ValueError(f"impl is {impl!r}; expected one of {', '.join(IMPLEMENTATIONS)}")
+
+
+def _triton() -> Callable[..., Tensor]:
+    """Imported only here: the rest works where Triton is absent."""
+    try:
+        from kernels.part_attention import triton
+    except ModuleNotFoundError as error:
+        if error.name != "triton":
+            raise
+        message = "impl is 'triton', but Triton is not installed; expected 'reference' or 'sdpa' here"
+        raise ValueError(message) from None
+    return triton.part_attention
 
 
 def _checked_grid(grid: tuple[int, int]) -> tuple[int, int]:

@@ -39,10 +39,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
+            raise UserError(f"{path} is damaged or no checkpoint") from error
         raise UserError(
-            f"{path} holds more than tensors and is not read, because a pickle can run code "
-            f"({_first_line(error)}); "
-            "save its state_dict alone"
+            f"{path} holds more than tensors and is not read, because a pickle can run code; save its state_dict alone"
         ) from error
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error

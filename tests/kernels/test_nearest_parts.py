@@ -129,9 +129,7 @@ def test_own_identity_is_left_out():
     case = NearestPartsCase("identities", parts=2, batch=9, slots=200, dim=6, k=4)
     query, bank, exclude = make(case, torch.float64)
     identity, owners = torch.randint(0, 4, (9,)), torch.randint(0, 4, (200,))
-    found = nearest_parts(
-        query, bank, exclude, k=4, scale=0.1, query_identity=identity, bank_identity=owners
-    )
+    found = nearest_parts(query, bank, exclude, k=4, scale=0.1, query_identity=identity, bank_identity=owners)
     expected = definition(query, bank, exclude, k=4, scale=0.1, forbidden=identity[:, None] == owners)
     torch.testing.assert_close(found, expected)
 
@@ -271,7 +269,6 @@ def test_operator_is_registered_soundly(save):
 
 
 GOOD = make(NEAREST_PARTS_SMALL[3], torch.float32)  # P=3, B=7, M=101, D=19
-META = torch.empty(0, device="meta")
 
 
 @pytest.mark.parametrize(

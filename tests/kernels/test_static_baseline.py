@@ -11,7 +11,7 @@ from bench.static import broken_rules, regressions
 from kernels.compiler import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("sm_87", "sm_90")  # Orin and H100: HMMA and HGMMA, little and much shared memory
+QUICK = ("sm_87",)  # Orin: without asynchronous matrix units its kernels need most registers, and spill first
 
 STORED = {
     "registers": 96,

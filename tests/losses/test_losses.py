@@ -126,7 +126,8 @@ def test_csl_gradient_is_the_difference_of_two_averages():
         over_all = logits[allowed].softmax(0) @ values[0, allowed]
         over_nearest = logits[neighbours[0, row]].softmax(0) @ values[0, neighbours[0, row]]
         assert features.grad is not None
-        torch.testing.assert_close(features.grad[0, row], 2 * scale * (over_all - over_nearest) / 2, atol=1e-6, rtol=1e-4)
+        expected = 2 * scale * (over_all - over_nearest) / 2  # two queries
+        torch.testing.assert_close(features.grad[0, row], expected, atol=1e-6, rtol=1e-4)
 
 
 def test_csl_with_few_or_no_candidates():

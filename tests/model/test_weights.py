@@ -40,7 +40,8 @@ class AuthorsViT(nn.Module):
             hidden[:, part] |= outside
         width = x.shape[2]
         for i in range(sum(key.endswith("norm1.weight") for key in s)):
-            b = {key.removeprefix(f"blocks.{i}."): value for key, value in s.items() if key.startswith(f"blocks.{i}.")}
+            name = f"blocks.{i}."
+            b = {key.removeprefix(name): value for key, value in s.items() if key.startswith(name)}
             y = F.layer_norm(x, (width,), b["norm1.weight"], b["norm1.bias"], 1e-6)
             qkv = F.linear(y, b["part_attn.qkv.weight"], b.get("part_attn.qkv.bias"))
             q, k, v = qkv.view(*x.shape[:2], 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
@@ -48,8 +49,8 @@ class AuthorsViT(nn.Module):
             y = (attention @ v).transpose(1, 2).flatten(2)
             x = x + F.linear(y, b["part_attn.proj.weight"], b["part_attn.proj.bias"])
             y = F.layer_norm(x, (width,), b["norm2.weight"], b["norm2.bias"], 1e-6)
-            y = F.linear(F.gelu(F.linear(y, b["mlp.fc1.weight"], b["mlp.fc1.bias"])), b["mlp.fc2.weight"], b["mlp.fc2.bias"])
-            x = x + y
+            y = F.gelu(F.linear(y, b["mlp.fc1.weight"], b["mlp.fc1.bias"]))
+            x = x + F.linear(y, b["mlp.fc2.weight"], b["mlp.fc2.bias"])
         return F.layer_norm(x, (width,), s["norm.weight"], s["norm.bias"], 1e-6)
 
 
@@ -64,7 +65,8 @@ def authors_state(width=192, depth=2, ratio=4, bias=True, grid=(16, 8), own_toke
     if not own_tokens:  # tokens 2 and 3 never trained: equal to each other
         tokens[2] = tokens[1].clone()
     state |= {f"base.part_token{i}": token for i, token in enumerate(tokens, 1)}
-    state |= {"base.patch_embed.proj.weight": random(width, 3, 16, 16), "base.patch_embed.proj.bias": random(width)}
+    state |= {"base.patch_embed.proj.weight": random(width, 3, 16, 16)}
+    state |= {"base.patch_embed.proj.bias": random(width)}
     for i in range(depth):
         shapes = {
             "norm1.weight": (width,), "norm1.bias": (width,), "norm2.weight": (width,), "norm2.bias": (width,),
@@ -150,7 +152,11 @@ def test_every_key_that_does_not_fit_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("vit_tiny_patch16_224", None), ("deit3_small_patch16_224", None), ("vit_small_patch14_reg4_dinov2", (56, 56))],
+    [
+        ("vit_tiny_patch16_224", None),
+        ("deit3_small_patch16_224", None),
+        ("vit_small_patch14_reg4_dinov2", (56, 56)),
+    ],
 )
 def test_timm_file_gives_timms_features(tmp_path, name, size):
     torch.manual_seed(0)

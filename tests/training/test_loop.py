@@ -22,7 +22,8 @@ def config(market, tmp_path, tiny):
     """A run on the small market, changed by nested values."""
 
     def made(out="run", **changes) -> TrainConfig:
-        values = {**tiny, "out": str(tmp_path / out), "data": {"source": [str(market)], "cache": str(tmp_path / "cache")}}
+        data = {"source": [str(market)], "cache": str(tmp_path / "cache")}
+        values = {**tiny, "out": str(tmp_path / out), "data": data}
         for key, value in changes.items():
             section, _, name = key.partition("__")
             if name:

@@ -1,0 +1,1 @@
+"""The camera side: runs a bundle or an engine without PyTorch. Imports nothing heavy by itself."""

@@ -1,0 +1,189 @@
+"""Every command as a user types it: what it leaves, and what it says to wrong input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pat.cli import COMMANDS, run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, make_market, tiny_values):
+    """A small trained model, for tests that only read it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "tiny.json").write_text(json.dumps({**tiny_values, "epochs": 1}))
+    arguments = ["--config", folder / "tiny.json", "--data.source", make_market(folder / "market")]
+    arguments += ["--data.cache", folder / "cache", "--out", folder / "run"]
+    assert run("train", [str(argument) for argument in arguments]) == 0
+    return folder / "run" / "model.safetensors"
+
+
+def failed(capsys, code: int, command: str, *arguments) -> str:
+    """The one line on standard error of a command that must fail with `code`."""
+    capsys.readouterr()
+    assert run(command, [str(argument) for argument in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"pat {command}: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
+    cache = ["--data.cache", str(tmp_path / "cache")]
+    out = tmp_path / "scores"
+    arguments = [str(trained), "--data", str(market), "--out", str(out), "--flip", "--parts", *cache]
+    assert run("evaluate", arguments) == 0
+    printed = capsys.readouterr().out
+    assert "mAP" in printed
+    facts = json.loads((out / "evaluation.json").read_text())
+    scores = facts["targets"]["market"]
+    assert set(scores) == {"cls", "cls, flip", "cls + parts", "cls + parts, flip"}
+    assert 0 < scores["cls"]["mAP"] <= 1
+    assert len(scores["cls"]["cmc"]) == 50
+    html = (out / "report.html").read_text()
+    assert html.count("<img") == 3
+    assert "http://" not in html
+    assert "https://" not in html
+    for name in ("cmc", "ranked", "attention"):
+        assert Image.open(out / "market" / f"{name}.png").width > 100
+
+    cache = ["--cache", str(tmp_path / "cache")]
+    for name in ("vectors.npz", "vectors.parquet"):
+        assert run("embed", [str(trained), str(market / "query"), "--out", str(tmp_path / name), *cache]) == 0
+    vectors = np.load(tmp_path / "vectors.npz")
+    assert vectors["vectors"].shape == (8, 64)
+    np.testing.assert_allclose(np.linalg.norm(vectors["vectors"], axis=1), 1, rtol=1e-5)
+    assert list(vectors["paths"]) == sorted(str(path) for path in (market / "query").iterdir())
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(tmp_path / "vectors.parquet").to_pydict()
+    np.testing.assert_array_equal(np.array(table["vector"], dtype=np.float32), vectors["vectors"])
+
+    picture = tmp_path / "ranked.png"
+    sides = ["--query", str(market / "query"), "--gallery", str(market / "bounding_box_test")]
+    assert run("rank", [str(trained.parent), *sides, "--out", str(picture), "--k", "5", *cache]) == 0
+    assert Image.open(picture).width > 300
+
+
+def test_training_scores_its_targets(market, tmp_path, tiny, capsys):
+    (tmp_path / "tiny.json").write_text(json.dumps({**tiny, "epochs": 1}))
+    arguments = ["--config", str(tmp_path / "tiny.json"), "--data.source", str(market)]
+    arguments += ["--data.target", str(market)]
+    assert run("train", [*arguments, "--data.cache", str(tmp_path / "cache"), "--out", str(tmp_path / "run")]) == 0
+    assert "rank-1" in capsys.readouterr().out
+    assert (tmp_path / "run" / "evaluation" / "evaluation.json").exists()
+
+
+def test_resume_takes_the_runs_own_settings(trained, tmp_path, capsys):
+    shutil.copytree(trained.parent, tmp_path / "run")
+    assert run("train", ["--out", str(tmp_path / "run"), "--resume", "--epochs", "2"]) == 0
+    assert "resumed after step" in capsys.readouterr().err
+
+
+def test_synth_writes_a_data_set_that_trains(tmp_path, tiny):
+    numbers = ["--identities-train", "4", "--identities-test", "3", "--cameras", "2", "--images-per-camera", "2"]
+    assert run("synth", [str(tmp_path / "people"), *numbers, "--size", "32", "16", "--workers", "1"]) == 0
+    attributes = [json.loads(line) for line in (tmp_path / "people" / "attributes.jsonl").read_text().splitlines()]
+    assert len(attributes) == 7 * 2 * 2
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny))
+    arguments = ["--config", str(tmp_path / "tiny.json"), "--data.source", "market1501"]
+    arguments += ["--data.root", str(tmp_path / "people"), "--data.cache", str(tmp_path / "cache")]
+    assert run("train", [*arguments, "--out", str(tmp_path / "run"), "--epochs", "1"]) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_a_typo_in_a_flag(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(command, ["--help"])
+    assert ended.value.code == 0
+    assert f"usage: pat {command}" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        run(command, ["--no-such-flag"])
+    assert ended.value.code == 2
+
+
+def test_a_typo_says_what_was_meant(tmp_path, capsys):
+    assert run("evalute", []) == 2
+    assert "did you mean evaluate?" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run("train", ["--data.sorce", "x"])
+    assert "--data.source" in capsys.readouterr().err
+    (tmp_path / "c.toml").write_text("[optim]\nlearning_rate = 1\n")
+    assert "unknown key optim.learning_rate" in failed(capsys, 2, "train", "--config", tmp_path / "c.toml")
+
+
+def test_missing_root_and_wrong_layout(tmp_path, capsys):
+    message = failed(capsys, 2, "train", "--data.source", "market1501", "--data.root", tmp_path / "nowhere")
+    assert "nowhere does not exist" in message
+    (tmp_path / "odd" / "things").mkdir(parents=True)
+    message = failed(capsys, 2, "train", "--data.source", "market1501", "--data.root", tmp_path / "odd")
+    assert "expected" in message
+    assert "bounding_box_train" in message
+    assert "things" in message
+    message = failed(capsys, 2, "train", "--data.source", "market15O1", "--data.root", tmp_path)
+    assert "did you mean market1501" in message
+
+
+def test_broken_pictures_stop_or_are_skipped(market, tmp_path, tiny, capsys):
+    broken = market / "bounding_box_train" / "0001_c1s1_000777_00.jpg"
+    broken.write_bytes(b"")
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny))
+    arguments = ["--config", tmp_path / "tiny.json", "--data.source", market, "--data.cache", tmp_path / "cache"]
+    arguments += ["--epochs", "1", "--out", tmp_path / "run"]
+    message = failed(capsys, 2, "train", *arguments)
+    assert broken.name in message
+    assert "--data.on-error skip" in message
+    assert run("train", [str(word) for word in [*arguments, "--data.on-error", "skip"]]) == 0
+    assert f"skipped {broken}" in capsys.readouterr().err.replace("\n", "")
+
+
+def test_no_valid_query(trained, market, tmp_path, capsys):
+    for path in (market / "bounding_box_test").iterdir():
+        path.unlink()
+    for number in range(3):  # other people only
+        name = f"0009_c2s1_{number:06d}_00.jpg" if number else "0008_c1s1_000000_00.jpg"
+        shutil.copy(next((market / "query").iterdir()), market / "bounding_box_test" / name)
+    for path in (market / "query").iterdir():
+        path.rename(path.with_name("0003" + path.name[4:]))
+    message = failed(
+        capsys, 2, "evaluate", trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"
+    )
+    assert "nothing can be scored" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "words"),
+    [
+        ("evaluate", ["nothing.safetensors", "--data", "market1501"], "there is no model file"),
+        ("evaluate", ["{market}", "--data", "x"], "holds no model.safetensors"),
+        ("evaluate", ["{model}"], "--data"),
+        ("evaluate", ["{model}", "--data", "x", "--batch-size", "0"], "at least 1"),
+        ("embed", ["{model}", "{tmp}/nowhere"], "nowhere"),
+        ("embed", ["{model}", "{tmp}/empty"], "empty"),
+        ("embed", ["{model}", "{market}", "--out", "x.csv"], ".npz or .parquet"),
+        ("rank", ["{model}"], "--query and --gallery"),
+        ("rank", ["{model}", "--query", "{market}", "--gallery", "{tmp}/empty"], "empty"),
+        ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
+        ("import-weights", ["{picture}", "o.safetensors"], "damaged or no checkpoint"),
+        ("synth", ["{market}"], "market"),
+        ("synth", ["{tmp}/new", "--style", "sorce"], "source"),
+        ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    picture = next((market / "query").iterdir())
+    places = {"model": trained, "market": market, "tmp": tmp_path, "picture": picture}
+    filled = [argument.format(**places) for argument in arguments]
+    assert words in failed(capsys, 2, command, *filled)
+
+
+def test_a_read_only_output_is_a_failure_of_one_line(trained, market, tmp_path, capsys):
+    blocker = tmp_path / "file"
+    blocker.write_text("in the way")
+    message = failed(
+        capsys, 1, "embed", trained, market / "query", "--cache", tmp_path / "cache", "--out", blocker / "v.npz"
+    )
+    assert "cannot write" in message

@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pat.config import (
+    EvaluateConfig,
+    ModelConfig,
+    TrainConfig,
+    from_mapping,
+    overlay,
+    read_config_file,
+    to_mapping,
+)
+from pat.errors import UserError
+
+
+def test_a_configuration_survives_json():
+    for config in (TrainConfig(), EvaluateConfig(), ModelConfig(bands=((0.0, 0.5), (0.25, 1.0)), parts=2)):
+        assert from_mapping(type(config), json.loads(json.dumps(to_mapping(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, "did you mean model?"),
+        ({"model": {"prats": 3}}, r"unknown key model\.prats; did you mean model\.parts\?"),
+        ({"epochs": "many"}, "epochs = 'many' is not a whole number"),
+        ({"epochs": True}, "not a whole number"),
+        ({"optim": {"name": "sgdd"}}, "one of sgd, adamw"),
+        ({"model": 3}, "model must be a table"),
+        ({"model": {"image_size": [256]}}, "image_size"),
+        ({"model": {"patch_size": "16"}}, "a whole number or nothing"),
+    ],
+)
+def test_wrong_keys_and_values_are_named(values, message):
+    with pytest.raises(UserError, match=message):
+        from_mapping(TrainConfig, values, "my.toml")
+
+
+def test_whole_numbers_are_numbers():
+    assert from_mapping(TrainConfig, {"optim": {"lr": 1}}).optim.lr == 1.0
+
+
+def test_overlay_changes_only_what_is_given():
+    config = overlay(TrainConfig(epochs=7), {"optim": {"lr": 0.5}}, "x")
+    assert (config.epochs, config.optim.lr, config.optim.momentum) == (7, 0.5, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "epochs = ", "does not parse"),
+        ("a.json", "{", "does not parse"),
+        ("a.json", "[1]", "no table"),
+        ("none.toml", None, "cannot read"),
+    ],
+)
+def test_config_files_that_cannot_be_read(tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_config_file(tmp_path / name)
+
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_valid(path):
+    overlay(TrainConfig(), read_config_file(path), str(path))

@@ -1,0 +1,70 @@
+"""What DESIGN promises of the whole: import rules, what an installation holds, what loads without torch."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *flags, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_import_rules():
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_import_pat_loads_nothing_heavy():
+    heavy = ("torch", "timm", "numpy", "PIL", "tyro")
+    done = python(f"import pat, sys; print([m for m in {heavy!r} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+BLOCKED = """
+import sys
+class Blocked:
+    def find_spec(name, *rest):
+        if name.split(".")[0] in {!r}:
+            raise ModuleNotFoundError("No module named " + name, name=name)
+sys.meta_path.insert(0, Blocked)
+"""
+"""Makes modules look as if they were not installed."""
+
+
+def test_kernels_without_triton():
+    done = python(BLOCKED.format(["triton"]) + "import kernels, kernels.part_attention, kernels.nearest_parts")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "demo", "embed", "rank", "import-weights"])
+def test_commands_without_torch_say_what_to_install(command):
+    code = BLOCKED.format(["torch", "timm", "safetensors"])
+    done = python(code + f"from pat.cli import main; main([{command!r}, '--help'])")
+    assert done.returncode == 2
+    assert "pip install 'pat-reid[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_synth_and_the_overview_need_no_torch():
+    code = BLOCKED.format(["torch", "timm", "safetensors"])
+    for arguments in (["synth", "--help"], ["--help"]):
+        done = python(code + f"from pat.cli import main; main({arguments!r})")
+        assert done.returncode == 0, done.stderr
+        assert "usage: pat" in done.stdout
+
+
+def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"pat", "kernels", "export", "deploy"}
+    assert "pat/evaluation/report.css" in names
