@@ -29,6 +29,10 @@ class ExportError(Exception):
     """A mistake that the user of an export or deploy command can mend: one line, exit code 2."""
 
 
+class ExportFailure(Exception):
+    """Something broke while the work was under way, or a check failed: one line, exit code 1."""
+
+
 @dataclass(frozen=True)
 class Input:
     """The one input of the graph. Batch is its only dynamic dimension.

@@ -80,3 +80,23 @@ PART_ATTENTION_LARGE = (
     PartAttentionCase("ViT-L/16, 256x128", batch=64, heads=16, dim=64, grid=(16, 8)),
 )
 """The attention of one block in a training step."""
+
+# crop_resize
+
+
+@dataclass(frozen=True)
+class CropResizeCase:
+    """`people` boxes of 80 to 600 pixels' height in a frame of (height, width)."""
+
+    name: str
+    people: int
+    frame: tuple[int, int] = (1080, 1920)
+    size: tuple[int, int] = (256, 128)
+
+
+CROP_RESIZE_LARGE = (
+    CropResizeCase("a few people", people=8),
+    CropResizeCase("a busy street", people=32),
+    CropResizeCase("four cameras at once", people=128),
+)
+"""What a camera process asks for at a time."""

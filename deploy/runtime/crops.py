@@ -21,9 +21,16 @@ def prepared(crops: Pixels, manifest: Manifest) -> NDArray[np.uint8] | NDArray[n
         raise ValueError(f"crops must be uint8 [N, h, w, 3] RGB, not {crops.dtype} {list(crops.shape)}")
     wanted = manifest.input
     if crops.shape[1:3] != (wanted.height, wanted.width):
-        size = (wanted.width, wanted.height)
-        resized = [np.asarray(Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC)) for crop in crops]
-        crops = np.stack(resized) if resized else crops[:, :1, :1].repeat(size[1], 1).repeat(size[0], 2)
+        resized = np.empty((len(crops), wanted.height, wanted.width, 3), dtype=np.uint8)
+        for row, crop in zip(resized, crops, strict=True):
+            row[:] = resize(Image.fromarray(crop), manifest)
+        crops = resized
     if wanted.dtype == "uint8":
         return np.ascontiguousarray(crops)
     return np.ascontiguousarray(crops.transpose(0, 3, 1, 2), dtype=np.float32)
+
+
+def resize(image: Image.Image, manifest: Manifest) -> Pixels:
+    """An RGB picture of any size at the size of the graph's input, uint8 [H, W, 3], by the manifest's rule."""
+    size = (manifest.input.width, manifest.input.height)
+    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))  # the one method that a manifest can name

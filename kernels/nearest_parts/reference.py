@@ -95,9 +95,8 @@ def nearest_parts_reference(
         slots = slice(start, start + chunk)
         m = bank[:, slots].to(dtype)  # [P, c, D]
         norms = torch.einsum("pmd,pmd->pm", m, m) if squared_norms is None else squared_norms[:, slots].to(dtype)
-        squares = q.square().sum(-1)[:, :, None] + norms[:, None, :]
-        d = torch.baddbmm(squares, q, m.mT, alpha=-2)  # [P, B, c]
-        d.clamp_min_(0)
+        d = q.square().sum(-1)[:, :, None] + norms[:, None, :]  # [P, B, c]
+        d.baddbmm_(q, m.mT, alpha=-2).clamp_min_(0)
         _exclude_own(d, exclude - (offset + start))
         if query_identity is not None and bank_identity is not None:
             d.masked_fill_(query_identity[:, None] == bank_identity[slots], torch.inf)

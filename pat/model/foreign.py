@@ -42,7 +42,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
             raise UserError(f"{path} is damaged or no checkpoint") from error
         raise UserError(
-            f"{path} holds more than tensors and is not read, because a pickle can run code; save its state_dict alone"
+            f"{path} holds more than tensors and is not read, because a pickle can run code; "
+            "save its state_dict alone"
         ) from error
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error

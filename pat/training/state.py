@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pat.config import TrainConfig
 from pat.data.sources import TrainingSet
 from pat.device import describe
+from pat.errors import UserError
 from pat.losses import MemoryBank
 from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
@@ -56,6 +57,11 @@ def build_state(
     config: TrainConfig, training: TrainingSet, device: torch.device, progress: Progress
 ) -> TrainingState:
     """Model with its starting weights, and what trains it. Raises UserError when the weights do not fit."""
+    if config.model.identities not in (0, training.identities):
+        raise UserError(
+            f"model.identities is {config.model.identities}, but the source has {training.identities} identities; "
+            "leave it at 0 and it follows the source"
+        )
     torch.manual_seed(config.seed)
     model = PartAwareTransformer(dataclasses.replace(config.model, identities=training.identities))
     if not config.resume:

@@ -1,4 +1,4 @@
-"""The reference against the definition in float64, and the public function: errors, autograd, compile, AMP, shards."""
+"""The reference against the definition in float64, and the public function: errors, autograd, compile, shards."""
 
 import math
 import subprocess

@@ -106,7 +106,7 @@ def test_csl_and_its_gradient_against_the_formula(own_identity_out):
 
 def test_csl_passes_gradcheck_in_float64():
     torch.manual_seed(1)
-    bank = bank_of(torch.randn(2, 12, 5)).double()
+    bank = bank_of(torch.randn(2, 12, 5))
     features = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
     indices = torch.tensor([0, 4, 4])
     assert torch.autograd.gradcheck(
@@ -178,6 +178,11 @@ def test_identity_loss_is_the_weighted_sum_of_both_terms():
     hard, soft = -(smoothed * log_p).sum(1).mean(), -(targets * log_p).sum(1).mean()
     torch.testing.assert_close(identity_loss(logits, labels, targets, share=0.3), 0.7 * hard + 0.3 * soft)
     torch.testing.assert_close(identity_loss(logits, labels), hard)
+
+
+def test_labels_beyond_the_classifier_are_named():
+    with pytest.raises(ValueError, match="labels run from 0 to 6, but there are 6 classes"):
+        identity_loss(torch.randn(2, 6), torch.tensor([0, 6]))
 
 
 # Triplet

@@ -92,6 +92,8 @@ def test_arms_without_csl_without_psd_and_without_parts(config):
         "plain": {"model__parts": 0},
         "others": {"loss__other_identities": True},
         "authors": {"augment__regions": "batch", "loss__bank_fill": "train"},
+        "half": {"amp": "bfloat16"},
+        "clipped": {"optim__clip_norm": 1.0, "spread_cameras": True},
     }.items():
         result = train(config(name, epochs=1, **change))
         bank = "bank" in torch.load(result.model.parent / "checkpoint.pt", weights_only=True)
@@ -105,6 +107,11 @@ def test_model_selection_looks_at_heldout_source_identities(config):
     assert len(scores) == 4
     assert result.epoch == 1 + int(np.argmax(scores))
     assert pat.load(result.model).config.identities == 4
+
+
+def test_tensorboard_events_on_request(config):
+    folder = train(config(epochs=1, tensorboard=True)).model.parent
+    assert any((folder / "tensorboard").iterdir())
 
 
 def test_models_kept_on_request(config):
@@ -206,6 +213,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         ({"select": "heldout"}, "--data.holdout"),
         ({"device": "cuda:7"}, "not there"),
         ({"device": "tpu9"}, "not one of"),
+        ({"model__identities": 4}, "the source has 6 identities"),
         ({"data__source": []}, "--data.source"),
         ({"data__source": ["nowhere"]}, "nowhere"),
     ],

@@ -1,0 +1,110 @@
+"""Writing a bundle folder: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.manifest import CHECK_SET, MANIFEST, MODEL, ExportError, ExportFailure, Manifest, fact
+
+
+def check_target(out: str | Path) -> Path:
+    """The folder that a bundle may be written to: new, empty, or a bundle to be replaced.
+
+    Raises ExportError for a file, or a folder that holds something else.
+    """
+    out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out} is a file; name a folder for the bundle")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise ExportError(f"{out} holds files and is no bundle; name a new folder")
+    return out
+
+
+def write_bundle(
+    out: str | Path,
+    manifest: Manifest,
+    model: bytes,
+    check_inputs: NDArray[np.uint8],
+    check_embeddings: NDArray[np.float32],
+) -> Manifest:
+    """Write model, check set and manifest into the folder `out`; returns the manifest with the files' hashes.
+
+    Everything is written beside `out` first and renamed when it is complete: a bundle that was there stays until
+    then. Raises ExportError for a folder that holds something else, ExportFailure when the disk refuses.
+    """
+    out = check_target(out)
+    temporary: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
+        with open(temporary / MODEL, "wb") as file:
+            file.write(model)
+        np.savez_compressed(temporary / CHECK_SET, inputs=check_inputs, embeddings=check_embeddings)
+        files = {name: fact(temporary / name) for name in (MODEL, CHECK_SET)}
+        manifest = dataclasses.replace(manifest, files=files, folder=out)
+        (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        for path in temporary.iterdir():
+            _sync(path)
+        temporary.chmod(0o755)
+        _replace(temporary, out)
+        _sync(out.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ExportFailure(f"cannot write the bundle {out}: {reason}; what was there is untouched") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return manifest
+
+
+def _replace(new: Path, out: Path) -> None:
+    """Put the folder `new` in the place of `out`; if that fails, the old one comes back."""
+    if not out.exists():
+        new.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
+    out.rename(old)  # onto an empty folder, which a rename may replace
+    try:
+        new.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Make a file's or folder's contents durable; not every platform can open a folder."""
+    with contextlib.suppress(PermissionError, IsADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_check_set(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Pictures uint8 [n, H, W, 3] and the PyTorch model's embeddings float32 [n, D], hash-checked.
+
+    Raises ExportError when they are missing, changed, or not what the manifest describes.
+    """
+    path = manifest.file(manifest.check_set)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs, embeddings = arrays["inputs"], arrays["embeddings"]
+    except (OSError, KeyError, ValueError) as error:
+        raise ExportError(f"{path} cannot be read as a check set ({error}); export the bundle again") from error
+    shape = (len(inputs), manifest.input.height, manifest.input.width, 3)
+    if inputs.shape != shape or embeddings.shape != (len(inputs), manifest.output.size):
+        raise ExportError(
+            f"{path} holds inputs {list(inputs.shape)} and embeddings {list(embeddings.shape)}, which the "
+            "manifest does not describe; export the bundle again"
+        )
+    return inputs, embeddings

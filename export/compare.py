@@ -1,0 +1,61 @@
+"""How close two sets of embeddings of the same pictures are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Cosines of the same picture's two embeddings, and whether both rank the other pictures alike."""
+
+    cosines: NDArray[np.float64]
+    """[N], one a picture"""
+    same_first: float
+    """Share of pictures whose nearest other picture is the same in both; 1 for fewer than two pictures."""
+
+    @property
+    def worst(self) -> float:
+        return float(self.cosines.min())
+
+    def summary(self) -> dict[str, float]:
+        """Worst, percentiles and mean, rounded for a manifest."""
+        quantiles = {"worst": 0.0, "p1": 0.01, "p10": 0.1, "median": 0.5}
+        values = {name: float(np.quantile(self.cosines, share)) for name, share in quantiles.items()}
+        values["mean"] = float(self.cosines.mean())
+        values["same_first"] = self.same_first
+        return {name: round(value, 7) for name, value in values.items()}
+
+
+def compare(expected: Vectors, found: Vectors) -> Agreement:
+    """Compare embeddings [N, D] of the same N pictures. Vectors that are not finite have cosine -1.
+
+    Raises ValueError when the shapes differ or there is nothing to compare.
+    """
+    if expected.shape != found.shape or expected.ndim != 2 or not len(expected):
+        raise ValueError(f"embeddings {list(found.shape)} do not compare with {list(expected.shape)}")
+    left, right = _unit(expected), _unit(found)
+    cosines = np.where(np.isfinite(right).all(1), (left * right).sum(1), -1.0)
+    return Agreement(cosines, float((_nearest(left) == _nearest(right)).mean()) if len(left) > 1 else 1.0)
+
+
+def _unit(vectors: Vectors) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return wide / np.where(lengths > 0, lengths, 1)
+
+
+def _nearest(vectors: NDArray[np.float64], block: int = 1024) -> NDArray[np.int64]:
+    """The row nearest to each row but itself, [N]; a block of the similarities is held at a time."""
+    nearest = np.empty(len(vectors), dtype=np.int64)
+    for begin in range(0, len(vectors), block):
+        similarity = vectors[begin : begin + block] @ vectors.T
+        rows = np.arange(len(similarity))
+        similarity[rows, begin + rows] = -np.inf
+        nearest[begin : begin + block] = similarity.argmax(1)
+    return nearest

@@ -1,0 +1,247 @@
+"""From a model file to an ONNX bundle, checked before it is written. The one module of `export` that needs PyTorch."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxscript.optimizer
+import timm
+import torch
+from onnx_ir.passes import common as passes
+from torch import Tensor, nn
+
+import pat
+from export.bundle import check_target, write_bundle
+from export.check import check_graph, check_numbers
+from export.graph import name_layers, rename_batch
+from export.manifest import Input, Manifest, Output, sha256
+from export.pictures import Pixels, evenly, find_pictures, read_pictures
+from pat.config import to_mapping
+from pat.data.synthetic import generate
+from pat.errors import UserError
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+from pat.model.weights import read_description
+from pat.progress import Progress
+
+InputType = Literal["uint8", "float32"]
+OPSETS = (18, 23)
+CHECKED_BATCHES = (1, 3, 64)
+CHECK_PICTURES = 32
+"""Pictures of a check set: enough to see an outlier, few enough to travel with the model."""
+INPUT, OUTPUT = "crops", "embeddings"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A checked graph that is not on disk yet."""
+
+    graph: onnx.ModelProto
+    manifest: Manifest
+    inputs: Pixels
+    """The check set, uint8 [n, H, W, 3]"""
+    embeddings: np.ndarray
+    """What the PyTorch model gives for it, float32 [n, D]"""
+
+    def write(self, out: str | Path) -> Manifest:
+        """Write the bundle folder, whole or not at all."""
+        return write_bundle(out, self.manifest, self.graph.SerializeToString(), self.inputs, self.embeddings)
+
+
+def export_bundle(
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    opset: int = 18,
+    input_type: InputType = "uint8",
+    parts: bool = False,
+    check_images: Path | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Export a model file to a bundle folder in fp32; errors as in `export_graph` and `write_bundle`."""
+    check_target(out)
+    exported = export_graph(
+        checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images, progress=progress
+    )
+    return exported.write(out)
+
+
+def export_graph(
+    checkpoint: str | Path,
+    *,
+    opset: int = 18,
+    input_type: InputType = "uint8",
+    parts: bool = False,
+    check_images: Path | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """The fp32 graph of a model file, compared with PyTorch at batch 1, 3 and 64 on noise and on people.
+
+    `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
+    and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
+    of the bundle; without one it holds drawn people. Raises UserError for a file that is no model or a setting
+    that does not fit, ExportFailure when the graph and the model disagree.
+    """
+    progress = progress or Progress()
+    checkpoint = Path(checkpoint)
+    if opset not in OPSETS:
+        raise UserError(f"opset {opset} is not supported; choose one of {', '.join(map(str, OPSETS))}")
+    # Written out, attention is four plain nodes; through SDPA it becomes the Attention node of opset 23.
+    model = pat.load(checkpoint, "sdpa" if opset >= 23 else "reference")
+    if parts and not model.parts:
+        raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
+    pictures = pictures_to_check(check_images, model.config.image_size, progress)
+    progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
+    graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
+    manifest = describe(model, checkpoint, graph, opset=opset, input_type=input_type, parts=parts)
+    check_graph(graph, manifest)
+
+    def embed(pixels: Pixels) -> np.ndarray:
+        return model.embed(to_images(pixels), parts).numpy()
+
+    with progress.bar("ONNX Runtime against PyTorch", 0) as advance:
+        checks = check_numbers(graph, manifest, embed, pictures, CHECKED_BATCHES, advance)
+    for line in checks:
+        progress.say(line)
+    manifest = Manifest(**{**vars(manifest), "checks": ("onnx.checker: full check passed", *checks)})
+    return Exported(graph, manifest, pictures, embed(pictures))
+
+
+def pictures_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:
+    """Up to CHECK_PICTURES of the pictures in `folder`, or drawn people: uint8 [n, H, W, 3].
+
+    Raises ExportError when the folder holds no picture or one of those chosen cannot be read.
+    """
+    if folder is not None:
+        return read_pictures(evenly(find_pictures(folder), CHECK_PICTURES), size)
+    progress.say("drawing people for the check set; --check-images DIR takes real crops instead")
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "people"
+        generate(
+            out, style="target", identities_train=CHECK_PICTURES // 2, identities_test=0, cameras=2,
+            images_per_camera=1, workers=1,
+        )  # fmt: skip
+        return read_pictures(find_pictures(out), size)
+
+
+class _Network(nn.Module):
+    """From crops as a camera gives them to embeddings."""
+
+    def __init__(self, model: PartAwareTransformer, parts: bool, channels_last: bool) -> None:
+        super().__init__()
+        self.model, self.parts, self.channels_last = copy.deepcopy(model), parts, channels_last
+        # Values run from 0 to 255: (x/255 - mean)/std = (x - 255 mean)/(255 std).
+        self.model.mean.mul_(255)
+        self.model.std.mul_(255)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """[B, H, W, 3] or [B, 3, H, W], 0 to 255 -> float32 [B, D], unit length."""
+        images = crops.float()  # first of all: TensorRT takes uint8 only into a cast
+        if self.channels_last:
+            images = images.permute(0, 3, 1, 2)
+        return self.model.embed(images, self.parts)
+
+
+def to_graph(
+    model: PartAwareTransformer, *, opset: int, input_type: InputType = "uint8", parts: bool = False
+) -> onnx.ModelProto:
+    """The model as one fp32 graph with a dynamic batch and everything constant folded, weights inside."""
+    height, width = model.config.image_size
+    shape = (2, height, width, 3) if input_type == "uint8" else (2, 3, height, width)
+    crops = torch.zeros(shape, dtype=getattr(torch, input_type))
+    network = _Network(model, parts, channels_last=input_type == "uint8").eval()
+    batch = {"crops": {0: torch.export.Dim("batch")}}
+    with _quiet(), torch.no_grad():
+        # strict: the model asks for len(images), which only Dynamo keeps symbolic
+        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=True)
+        program = torch.onnx.export(
+            traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
+            optimize=False, verbose=False,
+        )  # fmt: skip
+    assert program is not None
+    graph = program.model
+    name_layers(graph)
+    # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
+    onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+    rename_batch(graph)
+    passes.ClearMetadataAndDocStringPass()(graph)
+    proto = program.model_proto
+    proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")
+    proto.graph.name = "embed"
+    return proto
+
+
+def describe(
+    model: PartAwareTransformer,
+    checkpoint: Path,
+    graph: onnx.ModelProto,
+    *,
+    opset: int,
+    input_type: InputType,
+    parts: bool,
+) -> Manifest:
+    """The manifest of an fp32 graph, without the files."""
+    height, width = model.config.image_size
+    training = dict(read_description(checkpoint).training)
+    output = graph.graph.output[0]
+    return Manifest(
+        input=Input(INPUT, input_type, "NHWC" if input_type == "uint8" else "NCHW", height, width),
+        output=Output(OUTPUT, output.type.tensor_type.shape.dim[1].dim_value, "cls+parts" if parts else "cls"),
+        opset=opset,
+        files={},
+        model=to_mapping(model.config),
+        training=training,
+        weights=_weights_facts(checkpoint, model, training),
+        tools={
+            name: _version(name)
+            for name in ("pat-reid", "torch", "timm", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
+        },
+    )
+
+
+def _weights_facts(checkpoint: Path, model: PartAwareTransformer, training: dict[str, Any]) -> dict[str, Any]:
+    """Where the weights came from, as far as the model file tells, for whoever must judge their licence."""
+    start = training.get("imported_from") or training.get("started_from")
+    facts: dict[str, Any] = {"file": checkpoint.name, "sha256": sha256(checkpoint), "started_from": start}
+    if start == "pretrained":
+        timm_config = timm.get_pretrained_cfg(model.config.backbone)
+        facts["pretrained"] = timm_config.hf_hub_id if timm_config else model.config.backbone
+        facts["pretrained_licence"] = timm_config.license if timm_config else None
+    facts["trained_on"] = list(training.get("source", ()))
+    facts["note"] = (
+        "The licence of this project covers its code. The weights also stand under the terms of the pictures they "
+        "were trained on and of the weights they started from; person data sets are mostly for research alone."
+    )
+    return facts
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks about its own internals from the reader."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
