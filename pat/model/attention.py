@@ -40,7 +40,9 @@ class PartAttention(nn.Module):
         head = attended // self.heads
         if asking == count:
             qkv = self.qkv(tokens).view(batch, count, 3, self.heads, head)
-            query, key_value = qkv[:, :, 0], qkv[:, :, 1:]
+            # Split, not sliced: the gradients of slices would each fill a packed tensor and then be added.
+            query, key_value = qkv.split((1, 2), dim=2)
+            query = query.squeeze(2)
         else:
             # Keys and values are needed for every token, queries for those that leave the network alone.
             weight, bias = self.qkv.weight, self.qkv.bias

@@ -1,0 +1,149 @@
+"""From fp32 to fp16 or bf16 with explicit types: every tensor of the graph says what it is.
+
+TensorRT builds such a graph strongly typed, as it stands. What loses most in 16 bits stays in fp32: the pixels'
+normalisation, LayerNorm, the softmax with its mask, the final norm and the division by the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from export.manifest import ExportError
+
+LowName = Literal["fp16", "bf16"]
+LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+_NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+_QUANTISE = ("QuantizeLinear", "DequantizeLinear")
+
+
+def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ()) -> onnx.ModelProto:
+    """The fp32 graph `proto` in a 16-bit type; nodes whose name starts with a prefix in `keep` stay in fp32.
+
+    Input and output keep their types. Raises ExportError when a weight does not fit into the type.
+    """
+    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    high = _nodes_in_fp32(model, keep)
+    if low == "bf16" and model.opset_imports[""] < 22:  # ONNX has no bf16 Conv before
+        high |= {node for node in model.graph if node.op_type == "Conv"}
+    caster = _Caster(low, high)
+    for node in list(model.graph):
+        caster.visit(node)
+    # Softmax statistics inside the Attention node are asked for by an attribute.
+    for node in model.graph:
+        if node.op_type == "Attention" and node not in high:
+            node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", int(ir.DataType.FLOAT))
+    for output in model.graph.outputs:
+        if output.dtype != ir.DataType.FLOAT:
+            raise ExportError(f"the output {output.name} would be {output.dtype}; it must stay float32")
+    passes.RemoveUnusedNodesPass()(model)
+    passes.TopologicalSortPass()(model)
+    passes.DeduplicateInitializersPass()(model)
+    return ir.to_proto(model)
+
+
+def _nodes_in_fp32(model: ir.Model, keep: Collection[str]) -> set[ir.Node]:
+    """Nodes that stay in fp32."""
+    nodes = list(model.graph)
+    high = {node for node in nodes if node.op_type in ("LayerNormalization", "Softmax")}
+    high |= {node for node in nodes if any(node.name == each or node.name.startswith(each + ".") for each in keep)}
+    for node in nodes:
+        if node.op_type == "Softmax":  # the mask is added to the scores in fp32 as well
+            before = node.inputs[0].producer() if node.inputs[0] is not None else None
+            high |= {before} if before is not None and before.op_type == "Add" else set()
+    projection = next(node for node in nodes if node.op_type == "Conv")
+    high |= {node for node in _upstream(projection) if node.op_type not in _QUANTISE}
+    final = [node for node in nodes if node.op_type == "LayerNormalization"][-1]
+    return high | _downstream(final)
+
+
+def _upstream(node: ir.Node) -> set[ir.Node]:
+    """Everything that the first input of `node` is computed from."""
+    found: set[ir.Node] = set()
+    pending = [node.inputs[0]]
+    while pending:
+        value = pending.pop()
+        producer = value.producer() if value is not None else None
+        if producer is not None and producer not in found:
+            found.add(producer)
+            pending += producer.inputs
+    return found
+
+
+def _downstream(node: ir.Node) -> set[ir.Node]:
+    """`node` and everything computed from it."""
+    found, pending = {node}, [node]
+    while pending:
+        for output in pending.pop().outputs:
+            for user, _ in output.uses():
+                if user not in found:
+                    found.add(user)
+                    pending.append(user)
+    return found
+
+
+class _Caster:
+    """Rewrites inputs node by node, with one cast for each value and one copy of each constant."""
+
+    def __init__(self, low: LowName, high: set[ir.Node]) -> None:
+        self.low, self.high = low, high
+        self.types = (ir.DataType.FLOAT, LOW[low])
+        self.made: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def visit(self, node: ir.Node) -> None:
+        if node.op_type == "Cast" and node.attributes["to"].as_int() != int(ir.DataType.FLOAT):
+            return  # shapes and indices
+        wanted = ir.DataType.FLOAT if node in self.high else LOW[self.low]
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.dtype in self.types and value.dtype != wanted:
+                node.replace_input_with(index, self._as(value, wanted))
+        if node.op_type != "QuantizeLinear":
+            for output in node.outputs:
+                if output.dtype in self.types:
+                    output.dtype = wanted
+        if node.op_type == "Cast":
+            node.attributes["to"] = ir.AttrInt64("to", int(wanted))
+
+    def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        """`value` in another type: a converted constant, or the output of a cast right behind it."""
+        if (value, wanted) not in self.made:
+            if value.is_initializer():
+                self.made[value, wanted] = self._converted(value)
+            else:
+                self.made[value, wanted] = self._cast(value, wanted)
+        return self.made[value, wanted]
+
+    def _cast(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        name = f"{value.name}_{wanted.name.lower()}"
+        output = ir.Value(name=name, type=ir.TensorType(wanted), shape=value.shape)
+        cast = ir.node("Cast", [value], {"to": int(wanted)}, outputs=[output], name=f"{name}_cast")
+        producer = value.producer()
+        assert producer is not None and producer.graph is not None
+        producer.graph.insert_after(producer, cast)
+        return output
+
+    def _converted(self, value: ir.Value) -> ir.Value:
+        assert value.const_value is not None and value.graph is not None
+        array = value.const_value.numpy()
+        with np.errstate(over="ignore"):
+            converted = array.astype(_NUMPY[self.low])
+        if not np.array_equal(np.isfinite(array), np.isfinite(converted.astype(np.float32))):
+            largest = np.abs(array[np.isfinite(array)]).max()
+            raise ExportError(
+                f"{value.name} holds {largest:.3g}, which {self.low} cannot represent; choose bf16 or fp32"
+            )
+        name = f"{value.name}_{self.low}"
+        made = ir.Value(
+            name=name,
+            type=ir.TensorType(LOW[self.low]),
+            shape=value.shape,
+            const_value=ir.Tensor(converted, dtype=LOW[self.low], name=name),
+        )
+        value.graph.register_initializer(made)
+        return made
