@@ -1,7 +1,9 @@
 """From fp32 to fp16 or bf16 with explicit types: every tensor of the graph says what it is.
 
 TensorRT builds such a graph strongly typed, as it stands. What loses most in 16 bits stays in fp32: the pixels'
-normalisation, LayerNorm, the softmax with its mask, the final norm and the division by the length.
+normalisation, LayerNorm, the softmax with its mask, the final norm and the division by the length. (An Attention
+node keeps its softmax to itself: TensorRT refuses the attribute `softmax_precision`, and its fused kernels sum in
+fp32 anyway.)
 """
 
 from __future__ import annotations
@@ -35,10 +37,6 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
     caster = _Caster(low, high)
     for node in list(model.graph):
         caster.visit(node)
-    # Softmax statistics inside the Attention node are asked for by an attribute.
-    for node in model.graph:
-        if node.op_type == "Attention" and node not in high:
-            node.attributes["softmax_precision"] = ir.AttrInt64("softmax_precision", int(ir.DataType.FLOAT))
     for output in model.graph.outputs:
         if output.dtype != ir.DataType.FLOAT:
             raise ExportError(f"the output {output.name} would be {output.dtype}; it must stay float32")

@@ -16,6 +16,13 @@ Batches = tuple[int, int, int]
 """Smallest, most usual and largest batch of an optimisation profile."""
 
 
+_ADVICE = {
+    "CUDA_SUCCESS": "plans to be refitted or without weights are built on a machine with a GPU",
+    "workspace limit": "allow more with --workspace",
+}
+"""What helps against the builder's commoner complaints, by words that they contain."""
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """What the user may choose about a build. The precision is not here: it is in the graph."""
@@ -85,12 +92,13 @@ def parse_onnx(flavour: Flavour, path: Path) -> Network:
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, flavour.logger)
     if not parser.parse_from_file(str(path)):
-        raise ExportError(f"{path}: {flavour.name} {flavour.version} cannot read it: {_parser_error(flavour, parser)}")
+        reason = _parser_error(flavour, parser)
+        raise ExportError(f"{path}: {flavour.name} {flavour.version} cannot read it: {reason}")
     # A file that holds nothing the parser knows is a valid protobuf message, and parses.
     if network.num_inputs != 1 or network.num_outputs != 1:
         raise ExportError(
-            f"{path} has {network.num_inputs} inputs and {network.num_outputs} outputs, one of each is expected; "
-            "is it a model made by `pat export`?"
+            f"{path} is no embedding model: it has {network.num_inputs} inputs and {network.num_outputs} outputs, "
+            "one of each is expected; give what `pat export` wrote"
         )
     _let_attention_decompose(trt, network)
     return Network(path, network, builder, parser)
@@ -138,8 +146,18 @@ def graph_precision(trt: Any, network: Any) -> PrecisionName:
     return products.most_common(1)[0][0] if products else "fp32"
 
 
-def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: Show) -> memoryview:
-    """Build the engine and give its serialised form. The library's detailed words are in `flavour.messages`.
+@dataclass(frozen=True)
+class Built:
+    """A finished build."""
+
+    plan: bytes
+    """The serialised engine"""
+    timing_cache: bytes | None
+    """What this build and those before it measured, to be kept for the next; None when none was asked for."""
+
+
+def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: Show) -> Built:
+    """Build the engine. The library's detailed words about it are in `flavour.messages`.
 
     Raises ExportError for a setting that this library or network does not take, ExportFailure when the builder
     gives up, KeyboardInterrupt after Ctrl-C.
@@ -147,16 +165,15 @@ def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: 
     stop = threading.Event()
     config = configure(flavour, network, options)
     config.progress_monitor = progress_monitor(flavour.trt, show, stop)
-    plan = run_interruptibly(
-        lambda: network.builder.build_serialized_network(network.definition, config), stop
-    )
+    plan = run_interruptibly(lambda: network.builder.build_serialized_network(network.definition, config), stop)
     if plan is None:
+        reason = flavour.messages.last_error()
+        advice = "".join(f"; {text}" for sign, text in _ADVICE.items() if sign in reason)
         raise ExportFailure(
-            f"{network.path}: {flavour.name} {flavour.version} could not build it: {flavour.messages.last_error()}"
+            f"{network.path}: {flavour.name} {flavour.version} could not build it: {reason}{advice}"
         )
-    if options.timing_cache is not None:
-        save_timing_cache(config, options.timing_cache)
-    return memoryview(plan)
+    cache = config.get_timing_cache() if options.timing_cache is not None else None
+    return Built(bytes(plan), bytes(cache.serialize()) if cache is not None else None)
 
 
 def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
@@ -228,7 +245,7 @@ def _use_dla(flavour: Flavour, builder: Any, config: Any, core: int) -> None:
 
 
 def load_timing_cache(config: Any, path: Path) -> None:
-    """Give the builder the timings that earlier builds measured on this device; a missing file is an empty cache."""
+    """Give the builder the timings that earlier builds measured on this device, if there were any."""
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
@@ -237,13 +254,3 @@ def load_timing_cache(config: Any, path: Path) -> None:
     # A cache that another version or device wrote, or a damaged one, is refused; then start afresh.
     if cache is None or not config.set_timing_cache(cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
-
-
-def save_timing_cache(config: Any, path: Path) -> None:
-    """Keep what this build measured, together with what was there."""
-    from export.whole_file import write_whole
-
-    cache = config.get_timing_cache()
-    if cache is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole({path: bytes(cache.serialize())})

@@ -75,5 +75,5 @@ def check_precision(precision: str, targets: list[int], gpu: Gpu | None) -> None
         if capability < needed:
             instead = "int8 or fp16" if precision == "fp8" else "fp16"
             raise ExportError(
-                f"{precision} needs compute capability {needed / 10} or higher, sm_{capability} lacks it; use {instead}"
+                f"{precision} needs sm_{needed} or newer, this is for sm_{capability}; use {instead}"
             )

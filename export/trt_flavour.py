@@ -110,7 +110,9 @@ def load_flavour(name: FlavourName | None = None) -> Flavour:
 
 def _wrap(name: FlavourName, trt: Any) -> Flavour:
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        raise ExportError(f"{name} {trt.__version__} knows no strongly typed networks; TensorRT 10.3 or newer is needed")
+        raise ExportError(
+            f"{name} {trt.__version__} knows no strongly typed networks; TensorRT 10.3 or newer is needed"
+        )
     messages = Messages()
 
     class CollectingLogger(trt.ILogger):

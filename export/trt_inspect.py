@@ -89,9 +89,9 @@ def inspect(trt: Any, network: Any, messages: Sequence[str], profiles: int, engi
     asked, attentions = products_asked(trt, network)
     fused = sum(layer.fused_attention for layer in layers) // profiles
     weights = last_number(messages, r"Total Weights Memory: (\d+)")
-    scratch = engine.device_memory_size_v2 if engine is not None and hasattr(engine, "device_memory_size_v2") else None
-    if scratch is None:
-        scratch = last_number(messages, r"Total Activation Memory: (\d+)", r"Max Scratch Memory: (\d+)")
+    scratch = last_number(messages, r"Total Activation Memory: (\d+)", r"Max Scratch Memory: (\d+)")
+    if engine is not None:
+        scratch = int(engine.device_memory_size_v2)
     return Inspection(
         layers=layers,
         products=tuple(_match(asked, layers)),
@@ -202,7 +202,7 @@ def _match(asked: dict[str, str], layers: Sequence[Layer]) -> Iterable[Product]:
 
 def _multiplies(layer: Layer) -> bool:
     text = f"{layer.kind} {layer.name}"
-    return layer.fused_attention or re.search(r"gemm|gemv|correlation|conv|Fc|matmul", text, re.IGNORECASE) is not None
+    return layer.fused_attention or bool(re.search(r"gem[mv]|correlation|conv|Fc|matmul", text, re.IGNORECASE))
 
 
 def last_number(messages: Sequence[str], *patterns: str) -> int | None:

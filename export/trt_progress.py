@@ -91,7 +91,12 @@ def progress_bar(label: str) -> Iterator[Show]:
     if not rich_terminal:
         yield _plain_lines(label)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(24), TimeElapsedColumn(), TextColumn("{task.fields[phase]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(24),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[phase]}"),
+    )
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(label, total=1.0, phase="")
         yield lambda share, phase: bars.update(task, completed=share, phase=phase)

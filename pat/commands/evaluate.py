@@ -104,10 +104,10 @@ def score_embeddings(
 def print_table(title: str, results: Mapping[str, RankingResult]) -> None:
     """The results on standard output, one row each, in percent."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     ranks = [rank for rank in (1, 5, 10) if all(rank <= len(result.cmc) for result in results.values())]
-    table = Table("", "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries", title=title)
+    table = Table(Column(no_wrap=True), "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries", title=title)
     for name, result in results.items():
         shares = [result.mAP, *(result.cmc[rank - 1] for rank in ranks), result.mINP]
         table.add_row(name, *(f"{100 * share:.1f}" for share in shares), str(result.valid_queries))

@@ -1,0 +1,62 @@
+"""Rank-1 and mAP on a labelled folder, by the evaluation of `pat`, which needs no PyTorch but its data readers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.manifest import ExportError
+from export.pictures import Pixels
+from export.progress import Bar
+
+Embed = Callable[[Pixels], NDArray[np.float32]]
+
+
+def rank_embedders(
+    spec: str, size: tuple[int, int], embedders: Mapping[str, Embed], bar: Bar
+) -> dict[str, dict[str, float]]:
+    """Score each embedder on the query and gallery of the data set `spec` (a folder, or LAYOUT=PATH).
+
+    Returns name -> rank1, mAP and the share of queries with the same first answer as the first embedder. Raises
+    ExportError for a folder that cannot be evaluated.
+    """
+    try:
+        from pat.config import TargetConfig
+        from pat.errors import Failure, UserError
+        from pat.evaluation.ranking import rank_list
+        from pat.evaluation.scoring import open_evaluation_set, score
+        from pat.progress import Progress
+    except ImportError as error:
+        raise ExportError(
+            f"ranking a labelled folder needs the training side of this project ({error}): "
+            "pip install 'pat-reid[train]'"
+        ) from error
+
+    class Shown(Progress):
+        @contextlib.contextmanager
+        def bar(self, label: str, total: int) -> Iterator[Any]:
+            with bar(label, total) as advance:
+                yield lambda steps, figures="", total=None: advance(steps)
+
+    try:
+        pictures = open_evaluation_set(str(Path(spec)) if Path(spec).exists() else spec, size, TargetConfig(), Shown())
+        scores = {name: score(embed, pictures, Shown(), label=name) for name, embed in embedders.items()}
+    except UserError as error:
+        raise ExportError(str(error)) from error
+    except Failure as error:
+        raise ExportError(f"{spec} could not be scored: {error}") from error
+    firsts = {name: rank_list(each.query, each.gallery, 1)[0][:, 0] for name, each in scores.items()}
+    reference = next(iter(firsts.values()))
+    return {
+        name: {
+            "rank1": float(each.result.cmc[0]),
+            "mAP": each.result.mAP,
+            "same_first": float((firsts[name] == reference).mean()),
+        }
+        for name, each in scores.items()
+    }

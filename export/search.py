@@ -1,0 +1,84 @@
+"""Which layers cost the most accuracy in a lower precision, and which must keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import onnx
+
+from export.compare import Agreement
+from export.manifest import ExportFailure
+from export.progress import Bar
+
+Score = Callable[[onnx.ModelProto], Agreement]
+"""From a graph to its agreement with the fp32 embeddings."""
+
+
+class Lowering(Protocol):
+    """A way to lower the precision of a graph, layer by layer."""
+
+    @property
+    def units(self) -> Sequence[str]:
+        """Names of the parts that can be left out."""
+
+    def build(self, excluded: Collection[str]) -> onnx.ModelProto:
+        """The graph with every part lowered but `excluded`."""
+
+    def alone(self, unit: str) -> onnx.ModelProto:
+        """The fp32 graph with this one part lowered."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The graph that reaches the target, what had to be excluded, and the list that decided it."""
+
+    graph: onnx.ModelProto
+    agreement: Agreement
+    excluded: tuple[str, ...]
+    sensitivity: tuple[tuple[str, float], ...]
+    """Part and worst cosine with this part lowered alone, worst first."""
+
+
+def find_graph(lowering: Lowering, score: Score, target: float, bar: Bar, *, always_rank: bool) -> Found:
+    """Lower everything; where that misses `target`, exclude the most sensitive parts, as few as suffice.
+
+    `always_rank` measures the sensitivity of every part also where nothing needs to be excluded. Raises
+    ExportFailure when not even a graph with every part excluded reaches the target.
+    """
+    graph = lowering.build(())
+    agreement = score(graph)
+    reached = agreement.worst >= target
+    ranked = rank_parts(lowering, score, bar) if always_rank or not reached else ()
+    if reached:
+        return Found(graph, agreement, (), ranked)
+    order = [unit for unit, _ in ranked]
+    # The fewest parts from the top of the list: `low` are known to be too few, `high` to suffice.
+    low, high, best = 0, len(order), None
+    with bar("exclude layers", len(order).bit_length() + 1) as advance:
+        while best is None or high - low > 1:
+            count = high if best is None else (low + high) // 2
+            graph = lowering.build(order[:count])
+            agreement = score(graph)
+            advance(1)
+            if agreement.worst >= target:
+                high, best = count, Found(graph, agreement, tuple(order[:count]), ranked)
+            elif best is None:
+                raise ExportFailure(
+                    f"the worst cosine is {agreement.worst:.5f} with every layer excluded, below the target "
+                    f"{target}; choose another precision, or a lower --target"
+                )
+            else:
+                low = count
+    return best
+
+
+def rank_parts(lowering: Lowering, score: Score, bar: Bar) -> tuple[tuple[str, float], ...]:
+    """Each part and the worst cosine when it is lowered alone, worst first."""
+    found = []
+    with bar("sensitivity", len(lowering.units)) as advance:
+        for unit in lowering.units:
+            found.append((unit, round(score(lowering.alone(unit)).worst, 7)))
+            advance(1)
+    return tuple(sorted(found, key=lambda pair: pair[1]))

@@ -1,0 +1,106 @@
+"""Running a fresh engine on the bundle's check set, before it may be used.
+
+An engine can be wrong without a word: TensorRT up to 10.16.1 gave silently wrong fused fp16 attention for a vision
+transformer on sm_120 (NVIDIA/TensorRT issue 4837).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from export.bundle import read_check_set
+from export.compare import compare
+from export.manifest import ExportError, ExportFailure, Manifest
+from export.trt_device import Gpu
+
+TARGETS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
+"""Smallest cosine to the PyTorch model that every check picture must reach, where the manifest names none."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of the check; `engine.json` holds it under `checked`."""
+
+    ran: bool
+    passed: bool | None = None
+    """None when it was not run."""
+    why: str = ""
+    """Why it was not run, or what was wrong."""
+    images: int = 0
+    target: float = 0.0
+    worst_cosine: float | None = None
+    mean_cosine: float | None = None
+    same_first: float | None = None
+    """Share of pictures whose nearest other picture is the PyTorch model's."""
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def sentence(self) -> str:
+        """One line for the reader."""
+        if not self.ran:
+            return f"the engine was NOT run: {self.why}"
+        if self.worst_cosine is None:
+            return f"the engine FAILED on the check set: {self.why}"
+        verdict = "passed" if self.passed else "FAILED"
+        return (
+            f"{verdict} on {self.images} pictures: worst cosine {self.worst_cosine:.5f}, "
+            f"mean {self.mean_cosine:.5f}, {self.target} needed; same nearest picture for {self.same_first:.0%}"
+        )
+
+
+def why_not_run(manifest: Manifest | None, gpu: Gpu | None, targets: tuple[int, ...]) -> str | None:
+    """What stands in the way of running the engine on this machine, or None when nothing does."""
+    if gpu is None:
+        return "this machine has no GPU; check it on the target with export/verify.py"
+    if targets and gpu.capability not in targets:
+        return f"it was built for {', '.join(f'sm_{each}' for each in targets)}, this machine has {gpu}"
+    if manifest is None:
+        return "a bare ONNX file has no check set; give the bundle folder instead"
+    for module, remedy in (
+        ("deploy.runtime.tensorrt", "this copy of the project lacks it"),
+        ("pycuda", "pip install pycuda"),
+    ):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed ({remedy})"
+    return None
+
+
+def check_engine(manifest: Manifest, plan: bytes, flavour: str) -> Checked:
+    """Run an engine that is not published yet on the check set and compare it with the PyTorch model.
+
+    Raises ExportError when the check set cannot be read.
+    """
+    from deploy import runtime  # here: a machine without a GPU need not have its parts
+
+    pictures, expected = read_check_set(manifest)
+    target = manifest.precision.target or TARGETS[manifest.precision.name]
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "model.plan"
+        path.write_bytes(plan)
+        try:
+            with runtime.open(manifest.folder, backend="tensorrt", plan=path, flavour=flavour) as session:
+                found = session.embed(pictures)
+        except (ExportError, ExportFailure) as error:
+            return Checked(ran=True, passed=False, why=str(error), images=len(pictures), target=target)
+    return judge(expected, found, target)
+
+
+def judge(expected: Any, found: Any, target: float) -> Checked:
+    """Compare embeddings [N, D]; every cosine must reach `target`. Not finite counts as cosine -1."""
+    agreement = compare(expected, found)
+    passed = agreement.worst >= target
+    return Checked(
+        ran=True,
+        passed=passed,
+        why="" if passed else f"cosine {agreement.worst:.5f} is below {target}",
+        images=len(expected),
+        target=target,
+        worst_cosine=round(agreement.worst, 7),
+        mean_cosine=round(float(agreement.cosines.mean()), 7),
+        same_first=agreement.same_first,
+    )

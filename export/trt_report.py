@@ -1,0 +1,116 @@
+"""What is left of a build: the plan, engine.json beside it, and a table for the reader."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from export.manifest import ExportFailure, sha256
+from export.trt_build import BuildOptions, Network
+from export.trt_check import Checked
+from export.trt_device import Gpu
+from export.trt_flavour import Flavour
+from export.trt_inspect import Inspection
+from export.whole_file import write_whole
+
+ENGINE_FORMAT = "pat-reid-engine/1"
+PLAN = "model.plan"
+
+
+def engine_facts(onnx: Path, network: Network, precision: str, inspection: Inspection) -> dict[str, Any]:
+    """What engine.json says about the engine itself."""
+    return {
+        "format": ENGINE_FORMAT,
+        "source": {"file": onnx.name, "sha256": sha256(onnx)},
+        "precision": precision,
+        "input": _tensor(network.input),
+        "output": _tensor(network.output),
+        "attention": inspection.attentions,
+        "fused_attention": inspection.fused_attention,
+        "matmuls": [vars(product) for product in inspection.products],
+        "fell_back": [product.onnx for product in inspection.fell_back()],
+        "layers": [vars(layer) for layer in inspection.layers],
+        "weights_bytes": inspection.weights_bytes,
+        "scratch_bytes": inspection.scratch_bytes,
+    }
+
+
+def build_facts(flavour: Flavour, gpu: Gpu | None, options: BuildOptions, seconds: float) -> dict[str, Any]:
+    """What engine.json says about how and for which device the engine was built."""
+    targets = ", ".join(f"sm_{capability}" for capability in options.targets)
+    chosen = {name: value for name, value in vars(options).items() if value not in (None, False, ())}
+    return {
+        "tensorrt": flavour.version,
+        "flavour": flavour.name,
+        "device": targets or (str(gpu) if gpu else "the builder's default targets"),
+        "profiles": [list(batches) for batches in options.profiles],
+        "options": {name: str(value) for name, value in chosen.items() if name != "profiles"},
+        "seconds": round(seconds, 1),
+    }
+
+
+def _tensor(tensor: Any) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype.name, "shape": list(tensor.shape)}
+
+
+def publish(path: Path, plan: bytes, facts: dict[str, Any], checked: Checked, accept: bool) -> None:
+    """Write the plan and its facts beside it. A failed engine gets another name, and only when accepted.
+
+    Raises ExportFailure for a failed engine that is not accepted, ExportError when the disk refuses.
+    """
+    if checked.passed is False:
+        if not accept:
+            raise ExportFailure(
+                f"{checked.sentence()}; nothing was written (--accept writes it under another name)"
+            )
+        path = path.with_name(f"{path.stem}.rejected{path.suffix}")
+    written = {"file": path.name, "sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
+    sidecar = path.with_name("engine.json" if path.name == PLAN else f"{path.stem}.engine.json")
+    write_whole({path: plan, sidecar: (json.dumps({"plan": written, **facts}, indent=1) + "\n").encode()})
+    say(f"wrote {path} ({len(plan) / 1e6:.1f} MB) and {sidecar.name}")
+
+
+def report(
+    inspection: Inspection, options: BuildOptions, precision: str, seconds: float, checked: Checked
+) -> None:
+    """The inspection as a table on standard output, warnings on standard error."""
+    precisions = ", ".join(f"{count} in {name}" for name, count in inspection.precisions().most_common())
+    fell_back = ", ".join(product.onnx for product in inspection.fell_back())
+    rows = {
+        "built in": f"{seconds:.1f} s",
+        "precision": precision,
+        "batches": profiles_text(options),
+        "attention": f"{inspection.fused_attention} of {inspection.attentions} fused",
+        "matrix products": precisions or "unknown: the builder gave no detailed report",
+        "fell back": fell_back or "none",
+        "layers": str(len(inspection.layers)),
+        "weights": _megabytes(inspection.weights_bytes),
+        "scratch": _megabytes(inspection.scratch_bytes),
+        "checked": checked.sentence(),
+    }
+    print("\n".join(f"{name:<16}{value}" for name, value in rows.items()), flush=True)
+    if inspection.fused_attention < inspection.attentions:
+        advice = "fp32 has no fused kernel, use fp16 or bf16" if precision == "fp32" else "see export/README.md"
+        say(
+            f"warning: {inspection.attentions - inspection.fused_attention} of {inspection.attentions} attentions "
+            f"are not fused, the engine will be slower ({advice})"
+        )
+    if not checked.ran:
+        say(f"warning: {checked.sentence()}")
+
+
+def profiles_text(options: BuildOptions) -> str:
+    """Profiles as `min/opt/max`."""
+    return ", ".join("/".join(map(str, batches)) for batches in options.profiles)
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e6:.1f} MB"
+
+
+def say(line: str) -> None:
+    """A line for the reader, on standard error: standard output holds the table alone."""
+    print(line, file=sys.stderr, flush=True)

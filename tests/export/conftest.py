@@ -1,0 +1,81 @@
+"""A small part-aware transformer as ONNX in every precision and operator set, made once for the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.bundle import write_bundle
+from export.cast import cast_graph
+from export.manifest import Input, Manifest, Output, Precision, PrecisionName
+from export.quantise import activations, layers, quantise_graph
+from export.to_onnx import to_graph
+from pat.config import ModelConfig
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+
+TrtGraph = Callable[[PrecisionName, int], Path]
+
+
+def small_model(opset: int) -> PartAwareTransformer:
+    """ViT-tiny, two blocks deep, with weights large enough for every layer to matter."""
+    torch.manual_seed(0)
+    attention = "sdpa" if opset >= 23 else "reference"
+    model = PartAwareTransformer(
+        ModelConfig(
+            backbone="vit_tiny_patch16_224", image_size=(256, 128), width=192, depth=2, heads=3, attention=attention
+        )
+    )
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.05)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
+    """The path of the small model's graph in a precision and operator set."""
+    folder = tmp_path_factory.mktemp("graphs")
+    fp32 = {}
+
+    def make(precision: PrecisionName, opset: int) -> Path:
+        path = folder / f"{precision}-{opset}.onnx"
+        if path.exists():
+            return path
+        if opset not in fp32:
+            fp32[opset] = to_graph(small_model(opset), opset=opset)
+        graph = fp32[opset]
+        if precision in ("int8", "fp8"):
+            # The ranges only set scales here: what is built does not depend on their values.
+            graph = quantise_graph(graph, precision, dict.fromkeys(activations(graph).values(), 8.0), layers(graph))
+        if precision != "fp32":
+            graph = cast_graph(graph, "bf16" if precision == "bf16" else "fp16")
+        path.write_bytes(graph.SerializeToString())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
+    """An fp16 bundle with a check set of four pictures of noise."""
+    model = small_model(18)
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
+    manifest = Manifest(
+        input=Input("crops", "uint8", "NHWC", 256, 128),
+        output=Output("embeddings", 192, "cls"),
+        opset=18,
+        files={},
+        model={},
+        training={},
+        weights={},
+        tools={},
+        precision=Precision(name="fp16"),
+    )
+    out = tmp_path / "bundle"
+    write_bundle(out, manifest, trt_graph("fp16", 18).read_bytes(), pictures, model.embed(to_images(pictures)).numpy())
+    return out

@@ -1,0 +1,255 @@
+"""export/build_trt.py with a real builder: TensorRT for RTX, which builds engines without a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
+
+from export.build_trt import main
+from export.trt_build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
+from export.trt_flavour import load_flavour
+from export.trt_inspect import engine_report, inspect
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "export" / "build_trt.py"
+KEYS = {
+    "fused_attention", "precision", "layers", "profiles", "weights_bytes", "scratch_bytes", "tensorrt", "flavour",
+    "device", "checked", "plan",
+}  # fmt: skip
+
+
+def built(path: Path, options: BuildOptions | None = None):
+    """Build a graph; returns the flavour, the network's precision, the inspection and the builder's report."""
+    flavour = load_flavour("tensorrt-rtx")
+    options = options or BuildOptions()
+    network = parse_onnx(flavour, path)
+    plan = build_plan(flavour, network, options, lambda share, phase: None).plan
+    said = flavour.messages.texts()
+    inspection = inspect(flavour.trt, network.definition, said, len(options.profiles))
+    return graph_precision(flavour.trt, network.definition), inspection, engine_report(flavour.trt, said), plan
+
+
+@pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8", "fp8"])
+def test_every_precision_builds_with_its_types_and_fuses_attention(trt_graph, precision, opset):
+    options = BuildOptions(targets=(89,)) if precision == "fp8" else BuildOptions()
+    found, inspection, report, _ = built(trt_graph(precision, opset), options)
+    assert found == precision
+    assert inspection.attentions == 2
+    # fp32 has no fused kernel: the graph builds all the same, also with the Attention nodes of opset 23
+    assert inspection.fused_attention == (0 if precision == "fp32" else 2)
+    assert report.count("\nName: _gemm_mha_v2") + report.count("\nName: _gemv_mha") == inspection.fused_attention
+    products = {product.onnx: product for product in inspection.products}
+    weighted = [name for name in products if name.endswith((".qkv", ".proj", ".fc1", ".fc2"))]
+    assert len(weighted) >= 8
+    for name in weighted:
+        if not name.startswith("patch_embed"):
+            assert (products[name].asked, products[name].runs_in) == (precision, precision)
+    inside = [products[name].runs_in for name in products if "attn.product" in name]
+    assert set(inside) <= {"fp16" if precision in ("int8", "fp8") else precision}
+    assert inspection.weights_bytes > 1e6
+    assert inspection.scratch_bytes > 0
+
+
+def test_a_layer_that_falls_back_is_named(trt_graph):
+    """The builder has no FP8 convolution: it dequantises first, and the engine's record says so."""
+    _, inspection, _, _ = built(trt_graph("fp8", 18), BuildOptions(targets=(89,)))
+    assert [(each.onnx, each.asked, each.runs_in) for each in inspection.fell_back()] == [
+        ("patch_embed.proj", "fp8", "fp16")
+    ]
+
+
+def test_names_types_and_profiles_are_those_asked_for(trt_graph):
+    options = BuildOptions(profiles=((1, 4, 16), (1, 1, 1)))
+    _, inspection, report, _ = built(trt_graph("fp16", 18), options)
+    assert [(each["name"], each["mode"], each["dtype"], each["shape"]) for each in inspection.tensors] == [
+        ("crops", "input", "UInt8", "-1,256,128,3"),
+        ("embeddings", "output", "Float", "-1,192"),
+    ]
+    for batch in (16, 4, 1):
+        assert f"Shape: [{batch},256,128,3]" in report
+    assert report.count("MinShape: ") == 2
+    assert inspection.fused_attention == 2  # in each of the two profiles
+
+
+def test_builds_are_identical(trt_graph):
+    path = trt_graph("fp16", 18)
+    assert built(path)[3] == built(path)[3]
+
+
+def test_a_bundle_becomes_a_plan_with_its_facts_beside_it(trt_bundle, capsys):
+    assert main([str(trt_bundle), "--precision", "fp16", "--max-batch", "16", "--device", "sm86,8.9"]) == 0
+    facts = json.loads((trt_bundle / "engine.json").read_text())
+    plan = (trt_bundle / "model.plan").read_bytes()
+    assert set(facts) >= KEYS
+    assert facts["plan"] == {"file": "model.plan", "bytes": len(plan), "sha256": hashlib.sha256(plan).hexdigest()}
+    assert facts["source"]["sha256"] == hashlib.sha256((trt_bundle / "model.onnx").read_bytes()).hexdigest()
+    assert (facts["precision"], facts["fused_attention"], facts["attention"]) == ("fp16", 2, 2)
+    assert facts["profiles"] == [[1, 8, 16]]
+    assert (facts["flavour"], facts["device"]) == ("tensorrt-rtx", "sm_86, sm_89")
+    assert facts["input"] == {"name": "crops", "dtype": "UINT8", "shape": [-1, 256, 128, 3]}
+    assert facts["output"] == {"name": "embeddings", "dtype": "FLOAT", "shape": [-1, 192]}
+    out, err = capsys.readouterr()
+    assert "2 of 2 fused" in out
+    assert "tensorrt-rtx" in err.splitlines()[0]
+    if not facts["checked"]["ran"]:  # a machine without a GPU
+        assert "NOT run" in out
+        assert facts["checked"]["passed"] is None
+
+
+def test_fp32_warns_that_attention_is_not_fused(trt_graph, tmp_path, capsys):
+    assert main([str(trt_graph("fp32", 23)), "--output", str(tmp_path / "model.plan")]) == 0
+    assert "2 of 2 attentions are not fused" in capsys.readouterr().err
+
+
+def test_several_profiles_and_everything_said_on_the_command_line(trt_graph, tmp_path):
+    log, plan = tmp_path / "log.txt", tmp_path / "large.plan"
+    arguments = ["--profile", "1,1,1", "--profile", "2,8,64", "--optimisation-level", "2", "--workspace", "512"]
+    source = str(trt_graph("fp16", 23))
+    assert main([source, *arguments, "--version-compatible", "--log", str(log), "--output", str(plan)]) == 0
+    facts = json.loads((tmp_path / "large.engine.json").read_text())
+    assert facts["profiles"] == [[1, 1, 1], [2, 8, 64]]
+    assert facts["options"] == {"workspace_mib": "512", "optimisation_level": "2", "version_compatible": "True"}
+    text = log.read_text()
+    assert "[V] Layers:" in text
+    assert "_gemm_mha_v2" in text
+    assert "kVERSION_COMPATIBLE" not in text  # which would be a complaint
+
+
+def test_a_timing_cache_is_given_to_the_builder_and_kept(trt_graph, tmp_path):
+    """TensorRT for RTX keeps no timings, but takes and gives caches through the same calls."""
+    flavour = load_flavour("tensorrt-rtx")
+    network = parse_onnx(flavour, trt_graph("fp16", 18))
+    kept = build_plan(flavour, network, BuildOptions(timing_cache=tmp_path / "none"), lambda *_: None).timing_cache
+    assert kept
+    for content in (kept, b"not a cache" * 20):  # a damaged cache is replaced, not fatal
+        path = tmp_path / "cache"
+        path.write_bytes(content)
+        config = network.builder.create_builder_config()
+        load_timing_cache(config, path)
+        assert config.get_timing_cache() is not None
+
+
+BLOCKER = """
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path = [Blocked(), *(each for each in sys.meta_path if "__editable__" not in repr(each))]
+"""
+
+
+def clone(folder: Path, *blocked: str) -> dict[str, str]:
+    """A bare clone in `folder`, and an environment in which nothing of the project and none of `blocked` imports."""
+    for part in ("export", "deploy"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    site = folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(BLOCKER.format(blocked=("torch", "triton", "pat", "kernels", *blocked)))
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+def test_it_works_from_a_bare_clone_with_numpy_and_tensorrt_alone(trt_bundle, tmp_path):
+    blocked = ("timm", "onnx", "onnx_ir", "onnxruntime", "ml_dtypes", "PIL", "rich", "tyro")
+    environment = clone(tmp_path / "clone", *blocked)
+    command = [sys.executable, str(tmp_path / "clone/export/build_trt.py"), str(trt_bundle), "--log", "log.txt"]
+    result = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "2 of 2 fused" in result.stdout
+    assert (tmp_path / "clone/export/__pycache__").is_dir()  # these files ran, not installed ones
+    assert (trt_bundle / "model.plan").is_file()
+
+
+def test_a_checkpoint_without_torch_is_refused_in_one_line(tmp_path):
+    environment = clone(tmp_path / "clone")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    command = [sys.executable, str(tmp_path / "clone/export/build_trt.py"), str(tmp_path / "model.safetensors")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "needs PyTorch" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("flavour", [(), ("--flavour", "tensorrt"), ("--flavour", "tensorrt-rtx")])
+def test_without_tensorrt_it_says_what_to_install(trt_bundle, tmp_path, flavour):
+    environment = clone(tmp_path / "clone", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+    command = [sys.executable, str(tmp_path / "clone/export/build_trt.py"), str(trt_bundle), *flavour]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "is not installed" in line
+    assert "install" in line.split("is not installed")[1]
+
+
+def run_until_building(bundle: Path, **options) -> subprocess.Popen[str]:
+    """Start the script and return when the builder reports progress."""
+    command = [sys.executable, str(SCRIPT), str(bundle), "--profile", "1,1,1", "--profile", "1,8,64"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("building:"):
+            return process
+    raise AssertionError("the builder reported no progress")
+
+
+def test_ctrl_c_stops_the_builder_and_leaves_the_old_plan(trt_bundle):
+    (trt_bundle / "model.plan").write_bytes(b"the old plan")
+    before = sorted(trt_bundle.iterdir())
+    process = run_until_building(trt_bundle)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "build_trt.py: interrupted, nothing was written"
+    assert "Traceback" not in err
+    assert not out
+    assert sorted(trt_bundle.iterdir()) == before
+    assert (trt_bundle / "model.plan").read_bytes() == b"the old plan"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
+def test_a_full_disk_leaves_the_old_plan(trt_bundle):
+    """The kernel refuses to write past the limit in the midst of the plan, as it does on a full disk."""
+    import resource
+
+    (trt_bundle / "model.plan").write_bytes(b"the old plan")
+    (trt_bundle / "engine.json").write_text("{}")
+    before = sorted(trt_bundle.iterdir())
+    result = subprocess.run(
+        [sys.executable, str(SCRIPT), str(trt_bundle)],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
+    )
+    assert result.returncode == 2
+    assert "cannot write" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert sorted(trt_bundle.iterdir()) == before
+    assert (trt_bundle / "model.plan").read_bytes() == b"the old plan"
+    assert (trt_bundle / "engine.json").read_text() == "{}"
+
+
+def test_the_command_needs_no_terminal_and_no_home(trt_graph, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    with contextlib.chdir(tmp_path) if hasattr(contextlib, "chdir") else contextlib.nullcontext():
+        result = subprocess.run(
+            [sys.executable, str(SCRIPT), str(trt_graph("fp16", 18)), "--output", str(tmp_path / "model.plan")],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    assert result.returncode == 0, result.stderr
