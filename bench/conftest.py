@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.measure import CLOCK, ROUNDS, WARMUP, Work, device_name, peak_memory
+from bench.measure import Work, device_name, peak_memory
 from bench.results import Row, row, table
+from kernels.timing import CLOCK, ROUNDS, WARMUP
 
 ROWS = pytest.StashKey[list[Row]]()
 

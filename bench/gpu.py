@@ -7,8 +7,9 @@ import re
 import subprocess
 import sys
 
-from bench.measure import ON_GPU, device_name
+from bench.measure import device_name
 from bench.results import BENCH, path_for, run_suites, store
+from kernels.timing import ON_GPU
 
 TESTS = BENCH.parent / "tests" / "kernels"
 NEEDS_HYPOTHESIS = re.compile(r"^(import|from) hypothesis", re.MULTILINE)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.measure import CLOCK, DEVICE, ON_GPU, Work
+from bench.measure import Work
 from kernels.cases import CROP_RESIZE_LARGE, CropResizeCase
 from kernels.crop_resize import crop_resize
+from kernels.timing import CLOCK, DEVICE, ON_GPU
 
 pytestmark = pytest.mark.benchmark(timer=CLOCK.now)
 

@@ -10,7 +10,8 @@ import torch
 
 from bench.authors import ListMemory
 from bench.authors import cross_id_similarity as authors_similarity
-from bench.measure import CLOCK, DEVICE, ON_GPU, Work
+from bench.measure import Work
+from kernels.timing import CLOCK, DEVICE, ON_GPU
 from pat.losses import MemoryBank, cross_id_similarity
 
 pytestmark = pytest.mark.benchmark(timer=CLOCK.now)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.measure import CLOCK, DEVICE, ON_GPU, Work
+from bench.measure import Work
 from kernels.cases import NEAREST_PARTS_LARGE
 from kernels.nearest_parts import nearest_parts
+from kernels.timing import CLOCK, DEVICE, ON_GPU
 
 pytestmark = pytest.mark.benchmark(timer=CLOCK.now)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.authors import masked_attention
-from bench.measure import CLOCK, DEVICE, ON_GPU, Work
+from bench.measure import Work
 from kernels.cases import PART_ATTENTION_LARGE, PartAttentionCase
 from kernels.part_attention import part_attention, visibility
+from kernels.timing import CLOCK, DEVICE, ON_GPU
 
 pytestmark = pytest.mark.benchmark(timer=CLOCK.now)
 

@@ -5,27 +5,29 @@ from __future__ import annotations
 import onnx_ir as ir
 
 BATCH = "batch"
+MASK = "part_mask"
+PREFIX = "model."
+"""Of the weights' names in the traced network."""
+
+_KINDS = {"Attention": "attn", "MatMul": "attn.product", "Softmax": "attn.softmax"}
 
 
 def name_layers(model: ir.Model) -> None:
-    """Name nodes with weights after their place in the model ("blocks.3.mlp.fc1"), attention after its block.
+    """Name nodes after their place in the model: "blocks.3.mlp.fc1", or for want of weights "blocks.3.mul".
 
     Reports of TensorRT and the sensitivity list speak these names. Call it before constants are folded, while a
     weight still has the name that it has in the model file.
     """
     taken: dict[str, int] = {}
-    block = -1
+    place = "input"
     for node in model.graph:
-        if node.op_type not in ("MatMul", "Gemm", "Conv", "Attention", "Softmax"):
-            continue
-        source = None if node.op_type in ("Attention", "Softmax") else _weight_name(node.inputs[1])
-        if source is not None:
-            name = source.split("model.", 1)[-1].removesuffix(".weight")
-            if name.startswith("blocks."):
-                block = int(name.split(".")[1])
+        own = next((name for name in map(_weight_name, node.inputs) if name and name.startswith(PREFIX)), None)
+        if own is not None:
+            name = own.removeprefix(PREFIX).removesuffix(".weight")
+            parts = name.split(".")
+            place = ".".join(parts[:2]) if parts[0] == "blocks" else "output" if parts[0] == "norm" else place
         else:
-            kind = {"Attention": "attn", "Softmax": "attn.softmax"}.get(node.op_type, "attn.product")
-            name = f"blocks.{block}.{kind}"
+            name = f"{place}.{_KINDS.get(node.op_type, node.op_type.lower())}"
         taken[name] = taken.get(name, 0) + 1
         node.name = name if taken[name] == 1 else f"{name}.{taken[name]}"
 
@@ -43,11 +45,24 @@ def _weight_name(value: ir.Value | None) -> str | None:
 
 
 def rename_batch(model: ir.Model) -> None:
-    """Call the one symbolic dimension "batch" wherever a shape mentions it, and weights after their layers."""
+    """Call the one symbolic dimension "batch" wherever a shape mentions it, and drop notes of the optimiser."""
     for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
         if value.shape is not None:
             value.shape = ir.Shape([BATCH if isinstance(each, ir.SymbolicDim) else each for each in value.shape])
+    for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
+        value.metadata_props.clear()
+
+
+def name_constants(model: ir.Model) -> None:
+    """Call weights after the layer that multiplies by them, and the mask what it is."""
     for node in model.graph:
+        mask = node.inputs[3] if node.op_type == "Attention" and len(node.inputs) > 3 else None
+        if node.op_type == "Softmax" and node.inputs[0] is not None:
+            before = node.inputs[0].producer()
+            mask = before.inputs[1] if before is not None and before.op_type == "Add" else None
+        if mask is not None and mask.is_initializer() and not str(mask.name).startswith(MASK):
+            # The last block may ask for fewer tokens: its mask is then the first rows.
+            mask.name = MASK if MASK not in model.graph.initializers else f"{MASK}.{mask.shape[-2]}"
         if node.op_type in ("MatMul", "Gemm"):
             weight = node.inputs[1]
             if weight is not None and weight.is_initializer() and len(weight.uses()) == 1:

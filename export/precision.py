@@ -17,25 +17,27 @@ if __package__ in (None, ""):
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, Literal, cast, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, cast, get_args
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
 from export.bundle import check_target, read_check_set, write_bundle
 from export.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
-from export.cast import LowName, cast_graph
+from export.cast import LowName
 from export.check import check_graph, read_graph, runner
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
 from export.emulate import emulated
 from export.labelled import rank_embedders
-from export.manifest import MODEL, ExportError, Manifest, Precision, PrecisionName
+from export.lowering import EightBits, Lowering, SixteenBits
+from export.manifest import MODEL, ExportError, Manifest, Precision
 from export.pictures import Pixels
-from export.progress import Bar, say, silent, terminal
-from export.quantise import QuantisedName, layers, quantise_graph
+from export.progress import Bar, silent, terminal
+from export.quantise import QuantisedName
 from export.search import Found, find_graph
 
 Lower = Literal["fp16", "bf16", "int8", "fp8"]
@@ -44,46 +46,6 @@ TARGETS: dict[Lower, float] = {"fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8"
 RANKED_WITH = 8
 """Check images that the sensitivity of a layer is measured on."""
 BATCH = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class SixteenBits:
-    """Everything in fp16 or bf16; parts to leave out are the patch projection and whole blocks."""
-
-    graph: onnx.ModelProto
-    low: LowName
-
-    @property
-    def units(self) -> Sequence[str]:
-        parts = [node.name.split(".") for node in self.graph.graph.node]
-        blocks = dict.fromkeys(f"blocks.{part[1]}" for part in parts if part[0] == "blocks")
-        return ["patch_embed", *blocks]
-
-    def build(self, excluded: Collection[str]) -> onnx.ModelProto:
-        return cast_graph(self.graph, self.low, keep=excluded)
-
-    def alone(self, unit: str) -> onnx.ModelProto:
-        return self.build([each for each in self.units if each != unit])
-
-
-@dataclasses.dataclass(frozen=True)
-class EightBits:
-    """Layers with weights in INT8 or FP8, the rest in fp16; parts to leave out are single layers."""
-
-    graph: onnx.ModelProto
-    kind: QuantisedName
-    calibration: Calibration
-
-    @property
-    def units(self) -> Sequence[str]:
-        return layers(self.graph)
-
-    def build(self, excluded: Collection[str]) -> onnx.ModelProto:
-        chosen = [each for each in self.units if each not in excluded]
-        return cast_graph(quantise_graph(self.graph, self.kind, self.calibration.ranges, chosen), "fp16")
-
-    def alone(self, unit: str) -> onnx.ModelProto:
-        return quantise_graph(self.graph, self.kind, self.calibration.ranges, [unit])
 
 
 def lower_graph(
@@ -112,22 +74,26 @@ def lower_graph(
     if not 0 < target <= 1:
         raise ExportError(f"--target {target} must be a cosine between 0 and 1")
     measured = calibrate(graph, manifest, calibration, bar) if calibration is not None else None
+    lowering: Lowering
     if measured is not None:
-        lowering: SixteenBits | EightBits = EightBits(graph, cast(QuantisedName, precision), measured)
+        lowering = EightBits(graph, cast(QuantisedName, precision), measured.ranges)
     else:
         lowering = SixteenBits(graph, cast(LowName, precision))
 
     def score(candidate: onnx.ModelProto, count: int | None = None) -> Agreement:
-        return compare(embeddings[:count], _as_declared(candidate, manifest)(inputs[:count]))
+        return compare(embeddings[:count], as_declared(candidate, manifest)(inputs[:count]))
 
-    found = _search(lowering, score, target, bar)
+    def rough(candidate: onnx.ModelProto) -> Agreement:
+        return score(candidate, RANKED_WITH)
+
+    found = find_graph(lowering, score, rough, target, bar, always_rank=measured is not None)
     described = _described(manifest, found, precision, target, measured)
     check_graph(found.graph, described)
     checks = _checks(found, described, inputs, embeddings)
     ranking = {}
     if labelled is not None:
         size = (manifest.input.height, manifest.input.width)
-        embedders = {"fp32": batched(runner(graph, manifest)), precision: batched(_as_declared(found.graph, described))}
+        embedders = {"fp32": batched(runner(graph, manifest)), precision: as_declared(found.graph, described)}
         ranking = rank_embedders(labelled, size, embedders, bar)
     final = dataclasses.replace(described.precision, ranking=ranking)
     return found.graph, dataclasses.replace(described, precision=final, checks=(*manifest.checks, *checks))
@@ -164,23 +130,96 @@ def batched(run: Callable[[Pixels], NDArray[np.float32]]) -> Callable[[Pixels], 
     return embed
 
 
-def _as_declared(graph: onnx.ModelProto, manifest: Manifest) -> Callable[[Pixels], NDArray[np.float32]]:
+def as_declared(graph: onnx.ModelProto, manifest: Manifest) -> Callable[[Pixels], NDArray[np.float32]]:
     """The graph on this CPU, every tensor rounded to the type it declares (see `emulate`)."""
     return batched(runner(emulated(graph), manifest, optimise=False))
 
 
-def _search(
-    lowering: SixteenBits | EightBits, score: Callable[..., Agreement], target: float, bar: Bar
-) -> Found:
-    """The graph that reaches the target on all check images; the ranking of layers uses a few of them."""
+def _described(
+    manifest: Manifest, found: Found, name: Lower, target: float, measured: Calibration | None
+) -> Manifest:
+    """The fp32 manifest with what is different now."""
+    precision = Precision(
+        name=name,
+        tool=measured.tool if measured is not None else "",
+        calibration=measured.facts if measured is not None else {},
+        excluded=found.excluded,
+        sensitivity=tuple({"layer": layer, "cosine": cosine} for layer, cosine in found.sensitivity),
+        target=target,
+        cosine=found.agreement.summary(),
+    )
+    opset = next(each.version for each in found.graph.opset_import if each.domain == "")
+    tools = {**manifest.tools, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
+    return dataclasses.replace(manifest, precision=precision, opset=opset, tools=tools)
 
-    def ranked_or_whole(candidate: onnx.ModelProto) -> Agreement:
-        return score(candidate, RANKED_WITH if ranking else None)
 
-    ranking = False
+def _checks(
+    found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArray[np.float32]
+) -> list[str]:
+    """What was compared and how, in words that do not claim more than was run."""
+    name = manifest.precision.name
+    lines = [
+        f"{name} graph, computed in fp32 with every declared rounding, against PyTorch: worst cosine "
+        f"{found.agreement.worst:.7f}, same nearest picture {found.agreement.same_first:.1%}"
+    ]
+    try:
+        direct = compare(embeddings, batched(runner(found.graph, manifest))(inputs))
+    except ExportError as error:
+        lines.append(f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})")
+    else:
+        lines.append(f"{name} graph in ONNX Runtime as it stands, against PyTorch: worst cosine {direct.worst:.7f}")
+    return lines
 
-    @dataclasses.dataclass(frozen=True)
-    class _Ranking:
-        pass
 
-    raise NotImplementedError
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("precision.py", description="Convert an fp32 bundle to a lower precision.")
+    parser.add_argument("bundle", type=Path, help="an fp32 bundle, made by pat export")
+    parser.add_argument("out", type=Path, help="the bundle folder to write")
+    parser.add_argument("--precision", choices=get_args(Lower), required=True)
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help="person crops, a few hundred (int8, fp8)")
+    parser.add_argument("--method", choices=get_args(Method), default="percentile")
+    parser.add_argument("--percentile", type=float, default=99.99, help="for --method percentile")
+    parser.add_argument("--most", type=int, default=300, help="crops taken from --calibration")
+    parser.add_argument("--tool", choices=get_args(Tool), help="what measures the ranges; default: what is installed")
+    parser.add_argument("--target", type=float, help="smallest cosine to fp32 (0.999 in 16 bits, 0.99 in 8)")
+    parser.add_argument("--data", metavar="FOLDER", help="labelled data set to compare rank-1 and mAP on")
+    return parser.parse_args(given)
+
+
+def _convert(given: argparse.Namespace) -> int:
+    settings = None
+    if given.calibration is not None:
+        settings = Settings(given.calibration, given.method, given.percentile, given.most, given.tool)
+    manifest = lower_bundle(
+        given.bundle, given.out, given.precision,
+        calibration=settings, target=given.target, labelled=given.data, bar=terminal,
+    )  # fmt: skip
+    for line in summary(manifest):
+        print(line)
+    return 0
+
+
+def summary(manifest: Manifest) -> list[str]:
+    """What was made, in a few lines for the reader."""
+    precision = manifest.precision
+    cosine = precision.cosine
+    lines = list(manifest.checks[-2:])
+    if precision.calibration:
+        facts = ", ".join(f"{name} {value}" for name, value in precision.calibration.items() if name != "sha256")
+        lines.append(f"{precision.tool}; {facts}")
+        if precision.calibration["pictures"] < FEW:
+            lines.append(f"warning: {precision.calibration['pictures']} pictures say little; a few hundred are better")
+    if precision.sensitivity:
+        worst = ", ".join(f"{each['layer']} {each['cosine']:.5f}" for each in precision.sensitivity[:5])
+        lines.append(f"most sensitive: {worst}")
+    if precision.excluded:
+        lines.append(f"left in a higher precision: {', '.join(precision.excluded)}")
+    lines.append(f"cosine to fp32: worst {cosine['worst']:.5f}, 1% {cosine['p1']:.5f}, median {cosine['median']:.5f}")
+    for name, values in precision.ranking.items():
+        lines.append(f"{name}: rank-1 {values['rank1']:.2%}, mAP {values['mAP']:.2%}")
+    size = manifest.files[MODEL].bytes / 1e6
+    return [*lines, f"wrote {manifest.folder}: {precision.name}, opset {manifest.opset}, {size:.1f} MB"]
+
+
+if __name__ == "__main__":
+    sys.exit(run("precision.py", _convert, _arguments))

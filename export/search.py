@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import onnx
 
 from export.compare import Agreement
+from export.lowering import Lowering
 from export.manifest import ExportFailure
 from export.progress import Bar
 
 Score = Callable[[onnx.ModelProto], Agreement]
 """From a graph to its agreement with the fp32 embeddings."""
-
-
-class Lowering(Protocol):
-    """A way to lower the precision of a graph, layer by layer."""
-
-    @property
-    def units(self) -> Sequence[str]:
-        """Names of the parts that can be left out."""
-
-    def build(self, excluded: Collection[str]) -> onnx.ModelProto:
-        """The graph with every part lowered but `excluded`."""
-
-    def alone(self, unit: str) -> onnx.ModelProto:
-        """The fp32 graph with this one part lowered."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +27,19 @@ class Found:
     """Part and worst cosine with this part lowered alone, worst first."""
 
 
-def find_graph(lowering: Lowering, score: Score, target: float, bar: Bar, *, always_rank: bool) -> Found:
+def find_graph(
+    lowering: Lowering, score: Score, rough: Score, target: float, bar: Bar, *, always_rank: bool
+) -> Found:
     """Lower everything; where that misses `target`, exclude the most sensitive parts, as few as suffice.
 
-    `always_rank` measures the sensitivity of every part also where nothing needs to be excluded. Raises
-    ExportFailure when not even a graph with every part excluded reaches the target.
+    `score` decides; `rough`, which may look at fewer pictures, orders the parts. `always_rank` measures the
+    sensitivity of every part also where nothing needs to be excluded. Raises ExportFailure when not even a graph
+    with every part excluded reaches the target.
     """
     graph = lowering.build(())
     agreement = score(graph)
     reached = agreement.worst >= target
-    ranked = rank_parts(lowering, score, bar) if always_rank or not reached else ()
+    ranked = rank_parts(lowering, rough, bar) if always_rank or not reached else ()
     if reached:
         return Found(graph, agreement, (), ranked)
     order = [unit for unit, _ in ranked]

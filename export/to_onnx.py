@@ -24,7 +24,7 @@ from torch import Tensor, nn
 import pat
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, check_numbers
-from export.graph import name_layers, rename_batch
+from export.graph import name_constants, name_layers, rename_batch
 from export.manifest import Input, Manifest, Output, sha256
 from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from pat.config import to_mapping
@@ -175,6 +175,7 @@ def to_graph(
     # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
     onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
     rename_batch(graph)
+    name_constants(graph)
     passes.ClearMetadataAndDocStringPass()(graph)
     proto = program.model_proto
     proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")

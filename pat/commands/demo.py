@@ -53,11 +53,11 @@ TRAINING = TrainConfig(
         bias_lr_factor=1.0,
         warmup_epochs=2,
         warmup_lr=2e-4,
-        cosine_epochs=16,
+        cosine_epochs=18,
         min_lr_ratio=0.01,
     ),
     weights="none",
-    epochs=16,
+    epochs=18,
     tensorboard=False,
 )
 """From scratch, small enough for two CPU cores."""

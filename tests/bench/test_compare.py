@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bench import compare
-from bench.measure import Work, bandwidth, seconds
+from bench.measure import Work, bandwidth
 from bench.results import path_for, row, table
+from kernels.timing import seconds
 
 ROOT = Path(__file__).parents[2]
 

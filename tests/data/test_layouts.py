@@ -223,6 +223,17 @@ def test_folder_with_cameras_as_folders(tmp_path: Path) -> None:
     assert [sample.identity for sample in data_set.query] == [1, 1]
 
 
+def test_folder_with_the_camera_outside_the_identity(tmp_path: Path) -> None:
+    for place in ("cam_a/anna/1.jpg", "cam_a/bert/1.jpg", "cam_b/anna/1.jpg", "cam_b/bert/1.jpg"):
+        touch(tmp_path / "people" / place)
+    data_set = open_data_set(str(tmp_path / "people"), tmp_path)
+    assert as_people(data_set) == [
+        ("cam_a/anna/1.jpg", 1, 0), ("cam_a/bert/1.jpg", 2, 0),
+        ("cam_b/anna/1.jpg", 1, 1), ("cam_b/bert/1.jpg", 2, 1),
+    ]  # fmt: skip
+    assert len(data_set.query) == 4
+
+
 def test_folder_with_a_split_keeps_one_numbering(tmp_path: Path) -> None:
     for name in ["train/b/c1_1.jpg", "train/a/c9_1.jpg", "query/c/c1_1.jpg"]:
         touch(tmp_path / "people" / name)

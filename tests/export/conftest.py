@@ -27,7 +27,12 @@ def small_model(opset: int) -> PartAwareTransformer:
     attention = "sdpa" if opset >= 23 else "reference"
     model = PartAwareTransformer(
         ModelConfig(
-            backbone="vit_tiny_patch16_224", image_size=(256, 128), width=192, depth=2, heads=3, attention=attention
+            backbone="vit_tiny_patch16_224",
+            image_size=(256, 128),
+            width=192,
+            depth=2,
+            heads=3,
+            attention=attention,
         )
     )
     for parameter in model.parameters():
@@ -51,7 +56,9 @@ def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
         graph = fp32[opset]
         if precision in ("int8", "fp8"):
             # The ranges only set scales here: what is built does not depend on their values.
-            graph = quantise_graph(graph, precision, dict.fromkeys(activations(graph).values(), 8.0), layers(graph))
+            graph = quantise_graph(
+                graph, precision, dict.fromkeys(activations(graph).values(), 8.0), layers(graph)
+            )
         if precision != "fp32":
             graph = cast_graph(graph, "bf16" if precision == "bf16" else "fp16")
         path.write_bytes(graph.SerializeToString())
@@ -77,5 +84,7 @@ def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
         precision=Precision(name="fp16"),
     )
     out = tmp_path / "bundle"
-    write_bundle(out, manifest, trt_graph("fp16", 18).read_bytes(), pictures, model.embed(to_images(pictures)).numpy())
+    write_bundle(
+        out, manifest, trt_graph("fp16", 18).read_bytes(), pictures, model.embed(to_images(pictures)).numpy()
+    )
     return out

@@ -2,6 +2,7 @@
 
     shop/anna/c1_0001.jpg              the camera is in the name: c1, c1s2, cam1, cam_a between separators
     shop/anna/entrance/0001.jpg        the camera is a folder
+    shop/cam_a/anna/0001.jpg           the camera is the outer folder, where its name says so and the inner's does not
     shop/train/anna/c1_0001.jpg        with a split: train, query and gallery (or test), each optional
 
 Where no picture tells a camera, all count as one camera. Identities and cameras become numbers, and pictures
@@ -54,9 +55,13 @@ def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedP
         for name in picture_names(identity):
             yield NamedPicture(identity / name, identity.name, _camera_in(Path(name).stem), split)
         for camera_folder in sub_folders(identity):
-            camera = _camera_in(camera_folder.name) or camera_folder.name
+            outer, inner = _camera_in(identity.name), _camera_in(camera_folder.name)
+            if outer and not inner:
+                who, camera = camera_folder.name, outer
+            else:
+                who, camera = identity.name, inner or camera_folder.name
             for name in picture_names(camera_folder):
-                yield NamedPicture(camera_folder / name, identity.name, camera, split)
+                yield NamedPicture(camera_folder / name, who, camera, split)
             for deeper in sub_folders(camera_folder):
                 problems.report(f"{deeper} lies deeper than identity/camera/picture")
 

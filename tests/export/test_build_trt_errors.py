@@ -1,0 +1,156 @@
+"""What build_trt.py answers to mistakes: one line and exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
+
+from export.build_trt import main
+
+
+@pytest.fixture
+def refused(tmp_path, capsys):
+    """Run the command, expect it to refuse, and give its one line."""
+
+    def run(*arguments: object, code: int = 2) -> str:
+        before = sorted(path for path in tmp_path.rglob("*") if path.suffix in (".plan", ".json"))
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stopped:  # argparse
+            status = stopped.code
+        out, err = capsys.readouterr()
+        assert status == code, err
+        assert not out
+        assert sorted(path for path in tmp_path.rglob("*") if path.suffix in (".plan", ".json")) == before
+        complaints = [line for line in err.splitlines() if line.startswith("build_trt.py: ")]
+        # Beside the complaint: the flavour, and how far the build came.
+        others = [
+            line for line in err.splitlines() if not line.startswith(("build_trt.py: ", "tensorrt-rtx ", "buil"))
+        ]
+        assert len(complaints) == 1, err
+        assert not others
+        return complaints[0]
+
+    return run
+
+
+def graph_file(path, *nodes: onnx.NodeProto, shape=("batch", 4)):
+    """A graph of one input "x" and one output "y"."""
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph(nodes, "graph", value[:1], value[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    return path
+
+
+def test_a_path_that_does_not_exist(refused, tmp_path):
+    assert "does not exist" in refused(tmp_path / "nowhere")
+
+
+def test_a_folder_that_is_no_bundle(refused, tmp_path):
+    assert "holds no manifest.json" in refused(tmp_path)
+
+
+def test_a_file_of_another_kind(refused, tmp_path):
+    for name, words in (("photo.jpg", "neither a bundle"), ("model.plan", "is an engine already")):
+        (tmp_path / name).write_bytes(b"\xff\xd8")
+        assert words in refused(tmp_path / name)
+
+
+def test_an_empty_file(refused, tmp_path):
+    (tmp_path / "model.onnx").touch()
+    assert "is empty" in refused(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("content", [b"\x08\x0a", b"hello\n"], ids=["header alone", "text"])
+def test_a_file_that_parses_as_a_model_of_nothing(refused, tmp_path, content):
+    (tmp_path / "model.onnx").write_bytes(content)
+    assert "is no embedding model: it has 0 inputs and 0 outputs" in refused(tmp_path / "model.onnx")
+
+
+def test_a_truncated_file(refused, trt_graph, tmp_path):
+    whole = trt_graph("fp16", 18).read_bytes()
+    (tmp_path / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    assert "copy or export it again" in refused(tmp_path / "model.onnx")
+
+
+def test_a_bundle_whose_graph_was_changed(refused, trt_bundle):
+    model = trt_bundle / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    assert "SHA-256 differs" in refused(trt_bundle)
+    assert "SHA-256 differs" in refused(model)  # the manifest beside it counts here too
+    model.write_bytes(content[:-1])
+    assert "bytes, the manifest says" in refused(trt_bundle)
+
+
+def test_a_bundle_whose_manifest_describes_another_graph(refused, trt_bundle):
+    manifest = trt_bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"size": 192', '"size": 384'))
+    assert "its manifest says" in refused(trt_bundle)
+
+
+def test_an_operator_that_tensorrt_does_not_know(refused, tmp_path):
+    node = helper.make_node("Sharpen", ["x"], ["y"], name="odd")
+    line = refused(graph_file(tmp_path / "model.onnx", node))
+    assert "odd" in line
+    assert "Sharpen" in line
+
+
+def test_a_graph_with_a_fixed_batch(refused, tmp_path):
+    path = graph_file(tmp_path / "model.onnx", helper.make_node("Relu", ["x"], ["y"]), shape=(2, 4))
+    assert "fixed batch 2" in refused(path)
+
+
+def test_a_graph_with_another_dynamic_dimension(refused, tmp_path):
+    path = graph_file(tmp_path / "model.onnx", helper.make_node("Relu", ["x"], ["y"]), shape=("batch", "width"))
+    assert "only the batch may be dynamic" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--min-batch", "8", "--opt-batch", "4"), "min <= opt <= max"),
+        (("--opt-batch", "64", "--max-batch", "32"), "min <= opt <= max"),
+        (("--max-batch", "0"), "min <= opt <= max"),
+        (("--min-batch", "0"), "at least 1 crop"),
+        (("--min-batch", "many"), "invalid int value"),
+        (("--profile", "1,8,4"), "min <= opt <= max"),
+        (("--profile", "1,8"), "is not MIN,OPT,MAX"),
+        (("--profile", "a,b,c"), "--profile"),
+        (("--workspace", "0"), "--workspace 0"),
+        (("--optimisation-level", "9"), "choose 0"),
+        (("--precision", "fp4"), "invalid choice"),
+        (("--device", "sm87"), "it knows sm75"),
+        (("--device", "orin"), "is not a target"),
+        (("--dla", "0"), "0 DLA cores"),
+        (("--hardware-compatible", "ampere-plus"), "builds no AMPERE_PLUS plans"),
+        (("--output", "/no/such/folder/model.plan"), "is no folder"),
+        (("--log", "/no/such/folder/log.txt"), "cannot write the log"),
+    ],
+)
+def test_a_setting_that_cannot_be(refused, trt_bundle, arguments, words):
+    assert words in refused(trt_bundle, *arguments)
+
+
+@pytest.mark.parametrize(("precision", "target"), [("fp8", "sm86"), ("bf16", "sm75")])
+def test_a_precision_that_the_target_lacks(refused, trt_graph, tmp_path, precision, target):
+    line = refused(trt_graph(precision, 18), "--device", target, "--output", tmp_path / "model.plan")
+    assert f"{precision} needs" in line
+    assert target.replace("sm", "sm_") in line
+
+
+def test_a_precision_that_the_bundle_or_graph_does_not_have(refused, trt_bundle, trt_graph, tmp_path):
+    assert "none in int8" in refused(trt_bundle, "--precision", "int8")
+    line = refused(trt_graph("fp32", 18), "--precision", "fp16", "--output", tmp_path / "model.plan")
+    assert "computes in fp32, not in fp16" in line
+
+
+def test_a_builder_that_gives_up_is_a_failure_in_one_line(refused, trt_graph, tmp_path):
+    """With a megabyte of scratch memory no kernel is left."""
+    line = refused(trt_graph("fp16", 18), "--workspace", "1", "--output", tmp_path / "model.plan", code=1)
+    assert "could not build it" in line
+    assert "allow more with --workspace" in line
