@@ -22,28 +22,26 @@ import argparse
 import os
 import re
 import time
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
-from export.manifest import ExportError, ExportFailure
+from export.command import OneLineParser, run
+from export.manifest import ExportError
+from export.progress import say
 from export.trt_build import BuildOptions, Built, build_plan, graph_precision, parse_onnx
 from export.trt_check import Checked, check_engine, why_not_run
 from export.trt_device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt_flavour import Flavour, load_flavour
 from export.trt_inspect import inspect
 from export.trt_progress import progress_bar
-from export.trt_report import build_facts, engine_facts, profiles_text, publish, report, say
+from export.trt_report import build_facts, engine_facts, profiles_text, publish, report
 from export.trt_source import Source, find_source
 from export.whole_file import write_whole
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = _OneLineParser("build_trt.py", description="Build a TensorRT engine from an ONNX bundle.")
-    add = parser.add_argument
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    command = OneLineParser("build_trt.py", description="Build a TensorRT engine from an ONNX bundle.")
+    add = command.add_argument
     add("source", type=Path, help="bundle folder, ONNX file, or checkpoint (which needs PyTorch)")
     add("--precision", choices=["fp32", "fp16", "bf16", "int8", "fp8"], help="which graph; default: the bundle's")
     add("--min-batch", type=int, default=1)
@@ -70,7 +68,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--dla", type=int, metavar="CORE", help="run on this DLA core what it can run, the rest on the GPU")
     add("--accept", action="store_true", help="write an engine that failed its check, as *.rejected.plan")
     add("--log", type=Path, metavar="FILE", help="write everything TensorRT says to a file")
-    return parser.parse_args(arguments)
+    return command.parse_args(arguments)
 
 
 def _batches(text: str) -> tuple[int, int, int]:
@@ -80,7 +78,7 @@ def _batches(text: str) -> tuple[int, int, int]:
     return numbers
 
 
-def build(given: argparse.Namespace) -> None:
+def build(given: argparse.Namespace) -> int:
     """Everything between the command line and the files. Raises ExportError, ExportFailure, KeyboardInterrupt."""
     flavour = load_flavour(given.flavour)
     gpu = find_gpu()
@@ -122,6 +120,7 @@ def build(given: argparse.Namespace) -> None:
         report(inspection, options, precision, seconds, checked)
         if built.timing_cache is not None and options.timing_cache is not None:
             _keep_timing_cache(options.timing_cache, built.timing_cache)
+        return 0
     finally:
         if flavour.messages.file is not None:
             flavour.messages.file.close()
@@ -183,17 +182,9 @@ def run_check(source: Source, built: Built, flavour: Flavour, gpu: Gpu | None, o
     return check_engine(source.manifest, built.plan, flavour.name)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
-        build(parse_arguments(arguments))
-    except (ExportError, ExportFailure) as error:
-        say(f"build_trt.py: {error}")
-        return 2 if isinstance(error, ExportError) else 1
-    except KeyboardInterrupt:
-        say("build_trt.py: interrupted, nothing was written")
-        return 130
-    return 0
+    return run("build_trt.py", build, parse_arguments, arguments)
 
 
 if __name__ == "__main__":

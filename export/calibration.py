@@ -49,7 +49,8 @@ class Settings:
     """None: modelopt where it is installed and knows the method, onnxruntime otherwise."""
 
     def check(self) -> None:
-        """Raise ExportError for numbers that make no sense."""
+        """Raise ExportError for a folder without pictures and numbers that make no sense."""
+        find_pictures(self.folder)
         if not 50 <= self.percentile <= 100:
             raise ExportError(f"--percentile {self.percentile} must lie between 50 and 100; 99.99 is usual")
         if self.most < 1:
@@ -57,7 +58,7 @@ class Settings:
         if self.method not in get_args(Method):
             raise ExportError(f"--method {self.method} must be one of {', '.join(get_args(Method))}")
         if self.tool == "modelopt" and self.method == "percentile":
-            raise ExportError("modelopt knows no percentiles; choose --method entropy or max, or --tool onnxruntime")
+            raise ExportError("modelopt knows no percentiles; choose --method entropy or --tool onnxruntime")
 
 
 @dataclass(frozen=True)

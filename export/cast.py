@@ -50,7 +50,7 @@ def _nodes_in_fp32(model: ir.Model, keep: Collection[str]) -> set[ir.Node]:
     """Nodes that stay in fp32."""
     nodes = list(model.graph)
     high = {node for node in nodes if node.op_type in ("LayerNormalization", "Softmax")}
-    high |= {node for node in nodes if any(node.name == each or node.name.startswith(each + ".") for each in keep)}
+    high |= {node for node in nodes if any(f"{node.name}.".startswith(f"{each}.") for each in keep)}
     for node in nodes:
         if node.op_type == "Softmax":  # the mask is added to the scores in fp32 as well
             before = node.inputs[0].producer() if node.inputs[0] is not None else None
@@ -122,12 +122,14 @@ class _Caster:
         output = ir.Value(name=name, type=ir.TensorType(wanted), shape=value.shape)
         cast = ir.node("Cast", [value], {"to": int(wanted)}, outputs=[output], name=f"{name}_cast")
         producer = value.producer()
-        assert producer is not None and producer.graph is not None
+        assert producer is not None
+        assert producer.graph is not None
         producer.graph.insert_after(producer, cast)
         return output
 
     def _converted(self, value: ir.Value) -> ir.Value:
-        assert value.const_value is not None and value.graph is not None
+        assert value.const_value is not None
+        assert value.graph is not None
         array = value.const_value.numpy()
         with np.errstate(over="ignore"):
             converted = array.astype(_NUMPY[self.low])

@@ -9,6 +9,7 @@ MASK = "part_mask"
 PREFIX = "model."
 """Of the weights' names in the traced network."""
 
+_VIEWS = ("Transpose", "Slice", "Identity", "Cast")
 _KINDS = {"Attention": "attn", "MatMul": "attn.product", "Softmax": "attn.softmax"}
 
 
@@ -21,6 +22,8 @@ def name_layers(model: ir.Model) -> None:
     taken: dict[str, int] = {}
     place = "input"
     for node in model.graph:
+        if node.op_type in _VIEWS and _weight_name(node.inputs[0]) is not None:
+            continue  # a weight turned or cut: folded away later
         own = next((name for name in map(_weight_name, node.inputs) if name and name.startswith(PREFIX)), None)
         if own is not None:
             name = own.removeprefix(PREFIX).removesuffix(".weight")
@@ -38,7 +41,7 @@ def _weight_name(value: ir.Value | None) -> str | None:
         if value.is_initializer():
             return value.name
         node = value.producer()
-        if node is None or node.op_type not in ("Transpose", "Slice", "Identity", "Cast"):
+        if node is None or node.op_type not in _VIEWS:
             return None
         value = node.inputs[0]
     return None
@@ -53,17 +56,29 @@ def rename_batch(model: ir.Model) -> None:
         value.metadata_props.clear()
 
 
-def name_constants(model: ir.Model) -> None:
-    """Call weights after the layer that multiplies by them, and the mask what it is."""
+def finish_names(model: ir.Model) -> None:
+    """After optimisation: name new nodes after their place, weights after their layer, and the mask what it is."""
+    place, count = "input", 0
     for node in model.graph:
-        mask = node.inputs[3] if node.op_type == "Attention" and len(node.inputs) > 3 else None
-        if node.op_type == "Softmax" and node.inputs[0] is not None:
-            before = node.inputs[0].producer()
-            mask = before.inputs[1] if before is not None and before.op_type == "Add" else None
-        if mask is not None and mask.is_initializer() and not str(mask.name).startswith(MASK):
-            # The last block may ask for fewer tokens: its mask is then the first rows.
-            mask.name = MASK if MASK not in model.graph.initializers else f"{MASK}.{mask.shape[-2]}"
+        parts = str(node.name).split(".")
+        if str(node.name).startswith("node_"):
+            count += 1
+            node.name = f"{place}.{node.op_type.lower()}_{count}"
+        elif parts[0] in ("blocks", "output"):
+            place = ".".join(parts[:2]) if parts[0] == "blocks" else "output"
         if node.op_type in ("MatMul", "Gemm"):
             weight = node.inputs[1]
             if weight is not None and weight.is_initializer() and len(weight.uses()) == 1:
                 weight.name = f"{node.name}.weight"
+        mask = _mask(node)
+        if mask is not None and mask.is_initializer() and not str(mask.name).startswith(MASK):
+            # The last block may ask for fewer tokens: its mask is then the first rows.
+            mask.name = MASK if MASK not in model.graph.initializers else f"{MASK}.last"
+
+
+def _mask(node: ir.Node) -> ir.Value | None:
+    """What is added to the scores before this softmax, or inside this Attention node."""
+    if node.op_type == "Attention":
+        return node.inputs[3] if len(node.inputs) > 3 else None
+    before = node.inputs[0].producer() if node.op_type == "Softmax" and node.inputs[0] is not None else None
+    return before.inputs[1] if before is not None and before.op_type == "Add" else None

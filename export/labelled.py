@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,7 +43,7 @@ def rank_embedders(
                 yield lambda steps, figures="", total=None: advance(steps)
 
     try:
-        pictures = open_evaluation_set(str(Path(spec)) if Path(spec).exists() else spec, size, TargetConfig(), Shown())
+        pictures = open_evaluation_set(spec, size, TargetConfig(), Shown())
         scores = {name: score(embed, pictures, Shown(), label=name) for name, embed in embedders.items()}
     except UserError as error:
         raise ExportError(str(error)) from error

@@ -34,7 +34,7 @@ from export.compare import Agreement, compare
 from export.emulate import emulated
 from export.labelled import rank_embedders
 from export.lowering import EightBits, Lowering, SixteenBits
-from export.manifest import MODEL, ExportError, Manifest, Precision
+from export.manifest import MODEL, ExportError, Manifest, Precision, PrecisionName
 from export.pictures import Pixels
 from export.progress import Bar, silent, terminal
 from export.quantise import QuantisedName
@@ -67,12 +67,8 @@ def lower_graph(
     """
     if manifest.precision.name != "fp32":
         raise ExportError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
-    if (calibration is None) == (precision in ("int8", "fp8")):
-        need = "needs" if calibration is None else "takes no"
-        raise ExportError(f"{precision} {need} --calibration, a folder of person crops")
+    check_request(precision, calibration, target)
     target = TARGETS[precision] if target is None else target
-    if not 0 < target <= 1:
-        raise ExportError(f"--target {target} must be a cosine between 0 and 1")
     measured = calibrate(graph, manifest, calibration, bar) if calibration is not None else None
     lowering: Lowering
     if measured is not None:
@@ -97,6 +93,17 @@ def lower_graph(
         ranking = rank_embedders(labelled, size, embedders, bar)
     final = dataclasses.replace(described.precision, ranking=ranking)
     return found.graph, dataclasses.replace(described, precision=final, checks=(*manifest.checks, *checks))
+
+
+def check_request(precision: PrecisionName, calibration: Settings | None, target: float | None) -> None:
+    """Raise ExportError for settings that do not go together, before any work is done."""
+    if (calibration is None) == (precision in ("int8", "fp8")):
+        need = "needs" if calibration is None else "takes no"
+        raise ExportError(f"{precision} {need} --calibration, a folder of person crops")
+    if calibration is not None:
+        calibration.check()
+    if target is not None and not 0 < target <= 1:
+        raise ExportError(f"--target {target} must be a cosine between 0 and 1")
 
 
 def lower_bundle(
@@ -153,9 +160,7 @@ def _described(
     return dataclasses.replace(manifest, precision=precision, opset=opset, tools=tools)
 
 
-def _checks(
-    found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArray[np.float32]
-) -> list[str]:
+def _checks(found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArray[np.float32]) -> list[str]:
     """What was compared and how, in words that do not claim more than was run."""
     name = manifest.precision.name
     lines = [
@@ -167,7 +172,9 @@ def _checks(
     except ExportError as error:
         lines.append(f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})")
     else:
-        lines.append(f"{name} graph in ONNX Runtime as it stands, against PyTorch: worst cosine {direct.worst:.7f}")
+        lines.append(
+            f"{name} graph as it stands in ONNX Runtime, against PyTorch: worst cosine {direct.worst:.7f}"
+        )
     return lines
 
 
@@ -180,7 +187,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", choices=get_args(Method), default="percentile")
     parser.add_argument("--percentile", type=float, default=99.99, help="for --method percentile")
     parser.add_argument("--most", type=int, default=300, help="crops taken from --calibration")
-    parser.add_argument("--tool", choices=get_args(Tool), help="what measures the ranges; default: what is installed")
+    parser.add_argument("--tool", choices=get_args(Tool), help="measures the ranges; default: what is installed")
     parser.add_argument("--target", type=float, help="smallest cosine to fp32 (0.999 in 16 bits, 0.99 in 8)")
     parser.add_argument("--data", metavar="FOLDER", help="labelled data set to compare rank-1 and mAP on")
     return parser.parse_args(given)
@@ -203,18 +210,20 @@ def summary(manifest: Manifest) -> list[str]:
     """What was made, in a few lines for the reader."""
     precision = manifest.precision
     cosine = precision.cosine
-    lines = list(manifest.checks[-2:])
+    lines = [*manifest.checks[-2:]]
     if precision.calibration:
         facts = ", ".join(f"{name} {value}" for name, value in precision.calibration.items() if name != "sha256")
         lines.append(f"{precision.tool}; {facts}")
         if precision.calibration["pictures"] < FEW:
-            lines.append(f"warning: {precision.calibration['pictures']} pictures say little; a few hundred are better")
+            lines.append("warning: so few pictures say little about the ranges; take a few hundred")
     if precision.sensitivity:
         worst = ", ".join(f"{each['layer']} {each['cosine']:.5f}" for each in precision.sensitivity[:5])
         lines.append(f"most sensitive: {worst}")
     if precision.excluded:
         lines.append(f"left in a higher precision: {', '.join(precision.excluded)}")
-    lines.append(f"cosine to fp32: worst {cosine['worst']:.5f}, 1% {cosine['p1']:.5f}, median {cosine['median']:.5f}")
+    if cosine:
+        shown = ", ".join(f"{name} {cosine[name]:.5f}" for name in ("worst", "p1", "p10", "median"))
+        lines.append(f"cosine to fp32: {shown}")
     for name, values in precision.ranking.items():
         lines.append(f"{name}: rank-1 {values['rank1']:.2%}, mAP {values['mAP']:.2%}")
     size = manifest.files[MODEL].bytes / 1e6

@@ -59,11 +59,14 @@ def quantise_graph(
         if node.name not in chosen or node.op_type not in ("MatMul", "Conv"):
             continue
         entering, weight = node.inputs[:2]
-        assert entering is not None and weight is not None and entering.name is not None
-        if entering.name not in shared:  # queries and keys may read the same tensor
-            shared[entering.name] = _quantised_activation(model, entering, kind, ranges[entering.name])
-        node.replace_input_with(0, shared[entering.name])
-        node.replace_input_with(1, _quantised_weight(model, weight, kind, axis=1 if node.op_type == "MatMul" else 0))
+        assert entering is not None
+        assert weight is not None
+        name = str(entering.name)
+        if name not in shared:  # several layers may read the same tensor
+            shared[name] = _quantised_activation(model, entering, kind, ranges[name])
+        node.replace_input_with(0, shared[name])
+        axis = 1 if node.op_type == "MatMul" else 0  # of the output channels
+        node.replace_input_with(1, _quantised_weight(model, weight, kind, axis))
     return ir.to_proto(model)
 
 
@@ -108,7 +111,7 @@ def scale_of(largest: NDArray[np.float32], kind: QuantisedName) -> NDArray[np.fl
     return scale.astype(np.float16).astype(np.float32)
 
 
-def rounded(values: NDArray[np.float32], kind: QuantisedName) -> NDArray[np.generic]:
+def rounded(values: NDArray[np.floating], kind: QuantisedName) -> NDArray[np.generic]:
     """The nearest representable numbers, ends included."""
     limited = np.clip(values, -_LARGEST[kind], _LARGEST[kind])
     return np.rint(limited).astype(np.int8) if kind == "int8" else limited.astype(ml_dtypes.float8_e4m3fn)

@@ -1,4 +1,4 @@
-"""From a model file to an ONNX bundle, checked before it is written. The one module of `export` that needs PyTorch."""
+"""From a model file to an ONNX bundle, checked before it is written. The one module here that needs PyTorch."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 import pat
 from export.bundle import check_target, write_bundle
+from export.calibration import Settings
 from export.check import check_graph, check_numbers
-from export.graph import name_constants, name_layers, rename_batch
-from export.manifest import Input, Manifest, Output, sha256
+from export.graph import finish_names, name_layers, rename_batch
+from export.manifest import Input, Manifest, Output, PrecisionName, sha256
 from export.pictures import Pixels, evenly, find_pictures, read_pictures
+from export.precision import check_request, lower_graph
 from pat.config import to_mapping
 from pat.data.synthetic import generate
 from pat.errors import UserError
@@ -54,10 +56,6 @@ class Exported:
     embeddings: np.ndarray
     """What the PyTorch model gives for it, float32 [n, D]"""
 
-    def write(self, out: str | Path) -> Manifest:
-        """Write the bundle folder, whole or not at all."""
-        return write_bundle(out, self.manifest, self.graph.SerializeToString(), self.inputs, self.embeddings)
-
 
 def export_bundle(
     checkpoint: str | Path,
@@ -67,14 +65,30 @@ def export_bundle(
     input_type: InputType = "uint8",
     parts: bool = False,
     check_images: Path | None = None,
+    precision: PrecisionName = "fp32",
+    calibration: Settings | None = None,
+    target: float | None = None,
+    labelled: str | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Export a model file to a bundle folder in fp32; errors as in `export_graph` and `write_bundle`."""
+    """Export a model file to a bundle folder, whole or not at all.
+
+    The fp32 graph comes from `export_graph`; `lower_graph` makes another `precision` of it, and takes the three
+    arguments after that. Errors as there and in `write_bundle`.
+    """
+    progress = progress or Progress()
     check_target(out)
+    check_request(precision, calibration, target)
     exported = export_graph(
         checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images, progress=progress
     )
-    return exported.write(out)
+    graph, manifest = exported.graph, exported.manifest
+    if precision != "fp32":
+        graph, manifest = lower_graph(
+            graph, manifest, exported.inputs, exported.embeddings, precision,
+            calibration=calibration, target=target, labelled=labelled, bar=progress.bar,
+        )  # fmt: skip
+    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings)
 
 
 def export_graph(
@@ -175,7 +189,7 @@ def to_graph(
     # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
     onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
     rename_batch(graph)
-    name_constants(graph)
+    finish_names(graph)
     passes.ClearMetadataAndDocStringPass()(graph)
     proto = program.model_proto
     proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")
@@ -201,7 +215,7 @@ def describe(
         output=Output(OUTPUT, output.type.tensor_type.shape.dim[1].dim_value, "cls+parts" if parts else "cls"),
         opset=opset,
         files={},
-        model=to_mapping(model.config),
+        model={name: value for name, value in to_mapping(model.config).items() if name != "attention"},
         training=training,
         weights=_weights_facts(checkpoint, model, training),
         tools={

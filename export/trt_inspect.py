@@ -106,7 +106,8 @@ def inspect(trt: Any, network: Any, messages: Sequence[str], profiles: int, engi
 def engine_report(trt: Any, messages: Sequence[str], engine: Any = None) -> str:
     """TensorRT's one-line-a-layer description of the engine, or an empty string where it gave none."""
     if engine is not None:
-        text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE)
+        inspector = engine.create_engine_inspector()
+        text = inspector.get_engine_information(trt.LayerInformationFormat.ONELINE)
         if text:
             return str(text)
     return next((text for text in reversed(messages) if text.startswith("Layers:")), "")

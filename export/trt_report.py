@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from export.manifest import ExportFailure, sha256
+from export.progress import say
 from export.trt_build import BuildOptions, Network
 from export.trt_check import Checked
 from export.trt_device import Gpu
@@ -109,8 +109,3 @@ def profiles_text(options: BuildOptions) -> str:
 
 def _megabytes(size: int | None) -> str:
     return "unknown" if size is None else f"{size / 1e6:.1f} MB"
-
-
-def say(line: str) -> None:
-    """A line for the reader, on standard error: standard output holds the table alone."""
-    print(line, file=sys.stderr, flush=True)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import MANIFEST, MODEL, ExportError, Manifest
+from export.manifest import MANIFEST, MODEL, ExportError, ExportFailure, Manifest
+from export.progress import say
 
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ENGINES = (".plan", ".engine", ".trt")
@@ -59,24 +60,56 @@ def find_source(given: Path, precision: str | None) -> Source:
 
 
 def _from_bundle(manifest: Manifest, precision: str | None) -> Source:
-    """The bundle's graph in `precision`: model.onnx, or another one that the manifest lists."""
-    own = manifest.precision.name
-    name = MODEL if precision in (None, own) else f"model.{precision}.onnx"
-    if name not in manifest.files and name != MODEL:
+    """The bundle's graph, or for 16 bits that of the bundle beside it, which is made where it does not exist."""
+    own, folder = manifest.precision.name, manifest.folder
+    if precision not in (None, own):
+        command = f"python export/precision.py {folder} OUT --precision {precision}"
+        if own != "fp32":
+            raise ExportError(f"{folder} is in {own}, not in {precision}; give or convert its fp32 bundle")
+        if precision not in ("fp16", "bf16"):
+            raise ExportError(
+                f"{folder} is in fp32; {precision} has to be calibrated first: {command} --calibration DIR"
+            )
+        manifest = _lowered(manifest, precision, command)
+    return Source(manifest.file(MODEL), manifest)
+
+
+def _lowered(manifest: Manifest, precision: Any, command: str) -> Manifest:
+    """The bundle in 16 bits beside an fp32 bundle."""
+    try:
+        from export.precision import lower_bundle
+    except ImportError as error:
         raise ExportError(
-            f"{manifest.folder} holds a graph in {own}, none in {precision}; make one where PyTorch or ONNX is "
-            f"installed: python export/precision.py {manifest.folder} OUT --precision {precision}"
-        )
-    return Source(manifest.file(name), manifest)
+            f"{manifest.folder} is in fp32, and converting it needs onnx and onnxruntime ({error}); "
+            f"where they are installed run `{command}` and give OUT"
+        ) from error
+    folder = manifest.folder.resolve()
+    out = folder.with_name(f"{folder.name}-{precision}")
+    if (out / MANIFEST).is_file():
+        found = Manifest.load(out)
+        if found.precision.name == precision and found.weights == manifest.weights:
+            return found
+    say(f"converting {manifest.folder} to {precision}: {out}")
+    return lower_bundle(folder, out, precision)
 
 
 def _from_checkpoint(checkpoint: Path, precision: str | None) -> Source:
+    """The bundle `NAME-fp16` (or another precision) beside a checkpoint, made anew."""
     try:
         from export.to_onnx import export_bundle
+        from pat.errors import Failure, UserError
     except ImportError as error:
         raise ExportError(
             f"{checkpoint} is a checkpoint, and exporting one needs PyTorch ({error}); run "
             f"`pat export {checkpoint} BUNDLE` on the training machine and give the bundle"
         ) from error
-    folder = checkpoint.with_name(f"{checkpoint.stem}.bundle")
-    return _from_bundle(export_bundle(checkpoint, folder), precision)
+    name: Any = precision or "fp32"
+    out = checkpoint.with_name(f"{checkpoint.stem}-{name}")
+    say(f"exporting {checkpoint} to {out}")
+    try:
+        manifest = export_bundle(checkpoint, out, precision=name)
+    except UserError as error:
+        raise ExportError(str(error)) from error
+    except Failure as error:
+        raise ExportFailure(str(error)) from error
+    return Source(manifest.file(MODEL), manifest)

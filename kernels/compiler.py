@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from kernels.configuration import Configuration
@@ -34,28 +35,56 @@ def configurations(pattern: str = "*") -> list[Configuration]:
     """All named configurations whose name matches a shell pattern.
 
     Raises:
+        RuntimeError: as `modules`.
+    """
+    found = [configuration for module in modules("triton") for configuration in module.aot_configurations()]
+    return [configuration for configuration in found if fnmatch.fnmatch(configuration.name, pattern)]
+
+
+def modules(name: str, operators: Sequence[str] = OPERATORS) -> list[ModuleType]:
+    """`kernels.<operator>.<name>` for each operator.
+
+    Raises:
         RuntimeError: Triton is absent, or interprets its kernels (TRITON_INTERPRET=1): nothing to compile then.
     """
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise RuntimeError("TRITON_INTERPRET=1 is set: kernels are interpreted, not compiled; unset it")
     try:
-        modules = [importlib.import_module(f"kernels.{operator}.triton") for operator in OPERATORS]
+        return [importlib.import_module(f"kernels.{operator}.{name}") for operator in operators]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "triton":
             raise
         raise RuntimeError("Triton is not installed; compiling kernels needs `pip install triton`") from None
-    found = [configuration for module in modules for configuration in module.aot_configurations()]
-    return [configuration for configuration in found if fnmatch.fnmatch(configuration.name, pattern)]
 
 
 def compile_all(
     archs: Sequence[str], pattern: str = "*", *, cache: Path | None = None, workers: int | None = None
 ) -> list[tuple[dict[str, Any], Path]]:
+    """`compile_each` of all named configurations whose name matches a shell pattern.
+
+    Raises:
+        ValueError: an architecture is unknown or no configuration has such a name.
+        RuntimeError: as `compile_each` and `modules`.
+    """
+    chosen = configurations(pattern)
+    if not chosen:
+        names = ", ".join(configuration.name for configuration in configurations())
+        raise ValueError(f"no configuration is named {pattern!r}; there are {names}")
+    return compile_each(chosen, archs, cache=cache, workers=workers)
+
+
+def compile_each(
+    chosen: Sequence[Configuration],
+    archs: Sequence[str],
+    *,
+    cache: Path | None = None,
+    workers: int | None = None,
+) -> list[tuple[dict[str, Any], Path]]:
     """Compiles what the cache does not hold yet, in parallel.
 
     Args:
+        chosen: the configurations.
         archs: for example ["sm_87", "sm_90"].
-        pattern: shell pattern of configuration names.
         cache: folder to keep results in; `default_cache()` unless given.
         workers: threads; as many as there are processors unless given.
 
@@ -64,16 +93,12 @@ def compile_all(
         cache with `kernel.cubin`, `kernel.ptx` and `kernel.json`.
 
     Raises:
-        ValueError: an architecture is unknown or no configuration has such a name.
-        RuntimeError: a configuration does not compile, or as `configurations`.
+        ValueError: an architecture is unknown.
+        RuntimeError: a configuration does not compile.
     """
     unknown = sorted(set(archs) - set(ARCHITECTURES))
     if unknown or not archs:
         raise ValueError(f"archs is {list(archs)}; expected some of {', '.join(ARCHITECTURES)}")
-    chosen = configurations(pattern)
-    if not chosen:
-        names = ", ".join(configuration.name for configuration in configurations())
-        raise ValueError(f"no configuration is named {pattern!r}; there are {names}")
     cache = cache or default_cache()
     jobs = [(config, arch, cache / _key(config, arch)) for config, arch in product(chosen, archs)]
     missing = [job for job in jobs if _read(job[2]) is None]

@@ -17,12 +17,17 @@ COMMANDS = {
     "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, pictures, report"),
     "embed": ("embed", "embed pictures into .npz or .parquet"),
     "rank": ("rank", "draw the gallery pictures nearest to each query picture"),
+    "export": ("export", "write a model as an ONNX bundle, the first step to an engine"),
     "import-weights": ("import_weights", "convert the authors' or timm's weights into a model file"),
 }
 """Command -> module of pat.commands and what it does. A module is imported only when its command runs."""
 
-OPTIONAL = {"torch", "timm", "torchvision", "safetensors", "filelock", "matplotlib"}
-"""Modules of the extra `train`."""
+EXTRAS = {
+    **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib"), "train"),
+    **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    **dict.fromkeys(("onnxruntime",), "deploy"),
+}
+"""Modules that an installation may lack, and the extra that brings them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,9 +55,10 @@ def run(name: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as interrupt:
         return _say(name, str(interrupt) or "stopped", 130)
     except ModuleNotFoundError as error:
-        if error.name not in OPTIONAL:
+        if error.name not in EXTRAS:
             raise
-        return _say(name, f"needs {error.name}, which is not installed: pip install 'pat-reid[train]'", 2)
+        extra = EXTRAS[error.name]
+        return _say(name, f"needs {error.name}, which is not installed: pip install 'pat-reid[{extra}]'", 2)
     except BrokenPipeError:  # the reader of a pipe went away, as `pat ... | head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

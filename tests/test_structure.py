@@ -43,7 +43,7 @@ def test_kernels_without_triton():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "demo", "embed", "rank", "import-weights"])
+@pytest.mark.parametrize("command", ["train", "demo", "import-weights"])
 def test_commands_without_torch_say_what_to_install(command):
     code = BLOCKED.format(["torch", "timm", "safetensors"])
     done = python(code + f"from pat.cli import main; main([{command!r}, '--help'])")
@@ -52,9 +52,15 @@ def test_commands_without_torch_say_what_to_install(command):
     assert "Traceback" not in done.stderr
 
 
-def test_synth_and_the_overview_need_no_torch():
-    code = BLOCKED.format(["torch", "timm", "safetensors"])
-    for arguments in (["synth", "--help"], ["--help"]):
+def test_commands_of_the_edge_need_no_torch():
+    code = BLOCKED.format(["torch", "timm", "safetensors", "triton"])
+    for arguments in (
+        ["synth", "--help"],
+        ["embed", "--help"],
+        ["evaluate", "--help"],
+        ["rank", "--help"],
+        ["--help"],
+    ):
         done = python(code + f"from pat.cli import main; main({arguments!r})")
         assert done.returncode == 0, done.stderr
         assert "usage: pat" in done.stdout

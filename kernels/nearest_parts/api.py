@@ -124,7 +124,7 @@ def _check_options(k: int, scale: float, offset: int, impl: str) -> None:
         raise ValueError(f"impl: {impl!r}, expected one of {', '.join(map(repr, get_args(Implementation)))}")
 
 
-@torch.library.custom_op("kernels::nearest_parts", mutates_args=())
+@torch.library.custom_op("pat_kernels::nearest_parts", mutates_args=())
 def _search(
     query: Tensor,
     bank: Tensor,
@@ -173,7 +173,7 @@ def _(query, bank, exclude, k, scale, squared_norms, query_identity, bank_identi
     )
 
 
-@torch.library.custom_op("kernels::nearest_parts_backward", mutates_args=())
+@torch.library.custom_op("pat_kernels::nearest_parts_backward", mutates_args=())
 def _search_backward(
     grad_log_sum: Tensor,
     grad_distances: Tensor,

@@ -1,6 +1,5 @@
 """Launchers of the Triton kernels, the tile sizes they are launched with, and what is compiled ahead of time."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,11 +8,13 @@ from torch import Tensor
 
 from kernels.configuration import Configuration
 from kernels.nearest_parts.reference import NearestParts, Saved
+from kernels.nearest_parts.tiles import Tiles, default_tiles, forward_tiles
 from kernels.nearest_parts.triton_kernels import (
     nearest_parts_bwd_kernel,
     nearest_parts_fwd_kernel,
     nearest_parts_merge_kernel,
 )
+from kernels.tuning import architecture
 
 MOST_NEIGHBOURS = 32
 MOST_SLOTS = 1 << 30
@@ -24,42 +25,14 @@ MOST_SPLITS = 128
 MERGE_WARPS = 4
 BACKWARD_WARPS = 4
 
+LEAST_SHARED = "sm_86"
+"""An architecture with the least shared memory."""
+
 INTERPRETED_PROGRAMS = 12
 """Programs that stand for a GPU's multiprocessors in the interpreter: enough that tests have splits to merge."""
 
 INTERPRETED = not isinstance(nearest_parts_fwd_kernel, triton.runtime.JITFunction)
 LOG2_E = 1.4426950408889634
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """Sizes of the forward kernel: queries and slots of a tile, dimensions of one load, warps, pipeline stages."""
-
-    queries: int
-    slots: int
-    chunk: int
-    warps: int
-    stages: int
-
-
-def tiles_for(dtype: torch.dtype, dim: int, capability: tuple[int, int]) -> Tiles:
-    """Tile sizes for a bank's dtype and dimension on a GPU of this compute capability.
-
-    As many queries as the registers hold, because every block of queries reads the bank again (from L2): their
-    sums take queries x dim / threads registers each. As many slots as then fit without spills, with room for the
-    tiles that load meanwhile. Float32 is limited by multiply-adds, not by the bank, and gains nothing from more.
-    """
-    chunk = 256 if dim % 256 == 0 else 128 if dim % 128 == 0 else 64
-    if dtype == torch.float32:
-        side = 16 if dim <= 768 else 8
-        return Tiles(queries=side, slots=side, chunk=64, warps=8, stages=1)
-    if dim <= 512:
-        return Tiles(queries=32, slots=32, chunk=chunk, warps=8, stages=2)
-    if dim <= 768:
-        if capability in ((8, 0), (8, 7), (9, 0)):
-            return Tiles(queries=32, slots=32, chunk=chunk, warps=8, stages=3)
-        return Tiles(queries=32, slots=16, chunk=chunk, warps=8, stages=2)
-    return Tiles(queries=16, slots=16, chunk=chunk, warps=8, stages=2)
 
 
 def nearest_parts_triton(
@@ -76,15 +49,14 @@ def nearest_parts_triton(
     save: bool,
     tiles: Tiles | None = None,
 ) -> tuple[NearestParts, Saved | None]:
-    """As `nearest_parts_reference`, on a GPU. `tiles` replaces the choice of `tiles_for`.
+    """As `nearest_parts_reference`, on a GPU. `tiles` replaces the choice of `forward_tiles`.
 
     Deterministic: no atomics, and splits that depend only on the shapes and the device.
     """
     _check_limits(query, bank, k)
     (parts, batch, dim), slots = query.shape, bank.shape[1]
     if tiles is None:
-        capability = torch.cuda.get_device_capability(query.device) if query.is_cuda else (8, 0)
-        tiles = tiles_for(bank.dtype, dim, capability)
+        tiles = forward_tiles(bank.dtype, dim, architecture(query.device))
     splits, slots_per_split = _split(query.device, parts, batch, slots, tiles)
     listed = 16 if k <= 16 else 32
 
@@ -188,21 +160,22 @@ def aot_configurations() -> list[Configuration]:
 
     D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
     """
-    small = (8, 6)  # least shared memory
-    tiles = tiles_for(torch.bfloat16, 768, small)
+    tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
     merge: dict[str, object] = {"LIST": 16, "BLOCK_M": tiles.slots, "SPLITS": 32}
     return [
-        _forward("bf16", 768, small),
-        _forward("fp16", 768, small),
-        _forward("fp32", 768, small),
-        _forward("bf16", 384, small),
+        forward_configuration("bf16", 768),
+        forward_configuration("fp16", 768),
+        forward_configuration("fp32", 768),
+        forward_configuration("bf16", 384),
         _configuration("merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, **merge),
         _configuration("backward", nearest_parts_bwd_kernel, "bf16", 768, BACKWARD_WARPS, 1),
     ]
 
 
-def _forward(dtype: str, dim: int, capability: tuple[int, int]) -> Configuration:
-    tiles = tiles_for(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, capability)
+def forward_configuration(dtype: str, dim: int, tiles: Tiles | None = None) -> Configuration:
+    """The forward kernel; with tiles that fit every architecture unless given."""
+    if tiles is None:
+        tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, LEAST_SHARED)
     return _configuration(
         "forward",
         nearest_parts_fwd_kernel,

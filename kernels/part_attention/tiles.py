@@ -1,6 +1,10 @@
 """How the tokens are cut into tiles, and how large the tiles of each kernel are."""
 
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+from kernels.tuning import tiles_for
 
 
 @dataclass(frozen=True)
@@ -49,29 +53,69 @@ def cut(tokens: int, special: int) -> Cut:
     return best
 
 
-def forward_tiles(dim: int, bits: int, multiple: int) -> Tiles:
-    """Chosen from the resource report: no spills on any architecture, at most 99 KiB of shared memory.
+def forward_tiles(dim: int, bits: int, multiple: int, arch: str | None = None) -> Tiles:
+    """Tiles of the forward kernel: as measured for this architecture, else the default."""
+    return tiles_for(
+        "part_attention_forward", arch, key(dim, bits, multiple), forward_candidates(dim, bits, multiple)
+    )
 
-    Up to D = 64 two steps of keys and values are in flight while a third is multiplied. Beyond, a tile of
-    128 needs its eight warps to hold the sums; one of 64 spills a few registers on sm_80 whatever the rest.
+
+def backward_tiles(dim: int, bits: int, multiple: int, arch: str | None = None) -> Tiles:
+    """As `forward_tiles`."""
+    return tiles_for(
+        "part_attention_backward", arch, key(dim, bits, multiple), backward_candidates(dim, bits, multiple)
+    )
+
+
+def key(dim: int, bits: int, multiple: int) -> str:
+    """What the choice of tiles depends on, besides the architecture."""
+    return f"{bits}-bit d{dim} tile{multiple}"
+
+
+@cache
+def forward_candidates(dim: int, bits: int, multiple: int) -> tuple[Tiles, ...]:
+    """What may be launched, the default first. The body is a whole number of every block and step.
+
+    The default is chosen from the resource report: no spills on any architecture, at most 99 KiB of shared
+    memory. Up to D = 64 two steps of keys and values are in flight while a third is multiplied. Beyond, a tile
+    of 128 needs its eight warps to hold the sums; one of 64 spills a few registers on sm_80 whatever the rest.
     fp32 is multiplied without matrix instructions: small tiles, for checking more than for speed.
+
+    The others give a warp 16 or 32 rows: what one or two matrix instructions span.
     """
     if bits == 32:
-        return Tiles(32, 32, 4 if dim <= 64 else 8, 1)
+        return (Tiles(32, 32, 4 if dim <= 64 else 8, 1),)
     if dim <= 64:
-        return {128: Tiles(128, 64, 8, 3), 64: Tiles(64, 64, 4, 3), 32: Tiles(32, 32, 4, 2)}[multiple]
-    return Tiles(128, 32, 8, 2) if multiple == 128 else Tiles(32, 32, 4, 2)
+        default = {128: Tiles(128, 64, 8, 3), 64: Tiles(64, 64, 4, 3), 32: Tiles(32, 32, 4, 2)}[multiple]
+    else:
+        default = Tiles(128, 32, 8, 2) if multiple == 128 else Tiles(32, 32, 4, 2)
+    return _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
 
 
-def backward_tiles(dim: int, bits: int, multiple: int) -> Tiles:
-    """As `forward_tiles`. Two sums and five operands are alive at once, so the tiles are smaller.
+@cache
+def backward_candidates(dim: int, bits: int, multiple: int) -> tuple[Tiles, ...]:
+    """As `forward_candidates`. Two sums and five operands are alive at once, so the tiles are smaller.
 
     With three stages the D = 64 kernel takes 168 registers on sm_90, so that three programs fit at a time;
-    with two it takes 172, and only two fit.
+    with two it takes 172, and only two fit. Blocks of 128 read 15 instead of 20 tensors from L2.
     """
-    if bits == 32 or dim > 64:
-        return Tiles(32, 32, 8, 1)
-    return Tiles(min(multiple, 64), 32, 4, 3 if multiple > 32 else 2)
+    if bits == 32:
+        return (Tiles(32, 32, 8, 1),)
+    default = Tiles(32, 32, 8, 1) if dim > 64 else Tiles(min(multiple, 64), 32, 4, 3 if multiple > 32 else 2)
+    return _with_default_first(default, _grid(((128, 8), (64, 4), (64, 8)), (32, 64), multiple))
+
+
+def _grid(blocks: tuple[tuple[int, int], ...], steps: tuple[int, ...], multiple: int) -> list[Tiles]:
+    """All combinations of (block, warps), step and 2 or 3 stages that cut `multiple` rows evenly."""
+    return [
+        Tiles(block, step, warps, stages)
+        for (block, warps), step, stages in product(blocks, steps, (2, 3))
+        if multiple % block == multiple % step == 0
+    ]
+
+
+def _with_default_first(default: Tiles, others: list[Tiles]) -> tuple[Tiles, ...]:
+    return default, *(tiles for tiles in others if tiles != default)
 
 
 def power_of_two(number: int) -> int:

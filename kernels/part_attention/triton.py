@@ -11,8 +11,9 @@ import triton
 from torch import Tensor
 
 from kernels.configuration import Configuration
-from kernels.part_attention.tiles import backward_tiles, cut, forward_tiles, power_of_two
+from kernels.part_attention.tiles import Tiles, backward_tiles, cut, forward_tiles, power_of_two
 from kernels.part_attention.triton_kernels import backward_kernel, forward_kernel
+from kernels.tuning import architecture
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 DIMS = (32, 48, 64, 80, 96, 128)
@@ -54,13 +55,16 @@ class _Launch:
 
 
 def _launch(
-    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float, *, backward: bool
-) -> _Launch:
+    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float,
+    tiles: Tiles | None, *, backward: bool,
+) -> _Launch:  # fmt: skip
     batch, queries, heads, dim = q.shape
     tokens, parts = kv.shape[1], regions.shape[1]
     special = 1 + parts + registers
     where = cut(tokens, special)
-    tiles = (backward_tiles if backward else forward_tiles)(dim, 8 * q.element_size(), where.multiple)
+    if tiles is None:
+        choose = backward_tiles if backward else forward_tiles
+        tiles = choose(dim, 8 * q.element_size(), where.multiple, architecture(q.device))
     asking = max(0, queries - where.head)  # queries in the body
     query_tiles, query_steps = triton.cdiv(asking, tiles.block), triton.cdiv(asking, tiles.step)
     key_tiles, key_steps = where.body // tiles.block, where.body // tiles.step
@@ -80,18 +84,28 @@ def _constants(rows: int, block: int, step: int, dim: int) -> dict[str, int]:
     return {"HEAD": rows, "BLOCK": block, "STEP": step, "DIM": dim, "DIM_PAD": power_of_two(dim)}
 
 
-@torch.library.custom_op("pat_kernels::part_attention_forward", mutates_args=())
-def _forward(
-    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float
+def launch_forward(
+    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float, tiles: Tiles | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Output [B, n, H*D], and the logsumexp of the scores in base 2, fp32 [B, H, n]."""
+    """Output [B, n, H*D], and the logsumexp of the scores in base 2, fp32 [B, H, n].
+
+    `tiles` replaces the choice of `forward_tiles`: one of `forward_candidates`.
+    """
     regions = regions.contiguous()
     out, log_sum = _forward_buffers(q)
-    launch = _launch(q, kv, regions, columns, registers, scale, backward=False)
+    launch = _launch(q, kv, regions, columns, registers, scale, tiles, backward=False)
     if launch.programs:  # none where the batch is empty
         with torch.cuda.device_of(q):
             forward_kernel[(launch.programs,)](q, kv, out, log_sum, regions, *launch.numbers, **launch.options)
     return out, log_sum
+
+
+@torch.library.custom_op("pat_kernels::part_attention_forward", mutates_args=())
+def _forward(
+    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """`launch_forward` as an operator of torch."""
+    return launch_forward(q, kv, regions, columns, registers, scale)
 
 
 def _forward_buffers(q: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,21 +118,29 @@ def _(q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scal
     return _forward_buffers(q)
 
 
-@torch.library.custom_op("pat_kernels::part_attention_backward", mutates_args=())
-def _backward(
+def launch_backward(
     out_grad: Tensor, q: Tensor, kv: Tensor, regions: Tensor, out: Tensor, log_sum: Tensor,
-    columns: int, registers: int, scale: float,
+    columns: int, registers: int, scale: float, tiles: Tiles | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of q [B, n, H, D] and of kv [B, N, 2, H, D], contiguous."""
+    """Gradients of q [B, n, H, D] and of kv [B, N, 2, H, D], contiguous. `tiles` as in `launch_forward`."""
     out_grad, regions = out_grad.contiguous(), regions.contiguous()
     q_grad, kv_grad = _backward_buffers(q, kv)
-    launch = _launch(q, kv, regions, columns, registers, scale, backward=True)
+    launch = _launch(q, kv, regions, columns, registers, scale, tiles, backward=True)
     if launch.programs:
         with torch.cuda.device_of(q):
             backward_kernel[(launch.programs,)](
                 q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions, *launch.numbers, **launch.options
             )
     return q_grad, kv_grad
+
+
+@torch.library.custom_op("pat_kernels::part_attention_backward", mutates_args=())
+def _backward(
+    out_grad: Tensor, q: Tensor, kv: Tensor, regions: Tensor, out: Tensor, log_sum: Tensor,
+    columns: int, registers: int, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """`launch_backward` as an operator of torch."""
+    return launch_backward(out_grad, q, kv, regions, out, log_sum, columns, registers, scale)
 
 
 def _backward_buffers(q: Tensor, kv: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,14 +179,20 @@ def aot_configurations() -> list[Configuration]:
         ("backward", "bf16", 64, 128), ("backward", "fp16", 64, 128), ("backward", "fp32", 64, 128),
         ("backward", "bf16", 96, 128), ("backward", "bf16", 128, 128),
     ]  # fmt: skip
-    return [_configuration(*case) for case in cases]
+    return [configuration(*case) for case in cases]
 
 
-def _configuration(direction: str, dtype: str, dim: int, multiple: int) -> Configuration:
-    """One kernel for contiguous last dimensions and strides and pointers that are divisible by 16."""
+def configuration(
+    direction: str, dtype: str, dim: int, multiple: int, tiles: Tiles | None = None
+) -> Configuration:
+    """One kernel for contiguous last dimensions and strides and pointers that are divisible by 16.
+
+    The tiles are the default ones unless given: what is compiled ahead must not depend on what was measured.
+    """
     backward = direction == "backward"
     kernel = backward_kernel if backward else forward_kernel
-    tiles = (backward_tiles if backward else forward_tiles)(dim, 32 if dtype == "fp32" else 16, multiple)
+    if tiles is None:
+        tiles = (backward_tiles if backward else forward_tiles)(dim, 32 if dtype == "fp32" else 16, multiple)
     constexprs = _constants(16, tiles.block, tiles.step, dim) | {"q_dim": 1, "kv_dim": 1}
     special_types = {"log_sum": "*fp32", "regions": "*i32", "scale": "fp32"}
     tensors = ("q", "kv", "out", "out_grad", "q_grad", "kv_grad")

@@ -44,8 +44,7 @@ TRAINING = TrainConfig(
         "vit_tiny_patch16_224", SIZE, patch_size=8, width=128, depth=4, heads=2, drop_path=0.0, attention="auto"
     ),
     augment=AugmentConfig(pad=4, color_jitter=0.4),
-    # Each picture is seen once an epoch: at the paper's 0.1 a quarter of the bank would still be its first filling.
-    loss=LossConfig(neighbours="auto", momentum=0.5),
+    loss=LossConfig(neighbours="auto"),
     optim=OptimConfig(
         name="adamw",
         lr=2e-3,

@@ -11,14 +11,14 @@ import numpy as np
 from tyro.conf import Positional
 
 from pat.commands.arguments import parse
-from pat.commands.embedders import open_model
+from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
 from pat.data.pictures import read_pictures, samples_of
 from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.files import written_whole
-from pat.progress import TerminalProgress
+from pat.progress import Progress, TerminalProgress
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Arguments:
     """Embed pictures. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
 
     model: Positional[Path]
-    """A model file (.safetensors) or the folder of a finished run."""
+    """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     paths: Positional[tuple[Path, ...]]
     """Pictures, or folders that are searched for pictures."""
     out: Path = Path("embeddings.npz")
@@ -53,7 +53,16 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError("--batch-size must be at least 1")
     progress = TerminalProgress()
     files = find_images(given.paths)
-    opened = open_model(given.model, given.device, given.attention, progress)
+    with opened_model(given.model, given.device, given.attention, progress) as opened:
+        names, vectors = embed(opened, files, given, progress)
+    write_vectors(given.out, names, vectors)
+    progress.say(f"wrote {given.out}: {len(vectors)} vectors of {vectors.shape[1]} numbers")
+
+
+def embed(
+    opened: OpenedModel, files: list[Path], given: Arguments, progress: Progress
+) -> tuple[list[str], np.ndarray]:
+    """Paths of the readable pictures, and their vectors float32 [N, D]."""
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
     pictures = read_pictures(samples_of(files), opened.image_size, config, progress)
     with progress.bar("embed", len(pictures.samples)) as advance:
@@ -66,8 +75,7 @@ def main(arguments: Sequence[str]) -> None:
             flip=given.flip,
             progress=lambda count: advance(count, ""),
         )
-    write_vectors(given.out, [str(sample.path) for sample in pictures.samples], features.vectors)
-    progress.say(f"wrote {given.out}: {len(features)} vectors of {features.vectors.shape[1]} numbers")
+    return [str(sample.path) for sample in pictures.samples], features.vectors
 
 
 def write_vectors(path: Path, names: list[str], vectors: np.ndarray) -> None:

@@ -1,56 +1,90 @@
-"""From a path on the command line to something that embeds pictures."""
+"""From a path on the command line to something that embeds pictures: a model file, or an exported bundle."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-import pat
-from pat.config import ModelConfig
-from pat.device import choose_device, describe, resolve_model
+from deploy import runtime
+from export.manifest import MANIFEST, ExportError
 from pat.errors import UserError
-from pat.evaluation.extract import Embedder
-from pat.model import PartAwareTransformer
-from pat.model.images import to_images
+from pat.evaluation.extract import Embedder, Pixels
+from pat.evaluation.ranking import Floats
 from pat.progress import Progress
+
+if TYPE_CHECKING:
+    from pat.model import PartAwareTransformer
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A trained model, ready to embed uint8 pictures of its own size."""
+    """A trained model, ready to embed uint8 pictures [n, H, W, 3] of its own size."""
 
     path: Path
-    model: PartAwareTransformer
-    device: torch.device
-
-    @property
-    def image_size(self) -> tuple[int, int]:
-        return self.model.config.image_size
+    image_size: tuple[int, int]
+    cls: Embedder
+    """The embedding that the model gives by itself; a bundle was exported with one kind."""
+    with_parts: Embedder | None
+    """cls and part tokens together, where the model can give them."""
+    model: PartAwareTransformer | None = None
+    """The network, where it is PyTorch's: for pictures of its attention."""
+    device: str = "cpu"
+    """Where a ranking should run."""
+    kind: str = "cls"
+    """What `cls` really is: a bundle may have been exported with part tokens too."""
 
     def embedder(self, parts: bool = False) -> Embedder:
-        """uint8 [n, H, W, 3] -> float32 [n, D], unit length; with `parts` cls and part tokens together."""
-        if parts and not self.model.parts:
-            raise UserError(f"{self.path} is a plain ViT without part tokens; leave out --parts")
-
-        def embed(pixels: np.ndarray) -> np.ndarray:
-            return self.model.embed(to_images(pixels, self.device), parts).cpu().numpy()
-
-        return embed
+        """The embedding asked for. Raises UserError when the model has no part tokens to give."""
+        if not parts:
+            return self.cls
+        if self.with_parts is None:
+            raise UserError(f"{self.path} gives no part tokens; leave out --parts")
+        return self.with_parts
 
 
-def open_model(path: Path, device: str, attention: str, progress: Progress) -> OpenedModel:
-    """The model file at `path`, or the one in a run folder. Raises UserError when there is none."""
-    chosen = choose_device(device)
-    implementation = resolve_model(ModelConfig(attention=attention), chosen).attention  # type: ignore[arg-type]
+@contextlib.contextmanager
+def opened_model(path: Path, device: str, attention: str, progress: Progress) -> Iterator[OpenedModel]:
+    """The model at `path`: a model file, a finished run's folder, or a bundle folder (which needs no PyTorch).
+
+    Raises UserError when there is none.
+    """
+    if (path / MANIFEST).is_file():
+        try:
+            with runtime.open(path) as session:
+                manifest = session.manifest
+                progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; ONNX Runtime")
+                size = (manifest.input.height, manifest.input.width)
+                yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
+        except ExportError as error:
+            raise UserError(str(error)) from error
+        return
     file = path / "model.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.exists():
-        raise UserError(
-            f"the folder {path} holds no model.safetensors; give a model file or a finished run's folder"
-        )
+        raise UserError(f"the folder {path} holds no model.safetensors and no {MANIFEST}; give a model or bundle")
+    yield _torch_model(file, device, attention, progress)
+
+
+def _torch_model(file: Path, device: str, attention: str, progress: Progress) -> OpenedModel:
+    import pat
+    from pat.config import ModelConfig
+    from pat.device import choose_device, describe, resolve_model
+    from pat.model.images import to_images
+
+    chosen = choose_device(device)
+    implementation = resolve_model(ModelConfig(attention=attention), chosen).attention  # type: ignore[arg-type]
     model = pat.load(file, implementation).to(chosen)
     words = f"{model.config.backbone}, {model.parts} parts; {describe(chosen)}; attention: {implementation}"
     progress.say(f"{file}: {words}")
-    return OpenedModel(file, model, chosen)
+
+    def embed(pixels: Pixels, parts: bool = False) -> Floats:
+        vectors: Floats = model.embed(to_images(pixels, chosen), parts).cpu().numpy()
+        return vectors
+
+    def embed_with_parts(pixels: Pixels) -> Floats:
+        return embed(pixels, parts=True)
+
+    size = model.config.image_size
+    return OpenedModel(file, size, embed, embed_with_parts if model.parts else None, model, str(chosen))

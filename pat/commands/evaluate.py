@@ -13,7 +13,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from pat.commands.arguments import parse
-from pat.commands.embedders import OpenedModel, open_model
+from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import EvaluateConfig, to_mapping
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
@@ -22,8 +22,6 @@ from pat.evaluation.ranking import RankingResult
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.files import write_image, write_text
-from pat.model.attention_maps import attention_maps
-from pat.model.images import to_images
 from pat.progress import Progress, TerminalProgress
 
 
@@ -36,7 +34,7 @@ class Arguments:
     """
 
     model: Positional[Path]
-    """A model file (.safetensors) or the folder of a finished run."""
+    """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     config: Annotated[EvaluateConfig, arg(name="")]
 
 
@@ -54,7 +52,11 @@ def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = Non
         raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
     if config.batch_size < 1 or config.max_rank < 1:
         raise UserError("--batch-size and --max-rank must be at least 1")
-    opened = open_model(path, config.device, config.attention, progress)
+    with opened_model(path, config.device, config.attention, progress) as opened:
+        return _evaluate(opened, config, progress)
+
+
+def _evaluate(opened: OpenedModel, config: EvaluateConfig, progress: Progress) -> dict[str, dict[str, Score]]:
     report = Report("Evaluation", str(opened.path))
     scores: dict[str, dict[str, Score]] = {}
     for spec in config.data.target:
@@ -78,10 +80,10 @@ def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = Non
 def score_embeddings(
     opened: OpenedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Score]:
-    """The cls embedding's score, and apart from it those of the options that were asked for."""
-    kinds: dict[str, tuple[bool, bool]] = {"cls": (False, False)}
+    """The score of the model's own embedding, and apart from it those of the options that were asked for."""
+    kinds: dict[str, tuple[bool, bool]] = {opened.kind: (False, False)}
     if config.flip:
-        kinds["cls, flip"] = (False, True)
+        kinds[f"{opened.kind}, flip"] = (False, True)
     if config.parts:
         kinds["cls + parts"] = (True, False)
     if config.flip and config.parts:
@@ -94,7 +96,7 @@ def score_embeddings(
             batch_size=config.batch_size,
             flip=flip,
             max_rank=config.max_rank,
-            device=str(opened.device),
+            device=opened.device,
             label=f"{pictures.name}: {name}",
         )
         for name, (parts, flip) in kinds.items()
@@ -130,7 +132,7 @@ def _add_pictures(
     curve = cmc_curve({name: result.cmc for name, result in results.items()})
     write_image(curve, folder / "cmc.png")
     report.add_figure(curve, "Share of queries with a match among the first answers.")
-    found = scores["cls"]
+    found = scores[opened.kind]
     valid = np.flatnonzero(np.isfinite(found.result.average_precision))
     rows = [int(valid[row]) for row in spread_rows(len(valid), config.pictures)]
     if not rows:
@@ -138,6 +140,11 @@ def _add_pictures(
     ranked = ranked_list_picture(pictures.query.pixels, found.query, pictures.gallery.pixels, found.gallery, rows)
     write_image(ranked, folder / "ranked.png")
     report.add_figure(ranked, "First answers to some queries. Green: the same person. Red: somebody else.")
+    if opened.model is None:
+        return
+    from pat.model.attention_maps import attention_maps
+    from pat.model.images import to_images
+
     looked = attention_maps(opened.model, to_images(pictures.query.pixels[rows], opened.device)).cpu().numpy()
     names = ["cls", *(f"part {part}" for part in range(1, opened.model.parts + 1))]
     seen = attention_picture(pictures.query.pixels[rows], looked, names)

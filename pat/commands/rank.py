@@ -10,7 +10,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from pat.commands.arguments import parse
-from pat.commands.embedders import OpenedModel, open_model
+from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
 from pat.data.pictures import Pictures, read_pictures, samples_of
@@ -30,7 +30,7 @@ class Arguments:
     """
 
     model: Positional[Path]
-    """A model file (.safetensors) or the folder of a finished run."""
+    """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     query: tuple[Path, ...] = ()
     """Pictures or folders to search for."""
     gallery: tuple[Path, ...] = ()
@@ -61,10 +61,10 @@ def main(arguments: Sequence[str]) -> None:
     queries, answers = find_images(given.query), find_images(given.gallery)
     if len(queries) > given.most:
         progress.say(f"drawing the first {given.most} of {len(queries)} queries; --most draws more")
-    opened = open_model(given.model, given.device, given.attention, progress)
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
-    query, query_features = _embedded(opened, queries[: given.most], config, progress)
-    gallery, gallery_features = _embedded(opened, answers, config, progress)
+    with opened_model(given.model, given.device, given.attention, progress) as opened:
+        query, query_features = _embedded(opened, queries[: given.most], config, progress)
+        gallery, gallery_features = _embedded(opened, answers, config, progress)
     picture = ranked_list_picture(
         query.pixels,
         query_features,

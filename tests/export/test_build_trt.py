@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -17,10 +18,15 @@ import pytest
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
 from export.build_trt import main
+from export.bundle import read_check_set, write_bundle
+from export.manifest import Manifest, Precision
 from export.quantise import layers
 from export.trt_build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
 from export.trt_flavour import load_flavour
 from export.trt_inspect import engine_report, inspect
+from pat.config import ModelConfig
+from pat.model import PartAwareTransformer
+from pat.model.weights import save
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "export" / "build_trt.py"
@@ -108,6 +114,36 @@ def test_a_bundle_becomes_a_plan_with_its_facts_beside_it(trt_bundle, capsys):
         assert facts["checked"]["passed"] is None
 
 
+def test_an_fp32_bundle_is_converted_to_16_bits_once(trt_graph, trt_bundle, tmp_path, capsys):
+    manifest = Manifest.load(trt_bundle)
+    fp32 = dataclasses.replace(manifest, precision=Precision())
+    inputs, embeddings = read_check_set(manifest)
+    write_bundle(tmp_path / "fp32", fp32, trt_graph("fp32", 18).read_bytes(), inputs, embeddings)
+    assert main([str(tmp_path / "fp32"), "--precision", "fp16"]) == 0
+    assert "converting" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "fp32-fp16" / "engine.json").read_text())
+    assert (facts["precision"], facts["fused_attention"]) == ("fp16", 2)
+    assert main([str(tmp_path / "fp32"), "--precision", "fp16"]) == 0
+    assert "converting" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_exported_first(tmp_path):
+    config = ModelConfig(
+        backbone="vit_tiny_patch16_224",
+        image_size=(32, 16),
+        patch_size=8,
+        width=64,
+        depth=2,
+        heads=1,
+        attention="sdpa",
+    )
+    save(PartAwareTransformer(config), tmp_path / "model.safetensors")
+    assert main([str(tmp_path / "model.safetensors"), "--precision", "fp16"]) == 0
+    facts = json.loads((tmp_path / "model-fp16" / "engine.json").read_text())
+    assert (facts["precision"], facts["input"]["shape"]) == ("fp16", [-1, 32, 16, 3])
+    assert (tmp_path / "model-fp16" / "model.plan").is_file()
+
+
 def test_fp32_warns_that_attention_is_not_fused(trt_graph, tmp_path, capsys):
     assert main([str(trt_graph("fp32", 23)), "--output", str(tmp_path / "model.plan")]) == 0
     assert "2 of 2 attentions are not fused" in capsys.readouterr().err
@@ -155,7 +191,7 @@ sys.meta_path = [Blocked(), *(each for each in sys.meta_path if "__editable__" n
 
 
 def clone(folder: Path, *blocked: str) -> dict[str, str]:
-    """A bare clone in `folder`, and an environment where none of `blocked` and of what is installed here imports."""
+    """A bare clone in `folder`, and an environment in which it alone is the project and `blocked` is missing."""
     for part in ("export", "deploy"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     site = folder / "site"
@@ -215,7 +251,7 @@ def test_ctrl_c_stops_the_builder_and_leaves_the_old_plan(trt_bundle):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "build_trt.py: interrupted, nothing was written"
+    assert err.splitlines()[-1] == "build_trt.py: stopped"
     assert "Traceback" not in err
     assert not out
     assert sorted(trt_bundle.iterdir()) == before

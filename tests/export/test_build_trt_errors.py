@@ -144,7 +144,7 @@ def test_a_precision_that_the_target_lacks(refused, trt_graph, tmp_path, precisi
 
 
 def test_a_precision_that_the_bundle_or_graph_does_not_have(refused, trt_bundle, trt_graph, tmp_path):
-    assert "none in int8" in refused(trt_bundle, "--precision", "int8")
+    assert "is in fp16, not in int8" in refused(trt_bundle, "--precision", "int8")
     line = refused(trt_graph("fp32", 18), "--precision", "fp16", "--output", tmp_path / "model.plan")
     assert "computes in fp32, not in fp16" in line
 

@@ -151,8 +151,9 @@ def test_a_precision_is_compared_with_the_gpu_that_is_here():
 @pytest.mark.parametrize(
     ("written", "ours"),
     [
-        ("Half", "fp16"), ("Float", "fp32"), ("Int8", "int8"), ("FP8", "fp8"), ("BFloat16", "bf16"),
-        ("BF16", "bf16"), ("Row major linear FP16 format", "fp16"), ("Row major linear FP32", "fp32"), ("HALF", "fp16"),
+        ("Half", "fp16"), ("HALF", "fp16"), ("Float", "fp32"), ("Int8", "int8"), ("FP8", "fp8"),
+        ("BFloat16", "bf16"), ("BF16", "bf16"),
+        ("Row major linear FP16 format", "fp16"), ("Row major linear FP32", "fp32"),
         ("Thirty-two wide channel vectorized row major Int8 format", "int8"),
         ("UInt8", None), ("Int32", None), ("Int64", None), ("Bool", None),
     ],

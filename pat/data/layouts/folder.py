@@ -2,7 +2,7 @@
 
     shop/anna/c1_0001.jpg              the camera is in the name: c1, c1s2, cam1, cam_a between separators
     shop/anna/entrance/0001.jpg        the camera is a folder
-    shop/cam_a/anna/0001.jpg           the camera is the outer folder, where its name says so and the inner's does not
+    shop/cam_a/anna/0001.jpg           the outer folder, where its name tells a camera and the inner's does not
     shop/train/anna/c1_0001.jpg        with a split: train, query and gallery (or test), each optional
 
 Where no picture tells a camera, all count as one camera. Identities and cameras become numbers, and pictures

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Do two embedders agree on a folder of crops? A PyTorch model file, an ONNX bundle, or an engine beside one.
+
+    python export/verify.py model.safetensors BUNDLE --images CROPS
+
+Prints the worst and mean cosine and how often both find the same nearest picture; on a labelled data set (--data)
+also rank-1 and mAP of both. Exit code 0: they agree; 1: they do not; 2: something the user can mend.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a script sees its own folder alone
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy import runtime
+from export.command import OneLineParser, run
+from export.compare import Agreement, compare
+from export.labelled import rank_embedders
+from export.manifest import ExportError
+from export.pictures import Pixels, evenly, find_pictures, read_pictures
+from export.progress import Bar, silent, terminal
+
+TORCH = (".safetensors",)
+ENGINE = (".plan", ".engine")
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """An opened model and the size of picture it wants."""
+
+    name: str
+    size: tuple[int, int]
+    """Height and width"""
+    dimension: int
+    embed: Callable[[Pixels], NDArray[np.float32]]
+
+
+@contextlib.contextmanager
+def opened(path: str | Path) -> Iterator[Embedder]:
+    """A model file (needs PyTorch), a bundle folder (ONNX Runtime) or an engine (TensorRT), by what `path` is.
+
+    Raises ExportError for anything else.
+    """
+    path = Path(path)
+    if path.suffix in TORCH:
+        yield _torch_model(path)
+        return
+    engine = path.suffix in ENGINE
+    with runtime.open(path.parent if engine else path, "tensorrt" if engine else "onnxruntime") as session:
+        manifest = session.manifest
+        size = (manifest.input.height, manifest.input.width)
+        yield Embedder(str(path), size, manifest.output.size, session.embed)
+
+
+def _torch_model(path: Path) -> Embedder:
+    try:
+        import torch
+
+        import pat
+        from pat.errors import UserError
+        from pat.model.images import to_images
+    except ImportError as error:
+        raise ExportError(f"{path} is a PyTorch model and needs {error.name}; compare bundles here") from error
+    try:
+        model = pat.load(path)
+    except UserError as error:
+        raise ExportError(str(error)) from error
+
+    def embed(pixels: Pixels) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model.embed(to_images(pixels)).numpy()
+
+    return Embedder(str(path), model.config.image_size, model.dim, embed)
+
+
+def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Bar = silent) -> Agreement:
+    """Embed the pictures uint8 [N, H, W, 3] with both and compare. Raises ExportError when sizes differ."""
+    check_comparable(first, second)
+    vectors = []
+    for each in (first, second):
+        with bar(each.name, len(pixels)) as advance:
+            parts = []
+            for begin in range(0, len(pixels), BATCH):
+                parts.append(each.embed(pixels[begin : begin + BATCH]))
+                advance(len(parts[-1]))
+        vectors.append(np.concatenate(parts))
+    return compare(vectors[0], vectors[1])
+
+
+def check_comparable(first: Embedder, second: Embedder) -> None:
+    """Raise ExportError unless both take the same pictures and give vectors of the same length."""
+    for what, left, right in (
+        ("take pictures of", first.size, second.size),
+        ("give vectors of", first.dimension, second.dimension),
+    ):
+        if left != right:
+            raise ExportError(f"{first.name} and {second.name} {what} different size: {left} and {right}")
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = OneLineParser("verify.py", description="Compare two embedders on a folder of crops.")
+    parser.add_argument("first", type=Path, help="the reference: model file, bundle folder or engine")
+    parser.add_argument("second", type=Path, help="what is compared with it")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="crops to embed with both")
+    parser.add_argument("--most", type=int, default=500, help="crops taken, evenly spread")
+    parser.add_argument("--data", metavar="FOLDER", help="labelled data set: rank-1 and mAP of both")
+    parser.add_argument("--cosine", type=float, default=0.999, help="smallest cosine that counts as agreement")
+    parser.add_argument("--points", type=float, default=0.5, help="largest loss of rank-1 and mAP, in points")
+    return parser.parse_args(given)
+
+
+def _verify(given: argparse.Namespace) -> int:
+    if given.images is None and given.data is None:
+        raise ExportError("name pictures to compare on: --images DIR, --data FOLDER, or both")
+    if given.most < 1:
+        raise ExportError(f"--most {given.most} must be at least 1")
+    agrees = True
+    with opened(given.first) as first, opened(given.second) as second:
+        check_comparable(first, second)
+        if given.images is not None:
+            pixels = read_pictures(evenly(find_pictures(given.images), given.most), first.size)
+            found = compare_embedders(first, second, pixels, terminal)
+            agrees = found.worst >= given.cosine
+            print(
+                f"{len(pixels)} pictures: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
+                f"same nearest picture {found.same_first:.1%}"
+            )
+        if given.data is not None:
+            embedders = {"first": first.embed, "second": second.embed}
+            scores = rank_embedders(given.data, first.size, embedders, terminal)
+            for name, each in zip((first.name, second.name), scores.values(), strict=True):
+                print(f"{name}: rank-1 {each['rank1']:.2%}, mAP {each['mAP']:.2%}")
+            print(f"same first answer: {scores['second']['same_first']:.1%}")
+            lost = max(scores["first"][name] - scores["second"][name] for name in ("rank1", "mAP"))
+            agrees = agrees and 100 * lost <= given.points
+    print("they agree" if agrees else "they do not agree")
+    return 0 if agrees else 1
+
+
+if __name__ == "__main__":
+    sys.exit(run("verify.py", _verify, _arguments))

@@ -1,0 +1,80 @@
+"""`pat export`: a model file becomes an ONNX bundle, in fp32 or a lower precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from export.calibration import Settings
+from export.manifest import ExportError, ExportFailure
+from export.precision import summary
+from export.to_onnx import export_bundle
+from pat.commands.arguments import parse
+from pat.errors import Failure, UserError
+from pat.progress import TerminalProgress
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Export a model to a bundle folder: model.onnx, check_set.npz and manifest.json.
+
+    Pixels go in as they are and unit-length float32 embeddings come out: division by 255, mean, standard
+    deviation and the length are inside the graph. It is compared with PyTorch before anything is written.
+    """
+
+    checkpoint: Positional[Path]
+    """A model file (.safetensors) or the folder of a finished run."""
+    out: Positional[Path]
+    """The bundle folder to write; a bundle that is there is replaced."""
+    opset: Literal[18, 23] = 18
+    """ONNX operator set: 18 for TensorRT from 10.3 on (JetPack 6); 23, with Attention nodes, from 10.14 on."""
+    input: Literal["uint8", "float32"] = "uint8"
+    """uint8 crops [N, H, W, 3], or float32 [N, 3, H, W]; values run from 0 to 255 in both."""
+    parts: bool = False
+    """cls and part tokens concatenated instead of cls alone."""
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
+    """Types inside the graph; export/precision.py converts an fp32 bundle later, without PyTorch."""
+    check_images: Path | None = None
+    """Crops for the check set, up to 32. They become part of the bundle; without them it holds drawn people."""
+    calibration: Path | None = None
+    """Person crops, a few hundred, that the ranges of int8 and fp8 are measured on."""
+    method: Literal["percentile", "entropy", "max"] = "percentile"
+    """How a range follows from the numbers seen in calibration."""
+    target: float | None = None
+    """Smallest cosine to fp32 on the check set; 0.999 in 16 bits and 0.99 in 8 if not given."""
+    data: str | None = None
+    """A labelled data set to compare rank-1 and mAP on, before and after lowering the precision."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Export the model and print what was checked."""
+    given = parse(Arguments, arguments, "export")
+    checkpoint = given.checkpoint
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / "model.safetensors"
+        if not checkpoint.exists():
+            raise UserError(f"the folder {given.checkpoint} holds no model.safetensors; give a model file")
+    settings = Settings(given.calibration, given.method) if given.calibration is not None else None
+    try:
+        manifest = export_bundle(
+            checkpoint,
+            given.out,
+            opset=given.opset,
+            input_type=given.input,
+            parts=given.parts,
+            check_images=given.check_images,
+            precision=given.precision,
+            calibration=settings,
+            target=given.target,
+            labelled=given.data,
+            progress=TerminalProgress(),
+        )
+    except ExportError as error:
+        raise UserError(str(error)) from error
+    except ExportFailure as error:
+        raise Failure(str(error)) from error
+    print("\n".join(summary(manifest)))
