@@ -20,6 +20,7 @@ def main() -> int:
     static = commands.add_parser("static", help="compiled kernels against bench/baselines (needs no GPU)")
     static.add_argument("--arch", action="append", help="may be repeated; default: all")
     static.add_argument("--update", action="store_true", help="rewrite the baseline, for all architectures")
+    static.add_argument("--table", action="store_true", help="print the baseline as in kernels/README.md")
     options = parser.parse_args()
 
     if options.command == "gpu":
@@ -32,7 +33,7 @@ def main() -> int:
         return comparison.main(options.result, update=options.update)
     from bench import static as baseline
 
-    return baseline.main(options.arch, update=options.update)
+    return baseline.main(options.arch, update=options.update, table=options.table)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,37 @@ def regressions(rows: Sequence[Row], stored: dict[str, Row], archs: Sequence[str
     return problems
 
 
+def markdown() -> str:
+    """The stored figures as the table of kernels/README.md: a line for each kernel, all architectures in it."""
+    kernels: dict[str, dict[str, Row]] = {}
+    for name, figures in json.loads(BASELINE.read_text())["kernels"].items():
+        config, _, arch = name.rpartition("/")
+        kernels.setdefault(config, {})[arch] = figures
+    numbers = ", ".join(arch.removeprefix("sm_") for arch in ARCHITECTURES)
+    head = f"| kernel | registers on sm_{numbers} | spills | shared KiB | matrix instructions |\n"
+    return head + "|---|---|---|---|---|\n" + "".join(_line(config, kernels[config]) for config in sorted(kernels))
+
+
+def _line(config: str, rows: dict[str, Row]) -> str:
+    families: dict[str, dict[str, int]] = {}
+    for arch in ARCHITECTURES:
+        for family, count in rows[arch]["mma_instructions"].items():
+            families.setdefault(family, {})[arch.removeprefix("sm_")] = count
+    matrix = [
+        f"{family} {_span(list(counts.values()))}" + (f" ({', '.join(counts)})" if len(counts) < len(rows) else "")
+        for family, counts in families.items()
+    ]
+    registers = ", ".join(str(rows[arch]["registers"]) for arch in ARCHITECTURES)
+    shared = _span([round(row["shared_memory"] / 1024) for row in rows.values()])
+    spills = _span([row["spills"] for row in rows.values()])
+    return f"| `{config}` | {registers} | {spills} | {shared} | {', '.join(matrix) or 'none'} |\n"
+
+
+def _span(values: Sequence[int]) -> str:
+    least, most = min(values), max(values)
+    return str(least) if least == most else f"{least} to {most}"
+
+
 def _worse(now: Row, before: Row) -> list[str]:
     """In what one kernel got worse, by more than a compiler's noise."""
     allowed = {
@@ -92,8 +123,11 @@ def _triton_version() -> str:
     return triton.__version__
 
 
-def main(archs: Sequence[str] | None = None, *, update: bool = False) -> int:
-    """Checks or rewrites; returns the exit status: 1 when a figure got worse or compiling failed."""
+def main(archs: Sequence[str] | None = None, *, update: bool = False, table: bool = False) -> int:
+    """Checks, rewrites or prints; returns the exit status: 1 when a figure got worse or compiling failed."""
+    if table:
+        print(markdown(), end="")
+        return 0
     try:
         if update:
             rewrite()

@@ -230,5 +230,10 @@ def summary(manifest: Manifest) -> list[str]:
     return [*lines, f"wrote {manifest.folder}: {precision.name}, opset {manifest.opset}, {size:.1f} MB"]
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The script: convert and print; returns the exit code."""
+    return run("precision.py", _convert, _arguments, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("precision.py", _convert, _arguments))
+    sys.exit(main())

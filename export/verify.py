@@ -149,5 +149,10 @@ def _verify(given: argparse.Namespace) -> int:
     return 0 if agrees else 1
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The script: compare and print; returns the exit code."""
+    return run("verify.py", _verify, _arguments, arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(run("verify.py", _verify, _arguments))
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What `python -m kernels.tune` times of nearest_parts: the search of a training step, with what its backward needs."""
+"""What `python -m kernels.tune` times of nearest_parts: the search of a training step, with gradient."""
 
 from __future__ import annotations
 

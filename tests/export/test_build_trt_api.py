@@ -30,7 +30,8 @@ WHEELS = sorted(Path(os.environ.get("PAT_TENSORRT_WHEELS", "/nonexistent")).glob
 CLASSES = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
     "profile": "IOptimizationProfile", "layer": "ILayer", "tensor": "ITensor", "engine": "ICudaEngine",
-    "cache": "ITimingCache", "inspector": "EngineInspector", "error": "ParserError", "definition": "INetworkDefinition", "attention": "IAttention",
+    "cache": "ITimingCache", "inspector": "EngineInspector", "error": "ParserError", "attention": "IAttention",
+    "definition": "INetworkDefinition",
 }  # fmt: skip
 """What a variable of this name holds, in the functions that are given the module."""
 NOT_OURS = {

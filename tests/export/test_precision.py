@@ -1,0 +1,436 @@
+"""Lower precisions: types, numbers, calibration, the search for layers to exclude, and what is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+
+from export import precision as script
+from export.bundle import write_bundle
+from export.calibration import Settings, calibrate
+from export.cast import cast_graph
+from export.check import check_graph, read_graph, runner
+from export.compare import compare
+from export.emulate import emulated
+from export.lowering import EightBits, SixteenBits
+from export.manifest import MANIFEST, MODEL, ExportError, ExportFailure, Input, Manifest, Output, fact
+from export.precision import lower_bundle
+from export.progress import silent
+from export.quantise import activations, layers, rounded, scale_of
+from export.search import find_graph
+from export.to_onnx import to_graph
+from pat.config import ModelConfig
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+
+FLOAT, HALF, BFLOAT = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+LAYERS = [
+    "patch_embed.proj", "blocks.0.attn.qkv", "blocks.0.attn.proj", "blocks.0.mlp.fc1", "blocks.0.mlp.fc2",
+    "blocks.1.attn.qkv", "blocks.1.attn.qkv.2", "blocks.1.attn.proj", "blocks.1.mlp.fc1", "blocks.1.mlp.fc2",
+]  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An fp32 graph, its manifest, and what the model says to some pictures."""
+
+    graph: onnx.ModelProto
+    manifest: Manifest
+    pictures: np.ndarray
+    embeddings: np.ndarray
+
+    def cosine(self, graph: onnx.ModelProto, **options) -> float:
+        run = runner(graph, self.manifest, threads=1, **options)
+        return compare(self.embeddings, run(self.pictures)).worst
+
+    def declared(self, graph: onnx.ModelProto) -> float:
+        return self.cosine(emulated(graph), optimise=False)
+
+
+@pytest.fixture(scope="module", params=[18, 23])
+def case(request) -> Case:
+    torch.manual_seed(1)
+    attention = "sdpa" if request.param == 23 else "reference"
+    config = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, attention=attention)
+    model = PartAwareTransformer(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+    manifest = Manifest(
+        input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"),
+        opset=request.param, files={}, model={}, training={}, weights={}, tools={},
+    )  # fmt: skip
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
+    return Case(to_graph(model, opset=request.param), manifest, pictures, model.embed(to_images(pictures)).numpy())
+
+
+@pytest.fixture
+def bundle(case, tmp_path):
+    write_bundle(tmp_path / "fp32", case.manifest, case.graph.SerializeToString(), case.pictures, case.embeddings)
+    return tmp_path / "fp32"
+
+
+@pytest.fixture
+def crops(tmp_path):
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for number in range(5):
+        pixels = np.random.default_rng(100 + number).integers(0, 256, (70, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def measured(case, crops):
+    return calibrate(case.graph, case.manifest, Settings(crops), silent)
+
+
+def types(graph: onnx.ModelProto) -> dict[str, tuple[str, set[int], set[int]]]:
+    """Node name -> operator, types of its floating inputs, and of its outputs."""
+    whole = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True).graph
+    known = {v.name: v.type.tensor_type.elem_type for v in (*whole.input, *whole.output, *whole.value_info)}
+    known |= {each.name: each.data_type for each in whole.initializer}
+    floating = {FLOAT, HALF, BFLOAT}
+    return {
+        node.name: (
+            node.op_type,
+            {known[name] for name in node.input if name} & floating,
+            {known[name] for name in node.output} & floating,
+        )
+        for node in whole.node
+    }
+
+
+@pytest.mark.parametrize("low", ["fp16", "bf16"])
+def test_every_node_has_one_type_and_the_delicate_ones_are_fp32(case, low):
+    graph = cast_graph(case.graph, low)
+    check_graph(graph, case.manifest)
+    short = HALF if low == "fp16" else BFLOAT
+    kinds = types(graph)
+    for name, (operator, entering, leaving) in kinds.items():
+        if operator == "Cast":
+            continue
+        assert len(entering | leaving) <= 1, (name, operator)
+        if operator in ("LayerNormalization", "Softmax") or name.split(".")[0] in (
+            "output",
+            "norm",
+            "mean",
+            "std",
+        ):
+            assert entering | leaving <= {FLOAT}, name
+        elif operator in ("MatMul", "Attention", "Erf", "Gelu"):
+            assert entering | leaving == {short}, name
+    convolution = (
+        {FLOAT} if low == "bf16" and case.manifest.opset < 22 else {short}
+    )  # ONNX has no bf16 Conv before
+    assert kinds["patch_embed.proj"][1] == convolution
+    weights = {each.name: each.data_type for each in graph.graph.initializer if len(each.dims) > 1}
+    assert sum(kind == FLOAT for kind in weights.values()) <= 4  # mean, std and mask; and for bf16 the projection
+    if case.manifest.opset == 18:  # the mask is added where the softmax is
+        assert next(t for t in graph.graph.initializer if "mask" in t.name).data_type == FLOAT
+
+
+@pytest.mark.parametrize("low", ["fp16", "bf16"])
+def test_16_bits_reach_the_target_and_are_really_16_bits(case, low):
+    graph = cast_graph(case.graph, low)
+    cosine = case.declared(graph)
+    assert 0.999 <= cosine < 0.99999995  # rounding shows, and bf16 shows more
+    assert (low == "bf16") == (cosine < 0.99999)
+    assert len(graph.SerializeToString()) < 0.62 * len(case.graph.SerializeToString())
+
+
+def test_fp16_as_it_stands_runs_in_onnx_runtime(case):
+    assert case.cosine(cast_graph(case.graph, "fp16")) >= 0.999
+
+
+def test_a_kept_block_computes_in_fp32(case):
+    kinds = types(cast_graph(case.graph, "fp16", keep=["blocks.1"]))
+    for name, (operator, entering, leaving) in kinds.items():
+        if operator in ("MatMul", "Attention", "Add", "Mul"):
+            assert entering | leaving == ({FLOAT} if name.startswith("blocks.1.") else {HALF}) or name.startswith(
+                ("output", "blocks.0.add")
+            ), name
+    assert kinds["blocks.1.mlp.fc2"][1] == {FLOAT}
+    assert kinds["blocks.0.mlp.fc2"][1] == {HALF}
+
+
+def test_a_weight_beyond_fp16_is_named_and_bf16_takes_it(case):
+    graph = onnx.ModelProto()
+    graph.CopyFrom(case.graph)
+    weight = next(each for each in graph.graph.initializer if each.name == "blocks.0.mlp.fc1.weight")
+    array = onnx.numpy_helper.to_array(weight).copy()
+    array[0, 0] = 1e5
+    weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
+    with pytest.raises(ExportError, match=r"blocks\.0\.mlp\.fc1\.weight holds 1e\+05, which fp16 cannot"):
+        cast_graph(graph, "fp16")
+    assert cast_graph(graph, "bf16").graph.node
+
+
+def test_emulation_rounds_exactly_where_the_graph_says(case):
+    """A graph with one 16-bit product, against numpy."""
+    helper = onnx.helper
+    weight = np.random.default_rng(0).normal(size=(3, 2)).astype(ml_dtypes.bfloat16)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["low"], to=BFLOAT),
+            helper.make_node("MatMul", ["low", "w"], ["y"]),
+            helper.make_node("Cast", ["y"], ["z"], to=FLOAT),
+        ],
+        "product",
+        [helper.make_tensor_value_info("x", FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("z", FLOAT, ["batch", 2])],
+        [helper.make_tensor("w", BFLOAT, [3, 2], weight.tobytes(), raw=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    manifest = dataclasses.replace(case.manifest, input=dataclasses.replace(case.manifest.input, name="x"))
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(emulated(model).SerializeToString(), options)
+    x = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    expected = (x.astype(ml_dtypes.bfloat16).astype(np.float32) @ weight.astype(np.float32)).astype(
+        ml_dtypes.bfloat16
+    )
+    np.testing.assert_array_equal(session.run(None, {manifest.input.name: x})[0], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_layers_with_weights_are_quantised_and_nothing_else(case, measured, kind):
+    assert layers(case.graph) == LAYERS
+    graph = EightBits(case.graph, kind, measured.ranges).build(())
+    check_graph(graph, case.manifest)
+    assert graph.opset_import[0].version == max(case.manifest.opset, 19)
+    made = {output: node for node in graph.graph.node for output in node.output}
+    for node in graph.graph.node:
+        sources = [made[name].op_type for name in node.input[:2] if name in made]
+        if node.name in LAYERS:
+            assert sources == ["DequantizeLinear", "DequantizeLinear"], node.name
+        elif node.op_type in ("MatMul", "Attention", "Add"):  # attention's products and the biases
+            assert "DequantizeLinear" not in sources, node.name
+    stored = collections.Counter(each.data_type for each in graph.graph.initializer if len(each.dims) >= 2)
+    eight_bit = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}[kind]
+    assert stored[eight_bit] == len(LAYERS)
+    scales = {each.name: each for each in graph.graph.initializer if each.name.endswith("weight_scale_fp16")}
+    columns = {tuple(each.dims) for each in scales.values()}
+    assert columns == ({(192,), (576,), (384,), (768,)} if kind == "int8" else {()})
+    zeros = [onnx.numpy_helper.to_array(each) for each in graph.graph.initializer if each.name.startswith("zero")]
+    assert zeros
+    assert not any(zero.astype(np.float32).any() for zero in zeros)
+    assert len(graph.SerializeToString()) < 0.4 * len(case.graph.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_8_bits_reach_the_target_and_cost_more_than_16(case, measured, kind):
+    graph = EightBits(case.graph, kind, measured.ranges).build(())
+    assert 0.98 <= case.declared(graph) < 0.99999
+    assert abs(case.cosine(graph) - case.declared(graph)) < 0.002  # as it stands, too
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_stored_weights_are_the_nearest_representable(kind):
+    weight = np.random.default_rng(0).normal(0, 0.1, (40, 6)).astype(np.float32)
+    weight[:, 0] = 0  # a dead channel
+    scale = scale_of(np.abs(weight).max(0), kind)
+    assert (scale > 0).all()
+    assert np.array_equal(scale, scale.astype(np.float16).astype(np.float32))
+    restored = rounded(weight / scale, kind).astype(np.float32) * scale
+    relative = 2.0**-4 * np.abs(weight) if kind == "fp8" else 0  # half a step of three mantissa bits
+    least = scale / 2 if kind == "int8" else scale * 2.0**-10
+    # An end may lie half a step outside, because scales are rounded to fp16.
+    assert (np.abs(restored - weight) <= np.maximum(relative, least) * 1.01 + 127 * scale * 2.0**-11).all()
+
+
+def test_ranges_follow_the_pictures_and_the_method(case, crops):
+    names = set(activations(case.graph).values())
+    found = {
+        method: calibrate(case.graph, case.manifest, Settings(crops, method, tool="onnxruntime"), silent)
+        for method in ("max", "percentile", "entropy")
+    }
+    for method, each in found.items():
+        assert set(each.ranges) == names
+        assert each.tool.startswith("ranges: onnxruntime ")
+        assert each.facts["pictures"] == 5
+        assert each.facts["method"] == method
+        assert all(0 < each.ranges[name] <= found["max"].ranges[name] * 1.001 for name in names)
+    loose = Settings(crops, "percentile", percentile=90, tool="onnxruntime")
+    clipped = calibrate(case.graph, case.manifest, loose, silent).ranges
+    assert all(clipped[name] < found["percentile"].ranges[name] for name in names)
+    # The largest value that enters the first layer is known: a white or a black pixel.
+    entering = activations(case.graph)["patch_embed.proj"]
+    assert found["max"].ranges[entering] == pytest.approx(1.0)
+    few = calibrate(case.graph, case.manifest, Settings(crops, most=2, tool="onnxruntime"), silent)
+    assert few.facts["pictures"] == 2
+    assert few.facts["sha256"] != found["max"].facts["sha256"]
+
+
+def test_modelopt_measures_ranges_where_it_is_installed(case, crops):
+    pytest.importorskip("modelopt.onnx.quantization", reason="nvidia-modelopt is not installed")
+    found = calibrate(case.graph, case.manifest, Settings(crops, "max"), silent)
+    plain = calibrate(case.graph, case.manifest, Settings(crops, "max", tool="onnxruntime"), silent)
+    assert found.tool.startswith("ranges: modelopt ")
+    assert found.ranges == pytest.approx(dict(plain.ranges), rel=0.02)
+
+
+def spoiled(case: Case, layer: str) -> dict[str, float]:
+    """Ranges that are right for all layers but one, whose input is clipped to almost nothing."""
+    run = calibrate_max(case)
+    return {name: value / (100 if name == activations(case.graph)[layer] else 1) for name, value in run.items()}
+
+
+def calibrate_max(case: Case) -> dict[str, float]:
+    from export.calibration import _with_onnxruntime
+
+    return _with_onnxruntime(case.graph, case.manifest, case.pictures, Settings(None, "max"), silent)
+
+
+def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
+    layer = "blocks.0.mlp.fc2"
+    lowering = EightBits(case.graph, "int8", spoiled(case, layer))
+
+    def score(graph):
+        return compare(
+            case.embeddings, runner(emulated(graph), case.manifest, threads=1, optimise=False)(case.pictures)
+        )
+
+    assert score(lowering.build(())).worst < 0.99
+    found = find_graph(lowering, score, score, 0.99, silent, always_rank=True)
+    assert found.sensitivity[0][0] == layer
+    assert [cosine for _, cosine in found.sensitivity] == sorted(cosine for _, cosine in found.sensitivity)
+    assert {name for name, _ in found.sensitivity} == set(LAYERS)
+    assert found.excluded == (layer,)
+    assert found.agreement.worst >= 0.99
+    assert case.declared(found.graph) == pytest.approx(found.agreement.worst, abs=1e-6)
+    readers = {node.name: node.input[0] for node in found.graph.graph.node}
+    made = {output: node.op_type for node in found.graph.graph.node for output in node.output}
+    assert made.get(readers[layer]) != "DequantizeLinear"
+    assert made[readers["blocks.1.mlp.fc2"]] == "DequantizeLinear"
+
+
+def test_a_target_out_of_reach_is_a_failure(case):
+    lowering = SixteenBits(case.graph, "bf16")
+
+    def score(graph):
+        return dataclasses.replace(compare(case.embeddings, case.embeddings), cosines=np.full(6, 0.5))
+
+    with pytest.raises(ExportFailure, match="worst cosine is 0.50000 with every layer excluded"):
+        find_graph(lowering, score, score, 0.999, silent, always_rank=False)
+
+
+def test_blocks_are_excluded_from_16_bits_until_the_target_holds(case):
+    lowering = SixteenBits(case.graph, "bf16")
+    assert list(lowering.units) == ["patch_embed", "blocks.0", "blocks.1"]
+
+    def score(graph):
+        return compare(
+            case.embeddings, runner(emulated(graph), case.manifest, threads=1, optimise=False)(case.pictures)
+        )
+
+    everything, none = score(lowering.build(())).worst, score(lowering.build(lowering.units)).worst
+    assert none > everything
+    target = (everything + none) / 2
+    found = find_graph(lowering, score, score, target, silent, always_rank=False)
+    assert 1 <= len(found.excluded) <= 3
+    assert found.agreement.worst >= target
+
+
+@pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "fp8"])
+def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path):
+    settings = Settings(crops, "max", tool="onnxruntime") if kind in ("int8", "fp8") else None
+    target = 0.9 if settings else None  # noise, five pictures: the mechanics, not the accuracy
+    out = tmp_path / kind
+    manifest = lower_bundle(bundle, out, kind, calibration=settings, target=target)
+    assert Manifest.load(out) == manifest
+    assert manifest.precision.name == kind
+    assert manifest.precision.cosine["worst"] >= manifest.precision.target == (target or 0.999)
+    assert set(manifest.precision.cosine) == {"worst", "p1", "p10", "median", "mean", "same_first"}
+    assert bool(manifest.precision.tool) == bool(settings)
+    assert len(manifest.precision.sensitivity) == (len(LAYERS) if settings else 0)
+    graph = read_graph(str(manifest.file(MODEL)))
+    check_graph(graph, manifest)
+    said = " ".join(manifest.checks)
+    assert "every declared rounding, against PyTorch" in said
+    if kind == "bf16":  # this ONNX Runtime has no bf16 on a CPU: the manifest must not claim a run
+        assert "as it stands: not run" in said
+    else:
+        assert "as it stands in ONNX Runtime, against PyTorch" in said
+    with pytest.raises(ExportError, match=f"is in {kind}; convert the fp32 bundle"):
+        lower_bundle(out, tmp_path / "again", "fp16")
+
+
+def test_the_old_bundle_stays_when_the_target_is_missed(case, bundle, crops, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    lower_bundle(bundle, out, "fp16")
+    before = (out / MANIFEST).read_bytes()
+    monkeypatch.setattr(
+        script, "find_graph", lambda *args, **kwargs: (_ for _ in ()).throw(ExportFailure("missed"))
+    )
+    with pytest.raises(ExportFailure):
+        lower_bundle(bundle, out, "bf16")
+    assert (out / MANIFEST).read_bytes() == before
+
+
+def run(*arguments: object) -> int:
+    return script.main([str(argument) for argument in arguments])
+
+
+def test_the_script_prints_what_it_found(bundle, crops, tmp_path, capsys):
+    assert run(bundle, tmp_path / "o", "--precision", "int8", "--calibration", crops, "--target", "0.9") == 0
+    said = capsys.readouterr().out
+    for words in ("most sensitive: ", "cosine to fp32: worst ", "so few pictures say little", "int8, opset"):
+        assert words in said
+
+
+def test_mistakes_are_one_line_with_exit_code_2(case, bundle, crops, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    whole = (crops / "0.png").read_bytes()
+    (broken / "half.png").write_bytes(whole[: len(whole) // 2])
+    out = tmp_path / "out"
+    int8 = (bundle, out, "--precision", "int8", "--calibration")
+    for arguments, message in (
+        ((tmp_path / "nowhere", out, "--precision", "fp16"), "does not exist"),
+        ((empty, out, "--precision", "fp16"), "is no bundle"),
+        ((bundle, crops, "--precision", "fp16"), "holds files and is no bundle"),
+        ((bundle, out, "--precision", "int8"), "int8 needs --calibration"),
+        ((bundle, out, "--precision", "bf16", "--calibration", crops), "bf16 takes no --calibration"),
+        ((*int8, empty), f"the folder {empty} holds no pictures"),
+        ((*int8, tmp_path / "nowhere"), "there is no folder"),
+        ((*int8, broken), f"cannot read the picture {broken / 'half.png'}"),
+        ((*int8, crops, "--percentile", 3), "must lie between 50 and 100"),
+        ((*int8, crops, "--most", 0), "must be at least 1"),
+        ((*int8, crops, "--tool", "modelopt"), "modelopt knows no percentiles"),
+        ((bundle, out, "--precision", "fp16", "--target", 2), "must be a cosine between 0 and 1"),
+        ((bundle, out, "--precision", "fp16", "--data", empty), "empty"),
+    ):
+        assert run(*arguments) == 2, arguments
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith("precision.py: ")
+        assert message in said
+        assert not out.exists()
+
+
+@pytest.mark.parametrize("content", ["empty", "truncated", "text", "no graph"])
+def test_an_onnx_file_that_is_none_is_one_line(case, bundle, tmp_path, content):
+    """Files whose hash is right, because the manifest was made for them."""
+    path = bundle / MODEL
+    whole = path.read_bytes()
+    nothing = onnx.ModelProto(ir_version=10, producer_name="someone").SerializeToString()
+    contents = {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello", "no graph": nothing}
+    path.write_bytes(contents[content])
+    values = json.loads((bundle / MANIFEST).read_text())
+    values["files"][MODEL] = dataclasses.asdict(fact(path))
+    (bundle / MANIFEST).write_text(json.dumps(values))
+    with pytest.raises(ExportError, match=r"model\.onnx (is empty|is no complete ONNX model)") as caught:
+        lower_bundle(bundle, tmp_path / "out", "fp16")
+    assert "\n" not in str(caught.value)

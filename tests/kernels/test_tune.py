@@ -1,0 +1,183 @@
+"""Choosing tiles by measurement: jobs, timing, the table and the command line."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import tuning
+from kernels.cases import NearestPartsCase, PartAttentionCase
+from kernels.roofline import DEVICES, Work, estimate
+
+tune = pytest.importorskip("kernels.tune")
+attention = pytest.importorskip("kernels.part_attention.tune")
+nearest = pytest.importorskip("kernels.nearest_parts.tune")
+
+ROOT = Path(__file__).parents[2]
+ATTENTION = [
+    PartAttentionCase("132 tokens", batch=1, heads=1, dim=32, grid=(16, 8)),
+    PartAttentionCase("132 tokens, four ask", batch=1, heads=1, dim=32, grid=(16, 8), queries=4),
+    PartAttentionCase("68 tokens", batch=1, heads=1, dim=32, grid=(8, 8)),
+]
+NEAREST = [NearestPartsCase("small", parts=1, batch=20, slots=90, dim=64, k=3)]
+JOBS = attention.jobs("sm_90", ATTENTION) + nearest.jobs("sm_90", NEAREST)
+
+
+def run(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"PAT_KERNEL_CACHE": str(cache), "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "kernels.tune", *map(str, arguments)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_jobs_are_grouped_by_what_the_choice_depends_on():
+    names = [tune.name(job) for job in JOBS]
+    assert names == [
+        "part_attention_forward, 16-bit d32 tile128",
+        "part_attention_forward, 16-bit d32 tile64",
+        "part_attention_backward, 16-bit d32 tile128",
+        "part_attention_backward, 16-bit d32 tile64",
+        "nearest_parts_forward, 16-bit d64",
+        "nearest_parts_forward, 32-bit d64",
+    ]
+    assert [len(job.cases) for job in JOBS] == [2, 1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=tune.name)
+def test_every_candidate_computes_the_same(job):
+    candidates = job.candidates
+    if not torch.cuda.is_available():  # warps and stages mean nothing to the interpreter
+        kinds = {dataclasses.replace(tiles, warps=0, stages=0): tiles for tiles in reversed(candidates)}
+        candidates = list(reversed(kinds.values()))
+    assert len(candidates) > 1
+    for case in job.cases:
+        launch = job.prepare(case)
+        expected = launch(job.candidates[0])
+        assert all(tensor.isfinite().all() for tensor in expected)
+        for tiles in candidates[1:]:
+            assert not tune.differs(launch(tiles), expected), (case.name, tiles)
+
+
+def test_timing_leaves_out_tiles_that_are_wrong(capsys):
+    job = JOBS[1]
+    wrong = job.candidates[2]
+
+    def prepare(case):
+        launch = job.prepare(case)
+        return lambda tiles: tuple(tensor + (tiles == wrong) for tensor in launch(tiles))
+
+    times = tune.time_tiles(dataclasses.replace(job, prepare=prepare), job.candidates[:3])
+    assert list(times) == list(job.candidates[:2])
+    assert all(seconds > 0 for seconds in times.values())
+    assert f"{wrong} is wrong for 68 tokens; left out" in capsys.readouterr().err
+
+
+def test_the_default_stays_unless_beaten_by_more_than_noise():
+    assert tune.fastest({"default": 1.0, "other": 0.99}, "default") == "default"
+    assert tune.fastest({"default": 1.0, "other": 0.97, "third": 0.975}, "default") == "other"
+    assert tune.fastest({"default": 1.0, "other": 1.5}, "default") == "default"
+
+
+def test_what_is_stored_is_what_the_launcher_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tuning, "TABLES", tmp_path / "tuned")
+    path = tmp_path / "tuned" / "sm_90.json"
+    for job in JOBS[:2]:
+        times = dict.fromkeys(job.candidates, 2e-6) | {job.candidates[3]: 1e-6}
+        tune.store(path, {(job.operation, job.key): tune.entry(job, times, "a GPU")})
+    table = json.loads(path.read_text())
+    assert list(table["part_attention_forward"]) == [job.key for job in sorted(JOBS[:2], key=lambda job: job.key)]
+    entry = table["part_attention_forward"][JOBS[0].key]
+    assert (entry["microseconds"], entry["default_microseconds"], entry["device"]) == (1.0, 2.0, "a GPU")
+    for job in JOBS[:2]:  # the second did not remove the first
+        assert tuning.tiles_for(job.operation, "sm_90", job.key, job.candidates) == job.candidates[3]
+
+
+def test_work_of_a_known_shape():
+    """The floors that the kernels' READMEs state, and the 20 and 15 tensors that blocks of 64 and 128 load."""
+    case = PartAttentionCase("ViT-B", batch=64, heads=12, dim=64, grid=(16, 8))
+    tensor = 64 * 132 * 12 * 64 * 2
+    forward, backward = attention.jobs("sm_90", [case])
+    work = forward.work(case, forward.candidates[0], 132)
+    assert (work.bytes, work.programs) == (4 * tensor, 64 * 12 * 2)
+    assert work.flops == 64 * 12 * 4 * 64 * 144 * 144
+    loads = {tiles.block: backward.work(case, tiles, 132).loaded / tensor for tiles in backward.candidates}
+    assert loads == {64: 20, 128: 15}
+    bank = NearestPartsCase("MSMT17", parts=3, batch=64, slots=32_621, dim=768, k=10)
+    job = nearest.jobs("sm_90", [bank])[0]
+    work = job.work(bank, job.candidates[0], 132)
+    assert work.bytes == 3 * 32_621 * 768 * 2
+    assert work.flops == pytest.approx(19.2e9, rel=0.01)
+    assert work.programs == 132
+
+
+def test_estimate():
+    works = [Work(bytes=3_350_000, flops=989_000_000 // 2, loaded=10, programs=265)] * 2
+    found = estimate(works, DEVICES["sm_90"], matrix=True, blocks=2)
+    assert found.memory == pytest.approx(2e-6)
+    assert found.products == pytest.approx(1e-6)
+    assert found.floor == found.memory
+    assert (found.loaded, found.rounds) == (20, 4)  # 264 programs at a time: one is left for a second round
+    assert estimate(works, DEVICES["sm_90"], matrix=False, blocks=2).floor > found.floor
+
+
+def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path):
+    result = run(cache=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "error: tiles are timed on this machine's GPU: no CUDA GPU here; --dry-run works anywhere\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--arch", "sm_90"], "--arch is for --dry-run"),
+        (
+            ["--dry-run", "--only", "part_atention*"],
+            "nothing is named 'part_atention*'; there are part_attention_f",
+        ),
+        (["--dry-run", "--arch", "sm_75"], "invalid choice: 'sm_75'"),
+    ],
+)
+def test_mistakes_on_the_command_line(arguments: list[str], message: str, tmp_path: Path):
+    result = run(*arguments, cache=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_dry_run_lists_real_resources(tmp_path: Path):
+    only = "part_attention_forward, 16-bit d64 tile64"
+    result = run(
+        "--dry-run", "--arch", "sm_87", "--only", only, "--out", tmp_path / "out", cache=tmp_path / "cache"
+    )
+    assert result.returncode == 0, result.stderr
+    device, title, header, default, *others = result.stdout.splitlines()
+    assert "AGX Orin" in device
+    assert title == f"{only}: ViT-B/16, 224x224; ViT-B/16, 384x128"
+    figures = dict(zip(header.split()[:8], default.split()[1:9], strict=True))
+    stored = json.loads((ROOT / "bench/baselines/kernels_static.json").read_text())
+    import triton
+
+    if triton.__version__ == stored["triton"]:  # else another compiler, with other figures
+        expected = stored["kernels"]["part_attention_forward_bf16_d64_tile64/sm_87"]
+        assert int(figures["registers"]) == expected["registers"]
+        assert int(figures["shared"]) == expected["shared_memory"]
+    assert default.startswith("*")
+    assert len(others) == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_table_is_measured_on_this_gpu(tmp_path: Path):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    path = tmp_path / f"{tuning.architecture(torch.device('cuda'))}.json"
+    tune.tune(JOBS[1:2], path.stem, path)
+    entry = json.loads(path.read_text())[JOBS[1].operation][JOBS[1].key]
+    assert 0 < entry["microseconds"] <= entry["default_microseconds"]
+    assert entry["device"] == torch.cuda.get_device_name()
