@@ -1,6 +1,7 @@
 # Two commands: `make demo` and `make test`. Both make .venv and install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+TEST_PROCESSES ?= 2
 
 .PHONY: venv demo test test-slow lint bench clean
 
@@ -25,7 +26,7 @@ lint: venv
 
 test: venv lint
 	@echo "== tests"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

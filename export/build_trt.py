@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.command import OneLineParser, run
-from export.manifest import ExportError
+from export.manifest import ExportError, ExportFailure
 from export.progress import say
 from export.trt_build import BuildOptions, Built, build_plan, graph_precision, parse_onnx
 from export.trt_check import Checked, check_engine, why_not_run
@@ -43,7 +43,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     command = OneLineParser("build_trt.py", description="Build a TensorRT engine from an ONNX bundle.")
     add = command.add_argument
     add("source", type=Path, help="bundle folder, ONNX file, or checkpoint (which needs PyTorch)")
-    add("--precision", choices=["fp32", "fp16", "bf16", "int8", "fp8"], help="which graph; default: the bundle's")
+    add(
+        "--precision",
+        choices=["fp32", "fp16", "bf16", "int8", "fp8"],
+        help="default: the bundle's; fp16 and bf16 are made of fp32",
+    )
     add("--min-batch", type=int, default=1)
     add("--opt-batch", type=int, help="the batch to be fastest at; default 8, or the largest")
     add("--max-batch", type=int, default=32)
@@ -105,7 +109,7 @@ def build(given: argparse.Namespace) -> int:
         with progress_bar("building") as show:
             built = build_plan(flavour, network, options, show)
         seconds = time.monotonic() - begun
-        engine = _load(flavour, built.plan) if gpu else None
+        engine = load(flavour, built.plan, options) if gpu else None
         inspection = inspect(
             flavour.trt, network.definition, flavour.messages.texts(), len(options.profiles), engine
         )
@@ -169,9 +173,15 @@ def _open_log(path: Path) -> Any:
         raise ExportError(f"cannot write the log {path}: {error.strerror or error}") from error
 
 
-def _load(flavour: Flavour, plan: bytes) -> Any:
-    """The engine, for its inspector; None where it cannot be loaded, which the check then reports."""
-    return flavour.trt.Runtime(flavour.logger).deserialize_cuda_engine(plan)
+def load(flavour: Flavour, plan: bytes, options: BuildOptions) -> Any:
+    """The engine, for its inspector; None for one that is not for this machine or needs a runtime of its own.
+
+    Raises ExportFailure where it was built for this GPU and cannot be loaded on it.
+    """
+    engine = flavour.trt.Runtime(flavour.logger).deserialize_cuda_engine(plan)
+    if engine is None and not options.targets and not options.version_compatible:
+        raise ExportFailure(f"the engine was built but cannot be loaded: {flavour.messages.last_error()}")
+    return engine
 
 
 def run_check(source: Source, built: Built, flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> Checked:

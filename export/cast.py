@@ -42,7 +42,7 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
             raise ExportError(f"the output {output.name} would be {output.dtype}; it must stay float32")
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
-    passes.DeduplicateInitializersPass()(model)
+    passes.DeduplicateInitializersPass(size_limit=1 << 40)(model)
     return ir.to_proto(model)
 
 

@@ -188,6 +188,7 @@ def to_graph(
     name_layers(graph)
     # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
     onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+    passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
     rename_batch(graph)
     finish_names(graph)
     passes.ClearMetadataAndDocStringPass()(graph)

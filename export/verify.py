@@ -27,7 +27,7 @@ from deploy import runtime
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
 from export.labelled import rank_embedders
-from export.manifest import ExportError
+from export.manifest import ExportError, Manifest
 from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.progress import Bar, silent, terminal
 
@@ -48,23 +48,33 @@ class Embedder:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path) -> Iterator[Embedder]:
+def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
     """A model file (needs PyTorch), a bundle folder (ONNX Runtime) or an engine (TensorRT), by what `path` is.
 
-    Raises ExportError for anything else.
+    `parts` asks a model file for cls and part tokens; a bundle gives what it was made for. Raises ExportError
+    for anything else.
     """
     path = Path(path)
     if path.suffix in TORCH:
-        yield _torch_model(path)
+        yield _torch_model(path, parts)
         return
-    engine = path.suffix in ENGINE
-    with runtime.open(path.parent if engine else path, "tensorrt" if engine else "onnxruntime") as session:
+    backend: runtime.Backend = "tensorrt" if path.suffix in ENGINE else "onnxruntime"
+    with runtime.open(_bundle(path), backend) as session:
         manifest = session.manifest
         size = (manifest.input.height, manifest.input.width)
         yield Embedder(str(path), size, manifest.output.size, session.embed)
 
 
-def _torch_model(path: Path) -> Embedder:
+def _bundle(path: Path) -> Path:
+    """The bundle folder that `path` is, or that the engine `path` lies in."""
+    return path.parent if path.suffix in ENGINE else path
+
+
+def _gives_parts(path: Path) -> bool:
+    return path.suffix not in TORCH and Manifest.load(_bundle(path)).output.kind == "cls+parts"
+
+
+def _torch_model(path: Path, parts: bool) -> Embedder:
     try:
         import torch
 
@@ -80,9 +90,10 @@ def _torch_model(path: Path) -> Embedder:
 
     def embed(pixels: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return model.embed(to_images(pixels)).numpy()
+            return model.embed(to_images(pixels), parts).numpy()
 
-    return Embedder(str(path), model.config.image_size, model.dim, embed)
+    dimension = model.dim * (1 + model.parts) if parts else model.dim
+    return Embedder(str(path), model.config.image_size, dimension, embed)
 
 
 def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Bar = silent) -> Agreement:
@@ -127,7 +138,8 @@ def _verify(given: argparse.Namespace) -> int:
     if given.most < 1:
         raise ExportError(f"--most {given.most} must be at least 1")
     agrees = True
-    with opened(given.first) as first, opened(given.second) as second:
+    parts = _gives_parts(given.first) or _gives_parts(given.second)
+    with opened(given.first, parts) as first, opened(given.second, parts) as second:
         check_comparable(first, second)
         if given.images is not None:
             pixels = read_pictures(evenly(find_pictures(given.images), given.most), first.size)

@@ -160,6 +160,9 @@ def test_the_names_found_are_those_that_matter():
         "IProgressMonitor.step_complete",
     } <= set(used)
     assert len(used) > 50
+    wrong = {"Builder.fly": 0, "Builder.reset": 3, "ComputeCapability": None}
+    docs = {"Builder.fly": None, "Builder.reset": "reset(self: trt.Builder) -> None", "ComputeCapability": None}
+    assert [each.split()[0] for each in complaints(wrong, docs)] == ["Builder.fly", "Builder.reset"]
     assert counts("self: a.B, x: List[Tuple[int, int]], y: str = None") == (1, 2)
 
 

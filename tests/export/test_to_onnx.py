@@ -28,10 +28,11 @@ from pat.model.images import to_images
 from pat.model.weights import save
 
 CONFIG = ModelConfig(
-    "vit_tiny_patch16_224", image_size=(64, 32), depth=2, identities=5, mean=(0.485, 0.456, 0.406),
+    "vit_tiny_patch16_224", image_size=(128, 64), depth=3, identities=5, mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )  # fmt: skip
-TOKENS = 1 + 3 + 4 * 2
+ROWS, COLUMNS = 8, 4
+TOKENS = 1 + 3 + ROWS * COLUMNS
 
 
 def random_model(config: ModelConfig = CONFIG) -> PartAwareTransformer:
@@ -75,7 +76,7 @@ def shapes(graph: onnx.GraphProto) -> dict[str, list]:
 def test_the_bundle_gives_what_the_model_gives(exported, checkpoint):
     folder, _, _, parts = exported
     model = pat.load(checkpoint)
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 64, 32, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 128, 64, 3), dtype=np.uint8)
     expected = model.embed(to_images(pixels), parts).numpy()
     with runtime.open(folder, threads=1, batch_size=2) as session:
         found = session.embed(pixels)
@@ -88,7 +89,7 @@ def test_the_bundle_gives_what_the_model_gives(exported, checkpoint):
 def test_input_and_output_are_those_of_the_manifest(exported):
     folder, opset, kind, parts = exported
     manifest, graph = Manifest.load(folder), graph_of(folder)
-    size = [64, 32, 3] if kind == "uint8" else [3, 64, 32]
+    size = [128, 64, 3] if kind == "uint8" else [3, 128, 64]
     known = shapes(graph)
     assert [value.name for value in graph.input] == [manifest.input.name]
     assert known[manifest.input.name] == ["batch", *size]
@@ -119,8 +120,8 @@ def test_the_mask_is_one_constant_without_clutter(exported, checkpoint):
     graph = graph_of(folder)
     kinds = collections.Counter(node.op_type for node in graph.node)
     assert not set(kinds) & {"IsNaN", "Where", "And", "Or", "Not", "Less", "Greater", "Equal", "Range", "Trilu"}
-    assert kinds["Attention"] == (2 if opset == 23 else 0)
-    assert kinds["Softmax"] == (0 if opset == 23 else 2)
+    assert kinds["Attention"] == (3 if opset == 23 else 0)
+    assert kinds["Softmax"] == (0 if opset == 23 else 3)
     masks = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer if "mask" in each.name}
     # A network that gives cls alone needs no mask in the last block: cls sees everything.
     assert set(masks) == ({"part_mask", "part_mask.last"} if parts else {"part_mask"})
@@ -129,8 +130,9 @@ def test_the_mask_is_one_constant_without_clutter(exported, checkpoint):
     assert set(np.unique(mask)) == {-np.inf, 0}
     assert not np.isinf(mask[..., 0, :]).any()
     assert (mask == mask.swapaxes(2, 3)).all()
-    rows = [(mask[0, 0, part, 4:].reshape(4, 2) == 0).all(1).nonzero()[0].tolist() for part in (1, 2, 3)]
-    assert rows == [[0, 1], [1, 2], [2, 3]]  # the bands of DESIGN section 2 on four rows of patches
+    rows = [(mask[0, 0, part, 4:].reshape(ROWS, COLUMNS) == 0).all(1).nonzero()[0] for part in (1, 2, 3)]
+    assert [(top[0], top[-1] + 1) for top in rows] == [(0, 4), (2, 6), (4, 8)]  # DESIGN: [0, R/2), [R/4, 3R/4) ..
+    assert [len(each) for each in rows] == [4, 4, 4]
     if parts:
         np.testing.assert_array_equal(masks["part_mask.last"], mask[:, :, :4])
 
@@ -142,14 +144,14 @@ def test_the_last_block_computes_what_leaves_the_network(exported):
     rows = {
         node.name: known[node.output[0]][1]
         for node in graph.node
-        if node.op_type == "MatMul" and node.name.startswith("blocks.1.") and len(known[node.output[0]]) == 3
+        if node.op_type == "MatMul" and node.name.startswith("blocks.2.") and len(known[node.output[0]]) == 3
     }
     assert rows == {
-        "blocks.1.attn.qkv": asking,  # queries
-        "blocks.1.attn.qkv.2": TOKENS,  # keys and values
-        "blocks.1.attn.proj": asking,
-        "blocks.1.mlp.fc1": asking,
-        "blocks.1.mlp.fc2": asking,
+        "blocks.2.attn.qkv": asking,  # queries
+        "blocks.2.attn.qkv.2": TOKENS,  # keys and values
+        "blocks.2.attn.proj": asking,
+        "blocks.2.mlp.fc1": asking,
+        "blocks.2.mlp.fc2": asking,
     }
     first = [n for n in graph.node if n.op_type == "MatMul" and n.name.startswith("blocks.0.mlp")]
     assert [known[node.output[0]][1] for node in first] == [TOKENS, TOKENS]
@@ -176,7 +178,7 @@ def test_nothing_is_stored_twice_and_nothing_tells_tales(exported, checkpoint):
 def test_nodes_carry_the_names_of_the_model(exported):
     names = [node.name for node in graph_of(exported[0]).node]
     assert len(names) == len(set(names))
-    assert {"patch_embed.proj", "pos_embed", "blocks.0.norm1", "blocks.1.mlp.fc2", "norm"} <= set(names)
+    assert {"patch_embed.proj", "pos_embed", "blocks.0.norm1", "blocks.2.mlp.fc2", "norm"} <= set(names)
     known = {"input", "output", "blocks", "patch_embed", "pos_embed", "norm", "mean", "std"}
     assert {name.split(".")[0] for name in names} <= known
 
@@ -196,7 +198,7 @@ def test_the_manifest_tells_what_the_model_file_tells(exported, checkpoint):
 
 def test_the_check_set_holds_the_models_own_answers(exported, checkpoint):
     pictures, vectors = read_check_set(Manifest.load(exported[0]))
-    assert pictures.shape == (32, 64, 32, 3)
+    assert pictures.shape == (32, 128, 64, 3)
     assert len({picture.tobytes() for picture in pictures}) == 32
     model = pat.load(checkpoint)
     np.testing.assert_allclose(model.embed(to_images(pictures), exported[3]).numpy(), vectors, atol=1e-6)
@@ -211,7 +213,7 @@ def test_a_graph_that_is_not_the_model_is_caught(exported, checkpoint):
         return model.embed(to_images(pixels), parts).numpy()
 
     pictures, _ = read_check_set(manifest)
-    weight = next(each for each in graph.graph.initializer if each.name == "blocks.1.mlp.fc2.weight")
+    weight = next(each for each in graph.graph.initializer if each.name == "blocks.2.mlp.fc2.weight")
     changed = 1.05 * onnx.numpy_helper.to_array(weight)
     weight.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), weight.name))
     with pytest.raises(ExportFailure, match="the graph is not the model"):
@@ -290,7 +292,7 @@ def test_the_command_exports_a_run_folder_with_real_crops_in_its_check_set(check
     assert manifest.precision.name == "fp16"
     assert manifest.precision.cosine["worst"] >= 0.999
     pictures, _ = read_check_set(manifest)
-    expected = Image.open(crops / "1.png").resize((32, 64), Image.Resampling.BICUBIC)
+    expected = Image.open(crops / "1.png").resize((64, 128), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(pictures[1], np.asarray(expected))
     assert len(pictures) == 3
 

@@ -263,7 +263,7 @@ def test_operator_is_registered_soundly(save):
     query, bank, exclude = make(NEAREST_PARTS_SMALL[3], torch.float32)
     query.requires_grad_(save)
     torch.library.opcheck(
-        torch.ops.kernels.nearest_parts.default,
+        torch.ops.pat_kernels.nearest_parts.default,
         (query, bank, exclude, 3, 0.1, None, None, None, 0, save, "reference"),
     )
 

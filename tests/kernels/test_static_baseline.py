@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.static import broken_rules, regressions
+from bench.static import broken_rules, markdown, regressions
 from kernels.compiler import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
@@ -77,3 +77,8 @@ def test_rules_hold_without_stored_figures():
     assert broken_rules(row(spills=4, config="crop_fp32")) == []
     too_much = broken_rules(row(shared_memory=164 * 1024))
     assert too_much == ["crop_fp16/sm_87 takes 167936 bytes of shared memory; at most 166912 exist"]
+
+
+def test_the_readme_shows_the_stored_figures():
+    """`python -m bench static --table` prints what belongs there."""
+    assert markdown() in (ROOT / "kernels" / "README.md").read_text()

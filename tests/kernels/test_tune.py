@@ -28,11 +28,17 @@ NEAREST = [NearestPartsCase("small", parts=1, batch=20, slots=90, dim=64, k=3)]
 JOBS = attention.jobs("sm_90", ATTENTION) + nearest.jobs("sm_90", NEAREST)
 
 
-def run(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+    """A fresh process: here kernels are interpreted, there they are compiled."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment |= {"PAT_KERNEL_CACHE": str(cache), "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "kernels.tune", *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
+def run(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
+    return python("-m", "kernels.tune", *map(str, arguments), cache=cache)
 
 
 def test_jobs_are_grouped_by_what_the_choice_depends_on():
@@ -171,6 +177,26 @@ def test_dry_run_lists_real_resources(tmp_path: Path):
     assert default.startswith("*")
     assert len(others) == 3
     assert not (tmp_path / "out").exists()
+
+
+DEFAULTS = """
+import dataclasses
+from kernels import tune
+from kernels.roofline import DEVICES
+for arch in DEVICES:
+    for job in tune.find_jobs(arch):
+        (default,) = tune.survey(dataclasses.replace(job, candidates=job.candidates[:1]), arch)
+        if default.problem:
+            print(arch, tune.name(job), default.tiles, default.problem)
+"""
+
+
+@pytest.mark.slow
+def test_no_default_spills_or_needs_more_shared_memory_than_there_is(tmp_path: Path):
+    """On every architecture: nearest_parts has other defaults where there is room than what is compiled ahead."""
+    result = python("-c", DEFAULTS, cache=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == ""
 
 
 def test_a_table_is_measured_on_this_gpu(tmp_path: Path):
