@@ -11,7 +11,7 @@ venv: .venv/installed
 	@echo "== making .venv with $$($(PYTHON) --version) and installing (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" --config-settings editable_mode=compat
 	@touch $@
 
 demo: venv

@@ -28,14 +28,14 @@ from typing import Any
 from export.command import OneLineParser, run
 from export.manifest import ExportError, ExportFailure
 from export.progress import say
-from export.trt_build import BuildOptions, Built, build_plan, graph_precision, parse_onnx
-from export.trt_check import Checked, check_engine, why_not_run
-from export.trt_device import Gpu, check_precision, find_gpu, parse_targets
-from export.trt_flavour import Flavour, load_flavour
-from export.trt_inspect import inspect
-from export.trt_progress import progress_bar
-from export.trt_report import build_facts, engine_facts, profiles_text, publish, report
-from export.trt_source import Source, find_source
+from export.trt.build import BuildOptions, Built, build_plan, graph_precision, parse_onnx
+from export.trt.check import Checked, check_engine, why_not_run
+from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
+from export.trt.flavour import Flavour, load_flavour
+from export.trt.inspect import inspect
+from export.trt.progress import progress_bar
+from export.trt.report import build_facts, engine_facts, profiles_text, publish, report
+from export.trt.source import Source, find_source
 from export.whole_file import write_whole
 
 

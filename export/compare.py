@@ -16,6 +16,9 @@ class Agreement:
 
     cosines: NDArray[np.float64]
     """[N], one a picture"""
+    centred: NDArray[np.float64]
+    """[N], after the mean of the expected embeddings was taken from both. Where the embeddings of different
+    pictures point nearly the same way, the plain cosine is near 1 whatever happens, and this one tells."""
     same_first: float
     """Share of pictures whose nearest other picture is the same in both; 1 for fewer than two pictures."""
 
@@ -28,6 +31,10 @@ class Agreement:
         quantiles = {"worst": 0.0, "p1": 0.01, "p10": 0.1, "median": 0.5}
         values = {name: float(np.quantile(self.cosines, share)) for name, share in quantiles.items()}
         values["mean"] = float(self.cosines.mean())
+        values["centred_worst"], values["centred_median"] = (
+            float(self.centred.min()),
+            float(np.median(self.centred)),
+        )
         values["same_first"] = self.same_first
         return {name: round(value, 7) for name, value in values.items()}
 
@@ -40,11 +47,19 @@ def compare(expected: Vectors, found: Vectors) -> Agreement:
     if expected.shape != found.shape or expected.ndim != 2 or not len(expected):
         raise ValueError(f"embeddings {list(found.shape)} do not compare with {list(expected.shape)}")
     left, right = _unit(expected), _unit(found)
-    cosines = np.where(np.isfinite(right).all(1), (left * right).sum(1), -1.0)
-    return Agreement(cosines, float((_nearest(left) == _nearest(right)).mean()) if len(left) > 1 else 1.0)
+    cosines = _cosines(left, right)
+    if len(left) == 1:
+        return Agreement(cosines, cosines, 1.0)
+    centre = left.mean(0)
+    centred = _cosines(_unit(left - centre), _unit(right - centre))
+    return Agreement(cosines, centred, float((_nearest(left) == _nearest(right)).mean()))
 
 
-def _unit(vectors: Vectors) -> NDArray[np.float64]:
+def _cosines(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(right).all(1), (left * right).sum(1), -1.0)
+
+
+def _unit(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
     wide = vectors.astype(np.float64)
     lengths = np.linalg.norm(wide, axis=1, keepdims=True)
     return wide / np.where(lengths > 0, lengths, 1)

@@ -82,11 +82,13 @@ class Precision:
     excluded: tuple[str, ...] = ()
     """Layers left in a higher precision so that the accuracy target holds."""
     sensitivity: tuple[Mapping[str, Any], ...] = ()
-    """What each layer in this precision alone costs: `layer` and `cosine`, worst first."""
+    """What each layer in this precision alone costs: `layer`, worst `cosine` and worst `centred` cosine."""
     target: float = 0.0
     """Smallest cosine to fp32 that every check image must reach."""
     cosine: Mapping[str, float] = field(default_factory=dict)
-    """Cosine to the fp32 embeddings on the check set: worst, mean and percentiles."""
+    """Cosine to the fp32 embeddings on the check set: worst, mean and percentiles; `centred_` after their mean was
+    subtracted, which tells more where all embeddings point nearly the same way; `same_first`, the share of
+    pictures with the same nearest other picture."""
     ranking: Mapping[str, Any] = field(default_factory=dict)
     """Rank-1 and mAP before and after on a labelled folder, where one was given."""
 

@@ -151,7 +151,7 @@ def _described(
         tool=measured.tool if measured is not None else "",
         calibration=measured.facts if measured is not None else {},
         excluded=found.excluded,
-        sensitivity=tuple({"layer": layer, "cosine": cosine} for layer, cosine in found.sensitivity),
+        sensitivity=tuple(dataclasses.asdict(each) for each in found.sensitivity),
         target=target,
         cosine=found.agreement.summary(),
     )
@@ -217,13 +217,13 @@ def summary(manifest: Manifest) -> list[str]:
         if precision.calibration["pictures"] < FEW:
             lines.append("warning: so few pictures say little about the ranges; take a few hundred")
     if precision.sensitivity:
-        worst = ", ".join(f"{each['layer']} {each['cosine']:.5f}" for each in precision.sensitivity[:5])
-        lines.append(f"most sensitive: {worst}")
+        worst = ", ".join(f"{each['layer']} {each['centred']:.4f}" for each in precision.sensitivity[:5])
+        lines.append(f"most sensitive (centred cosine alone): {worst}")
     if precision.excluded:
         lines.append(f"left in a higher precision: {', '.join(precision.excluded)}")
     if cosine:
-        shown = ", ".join(f"{name} {cosine[name]:.5f}" for name in ("worst", "p1", "p10", "median"))
-        lines.append(f"cosine to fp32: {shown}")
+        shown = ", ".join(f"{name} {cosine[name]:.6f}" for name in ("worst", "p1", "p10", "median"))
+        lines.append(f"cosine to fp32: {shown}; centred: worst {cosine['centred_worst']:.4f}")
     for name, values in precision.ranking.items():
         lines.append(f"{name}: rank-1 {values['rank1']:.2%}, mAP {values['mAP']:.2%}")
     size = manifest.files[MODEL].bytes / 1e6

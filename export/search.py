@@ -17,14 +17,23 @@ Score = Callable[[onnx.ModelProto], Agreement]
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """What one part costs when it is lowered alone: the worst cosine, plain and centred."""
+
+    layer: str
+    cosine: float
+    centred: float
+
+
+@dataclass(frozen=True)
 class Found:
     """The graph that reaches the target, what had to be excluded, and the list that decided it."""
 
     graph: onnx.ModelProto
     agreement: Agreement
     excluded: tuple[str, ...]
-    sensitivity: tuple[tuple[str, float], ...]
-    """Part and worst cosine with this part lowered alone, worst first."""
+    sensitivity: tuple[Sensitivity, ...]
+    """Every part that was measured, worst first."""
 
 
 def find_graph(
@@ -42,7 +51,7 @@ def find_graph(
     ranked = rank_parts(lowering, rough, bar) if always_rank or not reached else ()
     if reached:
         return Found(graph, agreement, (), ranked)
-    order = [unit for unit, _ in ranked]
+    order = [each.layer for each in ranked]
     # The fewest parts from the top of the list: `low` are known to be too few, `high` to suffice.
     low, high, best = 0, len(order), None
     with bar("exclude layers", len(order).bit_length() + 1) as advance:
@@ -63,11 +72,13 @@ def find_graph(
     return best
 
 
-def rank_parts(lowering: Lowering, score: Score, bar: Bar) -> tuple[tuple[str, float], ...]:
-    """Each part and the worst cosine when it is lowered alone, worst first."""
+def rank_parts(lowering: Lowering, score: Score, bar: Bar) -> tuple[Sensitivity, ...]:
+    """What each part costs when it is lowered alone, worst first."""
     found = []
     with bar("sensitivity", len(lowering.units)) as advance:
         for unit in lowering.units:
-            found.append((unit, round(score(lowering.alone(unit)).worst, 7)))
+            agreement = score(lowering.alone(unit))
+            centred = float(agreement.centred.min())
+            found.append(Sensitivity(unit, round(agreement.worst, 7), round(centred, 7)))
             advance(1)
-    return tuple(sorted(found, key=lambda pair: pair[1]))
+    return tuple(sorted(found, key=lambda each: each.centred))

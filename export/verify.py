@@ -147,7 +147,7 @@ def _verify(given: argparse.Namespace) -> int:
             agrees = found.worst >= given.cosine
             print(
                 f"{len(pixels)} pictures: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
-                f"same nearest picture {found.same_first:.1%}"
+                f"centred worst {found.centred.min():.4f}; same nearest picture {found.same_first:.1%}"
             )
         if given.data is not None:
             embedders = {"first": first.embed, "second": second.embed}

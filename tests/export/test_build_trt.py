@@ -23,9 +23,9 @@ from export.cast import cast_graph
 from export.manifest import ExportFailure, Manifest, Precision
 from export.quantise import activations, layers, quantise_graph
 from export.to_onnx import to_graph
-from export.trt_build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
-from export.trt_flavour import load_flavour
-from export.trt_inspect import engine_report, inspect
+from export.trt.build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
+from export.trt.flavour import load_flavour
+from export.trt.inspect import engine_report, inspect
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save

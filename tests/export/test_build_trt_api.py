@@ -24,7 +24,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted([*(ROOT / "export").glob("trt_*.py"), ROOT / "export" / "build_trt.py"])
+SOURCES = sorted([*(ROOT / "export" / "trt").glob("*.py"), ROOT / "export" / "build_trt.py"])
 WHEELS = sorted(Path(os.environ.get("PAT_TENSORRT_WHEELS", "/nonexistent")).glob("tensorrt*_bindings-*.whl"))
 
 CLASSES = {

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from export.manifest import ExportError, ExportFailure
-from export.trt_check import Checked, judge, why_not_run
-from export.trt_device import Gpu, check_precision, find_gpu, parse_targets
-from export.trt_inspect import precision_of, read_layers
-from export.trt_progress import PhaseTree, run_interruptibly
-from export.trt_report import publish
+from export.trt.check import Checked, judge, why_not_run
+from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
+from export.trt.inspect import precision_of, read_layers
+from export.trt.progress import PhaseTree, run_interruptibly
+from export.trt.report import publish
 from export.whole_file import write_whole
 
 

@@ -302,9 +302,10 @@ def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
 
     assert case.declared(lowering.build(())) < 0.99
     found = find_graph(lowering, case.score, case.score, 0.99, silent, always_rank=True)
-    assert found.sensitivity[0][0] == layer
-    assert [cosine for _, cosine in found.sensitivity] == sorted(cosine for _, cosine in found.sensitivity)
-    assert {name for name, _ in found.sensitivity} == set(LAYERS)
+    assert found.sensitivity[0].layer == layer
+    assert [each.centred for each in found.sensitivity] == sorted(each.centred for each in found.sensitivity)
+    assert {each.layer for each in found.sensitivity} == set(LAYERS)
+    assert found.sensitivity[0].cosine < 0.99 < found.sensitivity[1].cosine
     assert found.excluded == (layer,)
     assert found.agreement.worst >= 0.99
     assert case.declared(found.graph) == pytest.approx(found.agreement.worst, abs=1e-6)
@@ -345,7 +346,9 @@ def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path)
     assert Manifest.load(out) == manifest
     assert manifest.precision.name == kind
     assert manifest.precision.cosine["worst"] >= manifest.precision.target == (target or 0.999)
-    assert set(manifest.precision.cosine) == {"worst", "p1", "p10", "median", "mean", "same_first"}
+    assert {"worst", "p1", "p10", "median", "mean", "centred_worst", "same_first"} <= set(
+        manifest.precision.cosine
+    )
     assert bool(manifest.precision.tool) == bool(settings)
     assert len(manifest.precision.sensitivity) == (len(LAYERS) if settings else 0)
     graph = read_graph(str(manifest.file(MODEL)))
@@ -379,7 +382,12 @@ def run(*arguments: object) -> int:
 def test_the_script_prints_what_it_found(bundle, crops, tmp_path, capsys):
     assert run(bundle, tmp_path / "o", "--precision", "int8", "--calibration", crops, "--target", "0.9") == 0
     said = capsys.readouterr().out
-    for words in ("most sensitive: ", "cosine to fp32: worst ", "so few pictures say little", "int8, opset"):
+    for words in (
+        "most sensitive (centred cosine alone): ",
+        "cosine to fp32: worst ",
+        "so few pictures say little",
+        "int8, opset",
+    ):
         assert words in said
 
 

@@ -112,6 +112,11 @@ def test_a_loss_of_rank_fails(folder, market, monkeypatch, capsys):
     assert run(folder / "fp32", folder / "fp16", "--data", market) == 1
 
 
+def right_of(left: np.ndarray) -> np.ndarray:
+    """The same vectors, disturbed as much as they are long."""
+    return left + np.random.default_rng(1).normal(size=left.shape).astype(np.float32)
+
+
 def test_cosines_and_ranks_against_numpy():
     generator = np.random.default_rng(0)
     left = generator.normal(size=(30, 8)).astype(np.float32)
@@ -124,6 +129,13 @@ def test_cosines_and_ranks_against_numpy():
         assert found.cosines[row] == pytest.approx(expected)
     assert found.worst == -1
     assert found.summary()["worst"] == -1
+    clean = compare(np.delete(left, 3, 0), np.delete(right, 3, 0))
+    units = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (np.delete(left, 3, 0), np.delete(right, 3, 0))]
+    a, b = (each[5] - units[0].mean(0) for each in units)
+    assert clean.centred[5] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
+    # All pointing nearly the same way: the plain cosine sees nothing, the centred one does.
+    assert compare(left + 1000, right_of(left) + 1000).worst > 0.999
+    assert compare(left + 1000, right_of(left) + 1000).centred.min() < 0.9
     assert compare(left, left).same_first == 1
     assert compare(left, left).worst == pytest.approx(1)
     moved = left.copy()

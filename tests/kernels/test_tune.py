@@ -186,13 +186,13 @@ from kernels.roofline import DEVICES
 for arch in DEVICES:
     for job in tune.find_jobs(arch):
         (default,) = tune.survey(dataclasses.replace(job, candidates=job.candidates[:1]), arch)
-        if default.problem:
+        if default.problem and (job.matrix or default.problem != "spills"):  # fp32 may spill
             print(arch, tune.name(job), default.tiles, default.problem)
 """
 
 
 @pytest.mark.slow
-def test_no_default_spills_or_needs_more_shared_memory_than_there_is(tmp_path: Path):
+def test_no_half_precision_default_spills_and_none_needs_more_shared_memory_than_there_is(tmp_path: Path):
     """On every architecture: nearest_parts has other defaults where there is room than what is compiled ahead."""
     result = python("-c", DEFAULTS, cache=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -9,11 +9,11 @@ from typing import Any
 
 from export.manifest import ExportFailure, sha256
 from export.progress import say
-from export.trt_build import BuildOptions, Network
-from export.trt_check import Checked
-from export.trt_device import Gpu
-from export.trt_flavour import Flavour
-from export.trt_inspect import Inspection
+from export.trt.build import BuildOptions, Network
+from export.trt.check import Checked
+from export.trt.device import Gpu
+from export.trt.flavour import Flavour
+from export.trt.inspect import Inspection
 from export.whole_file import write_whole
 
 ENGINE_FORMAT = "pat-reid-engine/1"

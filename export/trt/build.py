@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from export.manifest import ExportError, ExportFailure, PrecisionName
-from export.trt_flavour import Flavour, one_line
-from export.trt_progress import Show, progress_monitor, run_interruptibly
+from export.trt.flavour import Flavour, one_line
+from export.trt.progress import Show, progress_monitor, run_interruptibly
 
 Batches = tuple[int, int, int]
 """Smallest, most usual and largest batch of an optimisation profile."""
@@ -118,7 +118,7 @@ def _let_attention_decompose(trt: Any, network: Any) -> None:
     """Allow ONNX Attention nodes without a fused kernel to be built of smaller ones.
 
     As parsed, such a node fails the build: fp32 has no fused kernel, and one query alone had none either. Where
-    a fused kernel exists it is still taken (`trt_inspect` counts them).
+    a fused kernel exists it is still taken (`export.trt.inspect` counts them).
     """
     if not hasattr(trt, "IAttentionInputLayer"):
         return

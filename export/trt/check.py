@@ -15,7 +15,7 @@ from typing import Any
 from export.bundle import read_check_set
 from export.compare import compare
 from export.manifest import ExportError, ExportFailure, Manifest
-from export.trt_device import Gpu
+from export.trt.device import Gpu
 
 TARGETS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
 """Smallest cosine to the PyTorch model that every check picture must reach, where the manifest names none."""
