@@ -9,12 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Any, Literal, TypeVar
 
 FORMAT = "pat-reid-bundle/1"
 MANIFEST = "manifest.json"
@@ -214,7 +213,8 @@ def _build(kind: type[T], values: Any, where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or (isinstance(hint, type) and hint is not float and isinstance(value, hint)):
+    # Python 3.10 takes tuple[int, int] for a type, which isinstance then refuses: ask for the origin first.
+    if hint is Any or (origin is None and hint is not float and isinstance(value, hint)):
         fits = not (hint is int and isinstance(value, bool))
     elif dataclasses.is_dataclass(hint):
         return _build(typing.cast(Any, hint), value, where)
@@ -222,8 +222,6 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         fits = isinstance(value, (int, float)) and not isinstance(value, bool)
     elif origin is Literal:
         fits = value in inner
-    elif origin in (Union, getattr(types, "UnionType", Union)):
-        fits = True
     elif origin is tuple and isinstance(value, list):
         kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         fits = len(kinds) == len(value)

@@ -1,4 +1,4 @@
-"""A progress bar for long work: rich where it is installed, silence where it is not or nobody watches."""
+"""A progress bar for long work: rich where it is installed, silence where it is not."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ def silent(label: str, total: int) -> Iterator[Advance]:
 @contextmanager
 def terminal(label: str, total: int) -> Iterator[Advance]:
     """A bar on standard error."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        with silent(label, total) as advance:
+            yield advance
+        return
     console = Console(stderr=True)
     with Progress(console=console, transient=not console.is_terminal) as bars:
         task = bars.add_task(label, total=total)

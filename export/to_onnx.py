@@ -42,6 +42,8 @@ OPSETS = (18, 23)
 CHECKED_BATCHES = (1, 3, 64)
 CHECK_PICTURES = 32
 """Pictures of a check set: enough to see an outlier, few enough to travel with the model."""
+LARGEST_FILE = 2**31 - 2**24
+"""Bytes that protobuf can hold in one file, with room for the graph itself."""
 INPUT, OUTPUT = "crops", "embeddings"
 
 
@@ -171,6 +173,11 @@ def to_graph(
     model: PartAwareTransformer, *, opset: int, input_type: InputType = "uint8", parts: bool = False
 ) -> onnx.ModelProto:
     """The model as one fp32 graph with a dynamic batch and everything constant folded, weights inside."""
+    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    if size >= LARGEST_FILE:
+        raise UserError(
+            f"{model.config.backbone} has {size / 1e9:.1f} GB of weights; a single ONNX file holds less than 2 GB"
+        )
     height, width = model.config.image_size
     shape = (2, height, width, 3) if input_type == "uint8" else (2, 3, height, width)
     crops = torch.zeros(shape, dtype=getattr(torch, input_type))

@@ -15,6 +15,9 @@ from torch import Tensor
 CHUNK_ELEMENTS = 1 << 23
 """Largest temporary of one chunk, in elements (32 MiB in float32)."""
 
+BLOCK = 1024
+"""Slots multiplied at a time: 3 MiB at D = 768 in float32, which a core's share of the cache holds."""
+
 GROUP = 64
 """Slots whose minimum stands for them in the first round of `smallest`."""
 
@@ -86,22 +89,19 @@ def nearest_parts_reference(
     `save` asks for what the backward needs. Outputs are float32, or float64 for a float64 bank.
     """
     dtype = statistics_dtype(bank)
-    parts, dim = bank.shape[0], bank.shape[2]
-    row = max(query.shape[1], dim if bank.dtype != dtype else 1)
-    chunk = max(GROUP, CHUNK_ELEMENTS // (parts * row))
     q = query.to(bank.dtype).to(dtype)
+    chunk = max(GROUP, CHUNK_ELEMENTS // (bank.shape[0] * query.shape[1]))
     found, average = None, None
     for start in range(0, bank.shape[1], chunk):
         slots = slice(start, start + chunk)
-        m = bank[:, slots].to(dtype)  # [P, c, D]
-        norms = torch.einsum("pmd,pmd->pm", m, m) if squared_norms is None else squared_norms[:, slots].to(dtype)
-        d = q.square().sum(-1)[:, :, None] + norms[:, None, :]  # [P, B, c]
-        d.baddbmm_(q, m.mT, alpha=-2).clamp_min_(0)
-        _exclude_own(d, exclude - (offset + start))
+        own = exclude - (offset + start)
+        same = None
         if query_identity is not None and bank_identity is not None:
-            d.masked_fill_(query_identity[:, None] == bank_identity[slots], torch.inf)
-        part, weight = _nearest_of_chunk(d, k, scale, offset + start)
-        mean = torch.bmm(d, m).div_(weight) if save else None  # d holds the weights by now
+            same = query_identity[:, None] == bank_identity[slots]  # [B, c]
+        norms = None if squared_norms is None else squared_norms[:, slots].to(dtype)
+        d, log_sum, mean = _walk(q, bank[:, slots], norms, own, same, scale, save)
+        distances, indices = _nearest(d, k, offset + start)
+        part = NearestParts(log_sum, distances, indices)
         if found is not None:
             total = merge_nearest([found, part])
             if average is not None and mean is not None:
@@ -113,7 +113,8 @@ def nearest_parts_reference(
     if average is None:
         return found, None
     local = (found.indices - offset).clamp_min(0)
-    return found, Saved(average, bank[torch.arange(parts, device=bank.device)[:, None, None], local])
+    parts = torch.arange(bank.shape[0], device=bank.device)
+    return found, Saved(average, bank[parts[:, None, None], local])
 
 
 def nearest_parts_backward(
@@ -164,27 +165,63 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return nearest, entries.gather(-1, position)
 
 
-def _nearest_of_chunk(d: Tensor, k: int, scale: float, first: int) -> tuple[NearestParts, Tensor]:
-    """Result over distances [P, B, c] of the slots from `first` on, and the sum [P, B, 1] of the softmax weights.
+def _walk(
+    q: Tensor,
+    bank: Tensor,
+    squared_norms: Tensor | None,
+    own: Tensor,
+    same: Tensor | None,
+    scale: float,
+    average: bool,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Distances [P, B, c] (+inf where not allowed), log-sum-exp [P, B] and softmax average [P, B, D] of a chunk.
 
-    Turns `d` into these weights in place, not yet divided by their sum (which is 1, not 0, where all are 0).
+    Part by part in blocks of slots, with a running maximum as the kernel has: a block is multiplied the second
+    time while it still lies in the cache, and no array of all weights is made.
     """
+    parts, batch, dim = q.shape
+    slots = bank.shape[1]
+    d = q.new_empty(parts, batch, slots)
+    total, lowest = q.new_zeros(parts, batch), q.new_full((parts, batch), torch.inf)
+    mean = q.new_zeros(parts, batch, dim)
+    q_norms = q.square().sum(-1)
+    for part in range(parts):
+        for start in range(0, slots, BLOCK):
+            block = slice(start, start + BLOCK)
+            m = bank[part, block].to(q.dtype)  # [c', D]
+            norms = torch.einsum("md,md->m", m, m) if squared_norms is None else squared_norms[part, block]
+            near = d[part, :, block]  # [B, c']
+            torch.addmm(norms, q[part], m.T, alpha=-2, out=near)
+            near.add_(q_norms[part, :, None]).clamp_min_(0)
+            _exclude_own(near, own - start)
+            if same is not None:
+                near.masked_fill_(same[:, block], torch.inf)
+            below = torch.minimum(lowest[part], near.amin(-1))
+            base = below.masked_fill(below == torch.inf, 0)  # inf - inf is no number
+            fade = torch.exp(scale * (base - lowest[part]))  # 0 before the first allowed slot
+            weights = torch.sub(base[:, None], near).mul_(scale).exp_()  # [B, c']
+            total[part] = total[part] * fade + weights.sum(-1)
+            if average:
+                mean[part].mul_(fade[:, None]).addmm_(weights, m)
+            lowest[part] = below
+    nothing = total == 0
+    log_sum = total.log() - scale * lowest.masked_fill(nothing, 0)
+    return d, log_sum, mean.div_(total.masked_fill(nothing, 1)[..., None]) if average else None
+
+
+def _nearest(d: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
+    """The k smallest of `d` [P, B, c] and their slots, counted from `first`; +inf and -1 where there are fewer."""
     distances, indices = smallest(d, k)
     missing = k - distances.shape[-1]
     distances = torch.nn.functional.pad(distances, (0, missing), value=torch.inf)
     indices = torch.nn.functional.pad(indices, (0, missing)) + first
-    indices.masked_fill_(distances == torch.inf, -1)
-    shift = torch.where(indices[..., 0] < 0, 0.0, distances[..., 0] * scale)  # [P, B]
-    weights = torch.add(shift[..., None], d, alpha=-scale, out=d).exp_()
-    total = weights.sum(-1)
-    found = NearestParts(total.log() - shift, distances, indices)
-    return found, total.masked_fill(total == 0, 1.0)[..., None]
+    return distances, indices.masked_fill_(distances == torch.inf, -1)
 
 
 def _exclude_own(d: Tensor, own: Tensor) -> None:
-    """Put +inf where the slot is the query's own; `own` [B] counts within this chunk and may lie outside."""
+    """Put +inf where the slot is the query's own; `d` [B, c], `own` [B] counts in it and may lie outside."""
     inside = (own >= 0) & (own < d.shape[-1])
-    column = torch.where(inside, own, 0).expand(d.shape[0], -1)[..., None]  # [P, B, 1]
+    column = torch.where(inside, own, 0)[:, None]
     d.scatter_(-1, column, torch.where(inside[:, None], torch.inf, d.gather(-1, column)))
 
 

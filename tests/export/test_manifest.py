@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +167,19 @@ def test_a_full_disk_leaves_the_old_bundle(folder, tmp_path, monkeypatch, where)
     monkeypatch.undo()
     assert Manifest.load(folder).file(MODEL).read_bytes() == b"the model"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_the_oldest_python_reads_it_too(folder):
+    python = shutil.which("python3.10")
+    works = python is not None and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+    if not works:
+        pytest.skip("there is no Python 3.10 here")
+    program = (
+        "import sys; from export.manifest import Manifest; import deploy.runtime; "
+        "found = Manifest.load(sys.argv[1]); print(found.precision.excluded, found.file('model.onnx').name)"
+    )
+    done = subprocess.run([python, "-c", program, folder], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "('blocks.0.mlp.fc2',) model.onnx", done.stderr
 
 
 def test_the_manifest_needs_the_standard_library_alone():

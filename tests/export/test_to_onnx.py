@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-import export.check
+import export.to_onnx
 import pat
 import pat.cli
 from deploy import runtime
@@ -222,10 +222,22 @@ def test_a_graph_that_is_not_the_model_is_caught(exported, checkpoint):
         check_graph(graph, dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, size=7)))
 
 
-def test_a_failed_check_writes_nothing(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.check, "WORST_COSINE", 1.1)
+def test_a_failed_check_writes_nothing(exported, checkpoint, tmp_path, monkeypatch):
+    folder, opset, kind, parts = exported
+    graph = onnx.load(folder / MODEL)
+    weight = next(each for each in graph.graph.initializer if each.name == "blocks.0.attn.proj.weight")
+    halved = onnx.numpy_helper.to_array(weight) / 2
+    weight.CopyFrom(onnx.numpy_helper.from_array(halved, weight.name))
+    monkeypatch.setattr(export.to_onnx, "to_graph", lambda *args, **kwargs: graph)
     with pytest.raises(ExportFailure, match="the graph is not the model"):
-        export_bundle(checkpoint, tmp_path / "bundle")
+        export_bundle(checkpoint, tmp_path / "bundle", opset=opset, input_type=kind, parts=parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_weights_than_one_file_holds_are_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.to_onnx, "LARGEST_FILE", 1_000_000)
+    with pytest.raises(UserError, match="of weights; a single ONNX file holds less than 2 GB"):
+        export_bundle(checkpoint, tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
