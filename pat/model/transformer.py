@@ -156,7 +156,7 @@ class PartAwareTransformer(nn.Module):
             )
         patches = self.patch_embed((images - self.mean) / self.std)  # [B, R*C, D]
         special = torch.cat([self.cls_token, self.part_tokens, self.register_tokens], dim=1)
-        sequence = torch.cat([special.to(patches.dtype).expand(len(images), -1, -1), patches], dim=1)
+        sequence = torch.cat([special.to(patches.dtype).expand(images.shape[0], -1, -1), patches], dim=1)
         return self.norm_pre(sequence + self.pos_embed)
 
     def _run(self, images: Tensor, regions: Tensor | None, drop_path: Tensor | None, outputs: int) -> Tensor:
