@@ -10,8 +10,8 @@ venv: .venv/installed
 .venv/installed: pyproject.toml
 	@echo "== making .venv with $$($(PYTHON) --version) and installing (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[dev]" --config-settings editable_mode=compat
+	$(BIN)/python -m pip install -qq --upgrade pip
+	$(BIN)/python -m pip install -qq --editable ".[dev]"
 	@touch $@
 
 demo: venv
