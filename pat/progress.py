@@ -38,6 +38,10 @@ class TerminalProgress(Progress):
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
+        if not self.console.is_terminal:  # in a log file a bar would be noise
+            with super().bar(label, total) as silent:
+                yield silent
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
@@ -48,7 +52,7 @@ class TerminalProgress(Progress):
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[figures]}"),
         ]
-        with Bars(*columns, console=self.console, transient=not self.console.is_terminal) as bars:
+        with Bars(*columns, console=self.console) as bars:
             task = bars.add_task(label, total=total, figures="")
 
             def advance(steps: int, figures: str = "", total: int | None = None) -> None:
