@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
@@ -40,7 +40,7 @@ class Arguments:
     attention: AttentionImplementation = "auto"
     cache: Path = field(default=TargetConfig.cache)
     """Where resized pictures are kept."""
-    on_error: Literal["stop", "skip"] = "stop"
+    on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
     """What an unreadable picture does: stop, or be skipped and named."""
 
 

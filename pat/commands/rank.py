@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
@@ -44,7 +44,7 @@ class Arguments:
     attention: AttentionImplementation = "auto"
     cache: Path = field(default=TargetConfig.cache)
     """Where resized pictures are kept."""
-    on_error: Literal["stop", "skip"] = "stop"
+    on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
     """What an unreadable picture does: stop, or be skipped and named."""
 
 
