@@ -251,3 +251,10 @@ def test_kill_9_at_any_moment_leaves_a_run_that_resumes(config, tmp_path, tiny):
         assert steps > before
     loss_steps = [step for step, _ in steps_of(settings.out)]
     assert loss_steps == sorted(set(loss_steps))
+
+
+@pytest.mark.slow
+def test_a_compiled_run_has_the_same_losses(config):
+    eager, compiled = train(config("eager")), train(config("compiled", compile=True))
+    expected = [loss for _, loss in steps_of(eager.model.parent)]
+    np.testing.assert_allclose([loss for _, loss in steps_of(compiled.model.parent)], expected, rtol=1e-4)
