@@ -67,6 +67,8 @@ def prepare(folder: Path, config: TrainConfig) -> None:
             )
     elif (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
         raise UserError(f"{folder} holds a run already; continue it with --resume or choose another --out")
+    for leftover in folder.glob(".*.part"):  # of a run that was killed while it saved; the folder is ours alone
+        leftover.unlink(missing_ok=True)
     values = {**to_mapping(config), "resume": False}
     write_text(folder / CONFIG, json.dumps(values, indent=2) + "\n")
 

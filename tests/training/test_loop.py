@@ -253,6 +253,40 @@ def test_kill_9_at_any_moment_leaves_a_run_that_resumes(config, tmp_path, tiny):
     assert loss_steps == sorted(set(loss_steps))
 
 
+SAVE_FOREVER = """
+import sys, torch
+from pathlib import Path
+from pat.training.checkpoint import Position, save_checkpoint
+model, epoch = torch.nn.Linear(2000, 2000), 0
+while True:
+    epoch += 1
+    save_checkpoint(Path(sys.argv[1]), Position(epoch=epoch), "samples", {"model": model})
+    print(epoch, flush=True)
+"""
+
+
+@pytest.mark.parametrize("moment", [0.01, 0.06, 0.11])
+def test_kill_9_during_a_save_keeps_what_was_acknowledged(tmp_path, moment):
+    path = tmp_path / "checkpoint.pt"
+    process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    time.sleep(moment)
+    process.kill()
+    acknowledged = int([first, *process.stdout.read().split()][-1])
+    process.wait()
+    position = load_checkpoint(path, "samples", {"model": torch.nn.Linear(2000, 2000)}, torch.device("cpu"))
+    assert position.epoch >= acknowledged
+
+
+def test_what_a_killed_save_left_is_cleared_by_the_next_run(config):
+    train(config(epochs=1))
+    leftover = config().out / ".checkpoint.pt.abc.part"
+    leftover.write_bytes(b"half a checkpoint")
+    train(config(epochs=2, resume=True))
+    assert not leftover.exists()
+
+
 @pytest.mark.slow
 def test_a_compiled_run_has_the_same_losses(config):
     eager, compiled = train(config("eager")), train(config("compiled", compile=True))
