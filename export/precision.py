@@ -26,19 +26,19 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.bundle import check_target, read_check_set, write_bundle
-from export.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
-from export.cast import LowName
 from export.check import check_graph, read_graph, runner
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
-from export.emulate import emulated
 from export.labelled import rank_embedders
-from export.lowering import EightBits, Lowering, SixteenBits
+from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
+from export.lowering.cast import LowName
+from export.lowering.emulate import emulated
+from export.lowering.methods import EightBits, Lowering, SixteenBits
+from export.lowering.quantise import QuantisedName
+from export.lowering.search import Found, find_graph
 from export.manifest import MODEL, ExportError, Manifest, Precision, PrecisionName
 from export.pictures import Pixels
 from export.progress import Bar, silent, terminal
-from export.quantise import QuantisedName
-from export.search import Found, find_graph
 
 Lower = Literal["fp16", "bf16", "int8", "fp8"]
 TARGETS: dict[Lower, float] = {"fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}

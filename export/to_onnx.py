@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 import pat
 from export.bundle import check_target, write_bundle
-from export.calibration import Settings
 from export.check import check_graph, check_numbers
 from export.graph import finish_names, name_layers, rename_batch
+from export.lowering.calibration import Settings
 from export.manifest import Input, Manifest, Output, PrecisionName, sha256
 from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.precision import check_request, lower_graph

@@ -9,7 +9,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from export.calibration import Settings
+from export.lowering.calibration import Settings
 from export.manifest import ExportError, ExportFailure
 from export.precision import summary
 from export.to_onnx import export_bundle

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from export.bundle import write_bundle
-from export.cast import cast_graph
+from export.lowering.cast import cast_graph
+from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import Input, Manifest, Output, Precision, PrecisionName
-from export.quantise import activations, layers, quantise_graph
 from export.to_onnx import to_graph
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer

@@ -19,9 +19,9 @@ pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not inst
 
 from export.build_trt import load, main
 from export.bundle import read_check_set, write_bundle
-from export.cast import cast_graph
+from export.lowering.cast import cast_graph
+from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import ExportFailure, Manifest, Precision
-from export.quantise import activations, layers, quantise_graph
 from export.to_onnx import to_graph
 from export.trt.build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
 from export.trt.flavour import load_flavour

@@ -15,17 +15,17 @@ from PIL import Image
 
 from export import precision as script
 from export.bundle import write_bundle
-from export.calibration import Settings, calibrate
-from export.cast import cast_graph
 from export.check import check_graph, read_graph, runner
 from export.compare import Agreement, compare
-from export.emulate import emulated
-from export.lowering import EightBits, SixteenBits
+from export.lowering.calibration import Settings, calibrate
+from export.lowering.cast import cast_graph
+from export.lowering.emulate import emulated
+from export.lowering.methods import EightBits, SixteenBits
+from export.lowering.quantise import activations, layers, rounded, scale_of
+from export.lowering.search import find_graph
 from export.manifest import MANIFEST, MODEL, ExportError, ExportFailure, Input, Manifest, Output, fact
 from export.precision import lower_bundle
 from export.progress import silent
-from export.quantise import activations, layers, rounded, scale_of
-from export.search import find_graph
 from export.to_onnx import to_graph
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
@@ -291,7 +291,7 @@ def spoiled(case: Case, layer: str) -> dict[str, float]:
 
 
 def calibrate_max(case: Case) -> dict[str, float]:
-    from export.calibration import _with_onnxruntime
+    from export.lowering.calibration import _with_onnxruntime
 
     return _with_onnxruntime(case.graph, case.manifest, case.pictures, Settings(None, "max"), silent)
 

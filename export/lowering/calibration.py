@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from deploy.runtime.crops import prepared
 from deploy.runtime.onnxruntime import open_session
+from export.lowering.quantise import activations
 from export.manifest import ExportError, Manifest
 from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.progress import Bar
-from export.quantise import activations
 
 Method = Literal["percentile", "entropy", "max"]
 Tool = Literal["onnxruntime", "modelopt"]

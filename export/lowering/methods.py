@@ -8,8 +8,8 @@ from typing import Protocol
 
 import onnx
 
-from export.cast import LowName, cast_graph
-from export.quantise import QuantisedName, layers, quantise_graph
+from export.lowering.cast import LowName, cast_graph
+from export.lowering.quantise import QuantisedName, layers, quantise_graph
 
 
 class Lowering(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from export.compare import Agreement
-from export.lowering import Lowering
+from export.lowering.methods import Lowering
 from export.manifest import ExportFailure
 from export.progress import Bar
 
