@@ -40,7 +40,7 @@ class Detections:
 def clipped(boxes: Boxes, height: int, width: int) -> tuple[Boxes, NDArray[np.bool_]]:
     """Boxes limited to the frame, and which of them [n] are finite and keep at least one pixel each way."""
     boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-    finite = np.isfinite(boxes).all(axis=1)
+    finite = np.asarray(np.isfinite(boxes).all(axis=1))
     limits = np.array([width, height, width, height], dtype=np.float32)
     inside = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
     sides = inside[:, 2:] - inside[:, :2]  # [n, 2]
