@@ -1,0 +1,67 @@
+"""What finds people in a frame: OpenCV's HOG detector, which needs no download, or an ONNX model by path.
+
+A detector belongs to one thread: open one for each camera.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from deploy.errors import DeployError
+from deploy.frames import Detections, Pixels
+
+HOG = "hog"
+
+
+class Detector(Protocol):
+    """Finds people; used by one thread at a time."""
+
+    name: str
+    """A few words for the log."""
+    dropped: int
+    """Boxes or scores so far that were not finite, and so left out."""
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """People in a frame u8 [H, W, 3] RGB of any size, the surest first; boxes lie inside the frame."""
+
+
+def open_detector(
+    what: str,
+    *,
+    threshold: float | None = None,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    threads: int = 0,
+) -> Detector:
+    """The detector called "hog", or the ONNX model at a path: MODEL.onnx, or a folder with its detector.json.
+
+    "hog:1280" looks at frames resized to 1280 columns: slower, and finds people farther away.
+    `threshold` is the least score of a detection, 0 to 1; by default the detector's own. `providers` and
+    `threads` are ONNX Runtime's; HOG takes the threads that OpenCV was given (cv2.setNumThreads).
+    Raises DeployError for a threshold outside 0 to 1, a missing library, a model without a manifest, and one that
+    is not what its manifest says.
+    """
+    if threshold is not None and not 0 < threshold < 1:
+        raise DeployError(f"the detector's threshold is {threshold}; it must lie between 0 and 1, ends excluded")
+    name, _, width = what.partition(":")
+    if name == HOG:
+        if width and not (width.isascii() and width.isdecimal()):
+            raise DeployError(
+                f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280'
+            )
+        options = {"width": int(width)} if width else {}
+        return _module("hog").HogDetector(threshold=threshold, **options)
+    manifest = _module("manifest").DetectorManifest.load(what)
+    return _module("onnx").OnnxDetector(manifest, threshold=threshold, providers=providers, threads=threads)
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(f"deploy.detect.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("deploy"):
+            raise
+        raise DeployError(
+            f"this detector needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
+        ) from error

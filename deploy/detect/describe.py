@@ -1,0 +1,130 @@
+"""Writing the manifest of an ONNX detector that a user brings, after trying that it fits its family."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.detect.families import FAMILIES, Family, box_coding, cells, expected
+from deploy.detect.manifest import BoxCoding, DetectorInput, DetectorManifest, FamilyName
+from deploy.detect.onnx import OnnxDetector, answer, check_input, grey, only_input, session
+from deploy.errors import DeployError, DeployFailure
+from export.manifest import sha256
+
+
+def describe(
+    model: str | Path,
+    family: FamilyName,
+    *,
+    out: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    outputs: Sequence[str] = (),
+    person: int | None = None,
+    threshold: float | None = None,
+    licence: str = "",
+) -> DetectorManifest:
+    """Write the manifest of an ONNX model: NAME.json beside NAME.onnx unless `out` says otherwise.
+
+    `size` (height, width) is needed where the graph leaves it open. `outputs` names the outputs in the family's
+    order (rf-detr: boxes, scores), where they are not called as its own exporter calls them. `person` is the index
+    of the class of people; by default that of the published COCO weights.
+    Raises DeployError when the model does not take or give what a model of the family does.
+    """
+    file = Path(model)
+    if file.suffix != ".onnx" or not file.is_file():
+        raise DeployError(f"{file} is no ONNX file")
+    path = Path(out) if out else file.with_suffix(".json")
+    if path.parent.resolve() != file.parent.resolve():
+        raise DeployError(f"{path} does not lie beside {file}; a manifest lies in the folder of its model")
+    kind = FAMILIES[family]
+    opened = session(file, providers=("CPUExecutionProvider",), threads=0)
+    feed = only_input(opened, file)
+    height, width = _size(feed, size, file)
+    names = _outputs(opened, kind, outputs, file)
+    classes, boxes = _classes(answer(opened, file, grey(height, width), names), family, height, width, file)
+    person = kind.person if person is None else person
+    if not 0 <= person < classes:
+        raise DeployError(
+            f"{file} has {classes} classes, people cannot be class {person}; name theirs: --person N"
+        )
+    threshold = kind.threshold if threshold is None else threshold
+    if not 0 < threshold < 1:
+        raise DeployError(f"the threshold is {threshold}; it must lie between 0 and 1, ends excluded")
+    manifest = DetectorManifest(
+        family=family,
+        model=file.name,
+        sha256=sha256(file),
+        input=DetectorInput(
+            feed.name, height, width, kind.colour, kind.resize, kind.divide_by, kind.mean, kind.std
+        ),
+        outputs=names,
+        boxes=boxes,
+        classes=classes,
+        person=person,
+        threshold=threshold,
+        overlap=kind.overlap,
+        licence=licence,
+        path=path,
+    )
+    OnnxDetector(manifest)
+    _write(path, manifest.to_json())
+    return manifest
+
+
+def _size(feed: Any, size: tuple[int, int] | None, file: Path) -> tuple[int, int]:
+    """Height and width of the input [1, 3, height, width]."""
+    if size is None:
+        if len(feed.shape) != 4 or not all(isinstance(side, int) for side in feed.shape[2:]):
+            raise DeployError(
+                f"{file} takes {feed.name} {feed.shape}, expected [1, 3, height, width]; "
+                "where they are left open, name them: --size HEIGHT WIDTH"
+            )
+        size = feed.shape[2], feed.shape[3]
+    check_input(feed, size, file)
+    return size
+
+
+def _outputs(opened: Any, kind: Family, outputs: Sequence[str], file: Path) -> dict[str, str]:
+    """Role -> name of the output."""
+    found = [each.name for each in opened.get_outputs()]
+    if outputs and len(outputs) != len(kind.outputs):
+        raise DeployError(f"--outputs names {', '.join(outputs)}; this family has {', '.join(kind.outputs)}")
+    only = len(found) == len(kind.outputs) == 1
+    names = dict(zip(kind.outputs, outputs or (found if only else kind.outputs.values()), strict=True))
+    for role, name in names.items():
+        if name not in found:
+            raise DeployError(
+                f"{file} gives {', '.join(found)} and no {name} for {role}; is it of this family? "
+                f"If so, name the outputs: --outputs {' '.join(role.upper() for role in kind.outputs)}"
+            )
+    return names
+
+
+def _classes(
+    found: dict[str, Any], family: FamilyName, height: int, width: int, file: Path
+) -> tuple[int, BoxCoding]:
+    """Number of classes, and how the boxes are coded, from the answer to a grey picture."""
+    try:
+        if family == "rf-detr":
+            queries = expected(found["boxes"], (1, None, 4), "boxes").shape[1]
+            return expected(found["scores"], (1, queries, None), "scores").shape[2], "decoded"
+        grid = cells(height, width)
+        rows = expected(found["predictions"], (1, len(grid), None), "predictions")[0]
+    except DeployError as error:
+        raise DeployError(f"{file}: {error}") from error
+    if rows.shape[1] < 6:
+        raise DeployError(f"{file}: its rows have {rows.shape[1]} numbers, expected 5 and one for each class")
+    return rows.shape[1] - 5, box_coding(rows, grid)
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DeployFailure(f"{path} cannot be written: {error}") from error

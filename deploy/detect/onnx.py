@@ -1,0 +1,155 @@
+"""A people detector run by ONNX Runtime, with a manifest that says what its numbers mean."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from deploy.detect.boxes import finite, in_frame, nobody, suppressed
+from deploy.detect.families import FAMILIES
+from deploy.detect.manifest import DetectorInput, DetectorManifest
+from deploy.errors import DeployError, DeployFailure
+from deploy.frames import Detections, Pixels
+from deploy.runtime.onnxruntime import open_session
+
+log = logging.getLogger(__name__)
+
+GREY = 114
+"""What YOLOX is trained to see where a letterboxed picture ends."""
+
+
+class OnnxDetector:
+    """The ONNX detector that a manifest describes.
+
+    It answers one grey picture when it is opened, so that a model that does not fit its manifest is refused then.
+    """
+
+    def __init__(
+        self,
+        manifest: DetectorManifest,
+        *,
+        threshold: float | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+        threads: int = 0,
+    ) -> None:
+        self.manifest = manifest if threshold is None else replace(manifest, threshold=threshold)
+        self._file = manifest.model_file()
+        self._session = session(self._file, providers=providers, threads=threads)
+        self._decode = FAMILIES[manifest.family].decode
+        self._check()
+        self.name = f"{manifest.family} {manifest.model}, scores from {self.manifest.threshold:g}"
+        self.dropped = 0
+
+    def detect(self, pixels: Pixels) -> Detections:
+        """People in a frame u8 [H, W, 3] RGB. Raises DeployFailure when the model breaks while it runs."""
+        height, width = pixels.shape[:2]
+        if min(height, width) < 1:
+            return nobody()
+        picture, scale = prepared(pixels, self.manifest.input)
+        boxes, scores = self._decode(self._outputs(picture), self.manifest)
+        likely = ~(scores < self.manifest.threshold)  # NaN too, to be counted
+        boxes, scores = boxes[likely] / scale, scores[likely]
+        sound = finite(boxes, scores)
+        if not sound.all():
+            if not self.dropped:
+                log.warning("detector %s gives boxes or scores that are not finite; they are left out", self.name)
+            self.dropped += int((~sound).sum())
+            boxes, scores = boxes[sound], scores[sound]
+        if self.manifest.overlap < 1:
+            kept = suppressed(boxes, scores, self.manifest.overlap)
+            boxes, scores = boxes[kept], scores[kept]
+        return in_frame(boxes, scores, height, width)
+
+    def _outputs(self, picture: NDArray[np.float32]) -> dict[str, Any]:
+        """The outputs by role for a picture [1, 3, h, w]."""
+        return answer(self._session, self._file, picture, self.manifest.outputs)
+
+    def _check(self) -> None:
+        """The graph takes and gives what the manifest says. Raises DeployError."""
+        file = self._file
+        wanted = self.manifest.input
+        feed = only_input(self._session, file)
+        check_input(feed, (wanted.height, wanted.width), file)
+        names = [each.name for each in self._session.get_outputs()]
+        missing = [name for name in self.manifest.outputs.values() if name not in names]
+        if feed.name != wanted.name or missing:
+            raise DeployError(
+                f"{file} takes {feed.name} and gives {', '.join(names)}; {self.manifest.path.name} expects "
+                f"{wanted.name} and {', '.join(self.manifest.outputs.values())}"
+            )
+        try:
+            self._decode(self._outputs(grey(wanted.height, wanted.width)), self.manifest)
+        except (DeployError, DeployFailure) as error:
+            raise DeployError(f"{file}: {error}") from error
+
+
+def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
+    """An inference session on an ONNX file. Raises DeployError when it does not load."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return open_session(file, providers, options)
+
+
+def answer(
+    opened: onnxruntime.InferenceSession, file: Path, picture: NDArray[np.float32], names: Mapping[str, str]
+) -> dict[str, Any]:
+    """The outputs by role for a picture [1, 3, h, w]. Raises DeployFailure when the graph breaks."""
+    try:
+        found = opened.run(list(names.values()), {opened.get_inputs()[0].name: picture})
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        raise DeployFailure(f"the detector {file} failed: {' '.join(str(error).split())[:300]}") from error
+    return dict(zip(names, found, strict=True))
+
+
+def grey(height: int, width: int) -> NDArray[np.float32]:
+    """A picture [1, 3, h, w] that any model takes."""
+    return np.full((1, 3, height, width), GREY, dtype=np.float32)
+
+
+def only_input(opened: onnxruntime.InferenceSession, file: Path) -> Any:
+    """The graph's only input. Raises DeployError when there are more."""
+    inputs = opened.get_inputs()
+    if len(inputs) != 1:
+        raise DeployError(f"{file} has {len(inputs)} inputs, a detector has one picture")
+    return inputs[0]
+
+
+def check_input(feed: Any, size: tuple[int, int], file: Path) -> None:
+    """The input takes float32 [1, 3, *size]; dimensions without a number take any. Raises DeployError."""
+    wanted = (1, 3, *size)
+    fits = len(feed.shape) == 4 and all(
+        not isinstance(have, int) or have == want for have, want in zip(feed.shape, wanted, strict=True)
+    )
+    if feed.type != "tensor(float)" or not fits:
+        raise DeployError(
+            f"{file} takes {feed.name} as {feed.type} {feed.shape}, expected tensor(float) {list(wanted)}"
+        )
+
+
+def prepared(pixels: Pixels, wanted: DetectorInput) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A frame as the model's input [1, 3, h, w], and input pixels for each pixel of the frame, [4] like a box."""
+    height, width = pixels.shape[:2]
+    if wanted.resize == "letterbox":
+        ratio = min(wanted.height / height, wanted.width / width)
+        size = max(int(width * ratio), 1), max(int(height * ratio), 1)
+        scale = np.full(4, ratio, dtype=np.float32)
+    else:
+        size = wanted.width, wanted.height
+        scale = np.array([wanted.width / width, wanted.height / height] * 2, dtype=np.float32)
+    canvas = np.full((wanted.height, wanted.width, 3), GREY, dtype=np.uint8)
+    canvas[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_LINEAR)
+    channels = canvas[..., ::-1] if wanted.colour == "BGR" else canvas  # [h, w, 3]
+    picture = channels.transpose(2, 0, 1).astype(np.float32)  # [3, h, w]
+    mean, std = (np.array(each, dtype=np.float32)[:, None, None] for each in (wanted.mean, wanted.std))
+    picture *= 1 / (wanted.divide_by * std)
+    picture -= mean / std
+    return picture[None], scale

@@ -1,0 +1,454 @@
+"""deploy.detect with ONNX models: small real graphs in the formats of RF-DETR and YOLOX."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from deploy.detect import open_detector
+from deploy.detect.__main__ import main
+from deploy.detect.describe import describe
+from deploy.detect.manifest import DetectorInput
+from deploy.detect.onnx import prepared
+from deploy.errors import DeployError, DeployFailure
+from export.manifest import sha256
+
+SIDE = 64
+CELLS = [(8, 8, 8), (4, 4, 16), (2, 2, 32)]  # rows, columns, pixels of a cell
+ANCHORS = sum(rows * columns for rows, columns, _ in CELLS)
+CLASSES = 3
+
+
+def save(path: Path, nodes, outputs, constants=(), side=SIDE, inputs=1) -> Path:
+    """An ONNX file that takes `images` float32 [1, 3, side, side]."""
+    shape = [1, 3, side, side]
+    graph = helper.make_graph(
+        list(nodes),
+        "detector",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ["images", "more"][:inputs]],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def constant(path: Path, **outputs: np.ndarray) -> Path:
+    """A model that gives the same outputs for every picture."""
+    nodes, constants = [], {}
+    for name, value in outputs.items():
+        constants[f"{name}_value"] = value.astype(np.float32)
+        nodes.append(helper.make_node("Identity", [f"{name}_value"], [name]))
+    return save(path, nodes, outputs, constants)
+
+
+def seeing_yolox(path: Path, channel: int, decoded: bool = False) -> Path:
+    """A YOLOX that finds grid cells where one channel of the picture is bright: a box as large as the cell."""
+    nodes = [helper.make_node("Slice", ["images", "from", "to", "axis"], ["one"])]
+    constants = {
+        "from": np.array([channel]),
+        "to": np.array([channel + 1]),
+        "axis": np.array([1]),
+        "flat": np.array([1, -1, 1]),
+        "brightest": np.array(255, np.float32),
+    }
+    centres, sizes = [], []
+    for rows, columns, side in CELLS:
+        nodes += [
+            helper.make_node(
+                "AveragePool", ["one"], [f"pool{side}"], kernel_shape=[side, side], strides=[side, side]
+            ),
+            helper.make_node("Reshape", [f"pool{side}", "flat"], [f"level{side}"]),
+        ]
+        for row in range(rows):
+            for column in range(columns):
+                centres.append([(column + 0.5) * side, (row + 0.5) * side] if decoded else [0.5, 0.5])
+                sizes.append([side, side] if decoded else [0.0, 0.0])
+    constants["boxes"] = np.concatenate((centres, sizes), axis=1).astype(np.float32)[None]
+    constants["people"] = np.tile(np.array([0.9, 0.2, 0.1], np.float32), (1, ANCHORS, 1))
+    nodes += [
+        helper.make_node("Concat", [f"level{side}" for _, _, side in CELLS], ["light"], axis=1),
+        helper.make_node("Div", ["light", "brightest"], ["objectness"]),
+        helper.make_node("Concat", ["boxes", "objectness", "people"], ["output"], axis=2),
+    ]
+    return save(path, nodes, ["output"], constants)
+
+
+def seeing_rf_detr(path: Path) -> Path:
+    """An RF-DETR whose 16 queries find red in the cells of a 4 x 4 grid. The picture arrives normalised."""
+    nodes = [
+        helper.make_node("Slice", ["images", "from", "to", "axis"], ["red"]),
+        helper.make_node("AveragePool", ["red"], ["pool"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("Reshape", ["pool", "flat"], ["people"]),
+        helper.make_node("Concat", ["other", "people"], ["labels"], axis=2),
+        helper.make_node("Identity", ["grid"], ["dets"]),
+    ]
+    grid = [[(column + 0.5) / 4, (row + 0.5) / 4, 0.25, 0.25] for row in range(4) for column in range(4)]
+    constants = {
+        "from": np.array([0]), "to": np.array([1]), "axis": np.array([1]), "flat": np.array([1, 16, 1]),
+        "grid": np.array([grid], np.float32), "other": np.full((1, 16, 1), -9, np.float32),
+    }  # fmt: skip
+    return save(path, nodes, ["dets", "labels"], constants)
+
+
+def lit(height: int, width: int, box: tuple[int, int, int, int], channel: int) -> np.ndarray:
+    """A black frame with one channel bright in a box."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    left, top, right, bottom = box
+    pixels[top:bottom, left:right, channel] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_yolox_box_comes_back_in_pixels_of_the_frame(tmp_path, decoded):
+    """A frame of 128 x 96 is halved into the upper left corner: a cell of 8 pixels is 16 of the frame."""
+    manifest = describe(seeing_yolox(tmp_path / "yolox.onnx", channel=0, decoded=decoded), "yolox")
+    assert manifest.boxes == ("decoded" if decoded else "raw")
+    detector = open_detector(str(tmp_path / "yolox.onnx"), threshold=0.5)
+    found = detector.detect(lit(96, 128, (48, 32, 64, 48), channel=2))  # blue: the first channel of BGR
+    assert found.boxes.tolist() == [[48, 32, 64, 48]]
+    assert found.scores.tolist() == pytest.approx([0.9])
+    assert len(detector.detect(lit(96, 128, (48, 32, 64, 48), channel=0))) == 0  # red
+    assert len(detector.detect(np.zeros((96, 128, 3), np.uint8))) == 0  # the grey border is not a person
+
+
+def test_frames_may_change_their_size(tmp_path):
+    describe(seeing_yolox(tmp_path / "yolox.onnx", channel=0), "yolox")
+    detector = open_detector(str(tmp_path / "yolox.onnx"), threshold=0.5)
+    assert detector.detect(lit(256, 256, (128, 96, 160, 128), 2)).boxes.tolist() == [[128, 96, 160, 128]]
+    assert detector.detect(lit(32, 32, (16, 12, 20, 16), 2)).boxes.tolist() == [[16, 12, 20, 16]]
+    for shape in [(1, 1), (1, 500), (500, 1), (0, 0), (0, 7)]:
+        assert len(detector.detect(np.zeros((*shape, 3), np.uint8))) == 0
+
+
+def test_an_rf_detr_box_comes_back_in_pixels_of_the_frame(tmp_path):
+    """Both sides are stretched to the input; red is (1 - 0.485) / 0.229 after normalisation."""
+    describe(seeing_rf_detr(tmp_path / "model.onnx"), "rf-detr", out=tmp_path / "detector.json")
+    detector = open_detector(str(tmp_path), threshold=0.8)
+    found = detector.detect(lit(64, 256, (128, 16, 192, 32), channel=0))
+    assert found.boxes.tolist() == [[128, 16, 192, 32]]
+    assert found.scores.tolist() == pytest.approx([1 / (1 + math.exp(-0.515 / 0.229))], rel=1e-4)
+    assert len(detector.detect(lit(64, 256, (128, 16, 192, 32), channel=2))) == 0
+
+
+def slow_yolox(rows: np.ndarray, person: int, ratio: float, threshold: float) -> list[tuple[float, ...]]:
+    """Raw YOLOX rows decoded one by one, in double precision; no suppression."""
+    found, anchor = [], 0
+    for height, width, side in CELLS:
+        for row in range(height):
+            for column in range(width):
+                x, y, w, h, objectness, *classes = map(float, rows[anchor])
+                x, y, w, h = (x + column) * side, (y + row) * side, math.exp(w) * side, math.exp(h) * side
+                score = objectness * classes[person]
+                if score >= threshold:
+                    corners = (x - w / 2) / ratio, (y - h / 2) / ratio, (x + w / 2) / ratio, (y + h / 2) / ratio
+                    found.append((*corners, score))
+                anchor += 1
+    return found
+
+
+def clipped(found, height, width):
+    kept = [
+        (max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height), score) for x0, y0, x1, y1, score in found
+    ]
+    return sorted((row for row in kept if row[2] - row[0] >= 1 and row[3] - row[1] >= 1), key=lambda row: -row[4])
+
+
+def test_yolox_rows_are_decoded_as_the_slow_way_does(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = generator.normal(0, 1, (ANCHORS, 5 + CLASSES)).astype(np.float32)
+    rows[:, 4:] = generator.random((ANCHORS, 1 + CLASSES))
+    describe(constant(tmp_path / "m.onnx", output=rows[None]), "yolox", person=1)
+    manifest = tmp_path / "m.json"
+    manifest.write_text(manifest.read_text().replace('"overlap": 0.45', '"overlap": 1.0'))
+    detector = open_detector(str(tmp_path / "m.onnx"), threshold=0.3)
+    found = detector.detect(np.zeros((100, 160, 3), np.uint8))
+    expected = clipped(slow_yolox(rows, 1, 64 / 160, 0.3), 100, 160)
+    assert len(expected) > 10
+    np.testing.assert_allclose(found.boxes, [row[:4] for row in expected], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.scores, [row[4] for row in expected], rtol=1e-5)
+
+
+def test_yolox_boxes_that_overlap_are_suppressed(tmp_path):
+    """Two neighbouring cells claim the same person."""
+    rows = np.zeros((ANCHORS, 5 + CLASSES), np.float32)
+    rows[20] = [0.5, 0.5, 1, 1, 0.9, 0.9, 0, 0]
+    rows[21] = [-0.4, 0.5, 1, 1, 0.8, 0.9, 0, 0]
+    rows[60] = [0.5, 0.5, 0, 0, 0.7, 0.9, 0, 0]
+    describe(constant(tmp_path / "m.onnx", output=rows[None]), "yolox")
+    found = open_detector(str(tmp_path / "m.onnx")).detect(np.zeros((64, 64, 3), np.uint8))
+    assert found.scores.tolist() == pytest.approx([0.81, 0.63])
+
+
+def test_rf_detr_queries_are_decoded_as_the_slow_way_does(tmp_path):
+    generator = np.random.default_rng(1)
+    boxes = generator.uniform(0.1, 0.9, (1, 30, 4)).astype(np.float32)
+    logits = generator.normal(0, 2, (1, 30, 5)).astype(np.float32)
+    describe(constant(tmp_path / "m.onnx", dets=boxes, labels=logits), "rf-detr", person=2)
+    found = open_detector(str(tmp_path / "m.onnx"), threshold=0.4).detect(np.zeros((90, 300, 3), np.uint8))
+    expected = []
+    for (x, y, w, h), row in zip(boxes[0].tolist(), logits[0].tolist(), strict=True):
+        score = 1 / (1 + math.exp(-row[2]))
+        if score >= 0.4:
+            expected.append((300 * (x - w / 2), 90 * (y - h / 2), 300 * (x + w / 2), 90 * (y + h / 2), score))
+    expected = clipped(expected, 90, 300)
+    assert len(expected) > 5
+    np.testing.assert_allclose(found.boxes, [row[:4] for row in expected], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found.scores, [row[4] for row in expected], rtol=1e-5)
+
+
+def test_rf_detr_outputs_are_told_apart_by_name_not_by_shape(tmp_path):
+    """With three classes and a background both outputs have four columns."""
+    boxes = np.array([[[0.5, 0.5, 0.25, 0.5]]])
+    logits = np.array([[[-9.0, 4.0, -9.0, -9.0]]])
+    describe(constant(tmp_path / "m.onnx", labels=logits, dets=boxes), "rf-detr")
+    found = open_detector(str(tmp_path / "m.onnx")).detect(np.zeros((64, 64, 3), np.uint8))
+    np.testing.assert_allclose(found.boxes, [[24, 16, 40, 48]], atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["yolox", "rf-detr"])
+def test_what_is_not_finite_is_left_out_and_counted(tmp_path, family, caplog):
+    bad = [math.nan, math.inf, -math.inf]
+    if family == "yolox":
+        rows = np.zeros((ANCHORS, 5 + CLASSES), np.float32)
+        rows[0] = [0.5, 0.5, 1, 1, 0.9, 0.9, 0, 0]
+        rows[1:4, 4:6] = 0.9
+        rows[1:4, 0] = bad
+        rows[4] = [0, 0, 500, 0, 0.9, 0.9, 0, 0]  # exp(500)
+        rows[5, 4] = math.nan  # a score
+        rows[6] = [0, 0, 500, 0, 0, 0, 0, 0]  # nobody there: nothing is lost
+        outputs = {"output": rows[None]}
+        lost = 5
+    else:
+        boxes = np.full((1, 6, 4), 0.5, np.float32)
+        logits = np.full((1, 6, 2), 3.0, np.float32)
+        boxes[0, 1:4, 2] = bad
+        logits[0, 4, 1] = math.nan
+        logits[0, 5, 1] = -math.inf  # a score of 0
+        outputs = {"dets": boxes, "labels": logits}
+        lost = 4
+    describe(constant(tmp_path / "m.onnx", **outputs), family)
+    detector = open_detector(str(tmp_path / "m.onnx"))
+    assert [len(detector.detect(np.zeros((64, 64, 3), np.uint8))) for _ in range(3)] == [1, 1, 1]
+    assert detector.dropped == 3 * lost
+    assert len(caplog.records) == 1
+
+
+def test_the_picture_is_normalised_channel_by_channel():
+    wanted = DetectorInput("images", 5, 7, "BGR", "squash", 255.0, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    picture, scale = prepared(pixels, wanted)
+    assert picture.shape == (1, 3, 5, 7)
+    assert picture.dtype == np.float32
+    assert scale.tolist() == [1, 1, 1, 1]
+    for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
+        expected = (pixels[..., 2 - channel] / 255 - mean) / std
+        np.testing.assert_allclose(picture[0, channel], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_letterbox_keeps_the_shape_and_ends_in_grey():
+    wanted = DetectorInput("images", 64, 64, "RGB", "letterbox", 1.0, (0, 0, 0), (1, 1, 1))
+    picture, scale = prepared(np.full((30, 120, 3), 200, np.uint8), wanted)
+    assert scale.tolist() == pytest.approx([64 / 120] * 4)
+    assert (picture[0, :, :16] == 200).all()
+    assert (picture[0, :, 16:] == 114).all()
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A YOLOX with its manifest."""
+    file = constant(tmp_path / "m.onnx", output=np.zeros((1, ANCHORS, 5 + CLASSES)))
+    describe(file, "yolox", licence="Apache-2.0")
+    return file
+
+
+def changed(file: Path, /, **values) -> None:
+    manifest = file.with_suffix(".json")
+    fields = json.loads(manifest.read_text())
+    for name, value in values.items():
+        *outer, last = name.split("__")
+        inner = fields
+        for each in outer:
+            inner = inner[each]
+        if value is None:
+            del inner[last]
+        else:
+            inner[last] = value
+    manifest.write_text(json.dumps(fields))
+
+
+def refused(what) -> str:
+    with pytest.raises(DeployError) as caught:
+        open_detector(str(what))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_manifest_says_how_to_feed_and_read_the_model(model):
+    fields = json.loads(model.with_suffix(".json").read_text())
+    assert fields["format"] == "pat-detector/1"
+    assert fields["sha256"] == sha256(model)
+    assert fields["input"] == {
+        "name": "images", "height": 64, "width": 64, "colour": "BGR", "resize": "letterbox",
+        "divide_by": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1],
+    }  # fmt: skip
+    assert (fields["classes"], fields["person"], fields["outputs"]) == (CLASSES, 0, {"predictions": "output"})
+    assert fields["licence"] == "Apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": "other/2"}, "format is 'other/2', expected 'pat-detector/1'"),
+        ({"family": "ssd"}, "family is 'ssd', expected 'rf-detr' or 'yolox'"),
+        ({"family": None}, "family is missing"),
+        ({"input": []}, "expected an object, found list"),
+        ({"input__height": "64"}, "height is '64'"),
+        ({"input__height": True}, "height is True"),
+        ({"input__std": [1, 0, 1]}, "std is [1, 0, 1], expected three numbers above 0"),
+        ({"input__mean": [1, 0]}, "mean is [1, 0], expected three numbers"),
+        ({"input__colour": "GRB"}, "colour is 'GRB'"),
+        ({"input__divide_by": 0}, "divide_by is 0"),
+        ({"person": 3}, "person is 3, expected a whole number from 0 to 2"),
+        ({"threshold": 1.5}, "threshold is 1.5"),
+        ({"overlap": math.nan}, "overlap is nan"),
+        ({"outputs": {}}, "predictions is missing"),
+        ({"model": "../m.onnx"}, "not the name of a file"),
+        ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
+        ({"boxes": "corners"}, "boxes is 'corners'"),
+        ({"sha256": "0" * 64}, "SHA-256"),
+        ({"input__name": "pictures"}, "takes images and gives output"),
+        ({"outputs__predictions": "boxes"}, "takes images and gives output"),
+        ({"input__height": 128}, "expected tensor(float) [1, 3, 128, 64]"),
+        ({"classes": 80}, "[1, 84, 8], expected [1, 84, 85]"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(model, change, words):
+    changed(model, **change)
+    assert words in refused(model)
+
+
+def test_a_manifest_of_another_family_is_refused(model):
+    changed(model, family="rf-detr", boxes="decoded", outputs={"boxes": "output", "scores": "output"})
+    assert "output for boxes has the shape [1, 84, 8], expected [1, n, 4]" in refused(model)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null"])
+def test_a_broken_manifest_is_refused(model, text):
+    model.with_suffix(".json").write_text(text)
+    assert "m.json" in refused(model)
+
+
+def test_missing_files_are_refused(model, tmp_path):
+    assert 'give "hog"' in refused(tmp_path / "nowhere.onnx")
+    assert "no ONNX detector" in refused(Path(__file__))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no manifest detector.json" in refused(empty)
+    lonely = constant(tmp_path / "lonely.onnx", output=np.zeros((1, ANCHORS, 8)))
+    assert "no manifest lonely.json or detector.json; write it with" in refused(lonely)
+    model.unlink()
+    assert "is missing" in refused(model.with_suffix(".json"))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_model_is_refused(model, share):
+    whole = model.read_bytes()
+    model.write_bytes(whole[: int(len(whole) * share)])
+    assert "SHA-256" in refused(model)
+    changed(model, sha256=sha256(model))
+    assert "m.onnx" in refused(model)  # what ONNX Runtime, or the check of its outputs, says
+
+
+def test_a_model_that_breaks_while_it_runs_is_a_failure(tmp_path):
+    """The graph takes the mean of the picture as an index, which a bright one puts out of range."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["many", "index"], ["output"], axis=0),
+    ]
+    file = save(tmp_path / "m.onnx", nodes, ["output"], {"many": np.zeros((150, 1, ANCHORS, 8), np.float32)})
+    describe(file, "yolox")
+    detector = open_detector(str(file))
+    assert len(detector.detect(np.full((64, 64, 3), 100, np.uint8))) == 0
+    with pytest.raises(DeployFailure, match=r"m\.onnx failed"):
+        detector.detect(np.full((64, 64, 3), 255, np.uint8))
+    assert len(detector.detect(np.full((64, 64, 3), 100, np.uint8))) == 0
+
+
+def test_the_command_writes_a_manifest_that_opens(tmp_path, capsys):
+    file = seeing_rf_detr(tmp_path / "rf.onnx")
+    arguments = ["describe", str(file), "--family", "rf-detr", "--threshold", "0.6", "--licence", "Apache-2.0"]
+    assert main(arguments) == 0
+    assert "class 1 of 2 is people" in capsys.readouterr().out
+    assert open_detector(str(file)).manifest.threshold == 0.6
+
+
+def several(path: Path, **changes) -> Path:
+    return save(path, [helper.make_node("Identity", ["images"], ["output"])], ["output"], **changes)
+
+
+@pytest.mark.parametrize(
+    ("make", "family", "words"),
+    [
+        (lambda path: several(path), "yolox", "output for predictions has the shape [1, 3, 64, 64]"),
+        (lambda path: several(path, inputs=2), "yolox", "2 inputs"),
+        (lambda path: several(path), "rf-detr", "gives output and no dets for boxes"),
+        (lambda path: seeing_yolox(path, 0), "rf-detr", "gives output and no dets for boxes"),
+        (lambda path: seeing_rf_detr(path), "yolox", "gives dets, labels and no output for predictions"),
+        (
+            lambda path: constant(path, dets=np.zeros((1, 9, 4)), labels=np.zeros((1, 8, 4))),
+            "rf-detr",
+            "output for scores has the shape [1, 8, 4], expected [1, 9, n]",
+        ),
+        (lambda path: constant(path, output=np.zeros((1, ANCHORS, 5))), "yolox", "one for each class"),
+        (lambda path: constant(path, output=np.zeros((1, ANCHORS, 6))), "yolox --person 2", "1 classes"),
+        (lambda path: constant(path, output=np.zeros((1, 9, 8))), "yolox", "expected [1, 84, n]"),
+        (lambda path: seeing_yolox(path, 0), "yolox --threshold 2", "threshold is 2"),
+        (lambda path: seeing_yolox(path, 0), "yolox --size 32 32", "expected tensor(float) [1, 3, 32, 32]"),
+        (lambda path: seeing_yolox(path, 0), "yolox --out /tmp/d.json", "does not lie beside"),
+        (lambda path: path.write_bytes(b"not a model"), "yolox", "cannot load"),
+        (lambda path: None, "yolox", "is no ONNX file"),
+    ],
+)
+def test_the_command_refuses_a_model_that_does_not_fit(tmp_path, capsys, make, family, words):
+    make(tmp_path / "m.onnx")
+    assert main(["describe", str(tmp_path / "m.onnx"), "--family", *family.split()]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_an_open_size_is_named_by_the_user(tmp_path, capsys):
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
+        helper.make_node("Add", ["zero", "rows"], ["output"]),
+    ]
+    constants = {"nothing": np.zeros(1, np.float32), "rows": np.zeros((1, ANCHORS, 8), np.float32)}
+    file = save(tmp_path / "m.onnx", nodes, ["output"], constants, side="side")
+    assert main(["describe", str(file), "--family", "yolox"]) == 2
+    assert "--size HEIGHT WIDTH" in capsys.readouterr().err
+    assert main(["describe", str(file), "--family", "yolox", "--size", "64", "64"]) == 0
+    assert len(open_detector(str(file)).detect(np.zeros((10, 10, 3), np.uint8))) == 0
+
+
+def test_a_model_that_takes_no_grey_picture_is_refused(tmp_path, capsys):
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
+        helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["one", "index"], ["output"], axis=0),
+    ]
+    file = save(tmp_path / "m.onnx", nodes, ["output"], {"one": np.zeros((1, 1, ANCHORS, 8), np.float32)})
+    assert main(["describe", str(file), "--family", "yolox"]) == 1
+    message = capsys.readouterr().err
+    assert "m.onnx failed" in message
+    assert message.count("\n") == 1
