@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.measure import device_name
+from bench.device import device_name
 from bench.results import Row, name, path_for, run_suites, store
 
 # A median moves by a few per cent from run to run and with the clock of the device. Slower counts when the median

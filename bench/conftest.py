@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench.measure import Work, device_name, peak_memory
+from bench.device import device_name
 from bench.results import Row, row, table
-from kernels.timing import CLOCK, ROUNDS, WARMUP
 
 ROWS = pytest.StashKey[list[Row]]()
+NEEDS_TORCH = re.compile(r"^(import torch|from (bench\.measure|kernels|pat\.losses)\b)", re.MULTILINE)
+
+if importlib.util.find_spec("torch") is None:  # a Jetson: what embeds and tracks is measured, training is not
+    here = Path(__file__).parent
+    collect_ignore = [path.name for path in here.glob("test_*.py") if NEEDS_TORCH.search(path.read_text())]
 
 
 @pytest.fixture
 def measure(benchmark, pytestconfig: pytest.Config) -> Callable[..., None]:  # type: ignore[no-untyped-def]
     """`measure(function, work, operation=..., implementation=..., shape=..., dtype=...)` makes one row."""
+    from bench.measure import Work, peak_memory
+    from kernels.timing import CLOCK, ROUNDS, WARMUP
 
     def run(function: Callable[[], object], work: Work, **facts: str) -> None:
         benchmark.group = f"{facts['operation']} {facts['shape']} {facts['dtype']}"
         peak = peak_memory(function)  # also the first call, which may compile
         benchmark.pedantic(CLOCK.call, args=(function,), rounds=ROUNDS, iterations=1, warmup_rounds=WARMUP)
-        benchmark.extra_info.update(facts, peak_memory=peak)
-        if benchmark.stats is not None:  # None with --benchmark-disable
-            stats = benchmark.stats.stats
-            benchmark.extra_info.update(work.rates(stats.median))
-            pytestconfig.stash.setdefault(ROWS, []).append(row(benchmark.extra_info, stats.as_dict()))
+        _keep(benchmark, pytestconfig, facts, work.rates, peak_memory=peak)
 
     return run
+
+
+@pytest.fixture
+def measure_embedding(benchmark, pytestconfig: pytest.Config) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+    """`measure_embedding(embed, crops, flops, ...)`: its vectors come to the host, so the wall clock is right."""
+
+    def run(embed: Callable[[Any], object], crops: Any, flops: int, *, rounds: int, **facts: str) -> None:
+        def rates(seconds: float) -> dict[str, float | None]:
+            return {"images_per_second": len(crops) / seconds, "teraflops": flops * len(crops) / seconds / 1e12}
+
+        benchmark.group = f"{facts['operation']} {facts['shape']}"
+        benchmark.pedantic(embed, args=(crops,), rounds=rounds, iterations=1, warmup_rounds=2)
+        _keep(benchmark, pytestconfig, facts, rates)
+
+    return run
+
+
+def _keep(
+    benchmark: Any,
+    config: pytest.Config,
+    facts: Mapping[str, str],
+    rates: Callable[[float], Mapping[str, float | None]],
+    **more: Any,
+) -> None:
+    """Note what was measured for the table and the file of results."""
+    benchmark.extra_info.update(facts, **more)
+    if benchmark.stats is not None:  # None with --benchmark-disable
+        stats = benchmark.stats.stats
+        benchmark.extra_info.update(rates(stats.median))
+        config.stash.setdefault(ROWS, []).append(row(benchmark.extra_info, stats.as_dict()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

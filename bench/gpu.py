@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from bench.measure import device_name
+from bench.device import device_name
 from bench.results import BENCH, path_for, run_suites, store
 from kernels.timing import ON_GPU
 

@@ -1,15 +1,12 @@
-"""What a measurement is set against: least work, the memory's bandwidth, peak memory, the device's name."""
+"""What a measurement is set against: least work, the memory's bandwidth, peak memory."""
 
 from __future__ import annotations
 
 import functools
 import gc
-import platform
-import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -35,17 +32,6 @@ def peak_memory(function: Callable[[], object]) -> int | None:
     function()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
-
-
-def device_name() -> str:
-    """For people and file names, e.g. "NVIDIA H100 80GB HBM3" or "cpu AMD EPYC 7763 64-Core Processor"."""
-    if ON_GPU:
-        return torch.cuda.get_device_name()
-    try:
-        model = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        model = None
-    return f"cpu {model.group(1) if model else platform.machine()}"
 
 
 @dataclass(frozen=True)

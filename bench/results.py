@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ RESULTS = BENCH / "results"
 Row = dict[str, Any]
 
 FACTS = ("operation", "shape", "dtype", "implementation")
-RATES = ("gigabytes_per_second", "teraflops", "share_of_floor", "peak_memory")
+RATES = ("images_per_second", "gigabytes_per_second", "teraflops", "share_of_floor", "peak_memory")
 QUANTILES = ("min", "q1", "median", "q3", "max")
 
 
@@ -49,19 +51,20 @@ def path_for(device: str) -> Path:
 
 def store(path: Path, device: str, found: Sequence[Row]) -> None:
     """Writes a result with the versions it was made with."""
-    import torch
-    import triton
-
-    facts = {
-        "device": device,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "triton": triton.__version__,
-    }
+    facts: dict[str, Any] = {"device": device, **versions()}
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
     draft.write_text(json.dumps({**facts, "rows": list(found)}, indent=1) + "\n")
     draft.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """Of what is installed of that which decides the figures."""
+    found = {}
+    for package in ("torch", "triton", "onnxruntime", "tensorrt", "numpy"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def name(entry: Row) -> str:
@@ -71,7 +74,18 @@ def name(entry: Row) -> str:
 
 def table(found: Sequence[Row]) -> str:
     """Rows as text; "x ours" is the time in units of ours, the first row of its group."""
-    header = (*FACTS, "q1 ms", "median ms", "q3 ms", "x ours", "GB/s", "TFLOP/s", "of floor", "peak MB")
+    header = (
+        *FACTS,
+        "q1 ms",
+        "median ms",
+        "q3 ms",
+        "x ours",
+        "images/s",
+        "GB/s",
+        "TFLOP/s",
+        "of floor",
+        "peak MB",
+    )
     lines: list[Sequence[str]] = [header]
     ours: dict[tuple[str, ...], float] = {}
     for entry in found:
@@ -82,7 +96,7 @@ def table(found: Sequence[Row]) -> str:
                 *(str(entry[fact]) for fact in FACTS),
                 *(f"{entry[quantile] * 1e3:.4g}" for quantile in ("q1", "median", "q3")),
                 f"{ratio:.2f}",
-                *(_number(entry[rate], unit) for rate, unit in zip(RATES, (1, 1, 1, 1e6), strict=True)),
+                *(_number(entry[rate], unit) for rate, unit in zip(RATES, (1, 1, 1, 1, 1e6), strict=True)),
             )
         )
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
