@@ -1,4 +1,4 @@
-"""`pat synth`: synthetic people in Market-1501 layout."""
+"""`pat synth`: synthetic people in Market-1501 layout, or walking along a street."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from tyro.conf import Positional
 
 from pat.commands.arguments import parse
 from pat.data.synthetic import generate
+from pat.data.synthetic.street import film_street
 from pat.progress import TerminalProgress
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw synthetic people in Market-1501 layout, with the true attributes of every picture as JSONL."""
+    """Draw synthetic people in Market-1501 layout, with the true attributes of every picture as JSONL.
+
+    With --street-cameras N they are filmed instead: OUT/camera-1.mp4 and so on, and who is where in
+    OUT/truth.jsonl.
+    """
 
     out: Positional[Path]
     """A folder that does not exist yet."""
@@ -34,6 +39,10 @@ class Arguments:
     """Gallery pictures that an evaluation ignores."""
     size: tuple[int, int] = (128, 64)
     """Height and width in pixels."""
+    street_cameras: int = 0
+    """Cameras that film the same people walking past; 0 takes single pictures."""
+    people: int = 10
+    """People who walk past every one of --street-cameras."""
     seed: int = 0
     workers: int | None = None
     """Processes that draw; default: one for each core. The pictures do not depend on it."""
@@ -51,6 +60,18 @@ def main(arguments: Sequence[str]) -> None:
             advance(count - done, "", total)
             done = count
 
+        if given.street_cameras:
+            frames = film_street(
+                given.out,
+                style=given.style,
+                cameras=given.street_cameras,
+                people=given.people,
+                seed=given.seed,
+                progress=report,
+            )
+            videos = f"{given.street_cameras} videos of {frames} frames"
+            progress.say(f"wrote {given.out}: {videos}, {given.people} people in each")
+            return
         summary = generate(
             given.out,
             style=given.style,

@@ -80,7 +80,7 @@ def take_picture(
     framing = Framing.bad(generator) if badly_framed else Framing.drawn(generator, body.reach())
 
     canvas = _empty_canvas(style, camera_number, camera, framing, size[0], generator)
-    _cast_shadow(canvas, camera.light)
+    cast_shadow(canvas, camera.light)
     draw_person(canvas, identity, body, float(generator.random()))
     unoccluded = _person(canvas.labels)
     occluder = _occlude(canvas, style, camera, passer_by, generator)
@@ -119,7 +119,7 @@ def _empty_canvas(
     return Canvas(np.array(pixels), np.zeros((height, width), np.uint8), scale, origin, light)
 
 
-def _cast_shadow(canvas: Canvas, light: float) -> None:
+def cast_shadow(canvas: Canvas, light: float) -> None:
     """A soft dark ellipse on the ground, away from the light."""
     height, width = canvas.labels.shape
     x = (np.arange(width, dtype=np.float32) - canvas.origin[0])[None, :] / canvas.scale + 0.12 * light
