@@ -28,7 +28,7 @@ from typing import Any
 from export.command import OneLineParser, run
 from export.manifest import ExportError, ExportFailure
 from export.progress import say
-from export.trt.build import BuildOptions, Built, build_plan, graph_precision, parse_onnx
+from export.trt.build import BuildOptions, build_plan, graph_precision, parse_onnx
 from export.trt.check import Checked, check_engine, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt.flavour import Flavour, load_flavour
@@ -114,13 +114,12 @@ def build(given: argparse.Namespace) -> int:
             flavour.trt, network.definition, flavour.messages.texts(), len(options.profiles), engine
         )
         del engine
-        checked = run_check(source, built, flavour, gpu, options)
         facts = {
             **engine_facts(source.onnx, network, precision, inspection),
             **build_facts(flavour, gpu, options, seconds),
-            "checked": checked.facts(),
         }
-        publish(plan_path, built.plan, facts, checked, given.accept)
+        checked = run_check(source, built.plan, facts, gpu, options)
+        publish(plan_path, built.plan, {**facts, "checked": checked.facts()}, checked, given.accept)
         report(inspection, options, precision, seconds, checked)
         if built.timing_cache is not None and options.timing_cache is not None:
             _keep_timing_cache(options.timing_cache, built.timing_cache)
@@ -184,12 +183,14 @@ def load(flavour: Flavour, plan: bytes, options: BuildOptions) -> Any:
     return engine
 
 
-def run_check(source: Source, built: Built, flavour: Flavour, gpu: Gpu | None, options: BuildOptions) -> Checked:
+def run_check(
+    source: Source, plan: bytes, facts: dict[str, Any], gpu: Gpu | None, options: BuildOptions
+) -> Checked:
     """Run the engine on the check set, or say why it could not be run."""
     why = "a stripped plan has no weights" if options.strip else why_not_run(source.manifest, gpu, options.targets)
     if why or source.manifest is None:
         return Checked(ran=False, why=why or "")
-    return check_engine(source.manifest, built.plan, flavour.name)
+    return check_engine(source.manifest, plan, facts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,9 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +36,9 @@ def write_bundle(
     model: bytes,
     check_inputs: NDArray[np.uint8],
     check_embeddings: NDArray[np.float32],
+    kernels: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Manifest:
-    """Write model, check set and manifest into the folder `out`; returns the manifest with the files' hashes.
+    """Write model, check set, kernels and manifest into the folder `out`; returns the manifest with their hashes.
 
     Everything is written beside `out` first and renamed when it is complete: a bundle that was there stays until
     then. Raises ExportError for a folder that holds something else, ExportFailure when the disk refuses.
@@ -48,7 +51,9 @@ def write_bundle(
         with open(temporary / MODEL, "wb") as file:
             file.write(model)
         np.savez_compressed(temporary / CHECK_SET, inputs=check_inputs, embeddings=check_embeddings)
-        files = {name: fact(temporary / name) for name in (MODEL, CHECK_SET)}
+        for name, content in kernels.items():
+            (temporary / name).write_bytes(content)
+        files = {name: fact(temporary / name) for name in (MODEL, CHECK_SET, *kernels)}
         manifest = dataclasses.replace(manifest, files=files, folder=out)
         (temporary / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
         for path in temporary.iterdir():
@@ -88,23 +93,3 @@ def _sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def read_check_set(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures uint8 [n, H, W, 3] and the PyTorch model's embeddings float32 [n, D], hash-checked.
-
-    Raises ExportError when they are missing, changed, or not what the manifest describes.
-    """
-    path = manifest.file(manifest.check_set)
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            inputs, embeddings = arrays["inputs"], arrays["embeddings"]
-    except (OSError, KeyError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read as a check set ({error}); export the bundle again") from error
-    shape = (len(inputs), manifest.input.height, manifest.input.width, 3)
-    if inputs.shape != shape or embeddings.shape != (len(inputs), manifest.output.size):
-        raise ExportError(
-            f"{path} holds inputs {list(inputs.shape)} and embeddings {list(embeddings.shape)}, which the "
-            "manifest does not describe; export the bundle again"
-        )
-    return inputs, embeddings

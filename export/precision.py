@@ -25,10 +25,12 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from export.bundle import check_target, read_check_set, write_bundle
+from deploy.runtime.check_set import read_check_set
+from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
+from export.crop_kernels import carried
 from export.labelled import rank_embedders
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
 from export.lowering.cast import LowName
@@ -125,7 +127,7 @@ def lower_bundle(
         graph, manifest, inputs, embeddings, precision,
         calibration=calibration, target=target, labelled=labelled, bar=bar,
     )  # fmt: skip
-    return write_bundle(out, described, lowered.SerializeToString(), inputs, embeddings)
+    return write_bundle(out, described, lowered.SerializeToString(), inputs, embeddings, carried(manifest))
 
 
 def batched(run: Callable[[Pixels], NDArray[np.float32]]) -> Callable[[Pixels], NDArray[np.float32]]:

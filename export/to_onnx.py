@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 import pat
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, check_numbers
+from export.crop_kernels import compile_kernels
 from export.graph import finish_names, name_layers, rename_batch
 from export.lowering.calibration import Settings
 from export.manifest import Input, Manifest, Output, PrecisionName, sha256
@@ -71,12 +72,14 @@ def export_bundle(
     calibration: Settings | None = None,
     target: float | None = None,
     labelled: str | None = None,
+    kernels: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
     The fp32 graph comes from `export_graph`; `lower_graph` makes another `precision` of it, and takes the three
-    arguments after that. Errors as there and in `write_bundle`.
+    arguments after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels
+    in the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
     """
     progress = progress or Progress()
     check_target(out)
@@ -90,7 +93,8 @@ def export_bundle(
             graph, manifest, exported.inputs, exported.embeddings, precision,
             calibration=calibration, target=target, labelled=labelled, bar=progress.bar,
         )  # fmt: skip
-    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings)
+    compiled = compile_kernels(manifest, kernels)
+    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings, compiled)
 
 
 def export_graph(

@@ -59,7 +59,8 @@ def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
         yield _torch_model(path, parts)
         return
     backend: runtime.Backend = "tensorrt" if path.suffix in ENGINE else "onnxruntime"
-    with runtime.open(_bundle(path), backend) as session:
+    options = {"plan": path, "preprocess": "cpu"} if backend == "tensorrt" else {}
+    with runtime.open(_bundle(path), backend, **options) as session:
         manifest = session.manifest
         size = (manifest.input.height, manifest.input.width)
         yield Embedder(str(path), size, manifest.output.size, session.embed)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OPERATORS = ("part_attention", "nearest_parts", "crop_resize")
 ARCHITECTURES = tuple(LIMITS)
 FORMAT = 1  # of the JSON beside a cubin; part of the cache key
-DTYPES = ("fp16", "bf16", "fp32")
+DTYPES = ("fp16", "bf16", "fp32", "u8")
 
 
 def configurations(pattern: str = "*") -> list[Configuration]:

@@ -1,45 +1,58 @@
-"""Something that embeds crops, whatever runs it: `deploy.runtime.open(bundle)`.
+"""Something that embeds people, whatever runs it: `deploy.runtime.open(bundle)`.
 
-A backend is a module of this package with a class `Session(bundle)` that has `embed` and `close`.
+A backend is a module of this package with a class `Session(bundle)`; `session.py` holds what they share.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from export.manifest import ExportError, Manifest
+from deploy.errors import DeployError
+from export.manifest import Manifest
 
 Backend = Literal["onnxruntime", "tensorrt"]
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "tensorrt")
 
 
 class Runtime(AbstractContextManager["Runtime"], Protocol):
-    """An opened model; a context manager that frees what it holds."""
+    """An opened model; a context manager that frees what it holds. The thread that opened it uses it."""
 
     manifest: Manifest
+    name: str
+    """A few words for the log: what runs the model, and where."""
 
     def embed(self, crops: Any) -> Any:
         """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length."""
+
+    def embed_boxes(self, frames: Sequence[Any], boxes: Sequence[Any]) -> Any:
+        """Boxes float32 [n, 4] of each frame uint8 [H, W, 3] RGB -> float32 [sum of n, D], frame by frame."""
+
+    def self_test(self) -> float:
+        """The worst cosine to the manifest's check set; DeployFailure when it misses the target."""
+
+    def close(self) -> None:
+        """Free everything; once more does nothing."""
 
 
 def open(bundle: str | Path, backend: Backend = "onnxruntime", **options: Any) -> Runtime:
     """Open the bundle folder for embedding, in a `with` statement.
 
-    `options` go to the backend. Raises ExportError for a folder that is no bundle, files that are not those the
-    manifest describes, an unknown backend, or one whose library is missing. There is no silent fall-back.
+    `options` go to the backend's Session; there is no silent fall-back. Raises DeployError for a folder that is no
+    bundle, files that are not those the manifest describes, an unknown backend, or one whose library is missing.
     """
     if backend not in BACKENDS:
-        raise ExportError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+        raise DeployError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     module = f"deploy.runtime.{backend}"
     try:
         runtime: Runtime = importlib.import_module(module).Session(bundle, **options)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("deploy"):
-            raise ExportError(f"this installation has no backend {backend}") from error
-        raise ExportError(
+            raise DeployError(f"this installation has no backend {backend}") from error
+        raise DeployError(
             f"the backend {backend} needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
         ) from error
     return runtime

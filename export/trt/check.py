@@ -12,13 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from export.bundle import read_check_set
+from deploy.runtime.check_set import read_check_set, target
 from export.compare import compare
 from export.manifest import ExportError, ExportFailure, Manifest
 from export.trt.device import Gpu
-
-TARGETS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
-"""Smallest cosine to the PyTorch model that every check picture must reach, where the manifest names none."""
+from export.trt.files import write_engine
 
 
 @dataclass(frozen=True)
@@ -64,30 +62,31 @@ def why_not_run(manifest: Manifest | None, gpu: Gpu | None, targets: tuple[int, 
     for module, remedy in (
         ("deploy.runtime.tensorrt", "this copy of the project lacks it"),
         ("pycuda", "pip install pycuda"),
+        ("PIL", "pip install pillow"),
     ):
         if importlib.util.find_spec(module) is None:
             return f"{module} is not installed ({remedy})"
     return None
 
 
-def check_engine(manifest: Manifest, plan: bytes, flavour: str) -> Checked:
+def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Checked:
     """Run an engine that is not published yet on the check set and compare it with the PyTorch model.
 
-    Raises ExportError when the check set cannot be read.
+    `facts` are those of engine.json so far. Raises ExportError when the check set cannot be read.
     """
     from deploy import runtime  # here: a machine without a GPU need not have its parts
 
     pictures, expected = read_check_set(manifest)
-    target = manifest.precision.target or TARGETS[manifest.precision.name]
+    needed = target(manifest)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.plan"
-        path.write_bytes(plan)
+        write_engine(path, plan, facts)
         try:
-            with runtime.open(manifest.folder, backend="tensorrt", plan=path, flavour=flavour) as session:
+            with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
                 found = session.embed(pictures)
         except (ExportError, ExportFailure) as error:
-            return Checked(ran=True, passed=False, why=str(error), images=len(pictures), target=target)
-    return judge(expected, found, target)
+            return Checked(ran=True, passed=False, why=str(error), images=len(pictures), target=needed)
+    return judge(expected, found, needed)
 
 
 def judge(expected: Any, found: Any, target: float) -> Checked:

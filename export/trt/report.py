@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
+from deploy.runtime.plan import FORMAT
 from export.manifest import ExportFailure, sha256
 from export.progress import say
 from export.trt.build import BuildOptions, Network
 from export.trt.check import Checked
 from export.trt.device import Gpu
+from export.trt.files import write_engine
 from export.trt.flavour import Flavour
 from export.trt.inspect import Inspection
-from export.whole_file import write_whole
-
-ENGINE_FORMAT = "pat-reid-engine/1"
-PLAN = "model.plan"
 
 
 def engine_facts(onnx: Path, network: Network, precision: str, inspection: Inspection) -> dict[str, Any]:
     """What engine.json says about the engine itself."""
     return {
-        "format": ENGINE_FORMAT,
+        "format": FORMAT,
         "source": {"file": onnx.name, "sha256": sha256(onnx)},
         "precision": precision,
         "input": _tensor(network.input),
@@ -67,10 +63,8 @@ def publish(path: Path, plan: bytes, facts: dict[str, Any], checked: Checked, ac
                 f"{checked.sentence()}; nothing was written (--accept writes it under another name)"
             )
         path = path.with_name(f"{path.stem}.rejected{path.suffix}")
-    written = {"file": path.name, "sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
-    sidecar = path.with_name("engine.json" if path.name == PLAN else f"{path.stem}.engine.json")
-    write_whole({path: plan, sidecar: (json.dumps({"plan": written, **facts}, indent=1) + "\n").encode()})
-    say(f"wrote {path} ({len(plan) / 1e6:.1f} MB) and {sidecar.name}")
+    beside = write_engine(path, plan, facts)
+    say(f"wrote {path} ({len(plan) / 1e6:.1f} MB) and {beside.name}")
 
 
 def report(

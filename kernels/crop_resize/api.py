@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels.crop_resize import reference
+from kernels.crop_resize.reference import crops_shape
 
 IMPLEMENTATIONS = ("reference", "triton")
 INTERPOLATIONS = ("bilinear", "bicubic")
@@ -18,8 +19,8 @@ def crop_resize(
     boxes: Tensor,
     *,
     size: tuple[int, int] = (256, 128),
-    mean: Sequence[float] = (0.5, 0.5, 0.5),
-    std: Sequence[float] = (0.5, 0.5, 0.5),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     interpolation: str = "bicubic",
     layout: str = "rgb",
     matrix: str = "bt601",
@@ -27,6 +28,8 @@ def crop_resize(
     impl: str,
 ) -> Tensor:
     """Cut boxes out of a frame, resize each with antialiasing and normalise: `(value / 255 - mean) / std`.
+
+    With `dtype=torch.uint8` pixels are rounded instead, for networks that normalise by themselves.
 
     The resampling is that of Pillow's `Image.resize(size, resample, box=box)`: the filter widens when the box
     shrinks, and reads pixels outside the box, but never outside the frame. Between the two passes values are
@@ -38,16 +41,17 @@ def crop_resize(
             luma, then H / 2 rows of interleaved chroma (rows may be padded, H and W even).
         boxes: float32 [n, 4] of (x0, y0, x1, y1) in pixels, edges not centres; limited to the frame first.
         size: (height, width) of every crop.
-        mean: of each colour, for values in [0, 1].
-        std: of each colour, for values in [0, 1].
+        mean: of each colour, for values in [0, 1]; 0.5 unless given.
+        std: of each colour, for values in [0, 1]; 0.5 unless given.
         interpolation: "bilinear" or "bicubic" (a = -0.5).
         layout: "rgb", "bgr" or "nv12"; crops are RGB whatever the frame is.
         matrix: "bt601" or "bt709", the colour matrix of an NV12 frame (video range).
-        dtype: torch.float16 or torch.float32; the reference also takes torch.float64 and computes in it.
+        dtype: torch.float16, torch.float32 or, without mean and std, torch.uint8; the reference also takes
+            torch.float64 and computes in it.
         impl: "reference" (plain torch) or "triton" (one kernel; CUDA, or Triton's interpreter).
 
     Returns:
-        [n, 3, height, width] RGB, contiguous.
+        [n, 3, height, width] RGB, contiguous; in torch.uint8 [n, height, width, 3], as pictures are stored.
 
     Raises:
         ValueError: naming the argument and what was expected. A box that is not finite or that has no area
@@ -55,9 +59,8 @@ def crop_resize(
     """
     _check_tensors(frame, boxes, layout)
     _check_options(size, mean, std, interpolation, matrix, dtype, impl)
-    return _crop_resize(
-        frame, boxes, list(size), list(mean), list(std), interpolation, layout, matrix, dtype, impl
-    )
+    shift, spread = ([0.5] * 3 if given is None else list(given) for given in (mean, std))
+    return _crop_resize(frame, boxes, list(size), shift, spread, interpolation, layout, matrix, dtype, impl)
 
 
 @torch.library.custom_op("pat_kernels::crop_resize", mutates_args=())
@@ -97,7 +100,7 @@ def _(
     dtype: torch.dtype,
     impl: str,
 ) -> Tensor:
-    return frame.new_empty((boxes.shape[0], 3, size[0], size[1]), dtype=dtype)
+    return frame.new_empty(crops_shape(boxes.shape[0], size, dtype), dtype=dtype)
 
 
 def _frame_size(frame: Tensor, layout: str) -> tuple[int, int]:
@@ -140,8 +143,8 @@ def _check_tensors(frame: Tensor, boxes: Tensor, layout: str) -> None:
 
 def _check_options(
     size: tuple[int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
     interpolation: str,
     matrix: str,
     dtype: torch.dtype,
@@ -149,9 +152,11 @@ def _check_options(
 ) -> None:
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size is {tuple(size)}; expected (height, width), each at least 1")
-    if len(mean) != 3:
+    if dtype == torch.uint8 and (mean is not None or std is not None):
+        raise ValueError("mean and std are given; expected neither for dtype torch.uint8, which is not normalised")
+    if mean is not None and len(mean) != 3:
         raise ValueError(f"mean is {list(mean)}; expected 3 numbers")
-    if len(std) != 3 or not all(value > 0 for value in std):
+    if std is not None and (len(std) != 3 or not all(value > 0 for value in std)):
         raise ValueError(f"std is {list(std)}; expected 3 positive numbers")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is {interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}")
@@ -159,6 +164,6 @@ def _check_options(
         raise ValueError(f"matrix is {matrix!r}; expected one of {', '.join(MATRICES)}")
     if impl not in IMPLEMENTATIONS:
         raise ValueError(f"impl is {impl!r}; expected one of {', '.join(IMPLEMENTATIONS)}")
-    dtypes = [torch.float16, torch.float32] + [torch.float64] * (impl == "reference")
+    dtypes = [torch.float16, torch.float32, torch.uint8] + [torch.float64] * (impl == "reference")
     if dtype not in dtypes:
         raise ValueError(f"dtype is {dtype}; expected one of {', '.join(map(str, dtypes))} for impl {impl}")

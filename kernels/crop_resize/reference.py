@@ -24,7 +24,7 @@ def crop_resize(
     matrix: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns [n, 3, height, width]."""
+    """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns `crops_shape`."""
     precision = torch.float64 if dtype == torch.float64 else torch.float32
     picture = to_rgb(frame, layout, matrix, precision)  # [3, H, W]; bytes stay bytes, most are not needed
     crops = torch.empty((len(boxes), 3, *size), dtype=precision, device=frame.device)
@@ -34,9 +34,16 @@ def crop_resize(
         source = picture[:, top : top + down.shape[1], left : left + across.shape[1]].to(precision)
         rows = (source @ across.to(source).T).clamp(0, 255)  # [3, h, width]: as Pillow's 8 bits do
         crop.copy_((down.to(source) @ rows).clamp(0, 255))  # [3, height, width]
+    if dtype == torch.uint8:
+        return (crops + 0.5).to(dtype).permute(0, 2, 3, 1).contiguous()  # halves go up, as in Pillow
     shift = torch.tensor(mean, dtype=precision, device=frame.device).view(3, 1, 1)
     spread = torch.tensor(std, dtype=precision, device=frame.device).view(3, 1, 1)
     return ((crops / 255 - shift) / spread).to(dtype)
+
+
+def crops_shape(count: int, size: Sequence[int], dtype: torch.dtype) -> tuple[int, int, int, int]:
+    """Of `count` crops: [n, height, width, 3] for bytes, [n, 3, height, width] for numbers."""
+    return (count, size[0], size[1], 3) if dtype == torch.uint8 else (count, 3, size[0], size[1])
 
 
 def resampling_weights(

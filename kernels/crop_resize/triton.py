@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels.configuration import Configuration
-from kernels.crop_resize.reference import video_matrix
+from kernels.crop_resize.reference import crops_shape, video_matrix
 
 TILE_HEIGHT, TILE_WIDTH, ROWS = 16, 32, 16  # see README.md for the tiles that were weighed
 WARPS, STAGES = 4, 1
@@ -75,7 +75,11 @@ def crop_resize_kernel(
     BICUBIC: tl.constexpr, NV12: tl.constexpr,
     TILE_HEIGHT: tl.constexpr, TILE_WIDTH: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Grid: (boxes * tiles down * tiles across,). `crops` is contiguous [n, 3, OUT_HEIGHT, OUT_WIDTH]."""
+    """Grid: (boxes * tiles down * tiles across,).
+
+    `crops` is contiguous: numbers [n, 3, OUT_HEIGHT, OUT_WIDTH], or bytes [n, OUT_HEIGHT, OUT_WIDTH, 3], to which
+    scale and shift do not apply.
+    """
     TILES_ACROSS: tl.constexpr = (OUT_WIDTH + TILE_WIDTH - 1) // TILE_WIDTH
     TILES: tl.constexpr = (OUT_HEIGHT + TILE_HEIGHT - 1) // TILE_HEIGHT * TILES_ACROSS
     PLANE: tl.constexpr = OUT_HEIGHT * OUT_WIDTH
@@ -138,12 +142,19 @@ def crop_resize_kernel(
         b_blue = tl.dot(weight_y, _limit(row_blue / total_x[None, :]), b_blue, input_precision="tf32x3")
 
     mask = (out_y < OUT_HEIGHT)[:, None] & (out_x < OUT_WIDTH)[None, :]
-    p_crop = crops + box.to(tl.int64) * (3 * PLANE) + out_y[:, None] * OUT_WIDTH + out_x[None, :]
+    p_crop = crops + box.to(tl.int64) * (3 * PLANE)
+    pixel = out_y[:, None] * OUT_WIDTH + out_x[None, :]
     total_y = total_y[:, None]
+    b_red, b_green, b_blue = _limit(b_red / total_y), _limit(b_green / total_y), _limit(b_blue / total_y)
     dtype = crops.dtype.element_ty
-    tl.store(p_crop, (_limit(b_red / total_y) * scale_r + shift_r).to(dtype), mask)
-    tl.store(p_crop + PLANE, (_limit(b_green / total_y) * scale_g + shift_g).to(dtype), mask)
-    tl.store(p_crop + 2 * PLANE, (_limit(b_blue / total_y) * scale_b + shift_b).to(dtype), mask)
+    if dtype == tl.uint8:
+        tl.store(p_crop + 3 * pixel, (b_red + 0.5).to(dtype), mask)
+        tl.store(p_crop + 3 * pixel + 1, (b_green + 0.5).to(dtype), mask)
+        tl.store(p_crop + 3 * pixel + 2, (b_blue + 0.5).to(dtype), mask)
+    else:
+        tl.store(p_crop + pixel, (b_red * scale_r + shift_r).to(dtype), mask)
+        tl.store(p_crop + PLANE + pixel, (b_green * scale_g + shift_g).to(dtype), mask)
+        tl.store(p_crop + 2 * PLANE + pixel, (b_blue * scale_b + shift_b).to(dtype), mask)
 
 
 def crop_resize(
@@ -157,7 +168,7 @@ def crop_resize(
     matrix: str,
     dtype: torch.dtype,
 ) -> Tensor:
-    """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns [n, 3, height, width]."""
+    """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns `crops_shape`."""
     if not frame.is_cuda and isinstance(crop_resize_kernel, triton.runtime.JITFunction):
         raise ValueError(
             f"frame is on {frame.device}; expected a CUDA device for impl triton, or TRITON_INTERPRET=1 set "
@@ -165,7 +176,7 @@ def crop_resize(
         )
     if layout == "nv12" and frame.stride(1) != 1:
         raise ValueError(f"frame has strides {frame.stride()}; expected (any, 1) for layout nv12")
-    crops = torch.empty((len(boxes), 3, *size), dtype=dtype, device=frame.device)
+    crops = torch.empty(crops_shape(len(boxes), size, dtype), dtype=dtype, device=frame.device)
     if len(boxes) == 0:
         return crops
     nv12 = layout == "nv12"
@@ -186,31 +197,29 @@ def crop_resize(
     return crops
 
 
-def aot_configurations() -> list[Configuration]:
-    """What a camera process launches without Triton: RGB or BGR (by strides) and NV12, both precisions."""
-    signature = {"frame": "*u8", "boxes": "*fp32", "crops": ""}
+def configuration(layout: str, dtype: str, size: tuple[int, int] = (256, 128)) -> Configuration:
+    """The bicubic kernel for "rgb" (BGR too, by strides) or "nv12", and crops of `size` in Triton's `dtype`."""
+    signature = {"frame": "*u8", "boxes": "*fp32", "crops": f"*{dtype}"}
     signature |= dict.fromkeys(("height", "width", "stride_y", "stride_x", "red", "stride_c"), "i32")
     signature |= dict.fromkeys(("scale_r", "scale_g", "scale_b", "shift_r", "shift_g", "shift_b"), "fp32")
     signature |= dict.fromkeys(("gain", "red_v", "green_u", "green_v", "blue_u"), "fp32")
-    tile: dict[str, object] = {"TILE_HEIGHT": TILE_HEIGHT, "TILE_WIDTH": TILE_WIDTH, "ROWS": ROWS}
-    configurations = []
-    for layout, dtype in product(("rgb", "nv12"), ("fp16", "fp32")):
-        constexprs: dict[str, object] = {
-            "OUT_HEIGHT": 256,
-            "OUT_WIDTH": 128,
-            "BICUBIC": True,
-            "NV12": layout == "nv12",
-            **tile,
-        }
-        configurations.append(
-            Configuration(
-                name=f"crop_resize_{layout}_{dtype}",
-                kernel=crop_resize_kernel,
-                signature=signature | {"crops": f"*{dtype}"} | dict.fromkeys(constexprs, "constexpr"),
-                constexprs=constexprs,
-                num_warps=WARPS,
-                num_stages=STAGES,
-                aligned=frozenset({"boxes", "crops"}),
-            )
-        )
-    return configurations
+    constexprs: dict[str, object] = {
+        "OUT_HEIGHT": size[0], "OUT_WIDTH": size[1], "BICUBIC": True, "NV12": layout == "nv12",
+        "TILE_HEIGHT": TILE_HEIGHT, "TILE_WIDTH": TILE_WIDTH, "ROWS": ROWS,
+    }  # fmt: skip
+    crop_bytes = 3 * size[0] * size[1] * {"u8": 1, "fp16": 2, "fp32": 4}[dtype]
+    aligned = {"boxes", "crops"} if crop_bytes % 16 == 0 else {"boxes"}  # wherever in a batch the crops begin
+    return Configuration(
+        name=f"crop_resize_{layout}_{dtype}",
+        kernel=crop_resize_kernel,
+        signature=signature | dict.fromkeys(constexprs, "constexpr"),
+        constexprs=constexprs,
+        num_warps=WARPS,
+        num_stages=STAGES,
+        aligned=frozenset(aligned),
+    )
+
+
+def aot_configurations() -> list[Configuration]:
+    """What a camera process may launch without Triton, at the size of the default model."""
+    return [configuration(layout, dtype) for layout, dtype in product(("rgb", "nv12"), ("fp16", "fp32", "u8"))]

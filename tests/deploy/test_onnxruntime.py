@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from deploy import runtime
-from deploy.runtime.crops import prepared
+from deploy.errors import DeployFailure
+from deploy.runtime.crops import cut, prepared
 from export.bundle import write_bundle
 from export.manifest import MODEL, ExportError, Input, Manifest, Output
 
@@ -188,3 +190,73 @@ def test_the_runtime_loads_no_torch_and_nothing_of_the_training_side():
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "fine", done.stderr
+
+
+FRAME = np.random.default_rng(5).integers(1, 256, (60, 80, 3), dtype=np.uint8)
+BOXES = np.array(
+    [[3.5, 4, 20, 55.5], [0, 0, 80, 60], [70, 50, 80, 60], [10, 10, 14, 18], [1, 2, 3, 4]], np.float32
+)
+
+
+def test_boxes_of_several_frames_share_batches_and_keep_their_order(bundle):
+    frames, boxes = [FRAME, FRAME[::2, ::2], FRAME], [BOXES, BOXES[:0], BOXES[3:]]
+    cuts = [cut(frame, box, WIDTH, HEIGHT) for frame, some in zip(frames, boxes, strict=True) for box in some]
+    with runtime.open(bundle, batch_size=3, threads=1) as session:
+        vectors = session.embed_boxes(frames, boxes)
+        np.testing.assert_allclose(vectors, by_hand(np.stack(cuts)), atol=1e-6)
+        assert session.embed_boxes([], []).shape == (0, 3)
+        with pytest.raises(ValueError, match=r"box 0 of frame 0 .* some area inside the 80 x 60 frame"):
+            session.embed_boxes([FRAME], [BOXES[:1] + 100])
+
+
+def test_the_session_tells_what_it_is_and_tests_itself(bundle):
+    with runtime.open(bundle, threads=1) as session:
+        assert session.name.startswith("ONNX Runtime ")
+        assert session.name.endswith(", CPU")
+        assert session.self_test() == pytest.approx(1, abs=1e-6)
+
+
+def test_a_model_that_disagrees_with_its_check_set_fails_the_self_test(tmp_path):
+    manifest, model = mean_colour()
+    crops = noise(2)
+    wrong = by_hand(crops)[:, [1, 2, 0]].astype(np.float32)
+    wrong[1] = -wrong[1]
+    write_bundle(tmp_path / "b", manifest, model, crops, wrong)
+    with (
+        runtime.open(tmp_path / "b", threads=1) as session,
+        pytest.raises(DeployFailure, match=r"fails the self test: worst cosine -0\.9.*, 0\.9999 needed"),
+    ):
+        session.self_test()
+
+
+def test_numbers_that_are_not_finite_are_a_failure(bundle):
+    crops = noise(5)
+    crops[3] = 0  # no length to divide by
+    with (
+        runtime.open(bundle, threads=1, batch_size=2) as session,
+        pytest.raises(DeployFailure, match="the embedding of crop 3 of 5 is not finite"),
+    ):
+        session.embed(crops)
+
+
+def test_a_model_that_breaks_while_it_runs_is_a_failure(bundle):
+    with runtime.open(bundle, threads=1) as session:
+        session._rows = session._rows[..., :1]  # as if the graph wanted something else
+        with pytest.raises(DeployFailure, match="cannot run the model: "):
+            session._run(1)
+
+
+def test_a_session_belongs_to_the_thread_that_opened_it(bundle):
+    with runtime.open(bundle, threads=1) as session, ThreadPoolExecutor(1) as pool:
+        with pytest.raises(ValueError, match="belongs to the thread that opened it"):
+            pool.submit(session.embed, noise(1)).result()
+        assert session.embed(noise(1)).shape == (1, 3)
+
+
+def test_importing_the_runtime_is_light():
+    """What a process has loaded when it can open sessions; the figures are in bench/test_runtime_overhead.py."""
+    program = "import sys, deploy.runtime; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy = {"torch", "timm", "triton", "pat", "kernels", "onnx", "cv2", "av", "tensorrt", "pycuda", "onnxruntime"}
+    assert not heavy & set(done.stdout.split())
+    assert "numpy" not in done.stdout.split()

@@ -17,8 +17,9 @@ import pytest
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
+from deploy.runtime.check_set import read_check_set
 from export.build_trt import load, main
-from export.bundle import read_check_set, write_bundle
+from export.bundle import write_bundle
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import ExportFailure, Manifest, Precision

@@ -24,14 +24,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = sorted([*(ROOT / "export" / "trt").glob("*.py"), ROOT / "export" / "build_trt.py"])
+SOURCES = sorted(
+    [
+        *(ROOT / "export" / "trt").glob("*.py"),
+        ROOT / "export" / "build_trt.py",
+        *(ROOT / "deploy" / "runtime" / name for name in ("engine.py", "trt_library.py")),
+    ]
+)
 WHEELS = sorted(Path(os.environ.get("PAT_TENSORRT_WHEELS", "/nonexistent")).glob("tensorrt*_bindings-*.whl"))
 
 CLASSES = {
     "builder": "Builder", "config": "IBuilderConfig", "network": "INetworkDefinition", "parser": "OnnxParser",
     "profile": "IOptimizationProfile", "layer": "ILayer", "tensor": "ITensor", "engine": "ICudaEngine",
     "cache": "ITimingCache", "inspector": "EngineInspector", "error": "ParserError", "attention": "IAttention",
-    "definition": "INetworkDefinition",
+    "definition": "INetworkDefinition", "runtime": "Runtime", "context": "IExecutionContext",
 }  # fmt: skip
 """What a variable of this name holds, in the functions that are given the module."""
 NOT_OURS = {
@@ -39,8 +45,10 @@ NOT_OURS = {
     "builder": {"definition", "builder", "parser"},
     "network": {"definition", "builder", "parser", "path", "input", "output"},
     "layer": {"attention", "fused_attention", "kind", "precision", "onnx"},
+    "profile": {"smallest", "largest", "context"},
+    "runtime": {"open"},
 }
-"""Attributes of Python's OSError, and of our own Network and Layer, which share these variable names."""
+"""Attributes of Python's OSError, of our own Network, Layer and Profile, and of deploy.runtime, by variable."""
 OPTIONAL = {
     "IAttentionInputLayer", "LayerType.ATTENTION_INPUT", "IAttention.decomposable", "ComputeCapability",
     "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability",
@@ -154,6 +162,8 @@ def test_the_names_found_are_those_that_matter():
     used = names_used()
     assert used["Builder.build_serialized_network"] == 2
     assert used["IBuilderConfig.create_timing_cache"] == 1
+    assert used["IExecutionContext.execute_async_v3"] == 1
+    assert used["Runtime.deserialize_cuda_engine"] == 1
     assert {
         "IBuilderConfig.progress_monitor",
         "MemoryPoolType.WORKSPACE",

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploy.runtime.check_set import read_check_set
 from export import bundle
-from export.bundle import read_check_set, write_bundle
+from export.bundle import write_bundle
 from export.manifest import (
     CHECK_SET,
     MANIFEST,

@@ -16,7 +16,7 @@ import export.to_onnx
 import pat
 import pat.cli
 from deploy import runtime
-from export.bundle import read_check_set
+from deploy.runtime.check_set import read_check_set
 from export.check import check_graph, check_numbers
 from export.compare import compare
 from export.manifest import MODEL, ExportFailure, Manifest

@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from deploy.runtime.check_set import read_check_set
 from export import verify
-from export.bundle import read_check_set, write_bundle
+from export.bundle import write_bundle
 from export.check import read_graph
 from export.compare import compare
 from export.manifest import MODEL, Manifest

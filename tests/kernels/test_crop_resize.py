@@ -62,6 +62,20 @@ def test_reference_is_within_the_stated_error_of_pillow(interpolation, size, mak
         assert error.mean() <= 0.4  # rounding alone gives 0.25 to 0.35
 
 
+@pytest.mark.parametrize("make", [noise, extremes])
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+def test_pixels_are_within_a_level_of_pillow(impl, make):
+    frame = make(HEIGHT, WIDTH, 3)
+    crops = crop_resize(frame.to(DEVICE), BOXES.to(DEVICE), size=(48, 24), dtype=torch.uint8, impl=impl).cpu()
+    assert crops.shape == (len(BOXES), 48, 24, 3)
+    assert crops.is_contiguous()
+    for crop, box in zip(crops, in_frame(BOXES).tolist(), strict=True):
+        pillow = np.asarray(Image.fromarray(frame.numpy()).resize((24, 48), Image.Resampling.BICUBIC, box=box))
+        error = np.abs(pillow.astype(int) - crop.numpy().astype(int))
+        assert error.max() <= 1
+        assert error.mean() <= 0.25  # unrounded values between Pillow's two roundings: about 0.1 to 0.2
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_bound_between_reference_and_pillow_holds_for_the_weights(interpolation):
     worst = 0.0
@@ -99,6 +113,19 @@ def poisoned_memory():
 @pytest.mark.parametrize("size", [(32, 16), (21, 37), (2, 3)])
 def test_kernel_matches_reference(size, interpolation):
     check_kernel(extremes(HEIGHT, WIDTH, 3), BOXES, size=size, interpolation=interpolation)
+
+
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize(("layout", "size"), [("rgb", (32, 16)), ("nv12", (21, 37)), ("bgr", (2, 3))])
+def test_kernel_rounds_pixels_of_the_reference(size, layout):
+    frame = extremes(HEIGHT * 3 // 2, WIDTH) if layout == "nv12" else extremes(HEIGHT, WIDTH, 3)
+    frame, boxes = frame.to(DEVICE), BOXES.to(DEVICE)
+    options = {"size": size, "layout": layout}
+    exact = crop_resize(frame, boxes, dtype=torch.float64, impl="reference", **LEVELS, **options)
+    for impl in ("reference", "triton"):
+        pixels = crop_resize(frame, boxes, dtype=torch.uint8, impl=impl, **options)  # [n, height, width, 3]
+        assert pixels.shape == (len(BOXES), *size, 3)
+        assert (pixels.permute(0, 3, 1, 2).double() - exact).abs().max() <= 0.502
 
 
 def test_kernel_matches_reference_at_full_size_in_half_precision():
@@ -194,6 +221,8 @@ def test_normalisation_and_colour_order():
 def test_no_boxes_give_no_crops(impl):
     crops = crop_resize(noise(8, 8, 3).to(DEVICE), torch.empty(0, 4, device=DEVICE), impl=impl)
     assert crops.shape == (0, 3, 256, 128)
+    crops = crop_resize(noise(8, 8, 3).to(DEVICE), crops.new_empty(0, 4).float(), dtype=torch.uint8, impl=impl)
+    assert crops.shape == (0, 256, 128, 3)
 
 
 GOOD = {"frame": noise(8, 8, 3), "boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), "impl": "reference"}
@@ -223,6 +252,7 @@ GOOD = {"frame": noise(8, 8, 3), "boxes": torch.tensor([[0.0, 0.0, 4.0, 4.0]]), 
         ({"interpolation": "nearest"}, r"interpolation is 'nearest'; expected one of bilinear, bicubic"),
         ({"matrix": "bt2020"}, r"matrix is 'bt2020'; expected one of bt601, bt709"),
         ({"dtype": torch.int8}, r"dtype is torch.int8; expected one of torch.float16"),
+        ({"dtype": torch.uint8, "std": (1, 1, 1)}, r"expected neither for dtype torch.uint8"),
         ({"dtype": torch.float64, "impl": "triton"}, r"dtype is torch.float64; .* for impl triton"),
         ({"impl": "cuda"}, r"impl is 'cuda'; expected one of reference, triton"),
     ],
@@ -237,6 +267,8 @@ def test_operator_registration():
     arguments = (noise(24, 16), BOXES[4:5].clone(), [6, 4], [0.5] * 3, [0.5] * 3, "bicubic", "nv12", "bt601",
                  torch.float32, "reference")  # fmt: skip
     torch.library.opcheck(torch.ops.pat_kernels.crop_resize.default, arguments)
+    pixels = (*arguments[:-2], torch.uint8, "reference")
+    torch.library.opcheck(torch.ops.pat_kernels.crop_resize.default, pixels)
 
 
 def test_compiles_and_exports_without_a_graph_break():

@@ -1,0 +1,162 @@
+"""What an opened model does whatever runs it: batches, checks of what goes in and comes out, the self test."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import DeployFailure
+from deploy.frames import Boxes, Pixels
+from deploy.runtime.check_set import read_check_set, target
+from deploy.runtime.crops import Rows, checked_boxes, checked_crops, write_boxes, write_crops
+from export.manifest import Manifest
+
+Vectors = NDArray[np.float32]
+
+
+class Cutter(Protocol):
+    """Cuts boxes out of frames into the rows of a batch, and runs the batch."""
+
+    def show(self, frame: Pixels) -> None:
+        """The frame [H, W, 3] that the next boxes are in."""
+
+    def cut(self, boxes: Boxes, row: int) -> None:
+        """Put boxes [n, 4] of the frame into rows `row` to `row + n` of the batch."""
+
+    def run(self, count: int) -> Vectors:
+        """The embeddings [count, D] of the first rows; valid until the next call."""
+
+
+class BaseSession(ABC):
+    """An opened model. Backends allocate the largest batch once, as `_rows`, and run its first rows in `_run`."""
+
+    name: str
+    _rows: Rows
+    """The graph's input for the largest batch, in this process's memory."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._closed = False
+        self._thread = threading.get_ident()
+
+    @abstractmethod
+    def _run(self, count: int) -> Vectors:
+        """The embeddings [count, D] of the first rows of `_rows`; valid until the next call."""
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Free everything, also what is only half there."""
+
+    def _cutter(self) -> Cutter:
+        return PillowCutter(self)
+
+    def embed(self, crops: Pixels) -> Vectors:
+        """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length.
+
+        Raises ValueError for what is no batch of crops, DeployFailure when the model breaks or gives numbers that
+        are not finite.
+        """
+        self._check_use()
+        crops = checked_crops(crops)
+        vectors = np.empty((len(crops), self.manifest.output.size), dtype=np.float32)
+        for begin in range(0, len(crops), len(self._rows)):
+            part = crops[begin : begin + len(self._rows)]
+            write_crops(part, self._rows[: len(part)], self.manifest)
+            vectors[begin : begin + len(part)] = self._run(len(part))
+        return self._finite(vectors)
+
+    def embed_boxes(self, frames: Sequence[Pixels], boxes: Sequence[Boxes]) -> Vectors:
+        """Boxes float32 [n_i, 4] of frames uint8 [H, W, 3] RGB -> float32 [sum of n_i, D], frame by frame.
+
+        Frames may differ in size and share batches. Boxes lie inside their frame (`deploy.frames.clipped`).
+        Raises ValueError for those that do not or have no area, DeployFailure as `embed`.
+        """
+        self._check_use()
+        boxes = checked_boxes(frames, boxes)
+        vectors = np.empty((sum(map(len, boxes)), self.manifest.output.size), dtype=np.float32)
+        cutter, done, filled = self._cutter(), 0, 0
+        for frame, wanted in zip(frames, boxes, strict=True):
+            if len(wanted):
+                cutter.show(frame)
+            begin = 0
+            while begin < len(wanted):
+                part = wanted[begin : begin + len(self._rows) - filled]
+                cutter.cut(part, filled)
+                begin += len(part)
+                filled += len(part)
+                if filled == len(self._rows):
+                    vectors[done : done + filled] = cutter.run(filled)
+                    done, filled = done + filled, 0
+        if filled:
+            vectors[done:] = cutter.run(filled)
+        return self._finite(vectors)
+
+    def self_test(self) -> float:
+        """Embed the bundle's check set by the camera's own path; returns the worst cosine to the PyTorch model.
+
+        Raises DeployFailure when it is below the precision's target, ExportError when the set cannot be read.
+        """
+        pictures, expected = read_check_set(self.manifest)
+        whole = np.array([[0, 0, self.manifest.input.width, self.manifest.input.height]], dtype=np.float32)
+        found = self.embed_boxes(list(pictures), [whole] * len(pictures))
+        lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
+        worst = float(((expected * found).sum(1) / lengths).min())
+        if not worst >= target(self.manifest):
+            raise DeployFailure(
+                f"{self.name} fails the self test: worst cosine {worst:.5f} on the {len(pictures)} pictures that "
+                f"{self.manifest.folder} brings, {target(self.manifest)} needed; see export/README.md"
+            )
+        return worst
+
+    def close(self) -> None:
+        """Free everything; once more does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._release()
+
+    def __enter__(self):  # type: ignore[no-untyped-def]  # typing.Self is Python 3.11's
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_use(self) -> None:
+        if self._closed:
+            raise ValueError("the session is closed")
+        if threading.get_ident() != self._thread:
+            raise ValueError("the session belongs to the thread that opened it; open one in this thread")
+
+    def _finite(self, vectors: Vectors) -> Vectors:
+        bad = ~np.isfinite(vectors).all(axis=1)
+        if bad.any():
+            raise DeployFailure(
+                f"{self.name}: the embedding of crop {int(np.argmax(bad))} of {len(vectors)} is not finite "
+                "(NaN or infinity); run the self test, and build or export the model again when it fails"
+            )
+        return vectors
+
+
+class PillowCutter:
+    """Cuts on the CPU, straight into the session's rows."""
+
+    def __init__(self, session: BaseSession) -> None:
+        self._session = session
+        self._frame: Pixels | None = None
+
+    def show(self, frame: Pixels) -> None:
+        self._frame = frame
+
+    def cut(self, boxes: Boxes, row: int) -> None:
+        assert self._frame is not None
+        write_boxes(self._frame, boxes, self._session._rows[row : row + len(boxes)], self._session.manifest)
+
+    def run(self, count: int) -> Vectors:
+        return self._session._run(count)

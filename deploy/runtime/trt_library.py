@@ -1,0 +1,126 @@
+"""TensorRT and TensorRT for RTX: one API in two packages. Finding them, and hearing what they say."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+from deploy.errors import DeployError
+
+FlavourName = Literal["tensorrt", "tensorrt-rtx"]
+PACKAGES: dict[FlavourName, tuple[str, ...]] = {
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings"),
+}
+"""The modules that may hold each flavour; `pip install tensorrt-rtx` brings both of the second."""
+
+
+class Messages:
+    """What the library said since `clear`, oldest first, and optionally all of it in a file.
+
+    TensorRT calls the logger from its own threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: list[tuple[int, str]] = []
+        self.file: TextIO | None = None
+
+    def add(self, severity: int, text: str) -> None:
+        """Keep a message; severity as in `ILogger.Severity`: 0 internal error ... 4 verbose."""
+        with self._lock:
+            self._said.append((severity, text))
+            if self.file is not None:
+                self.file.write(f"[{'FEWIV'[min(severity, 4)]}] {text}\n")
+
+    def clear(self) -> None:
+        with self._lock:
+            self._said.clear()
+
+    def texts(self) -> list[str]:
+        """Every message since `clear`."""
+        with self._lock:
+            return [text for _, text in self._said]
+
+    def last_error(self) -> str:
+        """The last error in one line, or a sentence that there was none."""
+        with self._lock:
+            errors = [text for severity, text in self._said if severity <= 1]
+        # Without a driver every build reports this one, also where no GPU is needed.
+        telling = [text for text in errors if "driver version is insufficient" not in text] or errors
+        return one_line(telling[-1]) if telling else "it gave no reason"
+
+
+@dataclass
+class Listener:
+    """A library's logger, and where its words are kept."""
+
+    messages: Messages
+    logger: Any
+
+
+_LISTENERS: dict[str, Listener] = {}
+"""The library keeps the first logger it is given for the life of the process, so there is one for a module."""
+
+
+def listener(trt: Any) -> Listener:
+    """The one logger that this process gives to an imported TensorRT module."""
+    if trt.__name__ not in _LISTENERS:
+        messages = Messages()
+
+        class CollectingLogger(trt.ILogger):
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, text: str) -> None:
+                messages.add(int(severity), text)
+
+        _LISTENERS[trt.__name__] = Listener(messages, CollectingLogger())
+    return _LISTENERS[trt.__name__]
+
+
+@dataclass
+class Library:
+    """An imported TensorRT that can run engines."""
+
+    name: FlavourName
+    trt: Any
+    """The module: `tensorrt`, `tensorrt_rtx` or `tensorrt_rtx_bindings`."""
+
+    @property
+    def version(self) -> str:
+        return str(self.trt.__version__)
+
+    @property
+    def messages(self) -> Messages:
+        return listener(self.trt).messages
+
+    @property
+    def logger(self) -> Any:
+        return listener(self.trt).logger
+
+
+def load_library(name: FlavourName) -> Library:
+    """Import the library that runs engines of a flavour. Raises DeployError that says what to install."""
+    if name not in PACKAGES:
+        raise DeployError(f"there is no flavour {name!r}; choose one of {', '.join(PACKAGES)}")
+    reasons = []
+    for package in PACKAGES[name]:
+        try:
+            return Library(name, importlib.import_module(package))
+        except ModuleNotFoundError:
+            continue
+        except (ImportError, OSError) as error:  # the bindings are there, their library is not
+            reasons.append(f" ({package}: {one_line(str(error))})")
+    raise DeployError(
+        f"{name} is not installed{''.join(reasons)}: on a Jetson sudo apt install python3-libnvinfer, elsewhere "
+        f"pip install {name}"
+    )
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """The text without line breaks, at most `limit` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."

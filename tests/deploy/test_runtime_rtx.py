@@ -1,0 +1,88 @@
+"""The TensorRT backend with a real plan and the real library: TensorRT for RTX, which needs no GPU to be asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
+
+sys.path.insert(0, str(Path(__file__).parent))
+import gpu_doubles as doubles
+
+from deploy import runtime
+from deploy.errors import DeployError
+from deploy.runtime import cuda
+from deploy.runtime.trt_library import Listener, listener, load_library
+from export.build_trt import main
+from export.trt.device import find_gpu
+
+NO_GPU = pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU: see test_runtime_gpu.py")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with an engine and its facts, as build_trt.py makes them."""
+    bundle = doubles.make_bundle(tmp_path_factory.mktemp("rtx") / "bundle", "uint8", {})
+    assert main([str(bundle), "--flavour", "tensorrt-rtx", "--max-batch", "4", "--device", "sm86"]) == 0
+    return bundle
+
+
+@pytest.fixture
+def driver(monkeypatch):
+    made = doubles.Driver()
+    made.capability = 86
+    monkeypatch.setattr(cuda, "_pycuda", lambda: made)
+    monkeypatch.setattr(cuda, "_drop_current", lambda: None)
+    return made
+
+
+@NO_GPU
+def test_a_plan_that_cannot_be_loaded_is_refused_in_the_librarys_words(built, driver):
+    """Everything up to the engine is right; the library finds no GPU, says so to its logger and gives None."""
+    with pytest.raises(DeployError, match=r"tensorrt-rtx 1\.\d.* refuses .*model.plan: .+; run python") as caught:
+        runtime.open(built, "tensorrt", preprocess="cpu")
+    assert "it gave no reason" not in str(caught.value)
+    assert not any(driver.counts().values())
+
+
+def test_the_plan_is_for_the_target_it_was_built_for(built, driver):
+    driver.capability = 87
+    with pytest.raises(DeployError, match=r"was built for sm_86, this is Double \(sm_87\)"):
+        runtime.open(built, "tensorrt", preprocess="cpu")
+
+
+def test_a_plan_of_the_version_before_is_refused(built, tmp_path, driver):
+    facts = json.loads((built / "engine.json").read_text())
+    assert facts["tensorrt"] == load_library("tensorrt-rtx").version
+    copy = doubles.make_bundle(tmp_path / "bundle", "uint8", {})
+    (copy / "model.plan").write_bytes((built / "model.plan").read_bytes())
+    (copy / "engine.json").write_text(json.dumps({**facts, "tensorrt": "1.0.0.1"}))
+    with pytest.raises(DeployError, match=r"was built with tensorrt-rtx 1.0.0.1, this is 1\."):
+        runtime.open(copy, "tensorrt", preprocess="cpu")
+
+
+def test_the_builder_and_the_runtime_share_the_one_logger():
+    from export.trt.flavour import load_flavour
+
+    heard = listener(load_library("tensorrt-rtx").trt)
+    flavour = load_flavour("tensorrt-rtx")
+    assert isinstance(heard, Listener)
+    assert flavour.logger is heard.logger
+    assert flavour.messages is heard.messages
+
+
+def test_tensorrt_that_is_not_there_says_what_to_install():
+    program = (
+        "import sys; sys.modules['tensorrt'] = None\n"
+        "from deploy.runtime.trt_library import load_library\n"
+        "try: load_library('tensorrt')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=doubles.ROOT, capture_output=True, text=True)
+    assert done.stdout.startswith("DeployError tensorrt is not installed"), done.stdout + done.stderr
+    assert "pip install tensorrt" in done.stdout
