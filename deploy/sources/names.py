@@ -1,0 +1,79 @@
+"""What a source's URL means, and how it may be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import Enum
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from deploy.errors import DeployError
+
+PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"})
+
+_URL = re.compile(r"\w+://[^\s\"']+")
+_USER = re.compile(r"://.*@")  # to the last @: a password may hold @ / and ?
+_VALUE = re.compile(r"([?&;/][^=&;/]+=)[^&;]+")  # some cameras take user and password in the path
+_PROPERTY = re.compile(r"\b((?:\w+-)*(?:user-id|user-pw|password|pw|token|secret|key)=)(\"[^\"]*\"|[^\s&]+)", re.I)
+
+
+class Kind(Enum):
+    """Who reads a source."""
+
+    FILE = "a video file"
+    FOLDER = "a folder of pictures"
+    PICTURE = "a picture"
+    NETWORK = "a network stream"
+    DEVICE = "a V4L2 device"
+    PIPELINE = "a GStreamer pipeline"
+
+
+def shown(url: str) -> str:
+    """The URL without user, password and the values of its parameters, in printable characters: fit for a log."""
+    if not url.startswith("v4l2:"):  # its query holds size and rate
+        url = _PROPERTY.sub(r"\1***", _URL.sub(_without_secrets, url))
+    return "".join(c if c.isprintable() else "?" for c in url)
+
+
+def _without_secrets(url: re.Match[str]) -> str:
+    return _VALUE.sub(r"\1***", _USER.sub("://***@", url[0]))
+
+
+def kind_of(url: str) -> tuple[Kind, str]:
+    """Who reads it, and what he is to open: a path, a URL or a pipeline.
+
+    Raises:
+        DeployError: nothing is there, or it may not be read.
+    """
+    if not url.strip():
+        raise DeployError("the camera has no source: give a file, a folder, rtsp://..., /dev/video0 or gst:...")
+    if "\0" in url:
+        raise DeployError(f"{shown(url)}: the name of a source cannot hold a NUL character")
+    scheme = re.match(r"([a-zA-Z][\w+.-]*):", url)
+    if url.startswith("gst:"):
+        return Kind.PIPELINE, url[4:].strip()
+    if url.startswith("v4l2:") or re.match(r"/dev/video\d+$", url):
+        return Kind.DEVICE, url
+    if url.startswith("file:"):
+        return _on_disk(unquote(urlsplit(url).path))
+    if scheme and "://" in url:
+        return Kind.NETWORK, url
+    return _on_disk(url)
+
+
+def _on_disk(name: str) -> tuple[Kind, str]:
+    path = Path(name).expanduser()
+    try:
+        if path.is_dir():
+            return Kind.FOLDER, str(path)
+        path.stat()
+        if not os.access(path, os.R_OK, effective_ids=True):  # opening it would wait at a named pipe
+            raise PermissionError
+    except FileNotFoundError:
+        raise DeployError(f"{shown(name)}: no such file or folder; check the path of the source") from None
+    except PermissionError:
+        raise DeployError(f"{shown(name)}: permission denied; let the user of this process read it") from None
+    except OSError as error:
+        raise DeployError(f"{shown(name)}: cannot be opened: {error.strerror}") from None
+    return (Kind.PICTURE if path.suffix.lower() in PICTURES else Kind.FILE), str(path)
