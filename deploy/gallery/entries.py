@@ -1,0 +1,161 @@
+"""What a gallery holds and answers, what it is asked for, and which names and vectors it takes."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deploy.errors import DeployError
+
+Floats = NDArray[np.float32]
+
+LONGEST_NAME = 200
+"""Characters of an identity, a camera or a note at most."""
+UNIT_TOLERANCE = 1e-2
+"""How far from 1 the length of a vector may be: fp16 and INT8 engines round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry: a vector and where it came from."""
+
+    id: str
+    """A UUID."""
+    identity: str
+    camera: str
+    time: float
+    """Seconds since the epoch."""
+    note: str
+    vector: Floats | None
+    """[D], unit length; None where vectors were not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An answer to a search."""
+
+    identity: str
+    score: float
+    """Cosine, 1 for the same direction."""
+    camera: str
+    time: float
+    id: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the gallery holds of one person."""
+
+    identity: str
+    vectors: int
+    cameras: tuple[str, ...]
+    first: float
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which entries: all conditions together; None asks for nothing. Both ends of the time window belong to it."""
+
+    identity: str | None = None
+    camera: str | None = None
+    exclude_camera: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def within(self, window: Where) -> Where:
+        """The same conditions, in the part of the time window that lies in `window` too."""
+        since = [each for each in (self.since, window.since) if each is not None]
+        until = [each for each in (self.until, window.until) if each is not None]
+        return Where(
+            self.identity,
+            self.camera,
+            self.exclude_camera,
+            max(since, default=None),
+            min(until, default=None),
+        )
+
+    def outside(self) -> list[Where]:
+        """What lies before the time window, if it has a beginning, and what lies behind it, if it has an end."""
+        sides = []
+        if self.since is not None:
+            sides.append(Where(until=math.nextafter(self.since, -math.inf)))
+        if self.until is not None:
+            sides.append(Where(since=math.nextafter(self.until, math.inf)))
+        return sides
+
+    def holds_time(self, time: float) -> bool:
+        """Whether an entry of this time lies in the window."""
+        return (self.since is None or time >= self.since) and (self.until is None or time <= self.until)
+
+
+def checked_name(what: str, name: str, *, empty: bool = False) -> str:
+    """`name` in Unicode's composed form (NFC), so that one name cannot be two.
+
+    Raises DeployError for control characters (also those that turn the direction of text), surrogates, surrounding
+    white space, more than 200 characters and, unless `empty`, no character at all.
+    """
+    if not isinstance(name, str):
+        raise DeployError(f"the {what} {name!r} is no text")
+    name = unicodedata.normalize("NFC", name)
+    if not name and not empty:
+        raise DeployError(f"the {what} is empty; give it a name")
+    if len(name) > LONGEST_NAME:
+        raise DeployError(f"the {what} {name[:20]!r}... has {len(name)} characters; {LONGEST_NAME} are the most")
+    bad = next((each for each in name if _is_control(each)), None)
+    if bad is not None:
+        raise DeployError(f"the {what} {name!r} holds the control character U+{ord(bad):04X}; leave it out")
+    if name != name.strip():
+        raise DeployError(f"the {what} {name!r} begins or ends with a space; leave it out")
+    return name
+
+
+def _is_control(character: str) -> bool:
+    if character in "\u200c\u200d":  # joiners: part of names in Persian and Hindi
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def checked_vectors(vectors: ArrayLike, dimension: int) -> Floats:
+    """`vectors` as float32 [n, D]. Raises DeployError unless every one is finite and of unit length."""
+    found = np.asarray(vectors)
+    if found.ndim != 2 or found.shape[1] != dimension or not np.issubdtype(found.dtype, np.floating):
+        raise DeployError(
+            f"vectors must be floats [n, {dimension}], not {found.dtype} {list(found.shape)}; nothing was stored"
+        )
+    found = np.ascontiguousarray(found, dtype=np.float32)
+    lengths = np.linalg.norm(found.astype(np.float64), axis=1)  # [n]; float32 could overflow
+    wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))  # so written, NaN is wrong too
+    if len(wrong):
+        raise DeployError(
+            f"vector {wrong[0]} of {len(found)} has the length {lengths[wrong[0]]:g}, not 1 "
+            "(NaN: a number in it is not finite); nothing was stored"
+        )
+    return found
+
+
+def checked_time(what: str, time: float) -> float:
+    """`time` as a float. Raises DeployError when it is not finite."""
+    try:
+        time = float(time)
+    except (TypeError, ValueError) as error:
+        raise DeployError(f"{what} is {time!r}, no number of seconds since the epoch") from error
+    if not math.isfinite(time):
+        raise DeployError(f"{what} is {time}, no number of seconds since the epoch")
+    return time
+
+
+def one_each(what: str, value: Any, count: int) -> list[Any]:
+    """`count` values: one for all of them, or one each. Raises DeployError for another number of them."""
+    if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
+        return [value] * count
+    if len(value) != count:
+        raise DeployError(f"{len(value)} values of {what} for {count} vectors; give one for all, or one each")
+    return list(value)

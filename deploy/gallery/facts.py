@@ -1,0 +1,75 @@
+"""What a gallery says about itself: whose vectors it holds and how long it keeps them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deploy.errors import DeployError
+from deploy.gallery.entries import checked_name
+
+FORMAT = "pat-reid-gallery/1"
+LARGEST_DIMENSION = 65536
+DAY = 86400.0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Stored with a gallery and compared on opening. Raises DeployError for values that cannot be."""
+
+    dimension: int
+    model: str
+    """Fingerprint of the embedding model (deploy.gallery.fingerprint)."""
+    retention: float | None
+    """Seconds after which entries are deleted; None keeps them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dimension, bool) or not isinstance(self.dimension, int):
+            raise DeployError(f"the dimension {self.dimension!r} is no whole number")
+        if not 1 <= self.dimension <= LARGEST_DIMENSION:
+            raise DeployError(f"the dimension is {self.dimension}; it must be 1 to {LARGEST_DIMENSION}")
+        checked_name("model fingerprint", self.model)
+        if self.retention is not None and not (math.isfinite(self.retention) and self.retention > 0):
+            raise DeployError(
+                f"the retention is {self.retention} seconds; it must be above 0, or None to keep all"
+            )
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return {
+            "format": FORMAT,
+            "dimension": self.dimension,
+            "model": self.model,
+            "retention": self.retention,
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Any, where: str) -> Facts:
+        """Facts read back. Raises DeployError, naming `where`, when they are not a gallery's."""
+        found = values.get("format") if isinstance(values, Mapping) else None
+        if found != FORMAT:
+            raise DeployError(f"{where} says the format {found!r}, not {FORMAT!r}: it is no gallery, or damaged")
+        try:
+            return cls(values["dimension"], values["model"], values["retention"])
+        except (KeyError, TypeError, DeployError) as error:
+            raise DeployError(f"{where} is damaged ({error}); restore the gallery from a snapshot") from error
+
+    def check(self, stored: Facts, where: str) -> None:
+        """Raise DeployError when the gallery `stored` holds vectors of another model than these facts ask for."""
+        if (self.dimension, self.model) != (stored.dimension, stored.model):
+            raise DeployError(
+                f"{where} holds vectors of the model {stored.model} ({stored.dimension} numbers), not of "
+                f"{self.model} ({self.dimension}); use the bundle it was made with, or another gallery"
+            )
+
+
+def words(seconds: float | None) -> str:
+    """A duration for people: 36 h."""
+    if seconds is None:
+        return "ever"
+    for length, unit in ((DAY, "days"), (3600.0, "h"), (60.0, "minutes")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.3g} s"

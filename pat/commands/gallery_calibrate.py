@@ -1,0 +1,165 @@
+"""`pat gallery calibrate`: from which cosine on two pictures show the same person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from deploy.gallery.fingerprint import fingerprint
+from deploy.gallery.threshold import FORMAT
+from export.manifest import Manifest
+from pat.commands.embedders import opened_model
+from pat.commands.gallery_tools import print_table
+from pat.config import TargetConfig
+from pat.data.layouts import DataSet, open_data_set
+from pat.data.pictures import read_pictures
+from pat.data.sample import DISTRACTOR, JUNK, Sample
+from pat.errors import UserError
+from pat.evaluation.extract import extract
+from pat.evaluation.verification import PairScores, pair_scores
+from pat.files import write_text
+from pat.progress import Progress
+
+RATES = (0.1, 0.01, 0.001, 0.0001)
+"""False-match rates in the table, beside the one asked for."""
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Choose the threshold of `pat camera` on labelled pictures: who is known, who is somebody new.
+
+    Compares all pictures with each other. A pair of different people above the threshold is a false match (FMR), a
+    pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR). The rate counts
+    comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use pictures like those of your
+    cameras, of people the model was not trained on.
+    """
+
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    """The bundle folder of `pat export` that the camera will use."""
+    data: Annotated[Positional[str], arg(metavar="DATA")]
+    """Labelled pictures, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH."""
+    false_match_rate: float = 0.001
+    """Share of comparisons of different people that may lie above the threshold."""
+    out: Path = Path("calibration.json")
+    """The file to write; `pat camera --gallery.threshold FILE` reads it."""
+    root: Annotated[Path, arg(name="data.root")] = field(default=TargetConfig.root)
+    """Folder that holds the data sets named by layout."""
+    cache: Path = field(default=TargetConfig.cache)
+    """Where resized pictures are kept."""
+    on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
+    """What an unreadable picture does: stop, or be skipped and named."""
+
+    def run(self, progress: Progress) -> None:
+        if not 0 < self.false_match_rate < 1:
+            raise UserError(f"--false-match-rate is {self.false_match_rate}; it lies between 0 and 1")
+        manifest = Manifest.load(self.bundle)
+        data_set = open_data_set(self.data, self.root, self.on_error)
+        for note in data_set.notes:
+            progress.say(f"note: {note}")
+        samples = labelled(data_set)
+        scores = self._score(samples, progress)
+        for line in doubts(scores, self.false_match_rate):
+            progress.say(f"warning: {line}")
+        threshold = scores.threshold(self.false_match_rate)
+        rates = sorted({*RATES, self.false_match_rate}, reverse=True)
+        print_rates(scores, rates, self.false_match_rate)
+        progress.say(
+            f"threshold {threshold:.5f} for a false-match rate of {self.false_match_rate:g}; "
+            f"equal error rate {100 * scores.equal_error_rate:.3g} %"
+        )
+        write_text(self.out, json.dumps(self._facts(manifest, data_set, scores, rates), indent=2) + "\n")
+        progress.say(f"wrote {self.out}; use it with `pat camera --gallery.threshold {self.out}`")
+
+    def _score(self, samples: Sequence[Sample], progress: Progress) -> PairScores:
+        config = TargetConfig(root=self.root, cache=self.cache, on_error=self.on_error)
+        with opened_model(self.bundle, "cpu", "auto", progress) as model:
+            pictures = read_pictures(samples, model.image_size, config, progress)
+            with progress.bar("embed", len(pictures.samples)) as advance:
+                features = extract(
+                    model.embedder(),
+                    pictures.pixels,
+                    pictures.identities,
+                    pictures.cameras,
+                    progress=lambda count: advance(count, ""),
+                )
+        with progress.bar("compare", len(features.vectors)) as advance:
+            return pair_scores(features, lambda count: advance(count, ""))
+
+    def _facts(
+        self, manifest: Manifest, data_set: DataSet, scores: PairScores, rates: Sequence[float]
+    ) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "model": fingerprint(manifest),
+            "bundle": str(self.bundle),
+            "precision": manifest.precision.name,
+            "data": data_set.name,
+            "threshold": scores.threshold(self.false_match_rate),
+            "false_match_rate": self.false_match_rate,
+            "equal_error_rate": scores.equal_error_rate,
+            "identities": scores.identities,
+            "cameras": scores.cameras,
+            "genuine_pairs": scores.genuine_pairs,
+            "impostor_pairs": scores.impostor_pairs,
+            "across_cameras": scores.across_cameras,
+            "table": [
+                {
+                    "asked_false_match_rate": rate,
+                    "threshold": scores.threshold(rate),
+                    "false_match_rate": scores.false_match_rate(scores.threshold(rate)),
+                    "false_non_match_rate": scores.false_non_match_rate(scores.threshold(rate)),
+                    "supported": rate >= scores.smallest_rate,
+                }
+                for rate in rates
+            ],
+        }
+
+
+def labelled(data_set: DataSet) -> list[Sample]:
+    """The pictures of known people that a model was not trained on; all there are where nothing was set apart."""
+    chosen = [*data_set.query, *data_set.gallery] or list(data_set.train)
+    once = {sample.path: sample for sample in chosen if sample.identity not in (JUNK, DISTRACTOR)}
+    if not once:  # a layout without distractors counts its people from 0
+        once = {sample.path: sample for sample in chosen if sample.identity != JUNK}
+    return list(once.values())
+
+
+def doubts(scores: PairScores, rate: float) -> list[str]:
+    """What makes the figures weaker than they look, a line each."""
+    found = []
+    if rate < scores.smallest_rate:
+        found.append(
+            f"{scores.impostor_pairs} pairs of different people cannot show a rate of {rate:g}: none above the "
+            f"threshold still allows {scores.smallest_rate:.2g} (rule of three); take more people"
+        )
+    if scores.false_match_rate(scores.threshold(rate)) > rate:
+        found.append("even at a cosine of 1 more pairs match: pictures of different people are the same picture")
+    if not scores.across_cameras:
+        found.append("nobody was seen by two cameras: pairs of one camera are more alike than yours will be")
+    if scores.identities < 30:
+        found.append(f"only {scores.identities} identities: the same people are in most pairs, which tells less")
+    return found
+
+
+def print_rates(scores: PairScores, rates: Sequence[float], asked: float) -> None:
+    """Threshold, both error rates and the pairs they rest on, a row for each false-match rate."""
+    rows = []
+    for rate in rates:
+        threshold = scores.threshold(rate)
+        false_matches = scores.false_match_rate(threshold)
+        misses = scores.false_non_match_rate(threshold)
+        rows.append(
+            [
+                f"{rate:g}" + (" (asked for)" if rate == asked else ""),
+                f"{threshold:.5f}",
+                f"{false_matches:.3g} ({round(false_matches * scores.impostor_pairs)} of {scores.impostor_pairs})",
+                f"{misses:.3g} ({round(misses * scores.genuine_pairs)} of {scores.genuine_pairs})",
+                "yes" if rate >= scores.smallest_rate else f"no, not below {scores.smallest_rate:.2g}",
+            ]
+        )
+    print_table(["false-match rate", "threshold", "FMR (pairs)", "FNMR (pairs)", "enough pairs"], rows)

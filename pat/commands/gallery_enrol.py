@@ -1,0 +1,175 @@
+"""`pat gallery enrol` and `search`: pictures of people into a gallery, and who a picture shows."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from PIL import Image
+from tyro.conf import Positional, arg
+
+from deploy import runtime
+from deploy.gallery import Gallery
+from deploy.gallery.facts import words
+from deploy.gallery.fingerprint import fingerprint
+from deploy.gallery.store import read_facts
+from export.manifest import Manifest
+from pat.commands.gallery_tools import OnGallery, moment, print_table, seconds_of
+from pat.data.images import UnreadableImage, find_images, load_rgb
+from pat.errors import UserError
+from pat.progress import Progress
+
+DAY = 24.0
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Enrol(OnGallery):
+    """Put known people into a gallery: crops in folders, one sub-folder for each identity.
+
+    The gallery is made where there is none. It keeps vectors, no pictures. Entries leave it when its retention has
+    passed: `pat camera` sets that with --gallery.retention-hours, here it is --retention-hours.
+    """
+
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    """The bundle folder of `pat export`: the gallery takes vectors of one model only."""
+    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")]
+    """Folders with a sub-folder for each identity; with --identity, folders or pictures of that one."""
+    identity: str = ""
+    """All pictures show this one identity."""
+    camera: str = "enrolled"
+    """The camera that the entries are said to come from."""
+    note: str = ""
+    """A note kept with every entry."""
+    retention_hours: float = 0.0
+    """How long the gallery keeps any entry; inf for ever. 0: as it does already, 24 when it is new."""
+    skip_unreadable: bool = False
+    """Name unreadable pictures and go on, instead of stopping at the first."""
+
+    def run(self, progress: Progress) -> None:
+        if not self.folders:
+            raise UserError("name the folders or pictures to enrol")
+        if not self.retention_hours >= 0:
+            raise UserError(f"--retention-hours is {self.retention_hours}; it must be 0 or more")
+        found = named_pictures(self.folders, self.identity)
+        manifest = Manifest.load(self.bundle)
+        kept = self._retention()
+        people: set[str] = set()
+        stored = 0
+        with (
+            runtime.open(self.bundle) as session,
+            Gallery.open(
+                self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=kept
+            ) as gallery,
+            progress.bar("enrol", len(found)) as advance,
+        ):
+            remaining = iter(found)
+            while batch := list(islice(remaining, BATCH)):
+                readable = list(self._read(batch, manifest, progress))
+                if readable:
+                    names = [name for name, _ in readable]
+                    vectors = session.embed(np.stack([pixels for _, pixels in readable]))
+                    gallery.add(vectors, identity=names, camera=self.camera, time=time.time(), note=self.note)
+                    people.update(names)
+                    stored += len(names)
+                advance(len(batch))
+        if not stored:
+            raise UserError("none of the pictures could be read; nothing was enrolled")
+        progress.say(
+            f"{self.gallery}: enrolled {len(people)} identities, {stored} entries, kept for {words(kept)}"
+        )
+
+    def _retention(self) -> float | None:
+        if self.retention_hours:
+            return None if math.isinf(self.retention_hours) else self.retention_hours * 3600
+        there = "://" in self.gallery or (Path(self.gallery).is_dir() and any(Path(self.gallery).iterdir()))
+        return read_facts(self.gallery).retention if there else DAY * 3600
+
+    def _read(
+        self, batch: list[tuple[Path, str]], manifest: Manifest, progress: Progress
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        for path, name in batch:
+            try:
+                yield name, crop_of(path, manifest)
+            except UnreadableImage as error:
+                if not self.skip_unreadable:
+                    raise
+                progress.say(f"skipped {error.path}: {error.reason}")
+
+
+@dataclass(frozen=True)
+class Search(OnGallery):
+    """Say who a picture of a person shows: the nearest entries of a gallery, best first."""
+
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    """The bundle folder that the gallery was filled with."""
+    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    """A crop: one person, from head to feet."""
+    k: int = 10
+    """Answers."""
+    camera: str | None = None
+    """Entries of this camera alone."""
+    exclude_camera: str | None = None
+    """Entries of the other cameras alone."""
+    since: str = ""
+    """Entries from this time on: 2026-11-23T08:57 (local), or seconds since the epoch."""
+    until: str = ""
+    """Entries up to this time."""
+    json: bool = False
+    """One JSON object a line instead of a table."""
+
+    def run(self, progress: Progress) -> None:
+        manifest = Manifest.load(self.bundle)
+        since, until = seconds_of("--since", self.since), seconds_of("--until", self.until)
+        crop = crop_of(self.picture, manifest)
+        retention = read_facts(self.gallery).retention
+        with runtime.open(self.bundle) as session:
+            vector = session.embed(crop[None])[0]
+        with Gallery.open(
+            self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=retention
+        ) as gallery:
+            found = gallery.search(
+                vector,
+                self.k,
+                camera=self.camera,
+                exclude_camera=self.exclude_camera,
+                since=since,
+                until=until,
+            )
+        if self.json:
+            for match in found:
+                print(json.dumps(asdict(match), ensure_ascii=False))
+            return
+        rows = [[each.identity, f"{each.score:.4f}", each.camera, moment(each.time), each.note] for each in found]
+        print_table(["identity", "cosine", "camera", "time", "note"], rows)
+
+
+def named_pictures(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str]]:
+    """Pictures and the identity of each: the one given, or the sub-folder's name. Raises UserError without one."""
+    if identity:
+        return [(picture, identity) for picture in find_images(paths)]
+    found = []
+    for folder in paths:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder of identities; for single pictures give --identity NAME")
+        for picture in find_images([folder]):
+            inside = picture.relative_to(folder).parts
+            if len(inside) < 2:
+                raise UserError(
+                    f"{picture} lies in no identity's sub-folder; sort it into one, or give --identity"
+                )
+            found.append((picture, inside[0]))
+    return found
+
+
+def crop_of(path: Path, manifest: Manifest) -> np.ndarray:
+    """A picture at the size of the bundle's input, uint8 [H, W, 3]. Raises UnreadableImage (a UserError)."""
+    size = (manifest.input.width, manifest.input.height)
+    return np.asarray(load_rgb(path).resize(size, Image.Resampling.BICUBIC))

@@ -1,0 +1,93 @@
+"""What the subcommands of `pat gallery` share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from deploy.gallery import Gallery, Record
+from deploy.gallery.store import read_facts
+from pat.errors import UserError
+from pat.files import written_whole
+from pat.progress import Progress
+
+
+@dataclass(frozen=True)
+class OnGallery:
+    """A subcommand that works on one gallery."""
+
+    gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
+    """The folder of the gallery, or http(s)://host:port/collection (key: environment variable QDRANT_API_KEY)."""
+
+
+def opened(place: str) -> Gallery:
+    """The gallery that is at `place`, with its own model and retention. Raises DeployError when there is none."""
+    facts = read_facts(place)
+    return Gallery.open(place, dimension=facts.dimension, model=facts.model, retention=facts.retention)
+
+
+def somebody(count: int, identity: str, place: str) -> int:
+    """`count`, which is not 0. Raises UserError when nobody has the name."""
+    if not count:
+        raise UserError(f"nobody in the gallery {place} is called {identity!r}; `pat gallery list` shows who is")
+    return count
+
+
+def moment(seconds: float) -> str:
+    """Seconds since the epoch as the local date and time."""
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
+def seconds_of(name: str, text: str) -> float | None:
+    """A date and time (ISO 8601, local unless it says otherwise) or seconds since the epoch; None for "".
+
+    Raises UserError, naming the flag, for anything else.
+    """
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UserError(
+            f"{name} {text!r} is no time; write 2026-11-23T08:57 or seconds since the epoch"
+        ) from error
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    table = Table(*(Column(name, no_wrap=False) for name in columns))
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console(file=sys.stdout).print(table)
+
+
+def write_lines(path: Path, records: Iterable[Record], count: int, progress: Progress) -> int:
+    """Write entries as JSON lines, whole or not at all, and return how many there were."""
+    written = 0
+    with (
+        written_whole(path) as temporary,
+        open(temporary, "w", encoding="utf-8") as file,
+        progress.bar("export", count) as advance,
+    ):
+        for each in records:
+            values = {"id": each.id, "identity": each.identity, "camera": each.camera, "time": each.time}
+            vector = [] if each.vector is None else each.vector.tolist()
+            file.write(json.dumps({**values, "note": each.note, "vector": vector}, ensure_ascii=False) + "\n")
+            written += 1
+            advance(1)
+    return written

@@ -1,0 +1,104 @@
+"""Are two pictures the same person? Error rates of a cosine threshold, over all pairs of a set of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pat.errors import UserError
+from pat.evaluation.ranking import Features
+
+STEPS = 200_000
+"""Steps that the cosines from -1 to 1 are counted in: 1e-5 each, finer than a threshold need be."""
+BLOCK = 512
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """How many pairs of pictures have which cosine. A pair matches when its cosine reaches the threshold."""
+
+    genuine: NDArray[np.int64]
+    """[STEPS + 1] pairs of one person, by two cameras where that occurs. Entry i: cosines from i * 1e-5 - 1 on."""
+    impostor: NDArray[np.int64]
+    """[STEPS + 1] pairs of different people."""
+    across_cameras: bool
+    """The genuine pairs are of two cameras; otherwise nobody was seen by two."""
+    identities: int
+    cameras: int
+
+    @property
+    def genuine_pairs(self) -> int:
+        return int(self.genuine.sum())
+
+    @property
+    def impostor_pairs(self) -> int:
+        return int(self.impostor.sum())
+
+    @property
+    def smallest_rate(self) -> float:
+        """The least false-match rate that the pairs can show: none seen allows 3 / pairs (95 % confidence)."""
+        return 3 / self.impostor_pairs
+
+    def threshold(self, rate: float) -> float:
+        """The lowest threshold at which at most a share `rate` of the impostor pairs match."""
+        reaching = _reaching(self.impostor)  # [STEPS + 2], falling
+        step = int(np.argmax(reaching <= rate * self.impostor_pairs))
+        return min(step * 2 / STEPS - 1, 1.0)
+
+    def false_match_rate(self, threshold: float) -> float:
+        """Share of impostor pairs that match."""
+        return float(_reaching(self.impostor)[_step(threshold)]) / self.impostor_pairs
+
+    def false_non_match_rate(self, threshold: float) -> float:
+        """Share of genuine pairs that do not match."""
+        return 1 - float(_reaching(self.genuine)[_step(threshold)]) / self.genuine_pairs
+
+    @property
+    def equal_error_rate(self) -> float:
+        """The error rate where both are equal, or the mean of both where they come closest."""
+        false_matches = _reaching(self.impostor) / self.impostor_pairs
+        misses = 1 - _reaching(self.genuine) / self.genuine_pairs
+        nearest = int(np.argmin(np.abs(false_matches - misses)))
+        return float(false_matches[nearest] + misses[nearest]) / 2
+
+
+def pair_scores(features: Features, progress: Callable[[int], object] | None = None) -> PairScores:
+    """Compare N pictures with each other, in memory that does not grow with their pairs.
+
+    `features.vectors` float32 [N, D] of unit length. `progress` is called with the number of pictures just done.
+    Raises UserError when no person has two pictures, or all pictures show one person.
+    """
+    vectors, identities, cameras = features.vectors, features.identities, features.cameras
+    genuine = {across: np.zeros(STEPS + 1, dtype=np.int64) for across in (True, False)}
+    impostor = np.zeros(STEPS + 1, dtype=np.int64)
+    for begin in range(0, len(vectors), BLOCK):
+        end = min(begin + BLOCK, len(vectors))
+        cosines = vectors[begin:end] @ vectors[begin:].T  # [b, N - begin]
+        steps = np.clip(np.floor((cosines + 1) * (STEPS / 2)), 0, STEPS).astype(np.int64)
+        later = np.arange(begin, len(vectors)) > np.arange(begin, end)[:, None]  # each pair once
+        same = identities[begin:end, None] == identities[begin:]
+        apart = cameras[begin:end, None] != cameras[begin:]
+        impostor += np.bincount(steps[later & ~same], minlength=STEPS + 1)
+        for across, counts in genuine.items():
+            counts += np.bincount(steps[later & same & (apart == across)], minlength=STEPS + 1)
+        if progress is not None:
+            progress(end - begin)
+    across = bool(genuine[True].any())
+    if not genuine[across].any():
+        raise UserError("no person has two pictures; calibrating needs some of the same person")
+    if not impostor.any():
+        raise UserError("all pictures show the same person; calibrating needs different people")
+    return PairScores(genuine[across], impostor, across, len(np.unique(identities)), len(np.unique(cameras)))
+
+
+def _reaching(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[STEPS + 2] pairs of at least each step's cosine; none reach the last, which lies beyond 1."""
+    return np.append(np.cumsum(counts[::-1])[::-1], 0)
+
+
+def _step(threshold: float) -> int:
+    """The first step whose cosines all reach the threshold."""
+    return int(np.clip(np.ceil(np.round((threshold + 1) * (STEPS / 2), 6)), 0, STEPS + 1))

@@ -1,0 +1,278 @@
+"""`pat gallery` as a user types it, with a real bundle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.gallery import Gallery
+from deploy.gallery.fingerprint import fingerprint
+from deploy.gallery.threshold import read_threshold
+from export.bundle import write_bundle
+from export.manifest import Input, Manifest, Output
+from pat.cli import run
+from pat.data.images import load_rgb
+
+onnx = pytest.importorskip("onnx")
+ROOT = Path(__file__).resolve().parents[2]
+SIZE = (32, 16)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """Embeds a crop as the mean colours of its two halves, less grey, at unit length."""
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["wide", "halves"], ["parts"]),
+        helper.make_node("ReduceMean", ["parts", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "flat"], ["colours"]),
+        helper.make_node("Sub", ["colours", "grey"], ["centred"]),
+        helper.make_node("LpNormalization", ["centred"], ["embeddings"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "halves",
+        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["batch", *SIZE, 3])],
+        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", 6])],
+        [
+            helper.make_tensor("halves", TensorProto.INT64, [4], [-1, 2, 16 * 16, 3]),
+            helper.make_tensor("axes", TensorProto.INT64, [1], [2]),
+            helper.make_tensor("flat", TensorProto.INT64, [2], [-1, 6]),
+            helper.make_tensor("grey", TensorProto.FLOAT, [1], [120.0]),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    manifest = Manifest(
+        input=Input("crops", "uint8", "NHWC", *SIZE),
+        output=Output("embeddings", 6, "cls"),
+        opset=18,
+        files={},
+        model={},
+        training={},
+        weights={"sha256": "ab" * 32},
+        tools={},
+    )
+    folder = tmp_path_factory.mktemp("halves") / "bundle"
+    crops = np.zeros((1, *SIZE, 3), dtype=np.uint8)
+    write_bundle(folder, manifest, model.SerializeToString(), crops, np.eye(1, 6, dtype=np.float32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory) -> Path:
+    """Folders of four people, three pictures each, with cameras in the names."""
+    root = tmp_path_factory.mktemp("crops")
+    for person in range(4):
+        colours = np.random.default_rng(person).integers(0, 256, (2, 1, 3))
+        for number in range(3):
+            noise = np.random.default_rng([person, number]).normal(0, 25, (2, 1, 3))
+            pixels = np.repeat(colours + noise, [20, 20], axis=0) * np.ones((1, 20, 1))
+            folder = root / f"person {person}"
+            folder.mkdir(exist_ok=True)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"c{1 + number % 2}_{number}.png")
+    return root
+
+
+@pytest.fixture
+def gallery(tmp_path, bundle, crops, capsys) -> Path:
+    path = tmp_path / "gallery"
+    assert run("gallery", ["enrol", str(path), str(bundle), str(crops)]) == 0
+    assert "enrolled 4 identities, 12 entries, kept for 24 h" in " ".join(capsys.readouterr().err.split())
+    return path
+
+
+def succeeds(capsys, *arguments) -> tuple[str, str]:
+    capsys.readouterr()
+    assert run("gallery", [str(each) for each in arguments]) == 0
+    shown = capsys.readouterr()
+    return shown.out, " ".join(shown.err.split())
+
+
+def fails(capsys, code: int, *arguments) -> str:
+    capsys.readouterr()
+    assert run("gallery", [str(each) for each in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pat gallery: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_who_was_enrolled_is_found(gallery, bundle, crops, capsys):
+    picture = crops / "person 2" / "c1_0.png"
+    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--json", "--k", "3")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert len(found) == 3
+    assert found[0]["identity"] == "person 2"
+    assert found[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert found[0]["camera"] == "enrolled"
+    assert time.time() - found[0]["time"] < 60
+    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--exclude-camera", "enrolled", "--json")
+    assert out == ""
+    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--until", "2020-01-01T00:00", "--json")
+    assert out == ""
+    out, _ = succeeds(capsys, "search", gallery, bundle, picture)
+    assert "person 2" in out
+
+
+def test_the_vectors_are_those_of_the_bundle(gallery, bundle, crops):
+    from deploy import runtime
+
+    manifest = Manifest.load(bundle)
+    with (
+        Gallery.open(gallery, dimension=6, model=fingerprint(manifest)) as opened,
+        runtime.open(bundle) as session,
+    ):
+        expected = session.embed(np.asarray(load_rgb(crops / "person 1" / "c1_0.png").resize((16, 32), 3))[None])
+        scores = [record.vector @ expected[0] for record in opened.export() if record.identity == "person 1"]
+    assert max(scores) == pytest.approx(1, abs=1e-5)
+
+
+def test_list_count_merge_forget_expire(gallery, capsys):
+    out, _ = succeeds(capsys, "list", gallery, "--json")
+    people = [json.loads(line) for line in out.splitlines()]
+    assert [(each["identity"], each["entries"]) for each in people] == [(f"person {i}", 3) for i in range(4)]
+    out, said = succeeds(capsys, "list", gallery)
+    assert "person 3" in out
+    assert "4 identities; vectors of 6 numbers" in said
+    assert succeeds(capsys, "count", gallery)[0] == "12\n"
+    assert (
+        "3 entries of person 0 are now person 1's" in succeeds(capsys, "merge", gallery, "person 0", "person 1")[1]
+    )
+    assert succeeds(capsys, "count", gallery, "--identity", "person 1")[0] == "6\n"
+    succeeds(capsys, "forget", gallery, "person 1", "person 2")
+    assert succeeds(capsys, "count", gallery)[0] == "3\n"
+    assert "nobody in the gallery" in fails(capsys, 2, "forget", gallery, "person 1")
+    assert "nobody in the gallery" in fails(capsys, 2, "merge", gallery, "person 1", "person 3")
+    assert "deleted 0 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "1")[1]
+    assert "deleted 3 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "0")[1]
+
+
+def test_export_snapshot_restore(gallery, tmp_path, capsys):
+    lines, arrays, snapshot = (tmp_path / name for name in ("out.jsonl", "out.npz", "snapshot.npz"))
+    succeeds(capsys, "export", gallery, lines)
+    succeeds(capsys, "export", gallery, arrays)
+    succeeds(capsys, "snapshot", gallery, snapshot)
+    entries = {values["id"]: values for values in map(json.loads, lines.read_text().splitlines())}
+    assert len(entries) == 12
+    found = np.load(arrays)
+    for one, name, vector in zip(found["ids"], found["identities"], found["vectors"], strict=True):
+        assert entries[one]["identity"] == name
+        np.testing.assert_allclose(entries[one]["vector"], vector, atol=1e-7)
+    assert "12 entries, kept for 24 h" in succeeds(capsys, "restore", snapshot, tmp_path / "again")[1]
+    assert succeeds(capsys, "count", tmp_path / "again")[0] == "12\n"
+    assert "exists" in fails(capsys, 2, "restore", snapshot, gallery)
+    assert "must end in .jsonl or .npz" in fails(capsys, 2, "export", gallery, tmp_path / "out.csv")
+    assert "cannot write" in fails(capsys, 1, "snapshot", gallery, tmp_path / "missing" / "x.npz")
+
+
+def test_the_gallerys_own_retention_stays(tmp_path, bundle, crops, capsys):
+    path = tmp_path / "gallery"
+    person = crops / "person 0"
+    succeeds(capsys, "enrol", path, bundle, person, "--identity", "Zo\u00eb", "--retention-hours", "inf")
+    assert "kept for ever" in succeeds(capsys, "list", path)[1]
+    said = succeeds(capsys, "enrol", path, bundle, person / "c1_0.png", "--identity", "Anna")[1]
+    assert "1 identities, 1 entries, kept for ever" in said
+    succeeds(capsys, "enrol", path, bundle, person, "--identity", "Anna", "--retention-hours", "48")
+    assert "kept for 2 days" in succeeds(capsys, "list", path)[1]
+
+
+def test_unreadable_pictures(tmp_path, bundle, crops, capsys):
+    (tmp_path / "in" / "anna").mkdir(parents=True)
+    (tmp_path / "in" / "anna" / "1.jpg").write_bytes(b"no picture")
+    command = ["enrol", tmp_path / "gallery", bundle, tmp_path / "in"]
+    assert "1.jpg" in fails(capsys, 2, *command)
+    assert "nothing was enrolled" in fails(capsys, 2, *command, "--skip-unreadable")
+    (tmp_path / "in" / "anna" / "2.png").write_bytes((crops / "person 0" / "c1_0.png").read_bytes())
+    assert "1 entries" in succeeds(capsys, *command, "--skip-unreadable")[1]
+
+
+def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
+    nowhere = tmp_path / "nowhere"
+    for command in (
+        ["list", nowhere],
+        ["count", nowhere],
+        ["forget", nowhere, "a"],
+        ["snapshot", nowhere, "x.npz"],
+    ):
+        assert f"there is no gallery {nowhere}" in fails(capsys, 2, *command)
+    assert not nowhere.exists()
+    assert "is no bundle" in fails(capsys, 2, "enrol", nowhere, crops, crops)
+    lone = crops / "person 0"
+    assert "lies in no identity's sub-folder" in fails(capsys, 2, "enrol", nowhere, bundle, lone)
+    assert "name the folders" in fails(capsys, 2, "enrol", nowhere, bundle)
+    assert "no such picture" in fails(capsys, 2, "enrol", nowhere, bundle, nowhere, "--identity", "a")
+    assert "control character" in fails(capsys, 2, "enrol", nowhere, bundle, lone, "--identity", "a\x07b")
+    picture = lone / "c1_0.png"
+    assert "is no time" in fails(capsys, 2, "search", gallery, bundle, picture, "--since", "yesterday")
+    assert "ask for 1 answer" in fails(capsys, 2, "search", gallery, bundle, picture, "--k", "0")
+    assert "cannot reach the Qdrant server" in fails(capsys, 1, "list", "http://127.0.0.1:9/people")
+    assert "not ftp://" in fails(capsys, 2, "list", "ftp://host/people")
+    model = json.loads((gallery / "gallery.json").read_text())
+    (gallery / "gallery.json").write_text(json.dumps({**model, "model": "another"}))
+    assert "holds vectors of the model another" in fails(capsys, 2, "enrol", gallery, bundle, crops)
+
+
+def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, capsys):
+    out = tmp_path / "calibration.json"
+    rest = ["--cache", tmp_path / "cache", "--out", out]
+    table, said = succeeds(capsys, "calibrate", bundle, crops, "--false-match-rate", "0.1", *rest)
+    assert "asked" in table
+    assert "only 4 identities" in said
+    facts = json.loads(out.read_text())
+    pairs = all_pairs(bundle, crops)
+    genuine = [cosine for cosine, same, apart in pairs if same and apart]
+    impostor = [cosine for cosine, same, _ in pairs if not same]
+    assert (facts["genuine_pairs"], facts["impostor_pairs"]) == (len(genuine), len(impostor)) == (8, 54)
+    threshold = facts["threshold"]
+    assert sum(cosine >= threshold for cosine in impostor) <= 0.1 * 54
+    assert sum(cosine >= threshold - 2e-5 for cosine in impostor) > 0.1 * 54  # the lowest that will do
+    row = next(each for each in facts["table"] if each["asked_false_match_rate"] == 0.1)
+    assert row["false_non_match_rate"] == pytest.approx(sum(cosine < threshold for cosine in genuine) / 8)
+    assert read_threshold(str(out), bundle) == threshold
+    assert "cannot show a rate of 0.001" in succeeds(capsys, "calibrate", bundle, crops, *rest)[1]
+    assert "lies between 0 and 1" in fails(capsys, 2, "calibrate", bundle, crops, "--false-match-rate", "0")
+
+
+def all_pairs(bundle: Path, crops: Path) -> list[tuple[float, bool, bool]]:
+    """Cosine, same person, another camera: of every two pictures, worked out one by one."""
+    from deploy import runtime
+
+    files = sorted(crops.rglob("*.png"))
+    pixels = np.stack([np.asarray(load_rgb(file).resize((16, 32), 3)) for file in files])
+    with runtime.open(bundle) as session:
+        vectors = session.embed(pixels).astype(np.float64)
+    return [
+        (float(vectors[i] @ vectors[j]), a.parent == b.parent, a.name[:2] != b.name[:2])
+        for i, a in enumerate(files)
+        for j, b in enumerate(files[:i])
+    ]
+
+
+def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'timm', 'triton', 'torchvision', 'matplotlib'):\n"
+        "            raise ModuleNotFoundError(name, name=name.split('.')[0])\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from pat.cli import run\n"
+        "gallery, bundle, crops, folder = sys.argv[1:]\n"
+        "picture = crops + '/person 1/c1_0.png'\n"
+        "assert run('gallery', ['search', gallery, bundle, picture, '--json', '--k', '1']) == 0\n"
+        "rest = ['--cache', folder + '/cache', '--out', folder + '/calibration.json']\n"
+        "assert run('gallery', ['calibrate', bundle, crops, *rest]) == 0\n"
+    )
+    command = [sys.executable, "-c", program, *map(str, (gallery, bundle, crops, tmp_path))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[0])["identity"] == "person 1"

@@ -1,0 +1,359 @@
+"""The gallery on both of its stores: Qdrant Edge in a folder, and the server's client in its in-process mode."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from deploy.errors import DeployError
+from deploy.gallery import Facts, Gallery
+from deploy.gallery.entries import Where
+from deploy.gallery.server import ServerStore
+
+DIMENSION = 16
+NOW = 1_700_000_000.0
+HOUR = 3600.0
+EVERYTHING = Where()
+"""Also what is hidden because it has expired."""
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=["folder", "server"])
+def reopen(request, tmp_path, clock):
+    """Opens one and the same gallery again and again; the values given replace the usual ones."""
+
+    def again(**values):
+        chosen = {"dimension": DIMENSION, "model": "model-a", "retention": 24 * HOUR, **values}
+        if request.param == "folder":
+            return Gallery.open(tmp_path / "gallery", clock=clock, **chosen)
+        facts = Facts(chosen["dimension"], chosen["model"], chosen["retention"])
+        return Gallery(ServerStore.with_client(server, "people", "the server", facts), clock=clock)
+
+    server = QdrantClient(":memory:")
+    server.close = lambda: None  # a server outlives its clients
+    return again
+
+
+@pytest.fixture
+def gallery(reopen):
+    with reopen() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A gallery that stays empty, for what is refused."""
+    with Gallery.open(
+        tmp_path_factory.mktemp("refusals") / "gallery", dimension=DIMENSION, model="model-a", clock=Clock()
+    ) as opened:
+        yield opened
+
+
+def units(count: int, seed: int = 0, dimension: int = DIMENSION) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_search_gives_cosines_best_first(gallery):
+    vectors = units(40)
+    names = [f"person {i}" for i in range(40)]
+    ids = gallery.add(vectors, identity=names, camera="gate", time=NOW, note="first visit")
+    query = units(1, seed=1)[0]
+    found = gallery.search(query, 5)
+    cosines = vectors @ query
+    best = np.argsort(-cosines)[:5]
+    assert [match.identity for match in found] == [names[i] for i in best]
+    assert [match.id for match in found] == [ids[i] for i in best]
+    np.testing.assert_allclose([match.score for match in found], cosines[best], atol=1e-6)
+    assert (found[0].camera, found[0].time, found[0].note) == ("gate", NOW, "first visit")
+    assert len(gallery.search(query, 100)) == 40
+
+
+def test_cameras_and_times_limit_a_search(gallery):
+    vector = units(1)
+    for place, age in (("gate", 3), ("gate", 1), ("hall", 2)):
+        gallery.add(vector, identity=f"{place}-{age}", camera=place, time=NOW - age * HOUR)
+
+    def names(**limits):
+        return sorted(match.identity for match in gallery.search(vector[0], **limits))
+
+    assert names() == ["gate-1", "gate-3", "hall-2"]
+    assert names(camera="gate") == ["gate-1", "gate-3"]
+    assert names(exclude_camera="gate") == ["hall-2"]
+    assert names(since=NOW - 2 * HOUR) == ["gate-1", "hall-2"]  # both ends belong to the window
+    assert names(until=NOW - 2 * HOUR) == ["gate-3", "hall-2"]
+    assert names(since=NOW - 2 * HOUR, until=NOW - 2 * HOUR) == ["hall-2"]
+    assert names(camera="gate", since=NOW - 2 * HOUR) == ["gate-1"]
+    assert names(camera="attic") == []
+
+
+def test_what_was_added_is_there_after_reopening(reopen):
+    vectors = units(3)
+    with reopen() as gallery:
+        ids = gallery.add(vectors, identity=["a", "b", "b"], camera=["x", "x", "y"], time=[NOW, NOW - 5, NOW - 9])
+    with reopen() as gallery:
+        records = {record.id: record for record in gallery.export()}
+        people = list(gallery.identities())
+    assert set(records) == set(ids)
+    for one, vector, name in zip(ids, vectors, "abb", strict=True):
+        np.testing.assert_allclose(records[one].vector, vector, atol=1e-6)
+        assert records[one].identity == name
+    assert [(each.identity, each.vectors, each.cameras) for each in people] == [
+        ("a", 1, ("x",)),
+        ("b", 2, ("x", "y")),
+    ]
+    assert (people[1].first, people[1].last) == (NOW - 9, NOW - 5)
+
+
+def test_merge_gives_entries_to_another_identity(gallery):
+    gallery.add(units(3), identity=["old", "old", "new"], camera="gate", time=NOW)
+    assert gallery.merge("old", "new") == 2
+    assert (gallery.count("old"), gallery.count("new")) == (0, 3)
+    assert gallery.merge("old", "new") == 0
+    with pytest.raises(DeployError, match="cannot be merged with itself"):
+        gallery.merge("new", "new")
+
+
+def test_who_is_forgotten_is_gone(reopen):
+    vectors = units(4)
+    with reopen() as gallery:
+        gallery.add(vectors, identity=["a", "b", "a", "c"], camera="gate", time=NOW)
+        assert gallery.forget("a") == 2
+        assert gallery.forget("a") == 0
+        assert "a" not in [match.identity for match in gallery.search(vectors[0])]
+    with reopen() as gallery:
+        assert sorted(record.identity for record in gallery.export()) == ["b", "c"]
+        assert gallery.count("a") == 0
+
+
+def test_expire_deletes_what_is_older(gallery):
+    gallery.add(units(3), identity=["a", "b", "c"], camera="gate", time=[NOW - 30, NOW - 20, NOW - 10])
+    assert gallery.expire(NOW - 20) == 1  # the entry of that very moment stays
+    assert sorted(each.identity for each in gallery.identities()) == ["b", "c"]
+    assert gallery.expire(math.inf) == 2
+    with pytest.raises(DeployError, match="NaN"):
+        gallery.expire(math.nan)
+
+
+def test_no_reader_sees_an_entry_older_than_the_retention(reopen, clock):
+    vectors = units(2)
+    with reopen(retention=HOUR) as gallery:
+        gallery.add(vectors, identity=["early", "late"], camera="gate", time=[NOW - HOUR + 30, NOW])
+        clock.now += 31  # sooner than the next deletion: it is hidden, not yet deleted
+        assert [match.identity for match in gallery.search(vectors[0], 1)] == ["late"]
+        assert gallery.search(vectors[0], camera="gate", since=0.0)[0].identity == "late"
+        assert gallery.count() == 1
+        assert [record.identity for record in gallery.export()] == ["late"]
+        assert [each.identity for each in gallery.identities()] == ["late"]
+        assert gallery._store.count(EVERYTHING) == 2
+        clock.now += 60
+        gallery.search(vectors[0])
+        assert gallery._store.count(EVERYTHING) == 1
+
+
+def test_expired_entries_are_deleted_on_opening(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="a", camera="gate", time=NOW)
+    clock.now += 25 * HOUR
+    with reopen() as gallery:
+        assert gallery._store.count(EVERYTHING) == 0
+
+
+def test_without_a_retention_nothing_expires(reopen, clock):
+    with reopen(retention=None) as gallery:
+        gallery.add(units(1), identity="a", camera="gate", time=1.0)
+        clock.now += 1e9
+        assert gallery.count() == 1
+    with reopen(retention=None) as gallery:
+        assert gallery.count() == 1
+
+
+def test_an_entry_that_the_retention_has_passed_is_refused(empty):
+    with pytest.raises(DeployError, match="is 25 h old, and the gallery keeps 24 h"):
+        empty.add(units(1), identity="a", camera="gate", time=NOW - 25 * HOUR)
+
+
+def test_an_entry_ahead_of_the_clock_gets_the_clocks_time(gallery, caplog):
+    with caplog.at_level(logging.WARNING):
+        gallery.add(units(1), identity="ahead", camera="gate", time=NOW + 10 * HOUR)
+    assert "36000 s ahead of the clock" in caplog.text
+    gallery.add(units(1), identity="a little", camera="gate", time=NOW + 59)
+    assert {record.identity: record.time for record in gallery.export()} == {"ahead": NOW, "a little": NOW + 59}
+
+
+def test_a_clock_that_was_set_back_hides_and_keeps(reopen, clock, monkeypatch):
+    vector = units(1)
+    with reopen() as gallery:
+        gallery.add(vector, identity="tomorrow's", camera="gate", time=NOW)
+    clock.now -= 30 * HOUR
+    with reopen() as gallery:
+        assert (gallery.count(), gallery.search(vector[0])) == (0, [])
+        clock.now += 30 * HOUR
+        assert gallery.count() == 1
+        clock.now -= 30 * HOUR
+        # After a day in this process the entry is a day old at least, whatever the clocks say.
+        up = gallery._opened + 25 * HOUR
+        monkeypatch.setattr("deploy.gallery.gallery.clocks.monotonic", lambda: up)
+        clock.now += 61
+        gallery.search(vector[0])
+        assert gallery._store.count(EVERYTHING) == 0
+
+
+def test_vectors_of_another_model_or_dimension_are_refused(reopen):
+    with reopen():
+        pass
+    with pytest.raises(DeployError, match=r"of the model model-a \(16 numbers\), not of model-b \(16\)"):
+        reopen(model="model-b")
+    with pytest.raises(DeployError, match=r"of the model model-a \(16 numbers\), not of model-a \(8\)"):
+        reopen(dimension=8)
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (np.full((1, DIMENSION), np.nan), "vector 0 of 1 has the length nan"),
+        (np.full((1, DIMENSION), np.inf), "vector 0 of 1 has the length"),
+        (np.full((1, DIMENSION), 3e38, np.float32), "vector 0 of 1 has the length 1.2e"),
+        (np.zeros((1, DIMENSION)), "has the length 0, not 1"),
+        (2 * units(1), "has the length 2, not 1"),
+        (np.vstack([units(2), np.full((1, DIMENSION), np.nan)]), "vector 2 of 3"),
+        (units(1, dimension=8), r"must be floats \[n, 16\], not float32 \[1, 8\]"),
+        (units(1)[0], r"must be floats \[n, 16\], not float32 \[16\]"),
+        (np.eye(1, DIMENSION, dtype=np.int64), "must be floats"),
+    ],
+)
+def test_broken_vectors_are_never_stored(empty, broken, complaint):
+    with pytest.raises(DeployError, match=complaint):
+        empty.add(broken, identity="a", camera="gate", time=NOW)
+    assert empty.count() == 0
+    with pytest.raises(DeployError):
+        empty.search(broken[-1])
+
+
+def test_no_vectors_are_no_work(empty):
+    assert empty.add(np.empty((0, DIMENSION), np.float32), identity="a", camera="gate", time=NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("", "is empty"),
+        ("x" * 201, "has 201 characters"),
+        ("two\nlines", r"control character U\+000A"),
+        ("\x1b[31mred", r"control character U\+001B"),
+        ("nul\0", r"control character U\+0000"),
+        ("turn\u202eed", r"control character U\+202E"),
+        ("half \ud800", r"control character U\+D800"),
+        (" padded", "begins or ends with a space"),
+    ],
+)
+def test_names_that_could_deceive_are_refused(empty, name, complaint):
+    for field in ("identity", "camera"):
+        with pytest.raises(DeployError, match=complaint):
+            empty.add(units(1), **{"identity": "a", "camera": "b", "time": NOW, field: name})
+    if name:
+        with pytest.raises(DeployError, match=complaint):
+            empty.add(units(1), identity="a", camera="b", time=NOW, note=name)
+    with pytest.raises(DeployError):
+        empty.forget(name)
+    assert empty.count() == 0
+
+
+def test_names_of_all_languages_are_one_name_each(gallery):
+    composed, decomposed = "Zo\u00eb \u5f20\u4f1f", "Zoe\u0308 \u5f20\u4f1f"
+    gallery.add(units(2), identity=[composed, decomposed], camera="T\u00fcr", time=NOW)
+    assert gallery.count(decomposed) == 2
+    assert [each.identity for each in gallery.identities()] == [composed]
+    joined = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # Persian needs its joiner
+    gallery.add(units(1), identity=joined, camera="gate", time=NOW)
+    assert gallery.count(joined) == 1
+
+
+@pytest.mark.parametrize("time", [math.nan, math.inf, "noon", None])
+def test_times_that_are_none_are_refused(empty, time):
+    with pytest.raises(DeployError, match="no number of seconds"):
+        empty.add(units(1), identity="a", camera="gate", time=time)
+    assert empty.count() == 0
+
+
+def test_other_wrong_arguments_are_refused(empty):
+    with pytest.raises(DeployError, match="2 values of identity for 3 vectors"):
+        empty.add(units(3), identity=["a", "b"], camera="gate", time=NOW)
+    for k in (0, -1, 1.5, True):
+        with pytest.raises(DeployError, match="ask for 1 answer at least"):
+            empty.search(units(1)[0], k)
+
+
+def test_a_closed_gallery_says_so(reopen):
+    gallery = reopen()
+    gallery.close()
+    gallery.close()
+    for use in (gallery.count, lambda: gallery.search(units(1)[0]), lambda: list(gallery.export())):
+        with pytest.raises(DeployError, match="is closed"):
+            use()
+
+
+def test_threads_share_a_gallery(gallery):
+    errors = []
+
+    def work(number: int) -> None:
+        try:
+            for step in range(10):
+                vectors = units(2, seed=100 * number + step)
+                gallery.add(vectors, identity=f"thread {number}", camera="gate", time=NOW)
+                assert gallery.search(vectors[0], 1)[0].score == pytest.approx(1, abs=1e-5)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert gallery.count() == 80
+    assert [each.vectors for each in gallery.identities()] == [20] * 4
+
+
+def test_more_entries_than_a_page_come_once_each(gallery, monkeypatch):
+    for store in ("edge", "server"):
+        monkeypatch.setattr(f"deploy.gallery.{store}.PAGE", 7)
+    ids = gallery.add(units(30), identity="a", camera="gate", time=NOW)
+    assert len(ids) == 30
+    assert sorted(record.id for record in gallery.export()) == sorted(ids)
+
+
+def test_a_retention_that_was_changed_is_kept(reopen, caplog):
+    with reopen(retention=24 * HOUR):
+        pass
+    with reopen() as gallery:
+        assert gallery.facts.retention == 24 * HOUR
+        gallery._store.keep_for(HOUR)
+    with reopen(retention=HOUR) as gallery:
+        assert gallery.facts.retention == HOUR
+
+
+@pytest.mark.parametrize("values", [{"dimension": 0}, {"retention": 0.0}, {"retention": math.nan}, {"model": ""}])
+def test_facts_that_cannot_be_are_refused(tmp_path, values):
+    with pytest.raises(DeployError):
+        Gallery.open(tmp_path / "gallery", **{"dimension": DIMENSION, "model": "model-a", **values})
+    assert not (tmp_path / "gallery").exists()

@@ -1,0 +1,392 @@
+"""What a gallery's folder goes through: kills, a second process, damage, a full disk; and what stays on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.errors import DeployError, DeployFailure
+from deploy.gallery import Gallery
+from deploy.gallery.folder import JOURNAL, LOCK
+
+ROOT = Path(__file__).resolve().parents[2]
+DIMENSION = 32
+
+CHILD = """
+import sys, time
+import numpy as np
+from deploy.gallery import Gallery
+from deploy.errors import DeployError, DeployFailure
+def units(count):
+    vectors = np.random.default_rng().standard_normal((count, 32)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+def opened():
+    return Gallery.open(sys.argv[1], dimension=32, model="model-a")
+"""
+
+WRITER = """
+gallery = opened()
+print("ready", flush=True)
+for step in range(10**9):
+    name = str(time.time_ns())
+    ids = gallery.add(units(1 + step % 3), identity=name, camera="gate", time=time.time())
+    print("+", name, *ids, flush=True)
+    if step % 5 == 4:
+        print("?", name, flush=True)  # from here on it may be forgotten already
+        gallery.forget(name)
+        print("-", name, flush=True)
+"""
+
+
+def start(program: str, gallery: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD + program, str(gallery)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def opened(path: Path, **values) -> Gallery:
+    return Gallery.open(path, **{"dimension": DIMENSION, "model": "model-a", **values})
+
+
+def units(count: int, seed: int = 0) -> np.ndarray:
+    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A gallery of 50 entries, closed in order."""
+    with opened(tmp_path / "gallery") as gallery:
+        names = [f"person {i}" for i in range(50)]
+        gallery.add(units(50), identity=names, camera="gate", time=time.time())
+    return tmp_path / "gallery"
+
+
+def killed_at_random(path: Path, kills: int, seed: int) -> int:
+    """Kill a writing process `kills` times; the number of entries acknowledged, all of which were found again."""
+    moments = random.Random(seed)
+    there: dict[str, list[str]] = {}
+    for _ in range(kills):
+        writer = start(WRITER, path)
+        assert writer.stdout is not None
+        assert writer.stderr is not None
+        first = writer.stdout.readline()
+        assert first == "ready\n", writer.stderr.read()
+        time.sleep(moments.uniform(0.0, 0.5))
+        writer.send_signal(signal.SIGKILL)
+        rest, _ = writer.communicate()
+        unsure = None
+        for kind, name, *ids in map(str.split, rest.splitlines(keepends=False)):
+            if kind == "+":
+                there[name] = ids
+            unsure = name if kind == "?" else None
+            if kind == "-":
+                del there[name]
+        with opened(path) as gallery:
+            found = {record.id for record in gallery.export()}
+            kept = {each.identity for each in gallery.identities()}
+        if unsure is not None and unsure not in kept:
+            del there[unsure]
+        acknowledged = {one for ids in there.values() for one in ids}
+        assert acknowledged <= found
+        extra = kept - there.keys()
+        assert len(extra) <= 1, "what was forgotten came back"  # the one that was being written
+        there.update({name: [] for name in extra})
+    return len(acknowledged)
+
+
+def test_nothing_acknowledged_is_lost_to_kills(tmp_path):
+    assert killed_at_random(tmp_path / "gallery", kills=4, seed=0) > 0
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_to_fifty_kills(tmp_path):
+    assert killed_at_random(tmp_path / "gallery", kills=50, seed=1) > 100
+
+
+def test_the_disk_holds_every_acknowledged_entry_at_once(tmp_path):
+    """A copy of the folder is what a killed process leaves: nothing may wait in memory."""
+    path = tmp_path / "gallery"
+    with opened(path) as gallery:
+        gallery.add(units(9), identity=list("abcdefghi"), camera="gate", time=time.time(), note="n")
+        shutil.copytree(path, tmp_path / "after adding")
+        gallery.forget("a")
+        gallery.merge("b", "c")
+        shutil.copytree(path, tmp_path / "after forgetting")
+        gallery.add(units(1), identity="late", camera="gate", time=time.time())
+        shutil.copytree(path, tmp_path / "torn")
+    journal = tmp_path / "torn" / JOURNAL
+    with open(journal, "ab") as file:  # an entry that was being written
+        file.write(journal.read_bytes()[:-5])
+    with opened(tmp_path / "after adding") as gallery:
+        found = {record.identity: record for record in gallery.export()}
+        assert sorted(found) == list("abcdefghi")
+        for name, vector in zip("abcdefghi", units(9), strict=True):
+            np.testing.assert_allclose(found[name].vector, vector, atol=1e-6)
+            assert (found[name].camera, found[name].note) == ("gate", "n")
+    with opened(tmp_path / "after forgetting") as gallery:
+        assert [(each.identity, each.vectors) for each in gallery.identities()][:2] == [("c", 2), ("d", 1)]
+    with opened(tmp_path / "torn") as gallery:
+        assert gallery.count() == 9
+        assert gallery.count("late") == 1
+    assert not journal.exists()
+
+
+def test_a_full_journal_goes_into_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr("deploy.gallery.edge.JOURNAL_RECORDS", 5)
+    path = tmp_path / "gallery"
+    with opened(path) as gallery:
+        for step in range(13):
+            gallery.add(units(1 + step % 7), identity=f"step {step}", camera="gate", time=time.time())
+            shutil.copytree(path, tmp_path / "copy")
+            with opened(tmp_path / "copy") as copy:
+                assert copy.count() == sum(1 + each % 7 for each in range(step + 1))
+            shutil.rmtree(tmp_path / "copy")
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    other = start("gallery = opened()\nprint('ready', flush=True)\ntime.sleep(60)", tmp_path / "gallery")
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(DeployError, match="is in use by another process"):
+            opened(tmp_path / "gallery")
+    finally:
+        other.kill()
+        other.communicate()
+    assert (tmp_path / "gallery" / LOCK).exists()  # the file stays, the lock died with its process
+    with opened(tmp_path / "gallery") as gallery:
+        assert gallery.count() == 0
+        with pytest.raises(DeployError, match="is in use"):
+            opened(tmp_path / "gallery")
+
+
+def test_two_processes_that_make_one_gallery_make_one(tmp_path):
+    program = (
+        "try:\n    with opened() as gallery: time.sleep(0.2); print('made')\nexcept DeployError as e: print(e)"
+    )
+    running = [start(program, tmp_path / "gallery") for _ in range(3)]
+    said = [process.communicate()[0] for process in running]
+    assert "made\n" in said
+    assert all(line == "made\n" or "in use" in line for line in said), said
+    assert [entry.name for entry in tmp_path.iterdir()] == ["gallery"]
+
+
+def test_what_is_forgotten_leaves_the_disk(tmp_path):
+    path = tmp_path / "gallery"
+    vectors = units(20)
+    with opened(path) as gallery:
+        gallery.add(
+            vectors, identity=[f"Secret-Person-{i:02d}" for i in range(20)], camera="gate", time=time.time()
+        )
+    assert on_disk(path, b"Secret-Person-07")
+    assert on_disk(path, vectors[7].tobytes()[:32])
+    with opened(path) as gallery:
+        gallery.forget("Secret-Person-07")
+        assert not on_disk(path, b"Secret-Person-07")
+        assert not on_disk(path, vectors[7].tobytes()[:32])
+        assert on_disk(path, vectors[8].tobytes()[:32])
+    assert not on_disk(path, b"Secret-Person-07")
+
+
+def test_what_has_expired_leaves_the_disk_by_the_end(tmp_path):
+    path, now = tmp_path / "gallery", 1_700_000_000.0
+    vectors = units(20)
+    with opened(path, clock=lambda: now) as gallery:
+        gallery.add(vectors[:19], identity="stays", camera="gate", time=now)
+        gallery.add(vectors[19:], identity="Secret-Person", camera="gate", time=now - 80_000)
+        gallery.expire(now - 50_000)
+    assert not on_disk(path, b"Secret-Person")
+    assert not on_disk(path, vectors[19].tobytes()[:32])
+
+
+def on_disk(folder: Path, content: bytes) -> bool:
+    return any(content in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+def test_snapshot_and_restore(filled, tmp_path):
+    with opened(filled) as gallery:
+        before = {record.id: record for record in gallery.export()}
+        assert gallery.snapshot(tmp_path / "people.npz") == 50
+    assert Gallery.restore(tmp_path / "people.npz", tmp_path / "again") == 50
+    with opened(tmp_path / "again") as gallery:
+        after = {record.id: record for record in gallery.export()}
+    assert after.keys() == before.keys()
+    for one, record in before.items():
+        assert (after[one].identity, after[one].camera, after[one].time) == (record.identity, "gate", record.time)
+        np.testing.assert_allclose(after[one].vector, record.vector, atol=1e-6)
+    with pytest.raises(DeployError, match="exists; restore into a new folder"):
+        Gallery.restore(tmp_path / "people.npz", filled)
+
+
+def test_an_empty_gallery_has_a_snapshot_too(tmp_path):
+    with opened(tmp_path / "gallery") as gallery:
+        gallery.snapshot(tmp_path / "nobody.npz")
+    assert Gallery.restore(tmp_path / "nobody.npz", tmp_path / "again") == 0
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "flipped", "other"])
+def test_a_damaged_snapshot_is_refused_and_leaves_nothing(filled, tmp_path, damage):
+    file = tmp_path / "people.npz"
+    with opened(filled) as gallery:
+        gallery.snapshot(file)
+    content = bytearray(file.read_bytes())
+    if damage == "missing":
+        file.unlink()
+    elif damage == "other":
+        np.savez(file, vectors=units(3))
+    else:
+        content[-2000] ^= 1
+        file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "flipped": content}[damage])
+    with pytest.raises(DeployError, match="no snapshot") as caught:
+        Gallery.restore(file, tmp_path / "again")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "again").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_every_damaged_file_is_noticed_and_nothing_else_changed(filled):
+    files = [file for file in filled.rglob("*") if file.is_file() and file.name != LOCK]
+    assert len(files) > 20
+    for number, file in enumerate(files):
+        content = file.read_bytes()
+        if number % 3 == 0 and file.name != "closed.json":  # without its seal a gallery opens, as after a kill
+            file.unlink()
+        elif number % 3 == 1:
+            file.write_bytes(content[: len(content) // 2])
+        else:
+            file.write_bytes(b"?" + content[1:] + b"?")
+        with pytest.raises(DeployError) as caught:
+            opened(filled)
+        assert "\n" not in str(caught.value)
+        assert "damaged" in str(caught.value), file
+        file.write_bytes(content)
+    with opened(filled) as gallery:
+        assert gallery.count() == 50
+
+
+def test_a_store_that_does_not_load_is_one_line(filled):
+    (filled / "closed.json").unlink()  # as after a kill: only the store itself can notice
+    for file in (filled / "store").rglob("segment.json"):
+        file.write_text("{}")
+    for _ in range(2):  # the lock is let go
+        with pytest.raises(DeployError, match=r"is damaged: .*; restore it from a snapshot") as caught:
+            opened(filled)
+        assert "\n" not in str(caught.value)
+
+
+def test_folders_that_are_no_galleries_are_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"picture")
+    with pytest.raises(DeployError, match=r"is no gallery: it has no gallery\.json"):
+        opened(tmp_path / "photos")
+    assert [file.name for file in (tmp_path / "photos").iterdir()] == ["a.jpg"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeployError, match="is a file, no gallery"):
+        opened(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    with opened(tmp_path / "empty") as gallery:
+        assert gallery.count() == 0
+
+
+def test_a_gallery_of_another_format_is_refused(filled):
+    values = json.loads((filled / "gallery.json").read_text())
+    (filled / "gallery.json").write_text(json.dumps({**values, "format": "pat-reid-gallery/9"}))
+    with pytest.raises(DeployError, match="says the format 'pat-reid-gallery/9'"):
+        opened(filled)
+
+
+def test_the_folder_is_for_its_owner(filled):
+    assert filled.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def open_to_all():
+    """A folder that other users can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_read_only_folder_is_one_line(open_to_all):
+    old = open_to_all / "old"
+    with opened(old) as gallery:
+        gallery.add(units(1), identity="a", camera="gate", time=time.time())
+    program = "try:\n    opened()\nexcept DeployError as error:\n    print(error)"
+    if os.getuid() == 0:  # whom no permission binds
+        # First the imports: Python's own files may be closed to that user.
+        program = "import os, deploy.gallery.edge; os.setgid(65534); os.setuid(65534)\n" + program
+    for folder in (old, open_to_all):
+        folder.chmod(0o555)
+    for place in (old, open_to_all / "new"):
+        said, errors = start(program, place).communicate()
+        assert said.count("\n") == 1, errors
+        assert "Permission denied" in said
+    for folder in (old, open_to_all):
+        folder.chmod(0o755)
+    with opened(old) as gallery:
+        assert gallery.count() == 1
+
+
+FILLER = """
+import resource
+gallery = opened()
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+stored = 0
+try:
+    while True:
+        stored += len(gallery.add(units(100), identity="x" * 200, camera="gate", time=time.time(), note="y" * 200))
+except DeployFailure as error:
+    print(stored, str(error).count("\\n"), error)
+try:
+    gallery.count()
+except DeployFailure as error:
+    print(error)
+gallery.close()
+"""
+
+
+def test_a_disk_that_refuses_is_one_line_and_costs_nothing(tmp_path):
+    said, errors = start(FILLER, tmp_path / "gallery").communicate()
+    failed, afterwards = said.splitlines()
+    stored, lines, message = failed.split(" ", 2)
+    assert (lines, errors) == ("0", "")
+    assert "writing to the gallery" in message
+    assert "open the gallery again" in afterwards
+    with opened(tmp_path / "gallery") as gallery:
+        assert gallery.count() == int(stored)
+
+
+def test_a_full_disk_is_noticed_before_it_is_full(filled, monkeypatch):
+    with opened(filled) as gallery:
+        monkeypatch.setattr("deploy.gallery.edge.free_bytes", lambda path: 50 << 20)
+        with pytest.raises(DeployFailure, match=r"is full: 50 MB are free, 64 MB are needed"):
+            gallery.add(units(1), identity="one more", camera="gate", time=time.time())
+        assert gallery.search(units(1)[0], 1)[0].identity == "person 0"  # it still answers
+        assert gallery.count() == 50
+        with pytest.raises(DeployFailure, match="person 0 is deleted, but not yet gone from the disk: "):
+            gallery.forget("person 0")
+        assert gallery.count() == 49
+        monkeypatch.undo()
+        gallery.add(units(1), identity="one more", camera="gate", time=time.time())
+        assert gallery.count() == 50
+    assert not on_disk(filled, b"person 0")
+
+
+def test_the_gallery_is_light_to_import():
+    program = (
+        "import sys, deploy.gallery\n"
+        "heavy = {'qdrant_client', 'qdrant_edge', 'torch', 'pat'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
