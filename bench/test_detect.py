@@ -20,7 +20,7 @@ from deploy.detect.onnx import prepared
 from deploy.frames import Boxes, Detections, Frame, Pixels
 from deploy.track import Tracker
 from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import film_camera, walks_of
+from pat.data.synthetic.street import SCALE, film_camera, walks_of
 from pat.data.synthetic.wardrobe import identities
 
 SIZES = [(576, 768), (720, 1280)]
@@ -40,9 +40,8 @@ def street(height: int, width: int) -> Pixels:
     """A frame [height, width, 3] with six people in each strip of the street."""
     style = style_named("source")
     walks = walks_of(style, 3, list(islice(identities(style, 0), 6)), 0)
-    (strip,) = film_camera(
-        style, 3, [replace(walk, begins=walk.begins - 8) for walk in walks], 1, lambda line: None
-    )
+    walks = [replace(walk, begins=walk.begins - 8) for walk in walks]
+    (strip,) = film_camera(style, 3, walks, 1, SCALE, lambda line: None)
     rows, columns = -(-height // strip.shape[0]), -(-width // strip.shape[1])
     return np.ascontiguousarray(np.tile(strip, (rows, columns, 1))[:height, :width])
 

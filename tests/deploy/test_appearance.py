@@ -11,7 +11,7 @@ import pytest
 from deploy.appearance import Appearance, EmbeddingPolicy, covered, qualities, sharpness
 from deploy.errors import DeployError
 from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import film_camera, walks_of
+from pat.data.synthetic.street import SCALE, film_camera, walks_of
 from pat.data.synthetic.wardrobe import identities
 
 BOX = (200.0, 100.0, 270.0, 270.0)
@@ -57,7 +57,7 @@ def test_sharpness_does_not_depend_on_the_size_of_the_person():
     (walk,) = walks_of(style, 1, [next(people)], 0)
     in_the_middle = replace(walk, begins=-(walk.ends - walk.begins) / 2)
     lines: list[dict] = []
-    (pixels,) = film_camera(style, 1, [in_the_middle], 1, lines.append)
+    (pixels,) = film_camera(style, 1, [in_the_middle], 1, SCALE, lines.append)
     box = np.array(lines[-1]["box"], dtype=np.float32)
     values = [
         sharpness(cv2.resize(pixels, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), box * zoom)

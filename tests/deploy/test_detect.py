@@ -15,7 +15,7 @@ from deploy.detect.boxes import in_frame, nested, suppressed
 from deploy.detect.hog import HogDetector
 from deploy.errors import DeployError
 from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import film_camera, walks_of
+from pat.data.synthetic.street import SCALE, film_camera, walks_of
 from pat.data.synthetic.wardrobe import identities
 
 
@@ -34,7 +34,7 @@ def street() -> list[tuple[np.ndarray, list[np.ndarray]]]:
         for walk in walks_of(style, 3, list(islice(identities(style, 0), 6)), 0)
     ]
     truth: list[dict] = []
-    frames = list(film_camera(style, 3, walks, 12, truth.append))
+    frames = list(film_camera(style, 3, walks, 12, SCALE, truth.append))
     return [
         (pixels, [np.array(line["box"], float) for line in truth if line["frame"] == number])
         for number, pixels in enumerate(frames)

@@ -16,7 +16,7 @@ from deploy.errors import DeployError
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
 from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import RATE, film_camera, walks_of
+from pat.data.synthetic.street import RATE, SCALE, film_camera, walks_of
 from pat.data.synthetic.wardrobe import identities
 
 PIXELS = np.zeros((480, 640, 3), dtype=np.uint8)
@@ -207,7 +207,7 @@ def test_the_people_of_the_synthetic_street_are_followed():
     detector, tracker = HogDetector(), Tracker(rate=RATE)
     shown: dict[int, list[int]] = {}
     detected = 0
-    for index, pixels in enumerate(film_camera(style, 3, walks, 30, truth.append)):
+    for index, pixels in enumerate(film_camera(style, 3, walks, 30, SCALE, truth.append)):
         detections = detector.detect(pixels)
         detected += int((detections.scores > 0.5).sum())
         here = [line for line in truth if line["frame"] == index]

@@ -1,0 +1,63 @@
+"""The camera process on a filmed street: frames a second, and where the time goes.
+
+    python -m pytest bench/test_camera.py
+    PAT_BENCH_BUNDLE=BUNDLE PAT_BENCH_VIDEO=street.avi python -m pytest bench/test_camera.py   # yours
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from deploy.pipeline import named_sources, run
+from deploy.settings import GallerySettings, OutputSettings, ProcessSettings
+
+VIDEO, BUNDLE = os.environ.get("PAT_BENCH_VIDEO"), os.environ.get("PAT_BENCH_BUNDLE")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if VIDEO:
+        return Path(VIDEO)
+    from pat.data.synthetic.street import film_street
+
+    out = tmp_path_factory.mktemp("street") / "street"
+    film_street(out, cameras=1, people=6)
+    return out / "camera-1.mp4"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if BUNDLE:
+        return Path(BUNDLE)
+    pytest.importorskip("torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE")
+    from bench.test_embedding import noise_crops, random_model
+    from export.to_onnx import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundle")
+    export_bundle(random_model(folder), folder / "fp32", check_images=noise_crops(folder))
+    return folder / "fp32"
+
+
+@pytest.mark.benchmark(group="camera process")
+def test_a_street(benchmark, video: Path, bundle: Path, tmp_path: Path) -> None:
+    settings = ProcessSettings(
+        gallery=GallerySettings(path=str(tmp_path / "gallery")),
+        output=OutputSettings(events=str(tmp_path / "events.jsonl"), metrics_port=0),
+    )
+    sources = named_sources([str(video)])
+    summary = benchmark.pedantic(
+        run, args=(bundle, sources, settings), kwargs={"threshold": 0.9, "stopping": threading.Event()}, rounds=1
+    )
+    assert summary.frames > 0
+    seconds = {stage: total for stage, (total, _) in summary.stages.items()}
+    benchmark.extra_info["frames per second"] = round(summary.frames / summary.seconds, 2)
+    benchmark.extra_info["crops per second"] = round(summary.crops / summary.seconds, 2)
+    benchmark.extra_info["ms per frame"] = {
+        stage: round(1e3 * total / summary.frames, 2) for stage, total in seconds.items()
+    }
+    for name, value in benchmark.extra_info.items():
+        print(f"{name}: {value}")

@@ -1,0 +1,192 @@
+"""Pictures for people: boxes with names, into a video file or onto the screen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from deploy.errors import DeployError
+from deploy.frames import Frame, Pixels
+
+log = logging.getLogger(__name__)
+
+PALETTE = ((230, 85, 13), (49, 130, 189), (49, 163, 84), (117, 107, 177), (222, 45, 120), (140, 109, 49))
+UNKNOWN = (110, 110, 110)
+_TICKS = Fraction(1, 1000)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A person in a picture."""
+
+    box: NDArray[np.float32]
+    """[4] of (x0, y0, x1, y1) in pixels."""
+    track: int
+    identity: str | None
+    score: float | None
+
+    @property
+    def text(self) -> str:
+        name = printable(self.identity) if self.identity else f"track {self.track}"
+        return name if self.score is None or self.identity is None else f"{name}  {self.score:.2f}"
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """The same for a name wherever it appears."""
+        return UNKNOWN if self.identity is None else PALETTE[sum(self.identity.encode()) % len(PALETTE)]
+
+
+def draw(pixels: Pixels, labels: Sequence[Label]) -> Pixels:
+    """A copy of the picture [H, W, 3] with every label's box and text."""
+    image = Image.fromarray(pixels)
+    pen = ImageDraw.Draw(image)
+    line = max(2, round(image.height / 300))
+    font = ImageFont.load_default(size=max(12, round(image.height / 42)))
+    for label in labels:
+        if not np.isfinite(label.box).all():
+            continue
+        left, top, right, bottom = (float(edge) for edge in label.box)
+        if right <= left or bottom <= top:
+            continue
+        pen.rectangle((left, top, right, bottom), outline=label.colour, width=line)
+        text = pen.textbbox((0, 0), label.text, font=font)
+        width, height = text[2] + 6, text[3] + 4
+        x = min(max(0.0, left), max(0.0, image.width - width))
+        y = top - height if top >= height else top
+        pen.rectangle((x, y, x + width, y + height), fill=label.colour)
+        pen.text((x + 3, y + 1), label.text, fill="white", font=font)
+    return np.asarray(image)
+
+
+def printable(name: str) -> str:
+    """A name without what would break a line or move a cursor."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
+
+
+class Sink(Protocol):
+    """Somewhere that annotated pictures go."""
+
+    def put(self, frame: Frame, picture: Pixels) -> None: ...
+    def close(self) -> None: ...
+
+
+class View:
+    """Draws a camera's frames and hands them to the sinks; a sink that fails is left out from then on."""
+
+    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = list(sinks)
+
+    @property
+    def wanted(self) -> bool:
+        return bool(self._sinks)
+
+    def show(self, frame: Frame, labels: Sequence[Label]) -> None:
+        picture = draw(frame.pixels, labels)
+        for sink in list(self._sinks):
+            try:
+                sink.put(frame, picture)
+            except Exception as error:  # a full disk must not stop the recognition
+                log.error("camera %s: no more annotated pictures: %s", frame.camera, error)
+                self._sinks.remove(sink)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            try:
+                sink.close()
+            except Exception as error:
+                log.error("an annotated video was not finished: %s", error)
+        self._sinks = []
+
+
+class VideoFile:
+    """An MP4 of a camera, playable up to its last second also after the process was killed.
+
+    A picture of another size than the first is brought to that size. Raises DeployError when the file cannot be
+    made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+            self._container = av.open(str(path), "w", format="mp4", options=options)
+        except (OSError, av.FFmpegError) as error:
+            raise DeployError(f"cannot write the video {path}: {error.strerror or error}") from error
+        self._stream: av.VideoStream | None = None
+        self._begun = 0.0
+        self._tick = -1
+
+    def put(self, frame: Frame, picture: Pixels) -> None:
+        if self._stream is None:
+            self._stream = self._start(picture)
+            self._begun = frame.time
+        stream = self._stream
+        image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            stream.width, stream.height, "yuv420p"
+        )
+        self._tick = max(self._tick + 1, round((frame.time - self._begun) / _TICKS))
+        image.pts, image.time_base = self._tick, _TICKS
+        for packet in stream.encode(image):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+        self._container.close()
+
+    def _start(self, picture: Pixels) -> av.VideoStream:
+        codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+        stream = self._container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
+        # The codecs halve the colour both ways: even sides.
+        stream.height, stream.width = (max(2, side // 2 * 2) for side in picture.shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = stream.time_base = _TICKS
+        stream.codec_context.gop_size = 50
+        if codec == "libx264":
+            stream.options = {"preset": "veryfast", "crf": "26", "tune": "zerolatency"}
+        else:
+            stream.codec_context.bit_rate = 2_000_000
+        return stream
+
+
+class Window:
+    """A window for each camera. Pictures come from any thread; `refresh` belongs to the main thread.
+
+    Raises DeployError where there is no display.
+    """
+
+    def __init__(self) -> None:
+        import os
+
+        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise DeployError("there is no display for --output.window; use --output.video FOLDER instead")
+        self._latest: dict[str, Pixels] = {}
+        self._lock = threading.Lock()
+
+    def put(self, frame: Frame, picture: Pixels) -> None:
+        with self._lock:
+            self._latest[frame.camera] = picture
+
+    def close(self) -> None: ...
+
+    def refresh(self) -> bool:
+        """Show what came since the last call; False once the reader pressed q or Escape."""
+        import cv2
+
+        with self._lock:
+            latest, self._latest = self._latest, {}
+        for camera, picture in latest.items():
+            cv2.imshow(printable(camera), picture[:, :, ::-1])
+        return (cv2.waitKey(1) & 0xFF) not in (ord("q"), 27)

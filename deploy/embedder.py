@@ -1,0 +1,197 @@
+"""One thread that owns the model and embeds the crops of all cameras, several cameras in a batch."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deploy.errors import DeployFailure
+from deploy.frames import Boxes, Pixels
+from deploy.metrics import Metrics
+from deploy.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+Vectors = NDArray[np.float32]
+"""[n, D], unit length."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Boxes of one frame, and where their vectors go."""
+
+    pixels: Pixels
+    boxes: Boxes
+    arrived: float = field(default_factory=time.monotonic)
+    vectors: Future[Vectors] = field(default_factory=Future)
+
+
+class Embedder:
+    """Embeds boxes of frames on a thread of its own; a context manager.
+
+    The thread opens the model, runs it and closes it: a CUDA context belongs to one thread. A request waits at
+    most `max_wait` seconds for others to share its batch. When the model fails, the requests at hand fail with
+    DeployFailure and the model is opened again, at growing intervals; until then requests fail at once, so that
+    cameras go on tracking. `broken_for` tells for how long it has been so.
+    """
+
+    def __init__(
+        self,
+        open_runtime: Callable[[], Runtime],
+        metrics: Metrics,
+        *,
+        max_batch: int,
+        max_wait: float,
+        retry: tuple[float, float] = (0.5, 30.0),
+    ) -> None:
+        self._open_runtime = open_runtime
+        self._metrics = metrics
+        self._max_batch = max_batch
+        self._max_wait = max_wait
+        self._retry = retry
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._runtime: Runtime | None = None
+        self._broken_since: float | None = None
+        self._retry_at = 0.0
+        self._pause = retry[0]
+        self._closed = threading.Event()
+        self._opened: Future[str] = Future()
+        self._thread = threading.Thread(target=self._run, name="embedder", daemon=True)
+
+    def start(self) -> str:
+        """Open the model and test it; returns its name. Raises whatever opening it raised."""
+        self._thread.start()
+        return self._opened.result()
+
+    def submit(self, pixels: Pixels, boxes: Boxes) -> Future[Vectors]:
+        """Vectors float32 [n, D] of `boxes` [n, 4], which lie inside the frame, when they are ready."""
+        request = Request(pixels, boxes)
+        if self._closed.is_set():
+            request.vectors.set_exception(DeployFailure("the embedder is closed"))
+        else:
+            self._requests.put(request)
+        return request.vectors
+
+    @property
+    def broken_for(self) -> float:
+        """Seconds since the model failed; 0 while it works."""
+        since = self._broken_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def close(self) -> None:
+        """Fail what is waiting, close the model, end the thread."""
+        self._closed.set()
+        self._requests.put(None)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=10)
+
+    def __enter__(self) -> Embedder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            self._runtime = self._open()
+            self._opened.set_result(self._runtime.name)
+        except BaseException as error:  # it belongs to whoever waits in start()
+            self._opened.set_exception(error)
+            return
+        try:
+            while (batch := self._gather()) is not None:
+                self._serve(batch)
+        finally:
+            self._drop_runtime()
+            self._fail_waiting()
+
+    def _open(self) -> Runtime:
+        runtime = self._open_runtime()
+        try:
+            runtime.self_test()
+        except BaseException:
+            runtime.close()
+            raise
+        return runtime
+
+    def _gather(self) -> list[Request] | None:
+        """The next requests, in order of arrival, of all cameras: `max_batch` crops or what came in time."""
+        first = self._requests.get()
+        if first is None:
+            return None
+        batch, crops = [first], len(first.boxes)
+        deadline = first.arrived + self._max_wait
+        while crops < self._max_batch:
+            try:
+                following = self._requests.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                break
+            if following is None:
+                self._requests.put(None)  # the end comes after this batch
+                break
+            batch.append(following)
+            crops += len(following.boxes)
+        return batch
+
+    def _serve(self, batch: list[Request]) -> None:
+        begun = time.monotonic()
+        try:
+            runtime = self._working_runtime()
+            vectors = runtime.embed_boxes([each.pixels for each in batch], [each.boxes for each in batch])
+        except Exception as error:  # whatever a driver or a library raises, the cameras go on
+            self._failed(error)
+            for each in batch:
+                each.vectors.set_exception(DeployFailure(f"the crops could not be embedded: {error}"))
+            return
+        if self._broken_since is not None:
+            log.info("embedding works again after %.1f s", self.broken_for)
+        self._broken_since, self._pause = None, self._retry[0]
+        self._metrics.embedded(len(vectors), time.monotonic() - begun, begun - batch[0].arrived)
+        begin = 0
+        for each in batch:
+            each.vectors.set_result(vectors[begin : begin + len(each.boxes)])
+            begin += len(each.boxes)
+
+    def _working_runtime(self) -> Runtime:
+        if self._runtime is None:
+            if time.monotonic() < self._retry_at:
+                raise DeployFailure("the model is not available")
+            self._runtime = self._open()
+        return self._runtime
+
+    def _failed(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._runtime is None and now < self._retry_at:
+            return  # already told
+        self._metrics.engine_failures.inc()
+        if self._broken_since is None:
+            self._broken_since = now
+        self._drop_runtime()
+        self._retry_at = now + self._pause
+        log.error("embedding failed (%s); the model is opened again in %.1f s", error, self._pause)
+        self._pause = min(2 * self._pause, self._retry[1])
+
+    def _drop_runtime(self) -> None:
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            try:
+                runtime.close()
+            except Exception as error:  # a broken driver may not even close
+                log.warning("closing the model failed: %s", error)
+
+    def _fail_waiting(self) -> None:
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            if request is not None:
+                request.vectors.set_exception(DeployFailure("the camera process is stopping"))

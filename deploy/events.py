@@ -1,0 +1,124 @@
+"""What the process tells the world: one JSON object a line, in a rotated file or on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+from dataclasses import asdict, dataclass
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Literal
+
+from deploy.errors import DeployError
+from deploy.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["recognised", "new", "unknown", "left", "camera"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened; fields that do not apply are left out of the line."""
+
+    event: Kind
+    """recognised: the track is a known identity; new: it became a new one; unknown: it is none and stays none;
+    left: the track has ended; camera: a source changed its state."""
+    time: float
+    """Seconds since the epoch, of the frame."""
+    camera: str
+    track: int | None = None
+    """Number of the track, unique within the process."""
+    identity: str | None = None
+    score: float | None = None
+    """Cosine to the nearest entry of the gallery."""
+    box: tuple[int, int, int, int] | None = None
+    """(x0, y0, x1, y1) in pixels of the frame."""
+    frame: int | None = None
+    views: int | None = None
+    """Views that were embedded."""
+    stored: bool | None = None
+    """The gallery has acknowledged the vector: it survives a killed process."""
+    state: str | None = None
+    error: str | None = None
+
+    def line(self) -> str:
+        """JSON on one line, control characters escaped."""
+        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+
+
+class EventLog:
+    """Writes events; safe to call from any thread; a context manager.
+
+    `path` "-" is standard output. A file is flushed at every event, and put aside at `rotate_bytes`. An event that
+    cannot be written (full disk) is counted and logged once until writing works again: the process goes on.
+
+    Raises DeployError when the file cannot be opened.
+    """
+
+    def __init__(self, path: str, metrics: Metrics, *, rotate_bytes: int, keep: int) -> None:
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._lost = 0
+        self._file = None if path == "-" else Path(path)
+        self._handler: logging.StreamHandler
+        if self._file is None:
+            self._handler = logging.StreamHandler(sys.stdout)
+        else:
+            try:
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._handler = RotatingFileHandler(self._file, "a", rotate_bytes, keep, encoding="utf-8")
+                _end_last_line(self._file)
+            except OSError as error:
+                raise DeployError(f"cannot write events to {path}: {error.strerror or error}") from error
+        self._handler.handleError = self._failed  # type: ignore[method-assign]
+
+    def tell(self, event: Event) -> None:
+        """Write one event."""
+        record = logging.LogRecord("events", logging.INFO, "", 0, event.line(), None, None)
+        with self._lock:
+            lost = self._lost
+            if lost and self._file is not None:
+                with contextlib.suppress(OSError):
+                    _end_last_line(self._file)
+            self._handler.handle(record)
+            if lost and self._lost == lost:
+                log.warning("events are written again; %d were lost", lost)
+                self._lost = 0
+        self._metrics.events.labels(event.event).inc()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._handler.stream is not sys.stdout:
+                self._handler.close()
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _failed(self, record: logging.LogRecord) -> None:
+        """Called by the handler inside its exception handler."""
+        error = sys.exc_info()[1]
+        if isinstance(error, BrokenPipeError):
+            raise  # whoever read standard output went away: there is nobody left to tell
+        self._metrics.events_lost.inc()
+        if not self._lost:
+            log.error("events cannot be written: %s", error)
+        self._lost += 1
+        if self._file is not None:  # what is left in the stream's buffer would come out as half a line later
+            stream, self._handler.stream = self._handler.stream, None
+            with contextlib.suppress(OSError, AttributeError):
+                stream.close()
+
+
+def _end_last_line(path: Path) -> None:
+    """A killed process may have left half a line: the next event starts on its own."""
+    with open(path, "rb+") as file:
+        if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n":
+            file.write(b"\n")

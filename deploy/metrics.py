@@ -1,0 +1,108 @@
+"""What the process counts and times, for Prometheus and for the line on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from deploy.errors import DeployError
+
+STAGES = ("detect", "track", "quality", "embed", "gallery", "draw")
+CAMERA_STATES = ("connecting", "live", "stale", "failed", "ended")
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_CROPS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.frames = Counter("pat_frames", "Frames processed", ["camera"], registry=registry)
+        self.dropped = Gauge("pat_frames_dropped", "Frames dropped to stay live", ["camera"], registry=registry)
+        self.broken = Gauge("pat_frames_broken", "Packets or frames not decoded", ["camera"], registry=registry)
+        self.reconnects = Gauge(
+            "pat_reconnects", "Times that a source was reopened", ["camera"], registry=registry
+        )
+        self.state = Gauge("pat_camera_state", "1 for the state it is in", ["camera", "state"], registry=registry)
+        self.age = Histogram(
+            "pat_frame_age_seconds", "From a frame's arrival to its tracks being told", ["camera"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.stages = Histogram(
+            "pat_stage_seconds", "Time of a stage for one frame (embed: one batch)", ["stage"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.waits = Histogram(
+            "pat_batch_wait_seconds",
+            "Time that a batch waited to be embedded",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.batches = Histogram("pat_batch_crops", "Crops embedded at once", buckets=_CROPS, registry=registry)
+        self.engine_failures = Counter("pat_engine_failures", "Failed calls of the model", registry=registry)
+        self.worker_failures = Counter("pat_worker_failures", "Unexpected errors", ["camera"], registry=registry)
+        self.people = Gauge("pat_people", "Tracks in view", ["camera"], registry=registry)
+        self.gallery = Gauge("pat_gallery_entries", "Entries in the gallery", registry=registry)
+        self.gallery_failures = Counter("pat_gallery_failures", "Failed gallery calls", registry=registry)
+        self.events = Counter("pat_events", "Events told", ["event"], registry=registry)
+        self.events_lost = Counter("pat_events_lost", "Events that could not be written", registry=registry)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Time what happens inside as one pass of `stage`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stages.labels(stage).observe(time.perf_counter() - begun)
+
+    def embedded(self, crops: int, seconds: float, waited: float) -> None:
+        """One batch was embedded."""
+        self.batches.observe(crops)
+        self.stages.labels("embed").observe(seconds)
+        self.waits.observe(waited)
+
+    def set_state(self, camera: str, state: str) -> None:
+        """The camera is in this state and in no other."""
+        for each in CAMERA_STATES:
+            self.state.labels(camera, each).set(each == state)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The present value of a sample, 0 when it was never set."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def stage_totals(self) -> dict[str, tuple[float, int]]:
+        """Seconds spent and passes of each stage so far."""
+        return {
+            stage: (
+                self.value("pat_stage_seconds_sum", stage=stage),
+                int(self.value("pat_stage_seconds_count", stage=stage)),
+            )
+            for stage in STAGES
+        }
+
+    @contextlib.contextmanager
+    def served(self, port: int) -> Iterator[None]:
+        """Serve the metrics on 127.0.0.1 while the context lasts; port 0 serves none.
+
+        Raises DeployError when the port is taken.
+        """
+        if port == 0:
+            yield
+            return
+        try:
+            server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        except (OSError, OverflowError) as error:
+            raise DeployError(
+                f"metrics cannot be served on 127.0.0.1:{port} ({error}); give another --output.metrics-port, or 0"
+            ) from error
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join(timeout=2)

@@ -1,0 +1,271 @@
+"""The camera process: puts its parts together, runs them, and ends them in the right order."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import runtime
+from deploy.annotate import Sink, VideoFile, View, Window
+from deploy.appearance import EmbeddingPolicy
+from deploy.camera import Camera
+from deploy.detect import open_detector
+from deploy.embedder import Embedder
+from deploy.errors import DeployError, DeployFailure
+from deploy.events import EventLog
+from deploy.gallery import Gallery
+from deploy.gallery.fingerprint import fingerprint
+from deploy.metrics import Metrics
+from deploy.rates import Rates, Watch
+from deploy.recognise import Recogniser
+from deploy.settings import ProcessSettings
+from deploy.track import Tracker
+from deploy.worker import Worker
+from export.manifest import Manifest
+
+log = logging.getLogger(__name__)
+
+Look = Callable[[Rates], None]
+"""Is shown the rates now and then."""
+
+TICK = 0.1
+"""Seconds between two looks at the state of the process."""
+EXPIRE_EVERY = 60.0
+STOP_WITHIN = 15.0
+"""Seconds that a camera's worker gets to finish its tracks."""
+
+_NAMED = re.compile(r"([\w.-]{1,64})=(.+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """A camera's name, and where its pictures come from."""
+
+    name: str
+    url: str
+
+
+def named_sources(sources: Sequence[str]) -> list[NamedSource]:
+    """`NAME=URL` or a bare URL (then camera-1, camera-2, ...); `$VARIABLES` in a URL come from the environment.
+
+    Raises DeployError when there is none, or two have one name.
+    """
+    named = []
+    for number, source in enumerate(sources, 1):
+        match = _NAMED.fullmatch(source)
+        name, url = match.groups() if match else (f"camera-{number}", source)
+        named.append(NamedSource(name, os.path.expandvars(url)))
+    if not named:
+        raise DeployError("there is no source; give a video file, a folder of pictures or a camera's URL")
+    names = [each.name for each in named]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise DeployError(f"two sources are called {doubled}; names must differ")
+    return named
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to."""
+
+    frames: int
+    events: int
+    crops: int
+    seconds: float
+    stages: dict[str, tuple[float, int]]
+    """Seconds and passes of each stage."""
+    failed: Sequence[str]
+    """Cameras that never gave a picture or were given up."""
+
+
+def run(
+    bundle: Path,
+    sources: Sequence[NamedSource],
+    settings: ProcessSettings,
+    *,
+    threshold: float,
+    stopping: threading.Event,
+    look: Look = lambda rates: None,
+    look_every: float = 1.0,
+) -> Summary:
+    """Run the process until every source has ended or `stopping` is set.
+
+    Raises DeployError for settings that cannot work (bundle, gallery, detector, files), DeployFailure when the
+    model stays broken for `settings.runtime.give_up_after` seconds.
+    """
+    manifest = Manifest.load(bundle)
+    metrics = Metrics()
+    output, begun = settings.output, time.monotonic()
+    with contextlib.ExitStack() as stack:
+        events = stack.enter_context(
+            EventLog(output.events, metrics, rotate_bytes=int(output.rotate_megabytes * 1e6), keep=output.keep)
+        )
+        gallery = stack.enter_context(open_gallery(settings, manifest))
+        metrics.gallery.set(gallery.count())
+        stack.enter_context(metrics.served(output.metrics_port))
+        embedder = stack.enter_context(open_embedder(bundle, settings, metrics, cameras=len(sources)))
+        recogniser = Recogniser(gallery, metrics, threshold=threshold, remember=settings.gallery.remember)
+        window = Window() if output.window else None
+        numbers = itertools.count(1)
+        workers = []
+        for source in sources:
+            camera = new_camera(source, settings)
+            view = open_view(source.name, output.video, window)
+            workers.append(
+                Worker(
+                    camera,
+                    open_detector(settings.detect.detector, threshold=settings.detect.threshold),
+                    lambda: new_tracker(settings),
+                    lambda: new_policy(settings),
+                    embedder,
+                    recogniser,
+                    events,
+                    metrics,
+                    view,
+                    track_numbers=lambda: next(numbers),
+                    decide_after=settings.track.decide_after,
+                )
+            )
+        cameras = [worker.camera for worker in workers]
+        log.info("model: %s, %s; self test passed", bundle, embedder.start())
+        stack.callback(_stop_all, cameras)
+        for camera in cameras:
+            camera.start()
+        threads = [
+            threading.Thread(target=worker.run, args=(stopping,), name=f"worker {worker.camera.name}", daemon=True)
+            for worker in workers
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            _watch(
+                threads, embedder, gallery, settings, stopping, Watch(metrics, cameras), look, look_every, window
+            )
+        finally:
+            stopping.set()
+            deadline = time.monotonic() + STOP_WITHIN
+            for thread in threads:
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+                if thread.is_alive():
+                    log.error("%s did not finish within %.0f s; its tracks are lost", thread.name, STOP_WITHIN)
+        return Summary(
+            frames=sum(int(metrics.value("pat_frames_total", camera=camera.name)) for camera in cameras),
+            events=sum(int(sample.value) for metric in metrics.events.collect() for sample in metric.samples
+                       if sample.name == "pat_events_total"),
+            crops=int(metrics.value("pat_batch_crops_sum")),
+            seconds=time.monotonic() - begun,
+            stages=metrics.stage_totals(),
+            failed=[camera.name for camera in cameras if camera.state == "failed"],
+        )  # fmt: skip
+
+
+def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
+    """The gallery of the settings, for the vectors of this bundle's model."""
+    hours = settings.gallery.retention_hours
+    if not hours > 0:
+        raise DeployError(f"--gallery.retention-hours is {hours:g}; it must be above 0")
+    return Gallery.open(
+        settings.gallery.path,
+        dimension=manifest.output.size,
+        model=fingerprint(manifest),
+        retention=hours * 3600,
+    )
+
+
+def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, cameras: int) -> Embedder:
+    """The thread that will own the model, not started yet."""
+    chosen = settings.runtime
+    if chosen.max_batch < 1 or chosen.max_wait < 0:
+        raise DeployError("--runtime.max-batch must be at least 1 and --runtime.max-wait at least 0")
+    options: dict[str, object] = {"batch_size": chosen.max_batch}
+    if chosen.backend == "onnxruntime":
+        if chosen.preprocess == "gpu":
+            raise DeployError("--runtime.preprocess gpu needs --runtime.backend tensorrt")
+        options = {"providers": chosen.providers, "threads": chosen.threads, "batch_size": chosen.max_batch}
+    else:
+        options = {"preprocess": chosen.preprocess}
+    # With one camera there is nobody to wait for.
+    wait = chosen.max_wait if cameras > 1 else 0.0
+    return Embedder(
+        lambda: runtime.open(bundle, chosen.backend, **options), metrics, max_batch=chosen.max_batch, max_wait=wait
+    )
+
+
+def new_camera(source: NamedSource, settings: ProcessSettings) -> Camera:
+    """A camera for the source, not started yet."""
+    chosen = settings.camera
+    return Camera(
+        source.name,
+        source.url,
+        live={"auto": None, "yes": True, "no": False}[chosen.live],
+        loop=chosen.loop,
+        pace=chosen.pace,
+        rate=chosen.rate,
+        stale_after=chosen.stale_after,
+        give_up_after=chosen.give_up_after or None,
+    )
+
+
+def new_tracker(settings: ProcessSettings) -> Tracker:
+    """A tracker without tracks."""
+    return Tracker(rate=settings.camera.rate or 10.0, lost_seconds=settings.track.lost_seconds)
+
+
+def new_policy(settings: ProcessSettings) -> EmbeddingPolicy:
+    """Which views of a track are embedded."""
+    return EmbeddingPolicy(every=settings.track.every, least_quality=settings.track.least_quality)
+
+
+def open_view(camera: str, video: Path | None, window: Window | None) -> View:
+    """Where the annotated pictures of a camera go."""
+    sinks: list[Sink] = []
+    if video is not None:
+        sinks.append(VideoFile(video / f"{camera}.mp4"))
+    if window is not None:
+        sinks.append(window)
+    return View(sinks)
+
+
+def _watch(
+    threads: Sequence[threading.Thread],
+    embedder: Embedder,
+    gallery: Gallery,
+    settings: ProcessSettings,
+    stopping: threading.Event,
+    watch: Watch,
+    look: Look,
+    look_every: float,
+    window: Window | None,
+) -> None:
+    """Wait for the end, keep the gallery's promise to forget, and show how it goes."""
+    next_look = next_expiry = time.monotonic()
+    while not stopping.wait(TICK) and any(thread.is_alive() for thread in threads):
+        now = time.monotonic()
+        if embedder.broken_for > settings.runtime.give_up_after:
+            raise DeployFailure(
+                f"the model has been broken for {settings.runtime.give_up_after:.0f} s; the process ends, to be "
+                "started afresh"
+            )
+        if now >= next_expiry:
+            next_expiry = now + EXPIRE_EVERY
+            try:
+                gallery.expire(time.time() - settings.gallery.retention_hours * 3600)
+            except DeployFailure as error:
+                log.error("old entries could not be deleted: %s", error)
+        if now >= next_look:
+            next_look = now + look_every
+            look(watch.look())
+        if window is not None and not window.refresh():
+            return
+
+
+def _stop_all(cameras: Sequence[Camera]) -> None:
+    for camera in cameras:
+        camera.stop()

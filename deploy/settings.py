@@ -1,0 +1,114 @@
+"""Everything an operator can set for the camera process, with its defaults; one file or flags give the values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """How the sources are read."""
+
+    live: Literal["auto", "yes", "no"] = "auto"
+    """Live sources drop the oldest frame when the process is behind; others wait for it."""
+    loop: bool = False
+    """Play files again and again."""
+    pace: bool = False
+    """Play files at their own rate, as a camera would."""
+    rate: float = 0.0
+    """Frames per second taken from each source at most; 0 takes all."""
+    stale_after: float = 5.0
+    """Seconds without a frame until a live source is opened again."""
+    give_up_after: float = 0.0
+    """Seconds without success until a source counts as failed; 0 tries for ever."""
+
+
+@dataclass(frozen=True)
+class RuntimeSettings:
+    """What embeds the crops."""
+
+    backend: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    """ONNX Runtime's execution providers; one that does not load is an error."""
+    threads: int = 0
+    """CPU threads of ONNX Runtime; 0 leaves their number to it."""
+    preprocess: Literal["cpu", "gpu"] = "cpu"
+    """Where crops are cut out and resized; "gpu" needs the TensorRT backend and a bundle with kernels."""
+    max_batch: int = 32
+    """Crops embedded at once, over all cameras."""
+    max_wait: float = 0.01
+    """Seconds that a crop waits for those of other cameras, so that they share a batch."""
+    give_up_after: float = 300.0
+    """Seconds that the engine may be broken until the process ends (exit code 1), to be started afresh."""
+
+
+@dataclass(frozen=True)
+class DetectSettings:
+    """What finds people in a frame."""
+
+    detector: str = "hog"
+    """"hog" needs no download; or the path of an ONNX detector with its detector.json."""
+    threshold: float | None = None
+    """Least score of a detection; by default the detector's own."""
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How detections become tracks, and which of their views are embedded."""
+
+    lost_seconds: float = 2.0
+    """A track that was not seen for so long has ended."""
+    every: int = 10
+    """Frames between two embeddings of a track; a clearly better view is embedded sooner."""
+    least_quality: float = 0.2
+    """Views of lower quality (size, sharpness, truncation: 0 to 1) are not embedded."""
+    decide_after: int = 3
+    """Views that a track needs until it is looked up; fewer when it ends before."""
+
+
+@dataclass(frozen=True)
+class GallerySettings:
+    """Where identities are kept, and when a track is one of them."""
+
+    path: str = "gallery"
+    """A folder, or the URL of a Qdrant server: http://host:6333/collection."""
+    threshold: str = ""
+    """Least cosine to a known identity: a number, or the file that `pat gallery calibrate` wrote."""
+    remember: Literal["all", "known", "nothing"] = "all"
+    """Tracks that the gallery takes up: all (a person never seen becomes a new identity), known people's, none."""
+    retention_hours: float = 24.0
+    """Entries older than this are deleted."""
+
+
+@dataclass(frozen=True)
+class OutputSettings:
+    """What the process leaves behind and shows."""
+
+    events: str = "-"
+    """File of events, one JSON object a line; "-" is standard output."""
+    rotate_megabytes: float = 64.0
+    """Size at which the events file is put aside as FILE.1, FILE.2, ..."""
+    keep: int = 8
+    """Files put aside that are kept."""
+    video: Path | None = None
+    """Folder for an annotated video of each camera: it shows the people in the pictures, and is never deleted."""
+    window: bool = False
+    """Show the annotated pictures in a window."""
+    metrics_port: int = 9464
+    """Prometheus metrics on http://127.0.0.1:PORT/metrics; 0 serves none."""
+    log: Literal["text", "json"] = "text"
+    """Form of the log on standard error."""
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """The camera process: sources -> detection -> tracks -> embeddings -> gallery -> events."""
+
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    detect: DetectSettings = field(default_factory=DetectSettings)
+    track: TrackSettings = field(default_factory=TrackSettings)
+    gallery: GallerySettings = field(default_factory=GallerySettings)
+    output: OutputSettings = field(default_factory=OutputSettings)

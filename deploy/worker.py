@@ -1,0 +1,279 @@
+"""One camera's part of the process: frames -> people -> tracks -> vectors -> identities -> events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deploy.annotate import Label, View
+from deploy.appearance import Appearance, EmbeddingPolicy, qualities
+from deploy.camera import Camera
+from deploy.detect import Detector
+from deploy.embedder import Embedder, Vectors
+from deploy.errors import DeployFailure
+from deploy.events import Event, EventLog, Kind
+from deploy.frames import Frame, clipped
+from deploy.metrics import Metrics
+from deploy.recognise import NOBODY, Recogniser, Recognition
+from deploy.track import Tracked, Tracker
+
+log = logging.getLogger(__name__)
+
+PENDING = 4
+"""Frames whose crops may be with the model at once: detection goes on meanwhile, memory stays bounded."""
+FRAME_WAIT = 0.2
+"""Seconds between two looks at whether the process is stopping."""
+
+
+@dataclass
+class Person:
+    """What is known of a track that is in view."""
+
+    track: int
+    last: Tracked
+    frame: Frame
+    appearance: Appearance = field(default_factory=Appearance)
+    recognition: Recognition = NOBODY
+    """What the gallery said last."""
+    asked: bool = False
+
+    @property
+    def identity(self) -> str | None:
+        return self.recognition.identity
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Views of one frame that are with the model."""
+
+    tracks: Sequence[int]
+    qualities: Sequence[float]
+    vectors: Future[Vectors]
+
+
+class Worker:
+    """Runs one camera on the calling thread, until the source ends or `stopping` is set.
+
+    `new_tracker` makes a tracker; one is made again after an unexpected error, so that a bad frame costs the
+    tracks in view and not the camera.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        detector: Detector,
+        new_tracker: Callable[[], Tracker],
+        new_policy: Callable[[], EmbeddingPolicy],
+        embedder: Embedder,
+        recogniser: Recogniser,
+        events: EventLog,
+        metrics: Metrics,
+        view: View,
+        *,
+        track_numbers: Callable[[], int],
+        decide_after: int,
+    ) -> None:
+        self.camera = camera
+        self._detector = detector
+        self._new_tracker = new_tracker
+        self._new_policy = new_policy
+        self._embedder = embedder
+        self._recogniser = recogniser
+        self._events = events
+        self._metrics = metrics
+        self._view = view
+        self._track_numbers = track_numbers
+        self._decide_after = decide_after
+        self._start_over()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Process frames; an unexpected error is logged, counted and survived."""
+        pause = 0.1
+        state = ""
+        while not stopping.is_set() and not self.camera.ended:
+            state = self._tell_state(state)
+            try:
+                frame = self.camera.get(timeout=FRAME_WAIT)
+                if frame is not None:
+                    self._process(frame)
+                    pause = 0.1
+                elif self.camera.state == "failed":
+                    break
+                else:
+                    self._collect(wait=False)
+            except BrokenPipeError:
+                stopping.set()  # nobody reads the events any more
+                return
+            except Exception:
+                log.exception(
+                    "camera %s: a frame could not be processed; its tracks are dropped", self.camera.name
+                )
+                self._metrics.worker_failures.labels(self.camera.name).inc()
+                self._start_over()
+                stopping.wait(pause)
+                pause = min(2 * pause, 10.0)
+        self._finish()
+        self._tell_state(state)
+
+    def _start_over(self) -> None:
+        self._tracker = self._new_tracker()
+        self._policy = self._new_policy()
+        self._people: dict[int, Person] = {}  # by the tracker's own number
+        self._pending: deque[Pending] = deque()
+
+    def _finish(self) -> None:
+        """Everyone in view leaves: their vectors are awaited and kept."""
+        try:
+            self._collect(wait=True)
+            for track in list(self._people):
+                self._leave(track)
+        except Exception:
+            log.exception("camera %s: its last tracks are lost", self.camera.name)
+        self._metrics.people.labels(self.camera.name).set(0)
+        self._view.close()
+
+    def _process(self, frame: Frame) -> None:
+        metrics = self._metrics
+        with metrics.timed("detect"):
+            detections = self._detector.detect(frame.pixels)
+        with metrics.timed("track"):
+            tracked = self._tracker.update(detections, frame)
+        seen = [each for each in tracked if not each.lost]
+        for each in seen:
+            person = self._people.get(each.track)
+            if person is None:
+                person = self._people[each.track] = Person(self._track_numbers(), each, frame)
+            person.last, person.frame = each, frame
+        self._submit(frame, seen)
+        self._collect(wait=False)
+        if finished := [track for track in self._tracker.finished() if track in self._people]:
+            self._collect(wait=True)  # their last views may still be with the model
+            for track in finished:
+                self._leave(track)
+        self._show(frame, tracked)
+        metrics.people.labels(self.camera.name).set(len(self._people))
+        metrics.frames.labels(self.camera.name).inc()
+        if self.camera.live:
+            metrics.age.labels(self.camera.name).observe(max(0.0, time.time() - frame.time))
+
+    def _submit(self, frame: Frame, seen: Sequence[Tracked]) -> None:
+        """Send the views worth embedding to the model."""
+        if not seen:
+            return
+        height, width = frame.pixels.shape[:2]
+        boxes, usable = clipped(np.stack([each.box for each in seen]), height, width)
+        with self._metrics.timed("quality"):
+            scores = np.array([each.score for each in seen], dtype=np.float32)
+            quality = qualities(frame.pixels, boxes, scores)
+        chosen = [
+            row
+            for row, each in enumerate(seen)
+            if usable[row] and self._policy.wants(each.track, frame.index, float(quality[row]))
+        ]
+        if not chosen:
+            return
+        vectors = self._embedder.submit(frame.pixels, boxes[chosen])
+        self._pending.append(
+            Pending([seen[row].track for row in chosen], [float(quality[row]) for row in chosen], vectors)
+        )
+
+    def _collect(self, *, wait: bool) -> None:
+        """Take up the vectors that are ready, oldest first; with `wait`, all of them."""
+        while self._pending and (wait or len(self._pending) > PENDING or self._pending[0].vectors.done()):
+            pending = self._pending.popleft()
+            try:
+                vectors = pending.vectors.result()
+            except DeployFailure:
+                continue  # the embedder has told why; the next views will do
+            for track, quality, vector in zip(pending.tracks, pending.qualities, vectors, strict=True):
+                person = self._people.get(track)
+                if person is not None and person.appearance.add(vector, quality):
+                    self._recognise(person)
+
+    def _recognise(self, person: Person, *, final: bool = False) -> None:
+        """Ask who it is, once enough was seen; again with every view for as long as it is nobody."""
+        if person.identity is not None or person.appearance.vector is None:
+            return
+        if not final and person.appearance.samples < self._decide_after:
+            return
+        before, person.asked = person.asked, True
+        person.recognition = self._recogniser.recognise(
+            person.appearance.vector,
+            camera=self.camera.name,
+            time=person.frame.time,
+            track=person.track,
+            in_view={other.identity for other in self._people.values() if other.identity is not None},
+        )
+        if person.recognition.new:
+            self._tell("new", person, person.recognition.stored)
+        elif person.identity is not None:
+            self._tell("recognised", person)
+        elif not before:
+            self._tell("unknown", person)
+
+    def _leave(self, track: int) -> None:
+        """The track has ended: decide with what there is, keep its best vector, tell."""
+        person = self._people[track]
+        self._recognise(person, final=True)
+        del self._people[track]
+        self._policy.forget(track)
+        stored, vector = person.recognition.stored, person.appearance.vector
+        if person.identity is not None and not person.recognition.new and vector is not None:
+            stored = self._recogniser.add_view(
+                vector, identity=person.identity, camera=self.camera.name, time=person.frame.time
+            )
+        self._tell("left", person, stored)
+
+    def _tell(self, event: Kind, person: Person, stored: bool | None = None) -> None:
+        left, top, right, bottom = (round(float(edge)) for edge in person.last.box)
+        score = person.recognition.score
+        self._events.tell(
+            Event(
+                event,
+                time=round(person.frame.time, 3),
+                camera=self.camera.name,
+                track=person.track,
+                identity=person.identity,
+                score=None if score is None else round(score, 4),
+                box=(left, top, right, bottom),
+                frame=person.frame.index,
+                views=person.appearance.samples,
+                stored=stored,
+            )
+        )
+
+    def _tell_state(self, before: str) -> str:
+        status = self.camera.status()
+        self._metrics.set_state(self.camera.name, status.state)
+        self._metrics.dropped.labels(self.camera.name).set(status.dropped)
+        self._metrics.broken.labels(self.camera.name).set(status.broken)
+        self._metrics.reconnects.labels(self.camera.name).set(status.reconnects)
+        if status.state != before:
+            error = status.error or None
+            try:
+                self._events.tell(
+                    Event("camera", round(time.time(), 3), self.camera.name, state=status.state, error=error)
+                )
+            except BrokenPipeError:
+                return status.state
+            level = logging.WARNING if status.state in ("stale", "failed") else logging.INFO
+            log.log(level, "camera %s is %s%s", self.camera.name, status.state, f": {error}" if error else "")
+        return status.state
+
+    def _show(self, frame: Frame, tracked: Sequence[Tracked]) -> None:
+        if not self._view.wanted:
+            return
+        with self._metrics.timed("draw"):
+            labels = []
+            for each in tracked:
+                person = self._people.get(each.track)
+                if person is not None and not each.lost:
+                    labels.append(Label(each.box, person.track, person.identity, person.recognition.score))
+            self._view.show(frame, labels)

@@ -1,0 +1,126 @@
+"""`pat camera`: sources in, known people out, for as long as it is left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.gallery.threshold import read_threshold
+from tyro.conf import Positional
+
+from deploy import pipeline
+from deploy.logs import set_up
+from deploy.rates import Rates
+from deploy.settings import ProcessSettings
+from export.manifest import ExportError, ExportFailure
+from pat.commands.arguments import parse, with_config_file
+from pat.errors import Failure, UserError
+
+LOG_EVERY = 30.0
+"""Seconds between two lines of figures where standard error is no terminal."""
+
+
+@dataclass(frozen=True)
+class Arguments(ProcessSettings):
+    """Find people in camera pictures, follow them, and say who they are.
+
+    Settings come from the defaults, then --config FILE (.toml or .json), then flags. Events go to --output.events,
+    figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
+    """
+
+    bundle: Positional[Path] = Path()
+    """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
+    sources: Positional[tuple[str, ...]] = ()
+    """NAME=SOURCE or SOURCE: a video file, a folder of pictures, rtsp://, http://, /dev/video0, or "gst: ...".
+    $VARIABLES come from the environment: a password need not stand on the command line."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the process until its sources end or it is told to stop."""
+    given = read_arguments(arguments)
+    set_up(given.output.log)
+    try:
+        sources = pipeline.named_sources(given.sources)
+        threshold = read_threshold(given.gallery.threshold, given.bundle)
+        with stopped_by_signals() as stopping, display() as (look, every):
+            summary = pipeline.run(
+                given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
+            )
+    except ExportError as error:
+        raise UserError(str(error)) from error
+    except ExportFailure as error:
+        raise Failure(str(error)) from error
+    print(
+        f"pat camera: {summary.frames} frames, {summary.crops} crops, {summary.events} events "
+        f"in {summary.seconds:.1f} s",
+        file=sys.stderr,
+    )
+    if summary.failed and len(summary.failed) == len(sources):
+        raise Failure(f"no source could be read: {', '.join(summary.failed)}; the log says why")
+
+
+def read_arguments(arguments: Sequence[str]) -> Arguments:
+    """The settings that the command line asks for. Raises UserError when the bundle or a source is missing."""
+    default, rest = with_config_file(Arguments(), arguments)
+    given = parse(Arguments, rest, "camera", default)
+    assert isinstance(given, Arguments)
+    if given.bundle == Path():
+        raise UserError("give the bundle folder first, then the sources: pat camera BUNDLE SOURCE...")
+    return given
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
+    stopping = threading.Event()
+
+    def stop(number: int, frame: object) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def display() -> Iterator[tuple[pipeline.Look, float]]:
+    """Shows the rates: a table that stays in place on a terminal, else a line of the log now and then."""
+    if not sys.stderr.isatty():
+        import logging
+
+        log = logging.getLogger("deploy.rates")
+        yield lambda rates: log.info("%s", rates.line()), LOG_EVERY
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=False) as live:
+        yield lambda rates: live.update(table(rates), refresh=True), 1.0
+
+
+def table(rates: Rates):  # type: ignore[no-untyped-def]
+    """The rates as a rich table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(caption=rates.work(), caption_justify="left", box=None, pad_edge=False)
+    for column in ("camera", "state", "frames/s", "frames", "dropped", "people"):
+        shown.add_column(column, justify="left" if column in ("camera", "state") else "right")
+    colours = {"live": "green", "connecting": "yellow", "stale": "yellow", "failed": "red", "ended": "cyan"}
+    for each in rates.cameras:
+        state = Text(each.state, style=colours.get(each.state, ""))
+        if each.error and each.state != "live":
+            state.append(f"  {each.error}", style="dim")
+        figures = (f"{each.frames_per_second:.1f}", str(each.frames), str(each.dropped), str(each.people))
+        shown.add_row(each.name, state, *figures)
+    return shown

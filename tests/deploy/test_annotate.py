@@ -1,0 +1,126 @@
+"""Annotated pictures: boxes where they belong, any name, a video that plays after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from deploy.annotate import Label, VideoFile, View, Window, draw, printable
+from deploy.errors import DeployError
+from deploy.frames import Frame
+
+ROOT = Path(__file__).resolve().parents[2]
+GREY = np.full((120, 200, 3), 90, dtype=np.uint8)
+
+
+def label(box, identity="anna", track=1):
+    return Label(np.array(box, dtype=np.float32), track, identity, 0.87)
+
+
+def test_a_box_is_drawn_where_it_is():
+    picture = draw(GREY, [label([50, 40, 90, 100])])
+    changed = np.nonzero((picture != GREY).any(2))
+    assert changed[0].max() in (99, 100)
+    assert abs(int(changed[1].min()) - 50) <= 1
+    assert (picture[60:90, 60:80] == GREY[60:90, 60:80]).all()
+    assert (GREY == 90).all()
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[-50, -50, 500, 500], [10, 10, 10, 50], [90, 90, 20, 20], [np.nan, 0, 10, 10], [199, 119, 200, 120]],
+)
+def test_no_box_is_a_problem(box):
+    assert draw(GREY, [label(box)]).shape == GREY.shape
+
+
+@pytest.mark.parametrize("name", ["Zoë", "王小明", "a\nb\x1b[31m", "x" * 300, ""])
+def test_no_name_is_a_problem(name):
+    assert draw(GREY, [label([20, 60, 60, 110], name)]).shape == GREY.shape
+    assert all(each.isprintable() for each in printable(name))
+
+
+def write(path, sizes):
+    video = VideoFile(path)
+    for number, (height, width) in enumerate(sizes):
+        picture = np.full((height, width, 3), 10 * number, dtype=np.uint8)
+        video.put(Frame("gate", number, 100 + number / 10, picture), picture)
+    video.close()
+
+
+def test_a_video_keeps_time_and_survives_another_size(tmp_path):
+    path = tmp_path / "out" / "gate.mp4"
+    write(path, [(121, 161)] * 10 + [(60, 90)] * 10)
+    with av.open(str(path)) as container:
+        frames = [(frame.time, frame.width, frame.height) for frame in container.decode(video=0)]
+    assert [size for _, *size in frames] == [[160, 120]] * 20
+    np.testing.assert_allclose([time for time, *_ in frames], np.arange(20) / 10, atol=0.002)
+
+
+def test_a_killed_writer_leaves_a_video_that_plays(tmp_path):
+    code = """
+import sys, time, numpy as np
+from pathlib import Path
+from deploy.annotate import VideoFile
+from deploy.frames import Frame
+video, rng = VideoFile(Path(sys.argv[1])), np.random.default_rng(0)
+for number in range(200):
+    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    video.put(Frame("gate", number, number / 10, picture), picture)
+print("written", flush=True)
+time.sleep(60)
+"""
+    path = tmp_path / "gate.mp4"
+    child = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert child.stdout is not None
+    child.stdout.readline()
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    child.stdout.close()
+    shown = 0
+    with av.open(str(path)) as container, contextlib.suppress(av.error.InvalidDataError):
+        for _ in container.decode(video=0):
+            shown += 1
+    assert shown >= 100
+
+
+def test_a_video_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeployError, match=r"gate\.mp4"):
+        VideoFile(tmp_path / "file" / "gate.mp4")
+
+
+def test_a_sink_that_fails_is_left_out(caplog):
+    class Full:
+        def put(self, frame, picture):
+            raise OSError("No space left on device")
+
+        def close(self): ...
+
+    class Kept(Full):
+        pictures = 0
+
+        def put(self, frame, picture):
+            self.pictures += 1
+
+    kept = Kept()
+    view = View([Full(), kept])
+    for _ in range(2):
+        view.show(Frame("gate", 0, 0.0, GREY), [])
+    assert kept.pictures == 2
+    assert caplog.text.count("No space left") == 1
+
+
+def test_no_display_is_said(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(DeployError, match="no display"):
+        Window()

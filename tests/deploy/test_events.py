@@ -1,0 +1,147 @@
+"""The events file: whole lines, rotation, hostile names, a full disk, a killed writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import DeployError
+from deploy.events import Event, EventLog
+from deploy.metrics import Metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def opened(path, metrics=None, rotate_bytes=1_000_000, keep=3):
+    return EventLog(str(path), metrics or Metrics(), rotate_bytes=rotate_bytes, keep=keep)
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_an_event_is_a_line_of_what_is_known(tmp_path):
+    path = tmp_path / "folder" / "events.jsonl"
+    with opened(path) as events:
+        events.tell(Event("new", 12.5, "gate", track=3, identity="x", box=(1, 2, 3, 4), stored=True))
+    expected = {"event": "new", "time": 12.5, "camera": "gate", "track": 3, "identity": "x"}
+    assert lines(path) == [{**expected, "box": [1, 2, 3, 4], "stored": True}]
+
+
+def test_names_cannot_break_a_line(tmp_path):
+    path = tmp_path / "events.jsonl"
+    name = 'a"}\n{"event":"new"\x1b[2J\u2028\x00'
+    with opened(path) as events:
+        events.tell(Event("recognised", 1.0, name, identity=name))
+    text = path.read_bytes()
+    assert text.count(b"\n") == 1
+    assert all(32 <= byte < 127 for byte in text[:-1])
+    assert lines(path)[0]["identity"] == name
+
+
+def test_the_file_is_rotated_and_old_ones_go(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with opened(path, rotate_bytes=500, keep=2) as events:
+        for number in range(60):
+            events.tell(Event("left", float(number), "gate", track=number))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["events.jsonl", "events.jsonl.1", "events.jsonl.2"]
+    kept = [row["track"] for suffix in (".2", ".1", "") for row in lines(Path(f"{path}{suffix}"))]
+    assert kept == list(range(kept[0], 60))
+    assert all(Path(f"{path}{suffix}").stat().st_size <= 500 for suffix in ("", ".1", ".2"))
+
+
+def test_threads_do_not_mix_their_lines(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with opened(path) as events:
+        threads = [
+            threading.Thread(
+                target=lambda n=n: [events.tell(Event("left", 0.0, f"camera-{n}")) for _ in range(200)]
+            )
+            for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(lines(path)) == 800
+
+
+FULL_DISK = """
+import resource, signal, sys
+from deploy.events import Event, EventLog
+from deploy.metrics import Metrics
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+metrics = Metrics()
+events = EventLog(sys.argv[1], metrics, rotate_bytes=10**9, keep=1)
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+for number in range(10):
+    if number == 4:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 60 + 20, hard))
+    if number == 7:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    events.tell(Event("left", float(number), "gate", track=number))
+print(int(metrics.value("pat_events_lost_total")))
+"""
+
+
+def test_a_full_disk_loses_events_and_not_the_process(tmp_path):
+    path = tmp_path / "events.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lost = int(done.stdout)
+    assert 1 <= lost <= 3
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line)["track"])
+        except ValueError:  # the one that was half written when the disk was full
+            continue
+    assert rows[-3:] == [7, 8, 9]
+    assert len(rows) == 10 - lost
+    assert "events cannot be written" in done.stderr
+
+
+def test_half_a_line_of_a_killed_process_does_not_spoil_the_next(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"event": "left", "ti')
+    with opened(path) as events:
+        events.tell(Event("left", 1.0, "gate"))
+    assert json.loads(path.read_text().splitlines()[1])["camera"] == "gate"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeployError, match="cannot write events to"):
+        opened(tmp_path / "file" / "events.jsonl")
+
+
+def test_standard_output_gets_events_at_once(capfd):
+    with opened("-") as events:
+        events.tell(Event("camera", 1.0, "gate", state="live"))
+        assert json.loads(capfd.readouterr().out)["state"] == "live"
+    assert not sys.stdout.closed
+
+
+def test_a_reader_who_goes_away_is_noticed(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    code = """
+from deploy.events import Event, EventLog
+from deploy.metrics import Metrics
+events = EventLog("-", Metrics(), rotate_bytes=1, keep=1)
+try:
+    events.tell(Event("left", 0.0, "gate"))
+except BrokenPipeError:
+    import os; os._exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, cwd=ROOT, check=False)
+    os.close(write)
+    assert done.returncode == 7

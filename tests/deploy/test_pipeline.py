@@ -1,0 +1,239 @@
+"""The whole process on a filmed street: real detector, tracker, model, gallery; only the people are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+
+import av
+import pytest
+
+from deploy.errors import DeployError, DeployFailure
+from deploy.gallery import Gallery
+from deploy.gallery.fingerprint import fingerprint
+from deploy.pipeline import named_sources, run
+from deploy.settings import (
+    CameraSettings,
+    DetectSettings,
+    GallerySettings,
+    OutputSettings,
+    ProcessSettings,
+    RuntimeSettings,
+    TrackSettings,
+)
+from export.manifest import Manifest
+
+
+def settings(tmp_path, **output):
+    return ProcessSettings(
+        camera=CameraSettings(rate=5.0),
+        detect=DetectSettings("hog:720"),
+        runtime=RuntimeSettings(threads=1),
+        track=TrackSettings(every=5, decide_after=2),
+        gallery=GallerySettings(path=str(tmp_path / "gallery")),
+        output=OutputSettings(events=str(tmp_path / "events.jsonl"), metrics_port=0, **output),
+    )
+
+
+def process(bundle, sources, chosen, threshold=0.8, **more):
+    return run(bundle, named_sources(sources), chosen, threshold=threshold, stopping=threading.Event(), **more)
+
+
+def events(tmp_path):
+    return [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory, colour_bundle, street):
+    """One run over both videos."""
+    folder = tmp_path_factory.mktemp("walked")
+    looks = []
+    chosen = settings(folder, video=folder / "video")
+    sources = [f"north={street / 'camera-1.mp4'}", f"south={street / 'camera-2.mp4'}"]
+    summary = process(colour_bundle, sources, chosen, look=looks.append, look_every=0.2)
+    return folder, summary, looks
+
+
+def test_every_frame_is_processed(walked, street):
+    _, summary, _ = walked
+    with av.open(str(street / "camera-1.mp4")) as video:
+        frames = video.streams.video[0].frames
+    assert summary.frames == 2 * ((frames + 1) // 2)  # 5 a second of 10
+    assert summary.stages["detect"][1] == summary.frames
+    assert summary.failed == []
+
+
+def test_people_are_followed_and_named(walked):
+    folder, _, _ = walked
+    told = events(folder)
+    kinds = {each["event"] for each in told}
+    assert {"camera", "new", "left"} <= kinds
+    people = {each["identity"] for each in told if each["event"] == "new"}
+    assert 3 <= len(people) <= 8  # three walk past; a track may break, an identity need not be found again
+    left = [each for each in told if each["event"] == "left"]
+    assert all(each["views"] >= 1 for each in left if "identity" in each)
+    assert {each["camera"] for each in left} == {"north", "south"}
+
+
+def test_states_are_told_in_order(walked):
+    folder, _, _ = walked
+    states = [each["state"] for each in events(folder) if each["event"] == "camera" and each["camera"] == "north"]
+    assert states[-1] == "ended"
+    assert set(states) <= {"connecting", "live", "ended"}
+
+
+def test_what_was_told_as_stored_is_in_the_gallery(walked, colour_bundle):
+    folder, _, _ = walked
+    stored = {each["identity"] for each in events(folder) if each.get("stored")}
+    manifest = Manifest.load(colour_bundle)
+    # The street is filmed in the past of no clock: recorded frames carry the time at which they were read.
+    with Gallery.open(folder / "gallery", dimension=manifest.output.size, model=fingerprint(manifest)) as gallery:
+        assert stored
+        assert stored <= {each.identity for each in gallery.identities()}
+
+
+def test_the_annotated_video_shows_every_frame(walked, street):
+    folder, summary, _ = walked
+    with av.open(str(folder / "video" / "north.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == summary.frames // 2
+
+
+def test_rates_are_shown_on_the_way(walked):
+    _, _, looks = walked
+    assert any(each.cameras[0].frames_per_second > 0 for each in looks)
+    assert all("frames/s" in each.line() for each in looks)
+
+
+def test_a_second_run_knows_the_people_of_the_first(walked, colour_bundle, street, tmp_path):
+    folder, _, _ = walked
+    chosen = settings(folder)
+    chosen = dataclasses.replace(
+        chosen,
+        gallery=dataclasses.replace(chosen.gallery, remember="nothing"),
+        output=dataclasses.replace(chosen.output, events=str(tmp_path / "events.jsonl")),
+    )
+    process(colour_bundle, [f"north={street / 'camera-1.mp4'}"], chosen)
+    told = events(tmp_path)
+    assert [each for each in told if each["event"] == "recognised"]
+    assert not [each for each in told if each["event"] == "new"]
+
+
+def test_one_source_that_never_comes_up_does_not_stop_the_other(colour_bundle, street, tmp_path):
+    summary = process(
+        colour_bundle, [f"good={street / 'camera-1.mp4'}", f"gone={tmp_path / 'none.mp4'}"], settings(tmp_path)
+    )
+    assert summary.frames > 50
+    assert summary.failed == ["gone"]
+    failed = [each for each in events(tmp_path) if each.get("state") == "failed"]
+    assert "none.mp4" in failed[0]["error"]
+
+
+def test_an_engine_that_stays_broken_ends_the_process(colour_bundle, street, tmp_path, monkeypatch):
+    from deploy.runtime.onnxruntime import Session
+
+    whole, calls = Session.embed_boxes, []
+
+    def broken(self, *arguments):
+        calls.append(1)
+        if len(calls) > 1:  # the first one is the self test
+            raise RuntimeError("device lost")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Session, "embed_boxes", broken)
+    chosen = settings(tmp_path)
+    chosen = dataclasses.replace(
+        chosen,
+        runtime=dataclasses.replace(chosen.runtime, give_up_after=0.2),
+        camera=dataclasses.replace(chosen.camera, loop=True),
+    )
+    with pytest.raises(DeployFailure, match="broken for"):
+        process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
+
+
+def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_path, monkeypatch):
+    from deploy.runtime.onnxruntime import Session
+
+    calls = []
+    whole = Session.embed_boxes
+
+    def once(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("device lost")
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Session, "embed_boxes", once)
+    summary = process(colour_bundle, [str(street / "camera-1.mp4")], settings(tmp_path))
+    assert len(calls) > 5
+    assert [each for each in events(tmp_path) if each["event"] == "new"]
+    assert summary.failed == []
+
+
+def test_a_worker_survives_an_unexpected_error(colour_bundle, street, tmp_path, monkeypatch, caplog):
+    from deploy.detect.hog import HogDetector
+
+    calls = []
+    whole = HogDetector.detect
+
+    def odd(self, pixels):
+        calls.append(1)
+        if len(calls) == 20:
+            raise ValueError("an odd frame")
+        return whole(self, pixels)
+
+    monkeypatch.setattr(HogDetector, "detect", odd)
+    summary = process(colour_bundle, [str(street / "camera-1.mp4")], settings(tmp_path))
+    assert summary.frames == len(calls) - 1
+    assert "an odd frame" in caplog.text
+
+
+def test_stopping_finishes_the_tracks_in_view(colour_bundle, street, tmp_path):
+    stopping = threading.Event()
+    chosen = settings(tmp_path)
+    chosen = dataclasses.replace(chosen, camera=dataclasses.replace(chosen.camera, loop=True))
+
+    def look(rates):
+        if any(each.people for each in rates.cameras) and rates.gallery:
+            stopping.set()
+
+    run(
+        colour_bundle,
+        named_sources([str(street / "camera-1.mp4")]),
+        chosen,
+        threshold=0.8,
+        stopping=stopping,
+        look=look,
+        look_every=0.05,
+    )
+    told = events(tmp_path)
+    named = {each["track"] for each in told if each["event"] in ("new", "recognised")}
+    assert named <= {each["track"] for each in told if each["event"] == "left"}
+
+
+def test_sources_have_names():
+    named = named_sources(["gate=rtsp://h/a?b=c", "street.mp4", "/dev/video0"])
+    assert [(each.name, each.url) for each in named] == [
+        ("gate", "rtsp://h/a?b=c"),
+        ("camera-2", "street.mp4"),
+        ("camera-3", "/dev/video0"),
+    ]
+
+
+def test_a_password_comes_from_the_environment(monkeypatch):
+    monkeypatch.setenv("GATE", "s3cret")
+    assert named_sources(["gate=rtsp://u:$GATE@h/"])[0].url == "rtsp://u:s3cret@h/"
+
+
+@pytest.mark.parametrize(("sources", "words"), [([], "no source"), (["a=1.mp4", "a=2.mp4"], "two sources")])
+def test_sources_that_make_no_sense(sources, words):
+    with pytest.raises(DeployError, match=words):
+        named_sources(sources)
+
+
+def test_names_of_new_people_sort_by_time():
+    from deploy.recognise import new_name
+
+    names = [new_name("gate", when, 1) for when in (time.time(), time.time() + 1.5)]
+    assert names == sorted(names)
