@@ -12,11 +12,14 @@ from pat.errors import Failure, UserError
 
 COMMANDS = {
     "demo": ("demo", "train and score a small PAT on synthetic people, on a CPU, in minutes"),
+    "data": ("data", "check data sets on disk, write down their splits, take out their pictures"),
     "synth": ("synth", "write synthetic domains in Market-1501 layout"),
     "train": ("train", "train on one or more data sets"),
     "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, pictures, report"),
     "embed": ("embed", "embed pictures into .npz or .parquet"),
     "rank": ("rank", "draw the gallery pictures nearest to each query picture"),
+    "camera": ("camera", "find, follow and recognise people in camera pictures"),
+    "gallery": ("gallery", "enrol, look up, forget and count the people that cameras recognise"),
     "export": ("export", "write a model as an ONNX bundle, the first step to an engine"),
     "import-weights": ("import_weights", "convert the authors' or timm's weights into a model file"),
 }
@@ -25,7 +28,9 @@ COMMANDS = {
 EXTRAS = {
     **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
-    **dict.fromkeys(("onnxruntime",), "deploy"),
+    **dict.fromkeys(
+        ("onnxruntime", "av", "cv2", "prometheus_client", "qdrant_client", "qdrant_edge", "trackers"), "deploy"
+    ),
 }
 """Modules that an installation may lack, and the extra that brings them."""
 

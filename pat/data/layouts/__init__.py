@@ -7,17 +7,74 @@ order in which a folder is tried.
 from __future__ import annotations
 
 import difflib
-import re
+from dataclasses import dataclass
 from pathlib import Path
 
-from pat.data.layouts import folder, market1501, msmt17, table
-from pat.data.layouts.reading import DataSet, Layout, OnError, Problems, listing, sub_folders
+from pat.data.layouts import (
+    cuhk02,
+    cuhk03,
+    cuhk_sysu,
+    dukemtmc,
+    folder,
+    grid,
+    ilids,
+    market1501,
+    msmt17,
+    prid,
+    randperson,
+    table,
+    unlabelled,
+    viper,
+)
+from pat.data.layouts.reading import (
+    DataSet,
+    Layout,
+    OnError,
+    Problems,
+    Split,
+    listing,
+    plain_name,
+    sub_folders,
+)
 from pat.errors import UserError
 
-__all__ = ["LAYOUTS", "DataSet", "open_data_set"]
+__all__ = ["LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set"]
 
-LAYOUTS: dict[str, Layout] = {"market1501": market1501, "msmt17": msmt17, "folder": folder, "table": table}
+LAYOUTS: dict[str, Layout] = {
+    "market1501": market1501,
+    "msmt17": msmt17,
+    "cuhk03": cuhk03.DETECTED,
+    "cuhk03-labeled": cuhk03.LABELED,
+    "cuhk02": cuhk02,
+    "cuhk-sysu": cuhk_sysu,
+    "viper": viper,
+    "prid": prid,
+    "grid": grid,
+    "ilids": ilids,
+    "dukemtmc": dukemtmc,
+    "randperson": randperson,
+    "folder": folder,
+    "table": table,
+    "unlabelled": unlabelled,
+}
 """Layouts by name. Those with usual folder names are data sets that a name alone can find under the root."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A data set on disk that was not read yet."""
+
+    name: str
+    layout: str
+    """Key of LAYOUTS."""
+    path: Path
+
+    def read(self, on_error: OnError = "stop") -> DataSet:
+        """Raises UserError as `open_data_set` does."""
+        try:
+            return LAYOUTS[self.layout].read(self.path, self.name, Problems(on_error))
+        except OSError as error:  # a folder without permission, a disk that went away
+            raise UserError(f"cannot read the data set {self.name}: {error}") from error
 
 
 def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
@@ -31,34 +88,76 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
     Raises UserError, saying what was expected and what was found, for an unknown name, a missing folder, a wrong
     layout and (unless skipped) a name that does not parse.
     """
+    return find_data_set(spec, root).read(on_error)
+
+
+def find_data_set(spec: str, root: Path) -> Found:
+    """Where and what the data set is that `spec` names, as `open_data_set` says. Raises UserError as it does."""
     try:
-        return _open(spec, root.expanduser(), Problems(on_error))
-    except OSError as error:  # a folder without permission, a disk that went away
+        return _find(spec, root.expanduser())
+    except OSError as error:
         raise UserError(f"cannot read the data set {spec}: {error}") from error
 
 
-def _open(spec: str, root: Path, problems: Problems) -> DataSet:
+def find_data_sets(root: Path) -> list[Found]:
+    """The data sets in a folder: the folder itself, or those in it that have a usual name or a known layout.
+
+    A folder with a usual name and other contents is found too, unless what it is named for is inside it. Own
+    pictures are found where `root` itself is nothing else. Raises UserError where there is no data set.
+    """
+    if not root.exists():
+        raise UserError(f"there is no file or folder {root}")
+    known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
+    own = [_found_as(name, root) for name, layout in known.items() if layout.recognises(root)]
+    if own or not root.is_dir():
+        return own or [_found(root)]
+    found = {
+        (name, place.resolve()): _found_as(name, place)
+        for place in sub_folders(root)
+        for name, layout in known.items()
+        if layout.recognises(place)
+    }
+    for name, layout in known.items():
+        place = _locate(layout, root)
+        inside = [other.path for other in found.values() if place and other.path.is_relative_to(place)]
+        if place and (layout.recognises(place) or not inside):
+            found[name, place.resolve()] = _found_as(name, place)
+    return sorted(found.values(), key=lambda each: (each.path.as_posix(), each.layout)) or [_found(root)]
+
+
+def _found_as(layout: str, path: Path) -> Found:
+    """A data set under its layout's name where its folder has a usual name, else under the folder's own."""
+    usual = {plain_name(name) for name in LAYOUTS[layout].FOLDERS}
+    named = usual & {plain_name(part) for part in path.resolve().parts[-2:]}
+    return Found(layout if named else _name_of(path), layout, path)
+
+
+def _find(spec: str, root: Path) -> Found:
     if spec in LAYOUTS:
-        return LAYOUTS[spec].read(_under_root(spec, root), spec, problems)
+        return Found(spec, spec, _under_root(spec, root))
     path = _existing(spec, root)
     if path is not None:
-        return _recognised(path).read(path, _name_of(path), problems)
+        return _found(path)
     if "=" in spec:
         name, _, place = spec.partition("=")
-        return _open_named(name, place, root, problems)
+        return _find_named(name, place, root)
     raise _unknown(spec, root)
 
 
-def _open_named(name: str, place: str, root: Path, problems: Problems) -> DataSet:
+def _find_named(name: str, place: str, root: Path) -> Found:
     path = _existing(place, root)
     if path is None or not name or not place:
         raise UserError(f"{name}={place}: there is no file or folder {place or '(nothing after =)'}")
     layout = LAYOUTS.get(name)
     if layout is None:
-        return _recognised(path).read(path, name, problems)
+        return Found(name, _recognised(path), path)
     if not layout.FOLDERS:  # own data: its own name says more than the layout's
-        return layout.read(path, _name_of(path), problems)
-    return layout.read(_locate(layout, path) or path, name, problems)
+        return Found(_name_of(path), name, path)
+    return Found(name, name, _locate(layout, path) or path)
+
+
+def _found(path: Path) -> Found:
+    return Found(_name_of(path), _recognised(path), path)
 
 
 def _existing(place: str, root: Path) -> Path | None:
@@ -70,22 +169,22 @@ def _name_of(path: Path) -> str:
     return path.stem if path.is_file() else path.resolve().name
 
 
-def _recognised(path: Path) -> Layout:
+def _recognised(path: Path) -> str:
     """The layout of a file or folder."""
-    known = [layout for layout in LAYOUTS.values() if layout.FOLDERS]
-    for layout in known:
+    known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
+    for name, layout in known.items():
         if layout.recognises(path):
-            return layout
-    inside = [name for name, layout in LAYOUTS.items() if layout in known and _locate(layout, path)]
+            return name
+    inside = [name for name, layout in known.items() if _locate(layout, path)]
     if inside:
         raise UserError(
             f"{path} holds data sets ({', '.join(inside)}) and is none itself; "
             f"give it as --data.root and the name as the data set"
         )
-    for layout in LAYOUTS.values():
+    for name, layout in LAYOUTS.items():
         if layout.recognises(path):
-            return layout
-    expected = "; or ".join(layout.EXPECTED for layout in LAYOUTS.values())
+            return name
+    expected = f"a data set ({', '.join(known)}); or {folder.EXPECTED}; or {table.EXPECTED}"
     raise UserError(f"{path} has no known layout: expected {expected}; found {listing(path)}")
 
 
@@ -120,13 +219,9 @@ def _locate(layout: Layout, root: Path) -> Path | None:
 
 def _usual_folders(layout: Layout, root: Path) -> list[Path]:
     """Folders in `root` with a usual name, whatever its case and separators, most usual first."""
-
-    def plain(name: str) -> str:
-        return re.sub(r"[-_. ]", "", name).lower()
-
-    wanted = [plain(name) for name in layout.FOLDERS]
-    found = [folder for folder in sub_folders(root) if plain(folder.name) in wanted]
-    return sorted(found, key=lambda folder: wanted.index(plain(folder.name)))
+    wanted = [plain_name(name) for name in layout.FOLDERS]
+    found = [folder for folder in sub_folders(root) if plain_name(folder.name) in wanted]
+    return sorted(found, key=lambda folder: wanted.index(plain_name(folder.name)))
 
 
 def _unknown(spec: str, root: Path) -> UserError:

@@ -11,44 +11,38 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, listing, picture_names
+from pat.data.layouts.reading import DataSet, Problems, holds, parsed_names, wrong_layout
 from pat.data.sample import DISTRACTOR, Sample
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ("Market-1501-v15.09.15", "Market-1501")
 EXPECTED = "the folders bounding_box_train, query and bounding_box_test"
+
+FRAME_NAME = re.compile(r"\d{4}_c[1-8]_f\d{7}\.jpg$")
+"""Names of DukeMTMC-reID, which is stored like Market-1501 and is a layout of its own."""
 
 _PARTS = ("bounding_box_train", "query", "bounding_box_test")
 _NAME = re.compile(r"(-1|\d+)_c([1-9]\d*)(?:s\d+)?[_.]")
 
 
-def recognises(path: Path) -> bool:
+def has_parts(path: Path) -> bool:
+    """True where a folder is stored like Market-1501, whatever the names of its pictures."""
     return any((path / part).is_dir() for part in ("bounding_box_train", "bounding_box_test"))
+
+
+def recognises(path: Path) -> bool:
+    return has_parts(path) and not holds(path / "bounding_box_train", FRAME_NAME)
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the folder of Market-1501. Raises UserError when a part is missing or empty."""
     missing = [part for part in _PARTS if not (path / part).is_dir()]
     if missing:
-        raise UserError(
-            f"{path} has not the layout market1501: expected {EXPECTED}; missing {', '.join(missing)}; "
-            f"found {listing(path)}"
-        )
+        raise wrong_layout(path, "market1501", EXPECTED, ", ".join(missing))
     train, query, gallery = (_part(path / part, name, problems) for part in _PARTS)
     people = tuple(sample for sample in train if sample.identity > DISTRACTOR)
     return DataSet(name, people, query, gallery, tuple(problems.notes))
 
 
 def _part(folder: Path, domain: str, problems: Problems) -> tuple[Sample, ...]:
-    names = picture_names(folder)
-    if not names:
-        raise UserError(f"{folder} holds no pictures; expected names like 0002_c1s1_000451_03.jpg")
-    samples = []
-    for name in names:
-        match = _NAME.match(name)
-        if match:
-            identity, camera = int(match[1]), int(match[2]) - 1
-            samples.append(Sample(folder / name, identity, camera, domain))
-        else:
-            problems.report(f"{folder / name} has not the expected form 0002_c1s1_000451_03.jpg")
-    return tuple(samples)
+    parsed = parsed_names(folder, _NAME, "0002_c1s1_000451_03.jpg", problems)
+    return tuple(Sample(path, int(match[1]), int(match[2]) - 1, domain) for path, match in parsed)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, listing
+from pat.data.layouts.reading import DataSet, Problems, wrong_layout
 from pat.data.sample import Sample
 from pat.errors import UserError
 
@@ -46,20 +46,14 @@ def _first_folder(path: Path, *names: str) -> Path:
     for name in names:
         if (path / name).is_dir():
             return path / name
-    raise _wrong_layout(path, " or ".join(names))
-
-
-def _wrong_layout(path: Path, missing: str) -> UserError:
-    return UserError(
-        f"{path} has not the layout msmt17: expected {EXPECTED}; missing {missing}; found {listing(path)}"
-    )
+    raise wrong_layout(path, "msmt17", EXPECTED, " or ".join(names))
 
 
 def _listed(path: Path, part: str, folder: Path, domain: str, problems: Problems) -> list[Sample]:
     """The pictures of one list, sorted by name."""
     file = path / f"list_{part}.txt"
     if not file.is_file():
-        raise _wrong_layout(path, file.name)
+        raise wrong_layout(path, "msmt17", EXPECTED, file.name)
     samples = []
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +17,21 @@ OnError = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
+class Split:
+    """One division of a data set, each part sorted by name."""
+
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+
+
+@dataclass(frozen=True)
 class DataSet:
     """The pictures of one data set, each part sorted by name.
 
-    `notes` tells what was left out and what is unusual, a line each.
+    `notes` tells what was left out and what is unusual, a line each. `splits` are all divisions of a data set
+    that is scored over several; `train`, `query` and `gallery` are then those of the first. Elsewhere it is
+    empty.
     """
 
     name: str
@@ -27,6 +39,7 @@ class DataSet:
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    splits: tuple[Split, ...] = ()
 
 
 @dataclass
@@ -44,7 +57,7 @@ class Problems:
 
 
 class Layout(Protocol):
-    """What the module of a layout offers."""
+    """What the module of a layout offers. A folder is recognised by one layout at most that is no own data."""
 
     FOLDERS: tuple[str, ...]
     """Names that its folder usually has, most usual first."""
@@ -56,6 +69,13 @@ class Layout(Protocol):
 
     def read(self, path: Path, name: str, problems: Problems) -> DataSet:
         """The data set in `path`. Raises UserError where the layout is another one."""
+
+
+def wrong_layout(path: Path, layout: str, expected: str, missing: str) -> UserError:
+    """The error of a folder that lacks a part of its layout."""
+    return UserError(
+        f"{path} has not the layout {layout}: expected {expected}; missing {missing}; found {listing(path)}"
+    )
 
 
 def listing(folder: Path, shown: int = 6) -> str:
@@ -70,6 +90,37 @@ def listing(folder: Path, shown: int = 6) -> str:
 def picture_names(folder: Path) -> list[str]:
     """Names of the pictures directly in a folder, sorted by name and never in the system's order."""
     return sorted(entry.name for entry in os.scandir(folder) if is_picture_name(entry.name))
+
+
+def holds(folder: Path, name: re.Pattern[str]) -> bool:
+    """True where a picture directly in a folder has such a name."""
+    return folder.is_dir() and any(name.match(each) for each in picture_names(folder))
+
+
+def parsed_names(
+    folder: Path, name: re.Pattern[str], form: str, problems: Problems
+) -> list[tuple[Path, re.Match[str]]]:
+    """The pictures directly in a folder and what their names tell, sorted by name.
+
+    A name that does not match is a problem; `form` shows what it should look like. Raises UserError when the
+    folder holds no pictures.
+    """
+    names = picture_names(folder)
+    if not names:
+        raise UserError(f"{folder} holds no pictures; expected names like {form}")
+    parsed = []
+    for each in names:
+        match = name.match(each)
+        if match:
+            parsed.append((folder / each, match))
+        else:
+            problems.report(f"{folder / each} has not the expected form {form}")
+    return parsed
+
+
+def plain_name(name: str) -> str:
+    """A name whatever its case and separators, to compare with the usual names of folders."""
+    return re.sub(r"[-_. ]", "", name).lower()
 
 
 def sub_folders(folder: Path) -> list[Path]:

@@ -1,0 +1,106 @@
+"""CUHK03 in the new protocol, 767 people to train on and 700 to search for; boxes detected, or labelled by hand.
+
+    cuhk03/cuhk03_release/cuhk-03.mat                 as published; `pat data extract` takes the pictures out
+    cuhk03/images_detected/1_001_1_01.png             pair of cameras, person, view (1 or 2), number of the picture
+    cuhk03/images_labeled/1_001_1_01.png
+    cuhk03/cuhk03_new_protocol_config_detected.mat    who trains, asks and answers; and _labeled.mat
+    cuhk03-np/detected/bounding_box_train/...         or stored again as Market-1501 is; and labeled
+
+The view is the camera. Source: Li et al., "DeepReID: Deep Filter Pairing Neural Network for Person
+Re-identification", CVPR 2014; the protocol and its .mat files: Zhong et al., "Re-ranking Person Re-identification
+with k-reciprocal Encoding", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pat.data.layouts import market1501
+from pat.data.layouts.matlab import load_version_5
+from pat.data.layouts.reading import DataSet, Problems, wrong_layout
+from pat.data.sample import Sample
+from pat.errors import UserError
+
+Boxes = Literal["detected", "labeled"]
+
+_NAME = re.compile(r"\d_\d{3}_([12])_\d{2}\.")
+_INDICES = ("train_idx", "query_idx", "gallery_idx")
+
+
+class Cuhk03:
+    """The layout of the one or the other kind of boxes."""
+
+    FOLDERS: tuple[str, ...] = ("cuhk03", "CUHK03-NP", "cuhk03_release")
+
+    def __init__(self, boxes: Boxes) -> None:
+        self.boxes = boxes
+        self.layout = "cuhk03" if boxes == "detected" else "cuhk03-labeled"
+        self.config = f"cuhk03_new_protocol_config_{boxes}.mat"
+        self.EXPECTED = f"the folder images_{boxes} and {self.config}, or {boxes} in Market-1501's layout"
+
+    def recognises(self, path: Path) -> bool:
+        kinds: tuple[Boxes, ...] = ("detected", "labeled")
+        there = [boxes for boxes in kinds if _pictures(path, boxes).is_dir() or _like_market(path, boxes)]
+        # With the .mat alone both kinds are inside; one layout has to speak for it.
+        return self.boxes in there or (self.boxes == "detected" and not there and mat_file(path) is not None)
+
+    def read(self, path: Path, name: str, problems: Problems) -> DataSet:
+        """Read the folder of CUHK03. Raises UserError when pictures or protocol are missing."""
+        if _like_market(path, self.boxes):
+            return market1501.read(path / self.boxes, name, problems)
+        folder = _pictures(path, self.boxes)
+        mat = mat_file(path)
+        if not folder.is_dir() and mat is not None:
+            raise UserError(f"{mat} still holds the pictures; take them out once with pat data extract {path}")
+        missing = [place.name for place in (folder, path / self.config) if not place.exists()]
+        if missing:
+            raise wrong_layout(path, self.layout, self.EXPECTED, ", ".join(missing))
+        train, query, gallery = self._protocol(path, name, problems)
+        return DataSet(name, train, query, gallery, tuple(problems.notes))
+
+    def _protocol(self, path: Path, domain: str, problems: Problems) -> list[tuple[Sample, ...]]:
+        """The three parts that the protocol file lists, each sorted by name."""
+        file, folder = path / self.config, _pictures(path, self.boxes)
+        values = load_version_5(file, (*_INDICES, "labels", "filelist"))
+        names = [str(np.asarray(cell).ravel()[0]) for cell in values["filelist"].ravel()]
+        people = values["labels"].ravel().astype(np.int64)
+        if len(people) != len(names):
+            raise UserError(f"{file} is another version of the file: {len(names)} names and {len(people)} labels")
+        parts = []
+        for part in _INDICES:
+            rows = values[part].ravel().astype(np.int64) - 1  # MATLAB counts from 1
+            if not rows.size or rows.min() < 0 or rows.max() >= len(names):
+                raise UserError(f"{file} is another version of the file: {part} points outside its list of names")
+            samples = []
+            for row in rows:
+                match = _NAME.match(names[row])
+                if not match:
+                    problems.report(f"{file}: {names[row]!r} has not the expected form 1_001_1_01.png")
+                elif not (folder / names[row]).is_file():
+                    problems.report(f"{file}: the picture {folder / names[row]} does not exist")
+                else:
+                    samples.append(Sample(folder / names[row], int(people[row]), int(match[1]) - 1, domain))
+            parts.append(tuple(sorted(samples, key=lambda sample: sample.path.as_posix())))
+        return parts
+
+
+DETECTED = Cuhk03("detected")
+LABELED = Cuhk03("labeled")
+
+
+def mat_file(path: Path) -> Path | None:
+    """Where the published file with all pictures lies, or None."""
+    places = (path / "cuhk-03.mat", path / "cuhk03_release" / "cuhk-03.mat")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _pictures(path: Path, boxes: Boxes) -> Path:
+    return path / f"images_{boxes}"
+
+
+def _like_market(path: Path, boxes: Boxes) -> bool:
+    return market1501.recognises(path / boxes)

@@ -1,0 +1,49 @@
+"""One picture of each person in cam_a and in cam_b, scored over splits in halves: shared by VIPeR and PRID."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from pat.data.layouts.reading import Problems, Split, parsed_names, wrong_layout
+from pat.data.layouts.splits import SPLITS, first_half
+from pat.data.sample import Sample
+
+CAMERAS = ("cam_a", "cam_b")
+
+Side = dict[int, Sample]
+"""The picture of each person in one camera."""
+
+
+def read_sides(
+    folder: Path, layout: str, expected: str, name: re.Pattern[str], form: str, domain: str, problems: Problems
+) -> tuple[Side, Side]:
+    """The two cameras; group 1 of `name` is the person. Raises UserError when one is missing or empty."""
+    missing = [camera for camera in CAMERAS if not (folder / camera).is_dir()]
+    if missing:
+        raise wrong_layout(folder, layout, expected, ", ".join(missing))
+    sides: list[Side] = []
+    for number, camera in enumerate(CAMERAS):
+        parsed = parsed_names(folder / camera, name, form, problems)
+        sides.append({int(match[1]): Sample(path, int(match[1]), number, domain) for path, match in parsed})
+    return sides[0], sides[1]
+
+
+def partners(a: Side, b: Side, problems: Problems) -> set[int]:
+    """The people that both cameras saw; each of the others is a problem."""
+    for person in sorted(a.keys() ^ b.keys()):
+        problems.report(f"{(a.get(person) or b[person]).path} has no partner in the other camera")
+    return a.keys() & b.keys()
+
+
+def halves(people: set[int], a: Side, b: Side, strangers: Iterable[int], data_set: str) -> list[Split]:
+    """The splits of `people`: half train; of the others cam_a asks, and cam_b with `strangers` is the gallery."""
+    splits = []
+    for number in range(SPLITS):
+        training = sorted(first_half(people, data_set, number))
+        rest = sorted(people.difference(training))
+        train = tuple(side[person] for side in (a, b) for person in training)
+        gallery = tuple(b[person] for person in sorted({*rest, *strangers}))
+        splits.append(Split(train, tuple(a[person] for person in rest), gallery))
+    return splits

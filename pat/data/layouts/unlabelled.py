@@ -1,0 +1,40 @@
+"""Pictures of people nobody has named, such as LUPerson, in folders of any depth: unlabelled=PATH.
+
+Each picture is a person of its own, numbered from 1 in the order of the paths. That is what the memory bank
+needs: it has a slot for every picture and never looks at identities, and with one identity a picture "the same
+person" leaves out the picture itself and nothing else. It is for studies of the bank's size, time and
+neighbours; a classifier over it has a class for every picture, and batches repeat each picture. The folder that
+a picture lies in counts as its camera, because LUPerson keeps the pictures of a video together. There is no
+query and no gallery. Source: Fu et al., "Unsupervised Pre-training for Person Re-identification", CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pat.data.images import find_images
+from pat.data.layouts.reading import DataSet, Problems, numbered
+from pat.data.sample import Sample
+from pat.errors import UserError
+
+FOLDERS: tuple[str, ...] = ()
+EXPECTED = "a folder of pictures, in folders of any depth; always asked for, as unlabelled=PATH"
+
+
+def recognises(path: Path) -> bool:
+    """False: any folder could be one, so it has to be asked for."""
+    return False
+
+
+def read(path: Path, name: str, problems: Problems) -> DataSet:
+    """Read every picture below a folder. Raises UserError when there is none."""
+    if not path.is_dir():
+        raise UserError(f"{path} has not the layout unlabelled: expected {EXPECTED}")
+    pictures = find_images([path])
+    cameras = numbered((picture.parent.as_posix() for picture in pictures), start=0)
+    train = tuple(
+        Sample(picture, identity, cameras[picture.parent.as_posix()], name)
+        for identity, picture in enumerate(pictures, 1)
+    )
+    problems.notes.append(f"{name}: nobody is named, so each picture is a person of its own")
+    return DataSet(name, train, (), (), tuple(problems.notes))
