@@ -1,0 +1,84 @@
+"""The name under which figures are kept: a Jetson's power mode is part of it, and no PyTorch is needed."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import device
+from bench.results import path_for, versions
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    device.device_name.cache_clear()
+    yield
+    device.device_name.cache_clear()
+
+
+def jetson(monkeypatch, tmp_path, model: bytes, mode: str | None):
+    tree = tmp_path / "model"
+    tree.write_bytes(model)
+    monkeypatch.setattr(device, "DEVICE_TREE", tree)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if mode is not None:
+        tool = tmp_path / "nvpmodel"
+        tool.write_text(f"#!/bin/sh\necho 'NV Power Mode: {mode}'\necho 2\n")
+        tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+
+
+def test_a_jetson_in_its_power_mode(monkeypatch, tmp_path):
+    jetson(monkeypatch, tmp_path, b"NVIDIA Jetson Orin Nano Developer Kit\0", "25W")
+    assert device.device_name() == "NVIDIA Jetson Orin Nano Developer Kit, 25W"
+    assert path_for(device.device_name()).name == "nvidia-jetson-orin-nano-developer-kit-25w.json"
+
+
+def test_two_power_modes_are_two_devices(monkeypatch, tmp_path):
+    names = set()
+    for mode in ("15W", "MAXN_SUPER"):
+        jetson(monkeypatch, tmp_path, b"NVIDIA Jetson AGX Orin\0", mode)
+        device.device_name.cache_clear()
+        names.add(path_for(device.device_name()).name)
+    assert len(names) == 2
+
+
+def test_a_jetson_without_the_tool(monkeypatch, tmp_path):
+    jetson(monkeypatch, tmp_path, b"NVIDIA Jetson AGX Thor Developer Kit\0", None)
+    assert device.device_name() == "NVIDIA Jetson AGX Thor Developer Kit"
+
+
+def test_another_board_is_no_jetson(monkeypatch, tmp_path):
+    jetson(monkeypatch, tmp_path, b"Raspberry Pi 5 Model B\0", None)
+    assert "Raspberry" not in device.device_name()
+
+
+def test_the_suites_of_the_edge_need_no_torch():
+    code = """
+import sys
+class Blocked:
+    def find_spec(name, *rest):
+        if name.split(".")[0] in ("torch", "triton", "timm"):
+            raise ModuleNotFoundError("No module named " + name, name=name)
+sys.meta_path.insert(0, Blocked)
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == "torch" else find(name, *rest)
+import pytest
+sys.exit(pytest.main(["bench", "--collect-only", "-q", "-p", "no:cacheprovider"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert "test_embedding.py" in done.stdout
+    assert "test_csl_step.py" not in done.stdout
+
+
+def test_versions_are_those_installed():
+    import onnxruntime
+
+    assert versions()["onnxruntime"] == onnxruntime.__version__
