@@ -60,6 +60,9 @@ def test_commands_of_the_edge_need_no_torch():
         ["embed", "--help"],
         ["evaluate", "--help"],
         ["rank", "--help"],
+        ["camera", "--help"],
+        ["gallery", "--help"],
+        ["data", "--help"],
         ["--help"],
     ):
         done = python(code + f"from pat.cli import main; main({arguments!r})")
@@ -78,3 +81,16 @@ def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"pat", "kernels", "export", "deploy"}
     assert "pat/evaluation/report.css" in names
+
+
+def test_the_runtime_of_the_edge_is_light():
+    code = BLOCKED.format(["torch", "timm", "triton"])
+    heavy = ("numpy", "PIL", "cv2", "av", "onnxruntime", "qdrant_edge", "trackers", "scipy")
+    done = python(code + f"import sys, deploy.runtime; print([m for m in {heavy!r} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_the_camera_process_needs_no_torch():
+    code = BLOCKED.format(["torch", "timm", "triton", "kernels"])
+    done = python(code + "import deploy.pipeline, deploy.gallery, deploy.detect.hog, deploy.runtime.onnxruntime")
+    assert done.returncode == 0, done.stderr

@@ -69,7 +69,7 @@ class Calibrate:
         rates = sorted({*RATES, self.false_match_rate}, reverse=True)
         print_rates(scores, rates, self.false_match_rate)
         progress.say(
-            f"threshold {threshold:.5f} for a false-match rate of {self.false_match_rate:g}; "
+            f"threshold {threshold:.6f} for a false-match rate of {self.false_match_rate:g}; "
             f"equal error rate {100 * scores.equal_error_rate:.3g} %"
         )
         write_text(self.out, json.dumps(self._facts(manifest, data_set, scores, rates), indent=2) + "\n")
@@ -156,7 +156,7 @@ def print_rates(scores: PairScores, rates: Sequence[float], asked: float) -> Non
         rows.append(
             [
                 f"{rate:g}" + (" (asked for)" if rate == asked else ""),
-                f"{threshold:.5f}",
+                f"{threshold:.6f}",
                 f"{false_matches:.3g} ({round(false_matches * scores.impostor_pairs)} of {scores.impostor_pairs})",
                 f"{misses:.3g} ({round(misses * scores.genuine_pairs)} of {scores.genuine_pairs})",
                 "yes" if rate >= scores.smallest_rate else f"no, not below {scores.smallest_rate:.2g}",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import av
@@ -22,35 +23,35 @@ from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)  # a stream that stays silent would be read for ever
 
 
-def start(bundle, source, gallery, *flags):
+def start(bundle, source, gallery, threshold, *flags):
     command = [sys.executable, "-m", "pat.cli", "camera", str(bundle), f"gate={source}", *flags]
-    command += ["--gallery.threshold", "0.8", "--gallery.path", str(gallery), "--runtime.threads", "1"]
+    command += ["--gallery.threshold", threshold, "--gallery.path", str(gallery), "--runtime.threads", "1"]
     command += ["--output.metrics-port", "0", "--detect.detector", "hog:720", "--track.every", "3"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def killed_runs(bundle, video, gallery, kills, seed):
-    """Start, kill at a random moment after the first acknowledged write, start again; what was acknowledged."""
+    """Start, kill at a random moment after the first acknowledged write, start again; the acknowledged writes."""
     moments = random.Random(seed)
-    acknowledged: dict[str, int] = {}
+    acknowledged: Counter[str] = Counter()
+    flags = ("--camera.loop", "--camera.rate", "5", "--track.decide-after", "1")
     for _ in range(kills):
-        # Threshold 2 would make everybody new; 0.99 makes most tracks new, so that writes come often.
-        flags = ("--camera.loop", "--camera.rate", "5", "--gallery.threshold", "0.99", "--track.decide-after", "1")
-        with start(bundle, video, gallery, *flags) as child:
+        with start(bundle, video, gallery, "0.8", *flags) as child:
             assert child.stdout is not None
-            killer = None
+            killer, written = None, set()
             for line in child.stdout:
                 try:
                     event = json.loads(line)
                 except ValueError:
                     assert not line.endswith("\n")  # cut by the kill
                     break
-                if event.get("stored") and event["event"] in ("new", "left"):
-                    acknowledged[event["identity"]] = acknowledged.get(event["identity"], 0) + (
-                        event["event"] == "new"
-                    )
+                # A track is written once: when it becomes an identity, or when it leaves as a known one.
+                if event.get("stored") and event["track"] not in written:
+                    written.add(event["track"])
+                    acknowledged[event["identity"]] += 1
                     if killer is None:
                         killer = threading.Timer(moments.uniform(0, 1.0), child.kill)
                         killer.start()
@@ -63,21 +64,23 @@ def killed_runs(bundle, video, gallery, kills, seed):
 def check_kept(bundle, gallery, acknowledged):
     manifest = Manifest.load(bundle)
     with Gallery.open(gallery, dimension=manifest.output.size, model=fingerprint(manifest)) as opened:
-        kept = {each.identity for each in opened.identities()}
-    assert acknowledged
-    assert set(acknowledged) <= kept
+        kept = {identity: opened.count(identity) for identity in acknowledged}
+    # What was written and not told yet may be there too.
+    assert all(kept[identity] >= count for identity, count in acknowledged.items()), (kept, acknowledged)
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(colour_bundle, street, tmp_path):
     acknowledged = killed_runs(colour_bundle, street / "camera-1.mp4", tmp_path / "gallery", kills=3, seed=0)
+    assert sum(acknowledged.values()) >= 3
     check_kept(colour_bundle, tmp_path / "gallery", acknowledged)
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_after_50_kills(colour_bundle, street, tmp_path):
     acknowledged = killed_runs(colour_bundle, street / "camera-2.mp4", tmp_path / "gallery", kills=50, seed=1)
+    assert sum(acknowledged.values()) >= 50
     check_kept(colour_bundle, tmp_path / "gallery", acknowledged)
-    print(f"50 kills, {len(acknowledged)} acknowledged identities, none lost")
+    print(f"50 kills, {sum(acknowledged.values())} acknowledged writes, none lost")
 
 
 class Stream:
@@ -132,8 +135,8 @@ def _jpeg(picture: Image.Image) -> bytes:
 
 def test_a_camera_that_goes_away_and_comes_back(colour_bundle, street, tmp_path):
     stream = Stream(street / "camera-1.mp4")
-    flags = ("--camera.stale-after", "1", "--gallery.threshold", "0.9")
-    with start(colour_bundle, f"http://127.0.0.1:{stream.port}/video", tmp_path / "gallery", *flags) as child:
+    url, flags = f"http://127.0.0.1:{stream.port}/video", ("--camera.stale-after", "1")
+    with start(colour_bundle, url, tmp_path / "gallery", "0.9", *flags) as child:
         try:
             assert child.stdout is not None
             seen = []
