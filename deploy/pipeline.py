@@ -144,10 +144,14 @@ def run(
         ]
         for thread in threads:
             thread.start()
+        watch = Watch(metrics, cameras)
+
+        def show() -> None:
+            metrics.gallery.set(gallery.count())
+            look(watch.look())
+
         try:
-            _watch(
-                threads, embedder, gallery, settings, stopping, Watch(metrics, cameras), look, look_every, window
-            )
+            _watch(threads, embedder, gallery, settings, stopping, show, look_every, window)
         finally:
             stopping.set()
             deadline = time.monotonic() + STOP_WITHIN
@@ -239,9 +243,8 @@ def _watch(
     gallery: Gallery,
     settings: ProcessSettings,
     stopping: threading.Event,
-    watch: Watch,
-    look: Look,
-    look_every: float,
+    show: Callable[[], None],
+    show_every: float,
     window: Window | None,
 ) -> None:
     """Wait for the end, keep the gallery's promise to forget, and show how it goes."""
@@ -260,8 +263,8 @@ def _watch(
             except DeployFailure as error:
                 log.error("old entries could not be deleted: %s", error)
         if now >= next_look:
-            next_look = now + look_every
-            look(watch.look())
+            next_look = now + show_every
+            show()
         if window is not None and not window.refresh():
             return
 

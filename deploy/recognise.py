@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import DeployFailure
+from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import Gallery
 from deploy.metrics import Metrics
 
@@ -80,7 +80,7 @@ class Recogniser:
                 identity = new_name(camera, time, track)
                 self._add(vector, identity, camera, time)
                 return Recognition(identity, score, new=True, stored=True)
-            except DeployFailure as error:
+            except (DeployError, DeployFailure) as error:
                 self._gallery_failed(error)
                 return NOBODY
 
@@ -91,16 +91,15 @@ class Recogniser:
         with self._lock, self._metrics.timed("gallery"):
             try:
                 self._add(vector, identity, camera, time)
-            except DeployFailure as error:
+            except (DeployError, DeployFailure) as error:  # a clock that jumped may make a time too old to keep
                 self._gallery_failed(error)
                 return False
         return True
 
     def _add(self, vector: NDArray[np.float32], identity: str, camera: str, time: float) -> None:
         self._gallery.add(vector[None], identity=identity, camera=camera, time=time)
-        self._metrics.gallery.set(self._gallery.count())
 
-    def _gallery_failed(self, error: DeployFailure) -> None:
+    def _gallery_failed(self, error: Exception) -> None:
         self._metrics.gallery_failures.inc()
         log.error("the gallery failed: %s", error)
 

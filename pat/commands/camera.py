@@ -9,11 +9,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from deploy.gallery.threshold import read_threshold
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from deploy import pipeline
+from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
 from deploy.rates import Rates
 from deploy.settings import ProcessSettings
@@ -33,9 +34,9 @@ class Arguments(ProcessSettings):
     figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
     """
 
-    bundle: Positional[Path] = Path()
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")] = Path()
     """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
-    sources: Positional[tuple[str, ...]] = ()
+    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...")] = ()
     """NAME=SOURCE or SOURCE: a video file, a folder of pictures, rtsp://, http://, /dev/video0, or "gst: ...".
     $VARIABLES come from the environment: a password need not stand on the command line."""
 
