@@ -7,9 +7,9 @@ import time
 
 import numpy as np
 import pytest
-from deploy.gallery import Gallery
 
 from deploy.errors import DeployFailure
+from deploy.gallery import Gallery
 from deploy.metrics import Metrics
 from deploy.recognise import Recogniser, new_name
 
