@@ -75,7 +75,7 @@ class DataConfig(TargetConfig):
     """Which pictures to train on; training never sees those of `target`."""
 
     source: tuple[str, ...] = ()
-    """Data sets to train on, named as `target` is."""
+    """Data sets to train on, named as `target` is; NAME:all trains on its query and gallery too."""
     holdout: float = 0.0
     """Share of the source identities held out of training, to choose a model or a setting on."""
 
@@ -186,6 +186,8 @@ class TrainConfig:
     """Epochs between evaluations on held-out source identities."""
     resume: bool = False
     """Continue the run in `out` from its checkpoint."""
+    rank_timeout: float = 600.0
+    """Seconds that a process of several (torchrun) waits for another before the job ends."""
     tensorboard: bool = True
     """Write TensorBoard events where the package is installed."""
 
@@ -204,6 +206,10 @@ class EvaluateConfig:
     """Also report embeddings averaged with those of the mirror image."""
     parts: bool = False
     """Also report cls and part tokens concatenated."""
+    rerank: bool = False
+    """Also report k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)."""
+    protocol: str | None = None
+    """Score by a protocol of the field instead of on --data: single, P1, P2 or P3."""
     max_rank: int = 50
     """Length of the CMC curve."""
     pictures: int = 6

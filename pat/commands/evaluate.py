@@ -14,12 +14,15 @@ from tyro.conf import Positional, arg
 
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
+from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
 from pat.config import EvaluateConfig, to_mapping
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.pictures import attention_picture, ranked_list_picture
-from pat.evaluation.ranking import RankingResult
+from pat.evaluation.protocols import known_protocol, plan
+from pat.evaluation.ranking import RankingResult, evaluate_ranking
 from pat.evaluation.report import Report, versions
+from pat.evaluation.rerank import reranked
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.files import write_image, write_text
 from pat.progress import Progress, TerminalProgress
@@ -30,7 +33,7 @@ class Arguments:
     """Score a model on the query and gallery of data sets: CMC, mAP and mINP.
 
     Pictures of the query's own identity and camera are left out, junk too; distractors stay. --data is short for
-    --data.target.
+    --data.target. --protocol scores on the targets of a protocol that are under --data.root.
     """
 
     model: Positional[Path]
@@ -42,7 +45,20 @@ def main(arguments: Sequence[str]) -> None:
     """Evaluate, print the table and write the results."""
     short = ["--data.target" + word[6:] if word.split("=")[0] == "--data" else word for word in arguments]
     given = parse(Arguments, short, "evaluate")
-    evaluate(given.model, given.config)
+    if given.config.protocol is None:
+        evaluate(given.model, given.config)
+    else:
+        _by_protocol(given.model, given.config, TerminalProgress())
+
+
+def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None:
+    """Score the model at `path` on the targets of the protocol in `config`."""
+    protocol = known_protocol(config.protocol or "")
+    if config.data.target:
+        raise UserError("--protocol names its own targets; leave out --data, and give their folder as --data.root")
+    _check_sizes(config)
+    with opened_model(path, config.device, config.attention, progress) as opened:
+        evaluate_protocol(opened, protocol, plan(protocol, training_facts(path)), config, progress)
 
 
 def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = None) -> dict[str, dict[str, Score]]:
@@ -50,10 +66,14 @@ def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = Non
     progress = progress or TerminalProgress()
     if not config.data.target:
         raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
-    if config.batch_size < 1 or config.max_rank < 1:
-        raise UserError("--batch-size and --max-rank must be at least 1")
+    _check_sizes(config)
     with opened_model(path, config.device, config.attention, progress) as opened:
         return _evaluate(opened, config, progress)
+
+
+def _check_sizes(config: EvaluateConfig) -> None:
+    if config.batch_size < 1 or config.max_rank < 1:
+        raise UserError("--batch-size and --max-rank must be at least 1")
 
 
 def _evaluate(opened: OpenedModel, config: EvaluateConfig, progress: Progress) -> dict[str, dict[str, Score]]:
@@ -81,15 +101,13 @@ def score_embeddings(
     opened: OpenedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Score]:
     """The score of the model's own embedding, and apart from it those of the options that were asked for."""
-    kinds: dict[str, tuple[bool, bool]] = {opened.kind: (False, False)}
-    if config.flip:
-        kinds[f"{opened.kind}, flip"] = (False, True)
-    if config.parts:
-        kinds["cls + parts"] = (True, False)
-    if config.flip and config.parts:
-        kinds["cls + parts, flip"] = (True, True)
-    return {
-        name: score(
+    scores: dict[str, Score] = {}
+    for name, (parts, flip, rerank) in kinds_of(opened, config).items():
+        if rerank:  # comes after all plain rows
+            plain = scores[name.removesuffix(RERANKED)]
+            scores[name] = _reranked(plain, f"{pictures.name}: {name}", config, progress)
+            continue
+        scores[name] = score(
             opened.embedder(parts),
             pictures,
             progress,
@@ -99,8 +117,15 @@ def score_embeddings(
             device=opened.device,
             label=f"{pictures.name}: {name}",
         )
-        for name, (parts, flip) in kinds.items()
-    }
+    return scores
+
+
+def _reranked(plain: Score, label: str, config: EvaluateConfig, progress: Progress) -> Score:
+    """The same vectors, ranked by their k-reciprocal neighbours."""
+    with progress.bar(label, len(plain.query) + len(plain.gallery)) as advance:
+        slabs = reranked(progress=lambda count: advance(count, ""))
+        result = evaluate_ranking(plain.query, plain.gallery, max_rank=config.max_rank, slabs=slabs)
+    return Score(result, plain.query, plain.gallery)
 
 
 def print_table(title: str, results: Mapping[str, RankingResult]) -> None:

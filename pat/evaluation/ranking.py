@@ -99,6 +99,7 @@ def evaluate_ranking(
     max_rank: int = 50,
     device: str = "cpu",
     slab_bytes: int = _SLAB_BYTES,
+    slabs: Callable[[Floats, Floats, int], Iterable[tuple[int, Floats]]] | None = None,
 ) -> RankingResult:
     """Rank the gallery for every query by squared Euclidean distance (for unit vectors: by cosine).
 
@@ -110,6 +111,7 @@ def evaluate_ranking(
 
     `device` "cpu" uses numpy alone; "cuda" or "cuda:1" computes with torch on that GPU. Beside the features,
     `slab_bytes` of scores are held (several times that on a GPU), and a copy of a gallery with junk in it.
+    `slabs` gives another distance, on the CPU: called as `score_slabs` is, with a gallery without junk.
 
     Raises UserError when no query is valid or when the two sides' vectors differ in length.
     """
@@ -124,8 +126,8 @@ def evaluate_ranking(
     first = np.full(len(query), np.nan)
     average_precision = np.full(len(query), np.nan)
     inverse_penalty = np.full(len(query), np.nan)
-    slabs, ranks_of = _on(device)
-    for begin, scores in slabs(query.vectors, gallery.vectors, size):
+    of_device, ranks_of = _on(device if slabs is None else "cpu")
+    for begin, scores in (slabs or of_device)(query.vectors, gallery.vectors, size):
         part = slice(begin, begin + len(scores))
         rows, columns, is_match = _same_identity(query, gallery, by_identity, part)
         ranks = ranks_of(scores, rows, columns, is_match)

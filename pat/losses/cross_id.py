@@ -6,12 +6,13 @@ the bank and no graph through B x M distances.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from kernels.nearest_parts import nearest_parts
+from kernels.nearest_parts import NearestParts, nearest_parts
 from pat.losses.memory_bank import MemoryBank
 
 
@@ -25,12 +26,16 @@ def cross_id_similarity(
     identities: Tensor | None = None,
     bank_identities: Tensor | None = None,
     impl: Literal["reference", "triton"] = "reference",
+    merge: Callable[[NearestParts], NearestParts] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss, float32 [], and the neighbours' slots, int64 [P, B, k], -1 where there is none.
 
     features [P, B, D] with gradient; indices int64 [B] are the images' own slots, which are no candidates.
     `scale` multiplies squared distances. With `identities` [B] and `bank_identities` [M], slots of an image's
     own identity are no candidates either. A query without candidates contributes 0.
+
+    Where `bank` is a shard of several, `merge` turns what was found in it into what was found in all of them,
+    with gradient; `bank_identities` are still those of all slots.
     """
     with torch.autocast(features.device.type, enabled=False):
         exact = features.dtype == torch.float64  # as gradcheck asks: then the bank counts in float64 too
@@ -42,9 +47,12 @@ def cross_id_similarity(
             scale=scale,
             squared_norms=None if exact else bank.squared_norms,
             query_identity=identities,
-            bank_identity=bank_identities,
+            bank_identity=None if bank_identities is None else bank_identities[bank.shard.start : bank.shard.stop],
+            offset=bank.shard.start,
             impl=impl,
         )
+        if merge is not None:
+            found = merge(found)
         candidates = found.indices[..., 0] >= 0  # [P, B]
         # Rows without candidates would give inf - inf; their distances carry no gradient either.
         nearest = torch.where(candidates[..., None], found.distances, 0.0)

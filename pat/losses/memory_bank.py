@@ -12,6 +12,10 @@ class MemoryBank(nn.Module):
     `squared_norms` float32 [P, M] are kept beside them. With `read_dtype=torch.bfloat16` a rounded copy is kept
     for reading, which halves the bytes of a pass; the average itself stays in float32, where a bfloat16 average
     would stall once an update is smaller than its rounding.
+
+    With `shard` this is one of several banks that have the `size` slots between them: it holds the slots of
+    that range alone, M = len(shard). Slot numbers count over all shards everywhere; updates of slots that
+    another shard holds are left to it.
     """
 
     features: Tensor
@@ -26,15 +30,20 @@ class MemoryBank(nn.Module):
         *,
         momentum: float = 0.1,
         read_dtype: torch.dtype = torch.float32,
+        shard: range | None = None,
     ) -> None:
         super().__init__()
         if not 0.0 < momentum <= 1.0:
             raise ValueError(f"momentum is {momentum}; expected a share of the new feature in (0, 1]")
+        if shard is not None and not 0 <= shard.start < shard.stop <= size:
+            raise ValueError(f"shard: {shard.start} to {shard.stop}, expected some of the slots 0 to {size}")
         self.momentum = momentum
-        self.register_buffer("features", torch.zeros(parts, size, dim))
-        self.register_buffer("squared_norms", torch.zeros(parts, size), persistent=False)
+        self.size, self.shard = size, range(size) if shard is None else shard
+        held = len(self.shard)
+        self.register_buffer("features", torch.zeros(parts, held, dim))
+        self.register_buffer("squared_norms", torch.zeros(parts, held), persistent=False)
         copied = read_dtype != torch.float32
-        copy = torch.zeros(parts, size, dim, dtype=read_dtype) if copied else None
+        copy = torch.zeros(parts, held, dim, dtype=read_dtype) if copied else None
         self.register_buffer("readable", copy, persistent=False)
 
     @property
@@ -47,19 +56,28 @@ class MemoryBank(nn.Module):
         """Move the slots `indices` int64 [B] towards `features` [P, B, D]: m <- (1 - momentum) m + momentum f.
 
         An image that occurs several times in a batch moves once, towards the mean of its features, whatever
-        their order. Slot numbers out of range raise an IndexError (on a GPU, a device assertion).
+        their order. Slot numbers out of range raise an IndexError (on a GPU, a device assertion), unless the
+        bank is a shard.
         """
         same = indices[:, None] == indices[None, :]  # [B, B]
         weights = same.to(self.features.dtype) / same.sum(1, keepdim=True)
         mean = weights @ features.detach().to(self.features.dtype)  # [P, B, D]
         positions = torch.arange(len(indices), device=indices.device)
         first = torch.where(same, positions, len(indices)).amin(1)  # so that repeated images write one value
-        self._write(indices, torch.lerp(self.features[:, indices], mean[:, first], self.momentum))
+        slots, values = self._held(indices, mean[:, first])
+        self._write(slots, torch.lerp(self.features[:, slots], values, self.momentum))
 
     @torch.no_grad()
     def fill(self, indices: Tensor, features: Tensor) -> None:
         """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step."""
-        self._write(indices, features.detach().to(self.features.dtype))
+        self._write(*self._held(indices, features.detach().to(self.features.dtype)))
+
+    def _held(self, indices: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of the slots that are here, counted from the first of this shard, and their `values` [P, b, D]."""
+        if len(self.shard) == self.size:
+            return indices, values
+        here = (indices >= self.shard.start) & (indices < self.shard.stop)  # a GPU waits here for their number
+        return indices[here] - self.shard.start, values[:, here]
 
     @torch.no_grad()
     def _write(self, indices: Tensor, values: Tensor) -> None:
@@ -79,5 +97,6 @@ class MemoryBank(nn.Module):
             norms.copy_(part.float().square().sum(-1))
 
     def extra_repr(self) -> str:
-        parts, size, dim = self.features.shape
-        return f"parts={parts}, size={size}, dim={dim}, momentum={self.momentum}"
+        parts, _, dim = self.features.shape
+        shard = "" if len(self.shard) == self.size else f", shard={self.shard.start} to {self.shard.stop}"
+        return f"parts={parts}, size={self.size}, dim={dim}, momentum={self.momentum}{shard}"

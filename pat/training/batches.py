@@ -16,7 +16,7 @@ class Batch:
     """Pictures of one step on the training device."""
 
     pixels: Tensor
-    """uint8 [B, H, W, 3]"""
+    """uint8 [b, H, W, 3], those of this rank's rows of the batch"""
     labels: Tensor
     """int64 [B], classes"""
     slots: Tensor
@@ -24,17 +24,21 @@ class Batch:
 
 
 def read_batches(
-    pixels: np.ndarray, labels: np.ndarray, steps: np.ndarray, device: torch.device
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    steps: np.ndarray,
+    device: torch.device,
+    rows: slice = slice(None),
 ) -> Iterator[Batch]:
-    """The batches whose picture indices are the rows of `steps` int64 [S, B].
+    """The batches whose picture indices are the rows of `steps` int64 [S, B]; pixels of `rows` of each.
 
     A thread gathers the next batch from the memory-mapped `pixels` while the current one is in use; on a GPU
     it goes through pinned memory, so the copy does not hold up the kernels before it.
     """
 
     def gather(indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        rows = torch.from_numpy(np.ascontiguousarray(pixels[indices]))
-        parts = rows, torch.from_numpy(labels[indices]), torch.from_numpy(np.ascontiguousarray(indices))
+        pictures = torch.from_numpy(np.ascontiguousarray(pixels[indices[rows]]))
+        parts = pictures, torch.from_numpy(labels[indices]), torch.from_numpy(np.ascontiguousarray(indices))
         return tuple(part.pin_memory() for part in parts) if device.type == "cuda" else parts  # type: ignore[return-value]
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +27,12 @@ class Position:
     best_epoch: int = 0
 
 
-def save_checkpoint(path: Path, position: Position, samples: str, parts: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, position: Position, samples: str, parts: dict[str, Any], *, write: bool = True
+) -> None:
     """Write the run's state whole or not at all; `parts` maps names to objects with `state_dict()`.
 
+    Every rank calls it, for the bank is gathered from all, and the one with `write` writes.
     `samples` is the digest of the training pictures, because a slot of the memory bank is a picture's index.
     Raises Failure when the disk is full; the previous checkpoint stays.
     """
@@ -38,6 +42,8 @@ def save_checkpoint(path: Path, position: Position, samples: str, parts: dict[st
         "samples": samples,
         **{name: part.state_dict() for name, part in parts.items() if part is not None},
     }
+    if not write:
+        return
     with written_whole(path) as temporary:
         try:
             torch.save(state, temporary)
@@ -45,10 +51,13 @@ def save_checkpoint(path: Path, position: Position, samples: str, parts: dict[st
             raise Failure(f"cannot write {path}: {error}; the previous checkpoint is untouched") from error
 
 
-def load_checkpoint(path: Path, samples: str, parts: dict[str, Any], device: torch.device) -> Position:
-    """Put the state at `path` into `parts` and return the position. Raises UserError when it does not fit."""
+def load_checkpoint(path: Path, samples: str, parts: dict[str, Any]) -> Position:
+    """Put the state at `path` into `parts` and return the position. Raises UserError when it does not fit.
+
+    The file is mapped, not read: of a large bank a rank reads the slots that it holds.
+    """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"the checkpoint {path} is damaged ({str(error).splitlines()[0][:120]})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -61,7 +70,8 @@ def load_checkpoint(path: Path, samples: str, parts: dict[str, Any], device: tor
         if name not in state:
             raise UserError(f"the checkpoint {path} has no {name}; it was made with other settings")
         try:
-            part.load_state_dict(state[name])
+            # An optimiser would keep tensors of the file itself; a module copies them.
+            part.load_state_dict(copy.deepcopy(state[name]) if name == "optimiser" else state[name])
         except (RuntimeError, ValueError, KeyError) as error:
             raise UserError(
                 f"{name} in the checkpoint {path} does not fit: {str(error).splitlines()[0]}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pat.config import TrainConfig
+from pat.config import TrainConfig, to_mapping
 from pat.data.augment import Augmentation
 from pat.data.sampler import batches_of_epoch
-from pat.device import choose_device
 from pat.errors import Failure
 from pat.evaluation.scoring import score
 from pat.files import copy_whole, write_text
@@ -29,6 +27,8 @@ from pat.training.bank_fill import fill_bank
 from pat.training.batches import Batch, read_batches
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.data import TrainingData, digest, open_training_data
+from pat.training.distributed import Ranks
+from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
 from pat.training.step import draw, training_losses
 from pat.training.validate import validate
@@ -51,6 +51,8 @@ class TrainResult:
     epoch: int
     """The epoch that became the model."""
     seconds: float
+    writer: bool = True
+    """Whether this process wrote it; of several, one does."""
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
@@ -58,15 +60,18 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
 
     Raises UserError for what the user can mend, Failure when a loss is not finite or a file cannot be written,
     Interrupted after Ctrl-C once the state is saved.
+
+    Under torchrun every process calls it; the first one alone writes and reports.
     """
-    progress = progress or Progress()
-    validate(config)
-    device = choose_device(config.device)
-    with run_folder.claimed(config.out), _stop_flag() as stop:
-        run_folder.prepare(config.out, config)
-        data = open_training_data(config.data, config.model.image_size, config.seed, progress)
-        state = build_state(config, data.training, device, progress)
-        return _Run(config, data, state, device, progress, stop).run()
+    with stop_flag() as stop, joined(config.device, config.rank_timeout) as ranks:
+        validate(config, ranks.count)
+        progress = progress if progress is not None and ranks.first else Progress()
+        with run_folder.claimed(config.out) if ranks.first else contextlib.nullcontext():
+            if ranks.first:
+                run_folder.prepare(config.out, config)
+            data = open_training_data(config.data, config.model.image_size, config.seed, progress)
+            state = build_state(config, data.training, ranks, progress)
+            return _Run(config, data, state, ranks, progress, stop).run()
 
 
 class _Run:
@@ -77,21 +82,22 @@ class _Run:
         config: TrainConfig,
         data: TrainingData,
         state: TrainingState,
-        device: torch.device,
+        ranks: Ranks,
         progress: Progress,
         stop: Callable[[], bool],
     ) -> None:
         self.config, self.data, self.state = config, data, state
-        self.device, self.progress, self.stop = device, progress, stop
+        self.ranks, self.progress, self.stop = ranks, progress, stop
         self.augmentation = Augmentation(config.augment, config.model.image_size)
         self.samples = digest(data.training.samples, data.training.labels)
-        self.position = Position()
+        self.position, self.log = Position(), run_folder.Log()
 
     def run(self) -> TrainResult:
         config, started = self.config, time.perf_counter()
         self._begin()
         position = self.position
-        self.log = run_folder.Log(config.out, config.tensorboard, position.global_step)
+        if self.ranks.first:
+            self.log = run_folder.FileLog(config.out, config.tensorboard, position.global_step)
         try:
             while position.epoch <= config.epochs:
                 self._train_epoch()
@@ -111,14 +117,27 @@ class _Run:
         """Take up the saved state, or fill the bank of a new run."""
         if self.config.resume:
             checkpoint = self.config.out / run_folder.CHECKPOINT
-            self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(), self.device)
+            self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(self.ranks))
             self.progress.say(f"resumed after step {self.position.global_step} (epoch {self.position.epoch})")
-        elif self.state.bank is not None:
+        self.ranks.agree(self._facts, self.stop)
+        if not self.config.resume and self.state.bank is not None:
             done = fill_bank(
-                self.config, self.data, self.state, self.augmentation, self.device, self.progress, self.stop
+                self.config, self.data, self.state, self.augmentation, self.ranks, self.progress, self.stop
             )
             if not done:
                 raise Interrupted("stopped while filling the memory bank; nothing was trained yet")
+
+    def _facts(self) -> dict[str, str]:
+        """What the ranks must have in common before they begin."""
+        config = to_mapping(self.config)
+        for folders in ("source", "root", "cache"):  # may lie elsewhere on each machine
+            del config["data"][folders]
+        return {
+            "settings": json.dumps(config),
+            "training pictures": self.samples,
+            "starting weights": self.state.weights_digest(),
+            "position in the run": json.dumps(vars(self.position)),
+        }
 
     def _train_epoch(self) -> None:
         config, position, training = self.config, self.position, self.data.training
@@ -137,11 +156,12 @@ class _Run:
         sums, seen, speed, started = np.zeros(len(TERMS)), 0, 0.0, time.perf_counter()
         with self.progress.bar(f"epoch {position.epoch}/{config.epochs}", len(steps)) as advance:
             advance(position.step, "")
-            for batch in read_batches(self.data.pixels, training.labels, steps[position.step :], self.device):
+            ahead, rows = steps[position.step :], self.ranks.rows(steps.shape[1])
+            for batch in read_batches(self.data.pixels, training.labels, ahead, self.ranks.device, rows):
                 pending.append(self._step(batch))
                 position.step += 1
                 position.global_step += 1
-                stopping, last = self.stop(), position.step == len(steps)
+                stopping, last = self.ranks.any(self.stop()), position.step == len(steps)
                 if len(pending) == CHECK_EVERY or last or stopping:
                     sums += self._log_losses(pending, steps)
                     seen += len(pending)
@@ -168,8 +188,8 @@ class _Run:
             seed=config.seed,
             epoch=position.epoch,
             step=position.step,
-        )
-        images = self.augmentation.apply(batch.pixels, draws.augment.to(self.device))
+        ).of(self.ranks.rows(len(batch.labels)))
+        images = self.augmentation.apply(batch.pixels, draws.augment.to(self.ranks.device))
         losses = training_losses(
             state.model,
             state.bank,
@@ -180,9 +200,11 @@ class _Run:
             draws,
             config.loss,
             state.amp,
+            self.ranks,
         )
         state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(losses.total).backward()
+        state.scaler.scale(losses.total / self.ranks.count).backward()
+        self.ranks.sum_gradients(state.model.parameters())
         if config.optim.clip_norm:
             state.scaler.unscale_(state.optimiser)
             nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
@@ -222,7 +244,8 @@ class _Run:
         described = {"epoch": self.position.epoch, "step": step, "losses": found, "pictures": pictures}
         self.log.flush()
         path = self.config.out / "diverged.json"
-        write_text(path, json.dumps(described, indent=2) + "\n")
+        if self.ranks.first:
+            write_text(path, json.dumps(described, indent=2) + "\n")
         raise Failure(
             f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
             f"{len(pictures)} pictures are listed in {path} and the last checkpoint is kept; "
@@ -238,9 +261,11 @@ class _Run:
         position, model = self.position, self.state.evaluated.eval()
 
         def embedder(pixels: np.ndarray) -> np.ndarray:
-            return model.embed(to_images(pixels, self.device)).cpu().numpy()
+            return model.embed(to_images(pixels, self.ranks.device)).cpu().numpy()
 
-        mAP = score(embedder, self.data.heldout, self.progress, label="held-out source").result.mAP
+        shared, batch = self.ranks.sharing(embedder), 64 * self.ranks.count
+        scored = score(shared, self.data.heldout, self.progress, batch_size=batch, label="held-out source")
+        mAP = scored.result.mAP
         self.log.write("heldout", position.global_step, epoch=position.epoch, mAP=mAP)
         self.progress.say(f"epoch {position.epoch}: held-out source mAP {mAP:.1%}")
         if mAP > position.best_score:
@@ -250,9 +275,12 @@ class _Run:
     def _save_checkpoint(self) -> None:
         self.log.flush()
         path = self.config.out / run_folder.CHECKPOINT
-        save_checkpoint(path, self.position, self.samples, self.state.saved_parts())
+        parts = self.state.saved_parts(self.ranks)
+        save_checkpoint(path, self.position, self.samples, parts, write=self.ranks.first)
 
     def _save_model(self, path: Path) -> None:
+        if not self.ranks.first:
+            return
         facts = {
             "epoch": min(self.position.epoch, self.config.epochs),
             "seed": self.config.seed,
@@ -265,32 +293,11 @@ class _Run:
 
     def _finish(self, seconds: float) -> TrainResult:
         path, best = self.config.out / run_folder.MODEL, self.position.best_epoch
-        if self.config.select == "heldout" and best:
-            copy_whole(self.config.out / "best.safetensors", path)
-        else:
+        if self.config.select != "heldout" or not best:
             self._save_model(path)
+        elif self.ranks.first:
+            copy_whole(self.config.out / "best.safetensors", path)
+        self.ranks.any(False)  # nobody goes on before the model is there
         epoch = best or self.config.epochs
         self.progress.say(f"wrote {path} (epoch {epoch})")
-        return TrainResult(path, epoch, seconds)
-
-
-@contextlib.contextmanager
-def _stop_flag() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM has come: the run then stops between two steps. A second one stops at once."""
-    asked = False
-
-    def ask(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: nobody can press Ctrl-C on this run alone
-        before = {}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return TrainResult(path, epoch, seconds, self.ranks.first)

@@ -20,8 +20,8 @@ MODEL = "model.safetensors"
 LOG = "log.jsonl"
 
 MAY_CHANGE = {
-    "resume", "out", "device", "amp", "compile", "epochs", "checkpoint_every", "keep_every", "tensorboard",
-    "data.root", "data.cache", "data.target", "data.on_error", "model.attention", "loss.neighbours",
+    "resume", "out", "device", "amp", "compile", "epochs", "checkpoint_every", "keep_every", "rank_timeout",
+    "tensorboard", "data.root", "data.cache", "data.target", "data.on_error", "model.attention", "loss.neighbours",
 }  # fmt: skip
 """Settings that a resumed run may change; any other would make it a different run."""
 
@@ -74,7 +74,20 @@ def prepare(folder: Path, config: TrainConfig) -> None:
 
 
 class Log:
-    """Numbers of the run as JSON lines, one a step and one an epoch, and as TensorBoard events."""
+    """Forgets the numbers of the run: for ranks that do not write."""
+
+    def write(self, event: str, global_step: int, **numbers: float) -> None:
+        """Append one line; `event` is "step", "epoch" or "heldout"."""
+
+    def flush(self) -> None:
+        """Hand all lines over to the system."""
+
+    def close(self) -> None:
+        """Write nothing more."""
+
+
+class FileLog(Log):
+    """Keeps them as JSON lines, one a step and one an epoch, and as TensorBoard events."""
 
     def __init__(self, folder: Path, tensorboard: bool, after: int) -> None:
         """Open the log for appending; lines past global step `after` belong to work that is done again."""
@@ -90,7 +103,6 @@ class Log:
                 self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)
 
     def write(self, event: str, global_step: int, **numbers: float) -> None:
-        """Append one line; `event` is "step", "epoch" or "heldout"."""
         self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
         if self._board is not None:
             for name, number in numbers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from pat.losses import MemoryBank
 from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
 from pat.progress import Progress
+from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
 
 
@@ -28,9 +30,9 @@ class TrainingState:
 
     model: PartAwareTransformer
     bank: MemoryBank | None
-    """None where neither CSL nor PSD asks for it."""
+    """This rank's shard; None where neither CSL nor PSD asks for a bank."""
     bank_labels: Tensor | None
-    """int64 [M]: the class of each slot."""
+    """int64 [M]: the class of each slot, of all shards."""
     optimiser: torch.optim.Optimizer
     schedule: CosineLRScheduler
     scaler: torch.amp.GradScaler
@@ -42,21 +44,27 @@ class TrainingState:
         """The weights that are scored and saved: the average where one is kept."""
         return self.model if self.ema is None else cast(PartAwareTransformer, self.ema.module)
 
-    def saved_parts(self) -> dict[str, Any]:
-        """The objects whose state a checkpoint keeps, by name."""
+    def weights_digest(self) -> str:
+        """A hash of the model's parameters and buffers."""
+        digest = hashlib.sha256()
+        for tensor in self.model.state_dict().values():
+            digest.update(tensor.flatten().cpu().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def saved_parts(self, ranks: Ranks) -> dict[str, Any]:
+        """The objects whose state a checkpoint keeps, by name; the bank with all its slots."""
         return {
             "model": self.model,
             "optimiser": self.optimiser,
             "scaler": self.scaler if self.scaler.is_enabled() else None,
-            "bank": self.bank,
+            "bank": None if self.bank is None else ranks.whole(self.bank),
             "ema": self.ema,
         }
 
 
-def build_state(
-    config: TrainConfig, training: TrainingSet, device: torch.device, progress: Progress
-) -> TrainingState:
+def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progress: Progress) -> TrainingState:
     """Model with its starting weights, and what trains it. Raises UserError when the weights do not fit."""
+    device, slots = ranks.device, len(training.samples)
     if config.model.identities not in (0, training.identities):
         raise UserError(
             f"model.identities is {config.model.identities}, but the source has {training.identities} identities; "
@@ -73,12 +81,17 @@ def build_state(
 
     bank = bank_labels = None
     if config.model.parts and (config.loss.csl or config.loss.psd):
+        if slots < ranks.count:
+            raise UserError(
+                f"{slots} training pictures are too few for {ranks.count} ranks, which share their bank"
+            )
         bank = MemoryBank(
             config.model.parts,
-            len(training.samples),
+            slots,
             model.dim,
             momentum=config.loss.momentum,
             read_dtype=getattr(torch, config.loss.bank_read),
+            shard=ranks.shard(slots),
         ).to(device)
         bank_labels = torch.from_numpy(training.labels).to(device)
 
@@ -88,9 +101,10 @@ def build_state(
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
     if config.compile:
         model.features = torch.compile(model.features)  # type: ignore[method-assign]
+    places = describe(device) + (f" and {ranks.count - 1} more ranks" if ranks.count > 1 else "")
     precision = str(amp or torch.float32).removeprefix("torch.")
     progress.say(
-        f"device: {describe(device)}; precision: {precision}; attention: {config.model.attention}; "
+        f"device: {places}; precision: {precision}; attention: {config.model.attention}; "
         f"neighbours: {config.loss.neighbours if bank is not None else 'none'}"
     )
     return TrainingState(

@@ -17,6 +17,7 @@ from pat.data.augment import Augmentation, AugmentDraw
 from pat.losses import MemoryBank, batch_hard_triplet, cross_id_similarity, identity_loss, soft_targets
 from pat.model import PartAwareTransformer
 from pat.model.regions import random_regions
+from pat.training.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Draws:
     """int32 [B or 1, P, 4]"""
     drop_path: Tensor | None
     """float32 [depth, 2, B]"""
+
+    def of(self, rows: slice) -> Draws:
+        """The numbers of some pictures of the global batch."""
+        shared = len(self.regions) != len(self.augment)  # one draw for all pictures
+        return Draws(
+            self.augment[rows],
+            self.regions if shared else self.regions[rows],
+            None if self.drop_path is None else self.drop_path[..., rows],
+        )
 
 
 def draw(
@@ -74,16 +84,18 @@ def training_losses(
     draws: Draws,
     config: LossConfig,
     amp: torch.dtype | None,
+    ranks: Ranks,
 ) -> Losses:
     """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed.
 
-    images float [B, 3, H, W] in [0, 1]; labels, slots int64 [B]: class, and place in the bank. `bank` is None
-    without CSL and PSD. `amp` is the autocast dtype of the network; losses are float32.
+    images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows; labels, slots int64 [B]: class, and place
+    in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise. `amp`
+    is the autocast dtype of the network; losses are float32, those of the global batch on every rank.
     """
     with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
         global_feature, part_features = model.features(images, draws.regions, draws.drop_path)
-    # Several ranks meet here: gather both features with gradient, and all below sees the global batch.
-    global_feature, part_features = global_feature.float(), part_features.float()
+    # Ranks meet here: all below sees the global batch, [B, D] and [B, P, D].
+    global_feature, part_features = ranks.gather(global_feature.float(), part_features.float())
     logits = model.classify(global_feature)
     assert logits is not None, "training needs a classifier"
 
@@ -102,6 +114,7 @@ def training_losses(
             identities=labels if config.other_identities else None,
             bank_identities=bank_labels if config.other_identities else None,
             impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
+            merge=ranks.merge,
         )
         if config.psd:
             targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)

@@ -6,8 +6,8 @@ from pat.config import TrainConfig
 from pat.errors import UserError
 
 
-def validate(config: TrainConfig) -> None:
-    """Refuse settings that cannot work, by name, before any work is done. Raises UserError."""
+def validate(config: TrainConfig, ranks: int = 1) -> None:
+    """Refuse settings that cannot work with so many ranks, by name, before any work is done. Raises UserError."""
     positive = {
         "epochs": config.epochs,
         "identities_per_batch": config.identities_per_batch - 1,
@@ -16,6 +16,7 @@ def validate(config: TrainConfig) -> None:
         "select_every": config.select_every,
         "optim.lr": config.optim.lr,
         "optim.cosine_epochs": config.optim.cosine_epochs,
+        "rank_timeout": config.rank_timeout,
         "loss.k": config.loss.k,
         "loss.scale": config.loss.scale,
         "loss.momentum": config.loss.momentum,
@@ -24,6 +25,12 @@ def validate(config: TrainConfig) -> None:
         if not value > 0:
             least = "at least 2" if name == "identities_per_batch" else "above 0"
             raise UserError(f"{name} must be {least}")
+    batch = config.identities_per_batch * config.images_per_identity
+    if batch % ranks:
+        raise UserError(
+            f"{ranks} ranks cannot share a batch of {config.identities_per_batch} x {config.images_per_identity} "
+            f"= {batch} pictures equally; change --identities-per-batch, --images-per-identity or the ranks"
+        )
     shares = {
         "data.holdout": config.data.holdout,
         "augment.flip": config.augment.flip,

@@ -198,7 +198,7 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(Failure, match="previous checkpoint is untouched"):
         save_checkpoint(path, Position(epoch=3), "samples", {"model": model})
     monkeypatch.undo()
-    position = load_checkpoint(path, "samples", {"model": model}, torch.device("cpu"))
+    position = load_checkpoint(path, "samples", {"model": model})
     assert position.epoch == 2
     assert list(tmp_path.iterdir()) == [path]
 
@@ -275,7 +275,7 @@ def test_kill_9_during_a_save_keeps_what_was_acknowledged(tmp_path, moment):
     process.kill()
     acknowledged = int([first, *process.stdout.read().split()][-1])
     process.wait()
-    position = load_checkpoint(path, "samples", {"model": torch.nn.Linear(2000, 2000)}, torch.device("cpu"))
+    position = load_checkpoint(path, "samples", {"model": torch.nn.Linear(2000, 2000)})
     assert position.epoch >= acknowledged
 
 

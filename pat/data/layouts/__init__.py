@@ -7,9 +7,10 @@ order in which a folder is tried.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pat.data.figures import FIGURES
 from pat.data.layouts import (
     cuhk02,
     cuhk03,
@@ -36,9 +37,13 @@ from pat.data.layouts.reading import (
     plain_name,
     sub_folders,
 )
+from pat.data.sample import JUNK
 from pat.errors import UserError
 
-__all__ = ["LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set"]
+ALL = ":all"
+"""After a data set to train on: its query and gallery train too."""
+
+__all__ = ["ALL", "LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set"]
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": market1501,
@@ -68,11 +73,14 @@ class Found:
     layout: str
     """Key of LAYOUTS."""
     path: Path
+    whole: bool = False
+    """Every picture of a person trains, as `NAME:all` says."""
 
     def read(self, on_error: OnError = "stop") -> DataSet:
         """Raises UserError as `open_data_set` does."""
         try:
-            return LAYOUTS[self.layout].read(self.path, self.name, Problems(on_error))
+            data_set = LAYOUTS[self.layout].read(self.path, self.name, Problems(on_error))
+            return _all_training(data_set, self.layout) if self.whole else data_set
         except OSError as error:  # a folder without permission, a disk that went away
             raise UserError(f"cannot read the data set {self.name}: {error}") from error
 
@@ -83,6 +91,7 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
     spec: the name of a layout with a usual folder ("market1501"), looked for under `root`; a folder, .csv or
         .jsonl, whose layout is recognised; NAME=PATH, the same under a name of your own; or LAYOUT=PATH, which
         recognises nothing. A relative path starts at the working folder, or else at `root`.
+        With ":all" after it every picture of a person trains.
     on_error: "skip" leaves out pictures whose names do not parse and notes them, "stop" raises.
 
     Raises UserError, saying what was expected and what was found, for an unknown name, a missing folder, a wrong
@@ -94,6 +103,8 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
 def find_data_set(spec: str, root: Path) -> Found:
     """Where and what the data set is that `spec` names, as `open_data_set` says. Raises UserError as it does."""
     try:
+        if spec.endswith(ALL) and _existing(spec, root.expanduser()) is None:
+            return replace(_find(spec.removesuffix(ALL), root.expanduser()), whole=True)
         return _find(spec, root.expanduser())
     except OSError as error:
         raise UserError(f"cannot read the data set {spec}: {error}") from error
@@ -123,6 +134,21 @@ def find_data_sets(root: Path) -> list[Found]:
         if place and (layout.recognises(place) or not inside):
             found[name, place.resolve()] = _found_as(name, place)
     return sorted(found.values(), key=lambda each: (each.path.as_posix(), each.layout)) or [_found(root)]
+
+
+def _all_training(data_set: DataSet, layout: str) -> DataSet:
+    """The data set with every picture of a person in `train` and nothing to test on."""
+    figures = FIGURES.get(layout)
+    nobody = figures.nobody if figures else {JUNK}
+    # Where the numbers of the test part start again they are other people.
+    shift = 1 + max((s.identity for s in data_set.train), default=0) if figures and figures.counted_apart else 0
+    test = [s for part in data_set.splits or (data_set,) for s in (*part.query, *part.gallery)]
+    pictures = {s.path: replace(s, identity=s.identity + shift) for s in test if s.identity not in nobody}
+    pictures.update((s.path, s) for part in data_set.splits or (data_set,) for s in part.train)
+    train = tuple(sorted(pictures.values(), key=lambda sample: sample.path.as_posix()))
+    note = f"{data_set.name}: all {len(train)} pictures of people train, those of query and gallery too"
+    notes = tuple(note for note in data_set.notes if "of the first of" not in note)
+    return DataSet(data_set.name, train, (), (), (*notes, note))
 
 
 def _found_as(layout: str, path: Path) -> Found:

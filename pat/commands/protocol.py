@@ -1,0 +1,236 @@
+"""`pat evaluate --protocol`: a model on every target of a protocol, one table in the papers' layout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.manifest import MANIFEST, Manifest
+from pat.commands.embedders import OpenedModel
+from pat.config import EvaluateConfig, to_mapping
+from pat.data.layouts import DataSet, Split, find_data_set
+from pat.data.pictures import Pictures, read_pictures
+from pat.data.sample import Sample
+from pat.errors import UserError
+from pat.evaluation.extract import extract
+from pat.evaluation.protocols import PUBLISHED, Plan, Spread, average
+from pat.evaluation.ranking import Features, Indices, evaluate_ranking
+from pat.evaluation.report import Report, versions
+from pat.evaluation.rerank import reranked
+from pat.files import write_text
+from pat.progress import Progress
+
+RERANKED = ", re-ranked"
+NOT_YET = "measured here: not yet"
+
+Results = dict[str, dict[str, Spread]]
+"""By kind of embedding or ranking, then by data set."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run by a protocol found."""
+
+    protocol: str
+    plan: Plan
+    absent: tuple[str, ...]
+    results: Results
+
+
+def training_facts(path: Path) -> Mapping[str, Any]:
+    """What the model at `path`, a file, a run's folder or a bundle, tells of its training."""
+    if (path / MANIFEST).is_file():
+        return Manifest.load(path).training
+    from pat.model.weights import read_description
+
+    return read_description(path / "model.safetensors" if path.is_dir() else path).training
+
+
+def evaluate_protocol(
+    opened: OpenedModel, protocol: str, planned: Plan, config: EvaluateConfig, progress: Progress
+) -> Outcome:
+    """Score the model on the planned targets that are under the root; print the table and write the results.
+
+    Raises UserError where none is there.
+    """
+    for line in planned.warnings:
+        progress.say(f"warning: {line}")
+    data_sets, absent = _present(planned.targets, config)
+    for name in absent:
+        progress.say(f"absent: {name} is not under {config.data.root}")
+    results: Results = {}
+    for data_set in data_sets:
+        for kind, spread in _score(opened, data_set, config, progress).items():
+            results.setdefault(kind, {})[data_set.name] = spread
+    outcome = Outcome(protocol, planned, absent, results)
+    _print(outcome)
+    _write(outcome, opened, config)
+    progress.say(f"wrote {config.out / 'protocol.json'} and report.html")
+    return outcome
+
+
+def kinds_of(opened: OpenedModel, config: EvaluateConfig) -> dict[str, tuple[bool, bool, bool]]:
+    """Rows of a table and what makes them: part tokens, mirror image, re-ranking."""
+    kinds = {opened.kind: (False, False)}
+    if config.flip:
+        kinds[f"{opened.kind}, flip"] = (False, True)
+    if config.parts:
+        kinds["cls + parts"] = (True, False)
+    if config.flip and config.parts:
+        kinds["cls + parts, flip"] = (True, True)
+    rows = {name: (*how, False) for name, how in kinds.items()}
+    if config.rerank:
+        rows.update((name + RERANKED, (*how, True)) for name, how in kinds.items())
+    return rows
+
+
+def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataSet], tuple[str, ...]]:
+    """The data sets under the root, read, and the names of those that are not there."""
+    root = config.data.root.expanduser()
+    if not root.is_dir():
+        raise UserError(f"the data root {root} does not exist; --data.root is the folder that holds the data sets")
+    found, absent = [], []
+    for name in targets:
+        try:
+            found.append(find_data_set(name, root))
+        except UserError:
+            absent.append(name)
+    if not found:
+        names = ", ".join(targets)
+        raise UserError(f"none of the targets {names} is under {root}; name their folder by --data.root")
+    return [each.read(config.data.on_error) for each in found], tuple(absent)
+
+
+def _score(
+    opened: OpenedModel, data_set: DataSet, config: EvaluateConfig, progress: Progress
+) -> dict[str, Spread]:
+    """Mean and spread over the splits, by kind of embedding or ranking; each embeds a picture once."""
+    splits = data_set.splits or (Split(data_set.train, data_set.query, data_set.gallery),)
+    samples = list(dict.fromkeys(s for split in splits for s in (*split.query, *split.gallery)))
+    pictures = read_pictures(samples, opened.image_size, config.data, progress)
+    row_of = {sample: row for row, sample in enumerate(pictures.samples)}
+    sides = [[_rows(split.query, row_of), _rows(split.gallery, row_of)] for split in splits]
+    embedded: dict[tuple[bool, bool], Features] = {}
+    spreads = {}
+    for kind, (parts, flip, rerank) in kinds_of(opened, config).items():
+        if (parts, flip) not in embedded:
+            label = f"{data_set.name}: {kind}"
+            embedded[parts, flip] = _embedded(opened, pictures, parts, flip, label, config, progress)
+        features = embedded[parts, flip]
+        spreads[kind] = Spread.of(
+            [
+                evaluate_ranking(
+                    features[query],
+                    features[gallery],
+                    max_rank=config.max_rank,
+                    device=opened.device,
+                    slabs=reranked() if rerank else None,
+                )
+                for query, gallery in sides
+            ]
+        )
+    return spreads
+
+
+def _rows(samples: Sequence[Sample], row_of: Mapping[Sample, int]) -> Indices:
+    """Where the readable ones of some samples are."""
+    return np.array([row_of[sample] for sample in samples if sample in row_of], dtype=np.int64)
+
+
+def _embedded(
+    opened: OpenedModel,
+    pictures: Pictures,
+    parts: bool,
+    flip: bool,
+    label: str,
+    config: EvaluateConfig,
+    progress: Progress,
+) -> Features:
+    with progress.bar(label, len(pictures.samples)) as advance:
+        return extract(
+            opened.embedder(parts),
+            pictures.pixels,
+            pictures.identities,
+            pictures.cameras,
+            batch_size=config.batch_size,
+            flip=flip,
+            progress=lambda count: advance(count, ""),
+        )
+
+
+def table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: rank-1 / mAP in percent for each target and on average, then the published figures."""
+    targets = outcome.plan.targets
+    measured = [t for t in targets if t not in outcome.absent]
+    of = "" if len(measured) == len(targets) else f" of {len(measured)} of {len(targets)}"
+    heads = [f"{target} (absent)" if target in outcome.absent else target for target in targets]
+    columns = ["rank-1 / mAP, %", *heads, f"average{of}"]
+    rows = []
+    for kind, spreads in outcome.results.items():
+        mean = average(list(spreads.values()))
+        cells = [_cell(spreads[t]) if t in spreads else NOT_YET for t in targets]
+        rows.append([kind, *cells, f"{100 * mean[0]:.1f} / {100 * mean[1]:.1f}"])
+    for figure in PUBLISHED[outcome.protocol]:
+        if figure.target in targets:
+            cells = [f"{figure.rank1} / {figure.mAP}" if t == figure.target else "" for t in targets]
+            rows.append([f"published: {figure.method}", *cells, ""])
+    return columns, rows
+
+
+def _cell(spread: Spread) -> str:
+    if spread.splits == 1:
+        return f"{100 * spread.rank1:.1f} / {100 * spread.mAP:.1f}"
+    return (
+        f"{100 * spread.rank1:.1f} ± {100 * spread.rank1_deviation:.1f} / "
+        f"{100 * spread.mAP:.1f} ± {100 * spread.mAP_deviation:.1f}"
+    )
+
+
+def _sources(outcome: Outcome) -> list[str]:
+    """Where the published figures in the table are from, a line each."""
+    figures = [figure for figure in PUBLISHED[outcome.protocol] if figure.target in outcome.plan.targets]
+    return list(dict.fromkeys(f"{figure.method}: {figure.source}" for figure in figures))
+
+
+def _print(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    columns, rows = table(outcome)
+    drawn = Table(*columns, title=f"protocol {outcome.protocol}")
+    for row in rows:
+        drawn.add_row(*row)
+    console = Console(file=sys.stdout)
+    console.print(drawn)
+    for line in _sources(outcome):
+        console.print(line, markup=False, highlight=False)
+
+
+def _write(outcome: Outcome, opened: OpenedModel, config: EvaluateConfig) -> None:
+    columns, rows = table(outcome)
+    values = {
+        "model": str(opened.path),
+        "protocol": outcome.protocol,
+        "targets": list(outcome.plan.targets),
+        "absent": list(outcome.absent),
+        "warnings": list(outcome.plan.warnings),
+        "results": {
+            kind: {name: vars(spread) for name, spread in spreads.items()}
+            for kind, spreads in outcome.results.items()
+        },
+        "published_percent": [vars(f) for f in PUBLISHED[outcome.protocol] if f.target in outcome.plan.targets],
+        "versions": versions(),
+        "settings": to_mapping(config),
+    }
+    write_text(config.out / "protocol.json", json.dumps(values, indent=2) + "\n")
+    report = Report(f"Protocol {outcome.protocol}", str(opened.path))
+    report.add_table(columns, rows)
+    report.add_text("\n\n".join([*outcome.plan.warnings, *_sources(outcome)]))
+    report.add_settings("Settings", to_mapping(config))
+    report.write(config.out / "report.html")
