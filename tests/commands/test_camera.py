@@ -131,7 +131,8 @@ def test_a_signal_ends_it_with_everything_kept(number, colour_bundle, street, tm
         assert child.stdout is not None
         before = read_until(child.stdout, "new")
         child.send_signal(number)
-        out, err = child.communicate(timeout=60)
+        out = child.stdout.read()  # communicate() would lose what was read ahead
+        _, err = child.communicate(timeout=60)
     after = [json.loads(line) for line in out.splitlines()]
     assert child.returncode == 0, err
     assert "Traceback" not in err

@@ -84,7 +84,8 @@ def killed_at_random(path: Path, kills: int, seed: int) -> int:
         assert first == "ready\n", writer.stderr.read()
         time.sleep(moments.uniform(0.0, 0.5))
         writer.send_signal(signal.SIGKILL)
-        rest, _ = writer.communicate()
+        rest = writer.stdout.read()  # communicate() would lose what readline() has read ahead
+        writer.communicate()
         unsure = None
         for kind, name, *ids in map(str.split, rest.splitlines(keepends=False)):
             if kind == "+":
