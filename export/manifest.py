@@ -139,7 +139,9 @@ class Manifest:
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ExportError(f"{file} cannot be read as JSON: {error}; export the bundle again") from error
+            raise ExportError(
+                f"{file} is no manifest: {error}; give the bundle's folder, or export the bundle again"
+            ) from error
         found = values.get("format") if isinstance(values, dict) else None
         if found != FORMAT:
             raise ExportError(f"{file} has the format {found!r}, not {FORMAT!r}; export the bundle again")
