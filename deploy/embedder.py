@@ -17,11 +17,14 @@ from deploy.errors import DeployFailure
 from deploy.frames import Boxes, Pixels
 from deploy.metrics import Metrics
 from deploy.runtime import Runtime
+from deploy.runtime.session import NotFinite
 
 log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 """[n, D], unit length."""
+SPOILED_BATCHES = 3
+"""Batches in a row without one finite vector, from which on it is the model that is broken and not a crop."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Embedder:
         self._broken_since: float | None = None
         self._retry_at = 0.0
         self._pause = retry[0]
+        self._spoiled_batches = 0  # in a row
         self._closed = threading.Event()
         self._opened: Future[str] = Future()
         self._thread = threading.Thread(target=self._run, name="embedder", daemon=True)
@@ -72,7 +76,10 @@ class Embedder:
         return self._opened.result()
 
     def submit(self, pixels: Pixels, boxes: Boxes) -> Future[Vectors]:
-        """Vectors float32 [n, D] of `boxes` [n, 4], which lie inside the frame, when they are ready."""
+        """Vectors float32 [n, D] of `boxes` [n, 4], which lie inside the frame, when they are ready.
+
+        A row may be not finite: the model has no answer for that crop.
+        """
         request = Request(pixels, boxes)
         if self._closed.is_set():
             request.vectors.set_exception(DeployFailure("the embedder is closed"))
@@ -145,7 +152,7 @@ class Embedder:
         begun = time.monotonic()
         try:
             runtime = self._working_runtime()
-            vectors = runtime.embed_boxes([each.pixels for each in batch], [each.boxes for each in batch])
+            vectors = self._embed(runtime, batch)
         except Exception as error:  # whatever a driver or a library raises, the cameras go on
             self._failed(error)
             for each in batch:
@@ -159,6 +166,23 @@ class Embedder:
         for each in batch:
             each.vectors.set_result(vectors[begin : begin + len(each.boxes)])
             begin += len(each.boxes)
+
+    def _embed(self, runtime: Runtime, batch: list[Request]) -> Vectors:
+        """Vectors [n, D]. One crop may overflow a 16-bit model: its row is not finite, and the others are good."""
+        try:
+            vectors: Vectors = runtime.embed_boxes([each.pixels for each in batch], [each.boxes for each in batch])
+        except NotFinite as error:
+            vectors = error.vectors
+            bad = ~np.isfinite(vectors).all(axis=1)  # [n]
+            self._spoiled_batches = self._spoiled_batches + 1 if bad.all() else 0
+            if self._spoiled_batches == SPOILED_BATCHES:
+                self._spoiled_batches = 0
+                raise
+            self._metrics.spoiled.inc(int(bad.sum()))
+            log.warning("%s", error)
+        else:
+            self._spoiled_batches = 0
+        return vectors
 
     def _working_runtime(self) -> Runtime:
         if self._runtime is None:

@@ -44,6 +44,7 @@ class Metrics:
         )
         self.batches = Histogram("pat_batch_crops", "Crops embedded at once", buckets=_CROPS, registry=registry)
         self.engine_failures = Counter("pat_engine_failures", "Failed calls of the model", registry=registry)
+        self.spoiled = Counter("pat_crops_spoiled", "Crops whose vector was not finite", registry=registry)
         self.worker_failures = Counter("pat_worker_failures", "Unexpected errors", ["camera"], registry=registry)
         self.people = Gauge("pat_people", "Tracks in view", ["camera"], registry=registry)
         self.gallery = Gauge("pat_gallery_entries", "Entries in the gallery", registry=registry)

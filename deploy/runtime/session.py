@@ -33,6 +33,14 @@ class Cutter(Protocol):
         """The embeddings [count, D] of the first rows; valid until the next call."""
 
 
+class NotFinite(DeployFailure):
+    """A model gave numbers that are none. `vectors` [n, D] are all those of the call: other rows may be good."""
+
+    def __init__(self, message: str, vectors: Vectors) -> None:
+        super().__init__(message)
+        self.vectors = vectors
+
+
 class BaseSession(ABC):
     """An opened model. Backends allocate the largest batch once, as `_rows`, and run its first rows in `_run`."""
 
@@ -59,8 +67,8 @@ class BaseSession(ABC):
     def embed(self, crops: Pixels) -> Vectors:
         """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length.
 
-        Raises ValueError for what is no batch of crops, DeployFailure when the model breaks or gives numbers that
-        are not finite.
+        Raises ValueError for what is no batch of crops, DeployFailure when the model breaks, NotFinite when it
+        gives numbers that are none.
         """
         self._check_use()
         crops = checked_crops(crops)
@@ -137,9 +145,10 @@ class BaseSession(ABC):
     def _finite(self, vectors: Vectors) -> Vectors:
         bad = ~np.isfinite(vectors).all(axis=1)
         if bad.any():
-            raise DeployFailure(
+            raise NotFinite(
                 f"{self.name}: the embedding of crop {int(np.argmax(bad))} of {len(vectors)} is not finite "
-                "(NaN or infinity); run the self test, and build or export the model again when it fails"
+                "(NaN or infinity); run the self test, and build or export the model again when it fails",
+                vectors,
             )
         return vectors
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deploy import runtime
-from deploy.embedder import Embedder
+from deploy.embedder import SPOILED_BATCHES, Embedder
 from deploy.errors import DeployFailure
 from deploy.metrics import Metrics
 from export.manifest import ExportError
@@ -167,3 +167,48 @@ def test_requests_after_the_end_fail(colour_bundle, frame):
         embedder.start()
     with pytest.raises(DeployFailure):
         embedder.submit(frame, BOXES).result(timeout=10)
+
+
+def spoiled(row):
+    """A runtime whose vectors of `row` (a number or a slice) are not finite, as an overflow in fp16 makes them."""
+
+    class Spoiled(Flaky):
+        def embed_boxes(self, frames, boxes):
+            self.log.append(("embed", sum(map(len, boxes))))
+            vectors = self._session.embed_boxes(frames, boxes)
+            vectors[row] = np.nan
+            return self._session._finite(vectors)
+
+    return Spoiled
+
+
+def test_a_crop_without_an_answer_spoils_no_other(colour_bundle, frame, caplog):
+    log, metrics = [], Metrics()
+    embedder = Embedder(lambda: spoiled(0)(colour_bundle, log), metrics, max_batch=8, max_wait=0.5)
+    with embedder, runtime.open(colour_bundle) as session:
+        embedder.start()
+        first, second = embedder.submit(frame, BOXES), embedder.submit(frame, BOXES[1:])
+        found = first.result(timeout=10)
+        expected = session.embed_boxes([frame], [BOXES])
+        assert np.isnan(found[0]).all()
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-6)
+        np.testing.assert_allclose(second.result(timeout=10), expected[1:], atol=1e-6)
+        assert embedder.broken_for == 0
+    assert [what for what, _ in log] == ["open", "embed", "close"]
+    assert metrics.value("pat_crops_spoiled_total") == 1
+    assert "not finite" in caplog.text
+
+
+def test_a_model_that_gives_nothing_else_is_broken(colour_bundle, frame):
+    log, metrics = [], Metrics()
+    embedder = Embedder(
+        lambda: spoiled(slice(None))(colour_bundle, log), metrics, max_batch=8, max_wait=0, retry=(3600.0, 3600.0)
+    )
+    with embedder:
+        embedder.start()
+        for _ in range(SPOILED_BATCHES - 1):
+            assert np.isnan(embedder.submit(frame, BOXES).result(timeout=10)).all()
+        with pytest.raises(DeployFailure, match="not finite"):
+            embedder.submit(frame, BOXES).result(timeout=10)
+        assert embedder.broken_for > 0
+    assert metrics.value("pat_engine_failures_total") == 1
