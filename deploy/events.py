@@ -64,6 +64,7 @@ class EventLog:
         self._metrics = metrics
         self._lock = threading.Lock()
         self._lost = 0
+        self._nobody_reads = False
         self._file = None if path == "-" else Path(path)
         self._handler: logging.StreamHandler
         if self._file is None:
@@ -78,7 +79,9 @@ class EventLog:
         self._handler.handleError = self._failed  # type: ignore[method-assign]
 
     def tell(self, event: Event) -> None:
-        """Write one event."""
+        """Write one event. Raises BrokenPipeError, once, when the reader of standard output went away."""
+        if self._nobody_reads:
+            return
         record = logging.LogRecord("events", logging.INFO, "", 0, event.line(), None, None)
         with self._lock:
             lost = self._lost
@@ -106,7 +109,8 @@ class EventLog:
         """Called by the handler inside its exception handler."""
         error = sys.exc_info()[1]
         if isinstance(error, BrokenPipeError):
-            raise  # whoever read standard output went away: there is nobody left to tell
+            self._nobody_reads = True
+            raise
         self._metrics.events_lost.inc()
         if not self._lost:
             log.error("events cannot be written: %s", error)

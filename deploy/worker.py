@@ -96,10 +96,10 @@ class Worker:
     def run(self, stopping: threading.Event) -> None:
         """Process frames; an unexpected error is logged, counted and survived."""
         pause = 0.1
-        state = ""
+        told = ("", "")
         while not stopping.is_set() and not self.camera.ended:
-            state = self._tell_state(state)
             try:
+                told = self._tell_state(told)
                 frame = self.camera.get(timeout=FRAME_WAIT)
                 if frame is not None:
                     self._process(frame)
@@ -109,8 +109,7 @@ class Worker:
                 else:
                     self._collect(wait=False)
             except BrokenPipeError:
-                stopping.set()  # nobody reads the events any more
-                return
+                stopping.set()  # nobody reads the events any more; the tracks in view are kept all the same
             except Exception:
                 log.exception(
                     "camera %s: a frame could not be processed; its tracks are dropped", self.camera.name
@@ -120,7 +119,7 @@ class Worker:
                 stopping.wait(pause)
                 pause = min(2 * pause, 10.0)
         self._finish()
-        self._tell_state(state)
+        self._tell_state(told)
 
     def _start_over(self) -> None:
         self._tracker = self._new_tracker()
@@ -249,23 +248,24 @@ class Worker:
             )
         )
 
-    def _tell_state(self, before: str) -> str:
+    def _tell_state(self, before: tuple[str, str]) -> tuple[str, str]:
+        """Tell the camera's state when it is another than `before`, log its error too; returns both."""
         status = self.camera.status()
         self._metrics.set_state(self.camera.name, status.state)
         self._metrics.dropped.labels(self.camera.name).set(status.dropped)
         self._metrics.broken.labels(self.camera.name).set(status.broken)
         self._metrics.reconnects.labels(self.camera.name).set(status.reconnects)
-        if status.state != before:
-            error = status.error or None
-            try:
-                self._events.tell(
-                    Event("camera", round(time.time(), 3), self.camera.name, state=status.state, error=error)
-                )
-            except BrokenPipeError:
-                return status.state
-            level = logging.WARNING if status.state in ("stale", "failed") else logging.INFO
-            log.log(level, "camera %s is %s%s", self.camera.name, status.state, f": {error}" if error else "")
-        return status.state
+        now = status.state, status.error
+        if now != before:
+            level = logging.WARNING if status.error else logging.INFO
+            error = f": {status.error}" if status.error else ""
+            log.log(level, "camera %s is %s%s", self.camera.name, status.state, error)
+        if status.state != before[0]:
+            event = Event(
+                "camera", round(time.time(), 3), self.camera.name, state=status.state, error=status.error or None
+            )
+            self._events.tell(event)
+        return now
 
     def _show(self, frame: Frame, tracked: Sequence[Tracked]) -> None:
         if not self._view.wanted:

@@ -1,0 +1,230 @@
+"""One camera's worker, frame by frame: what it asks, when it decides, and what it tells."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from deploy.annotate import View
+from deploy.appearance import EmbeddingPolicy
+from deploy.errors import DeployFailure
+from deploy.events import EventLog
+from deploy.frames import Detections, Frame
+from deploy.gallery import Gallery
+from deploy.metrics import Metrics
+from deploy.recognise import Recogniser
+from deploy.status import CameraStatus
+from deploy.track import Tracker
+from deploy.worker import PENDING, Worker
+
+PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
+OTHER = np.array([300, 40, 360, 200], dtype=np.float32)
+NOISE = np.random.default_rng(0).integers(0, 256, (240, 480, 3), dtype=np.uint8)
+
+
+class Script:
+    """A camera and a detector that show the given boxes, frame after frame, ten a second."""
+
+    name, live, dropped_boxes = "gate", True, 0
+
+    def __init__(self, frames, states=()):
+        now = time.time()
+        self.frames = deque(Frame("gate", i, now + i / 10, NOISE) for i in range(len(frames)))
+        self.boxes = deque(frames)
+        self.states = deque(states)
+        self.last = ("live", "")
+
+    def get(self, timeout):
+        return self.frames.popleft() if self.frames else None
+
+    def detect(self, pixels):
+        boxes = np.array(self.boxes.popleft(), dtype=np.float32).reshape(-1, 4)
+        return Detections(boxes, np.full(len(boxes), 0.9, dtype=np.float32))
+
+    @property
+    def ended(self):
+        return not self.frames and not self.states
+
+    @property
+    def state(self):
+        return self.last[0]
+
+    def status(self):
+        if self.states:
+            self.last = self.states.popleft()
+        return CameraStatus("gate", "x", self.last[0], 0.0, 0, 4, 3, 2, None, self.last[1])
+
+
+class Answers:
+    """An embedder that gives each person a direction of her own, at once or when told to."""
+
+    def __init__(self, at_once=True):
+        self.at_once, self.waiting, self.asked, self.most = at_once, [], [], 0
+
+    def submit(self, pixels, boxes):
+        vectors = np.zeros((len(boxes), 8), dtype=np.float32)
+        vectors[np.arange(len(boxes)), (boxes[:, 0] > 200).astype(int)] = 1
+        future: Future = Future()
+        self.asked.append(len(boxes))
+        self.waiting.append((future, vectors))
+        self.most = max(self.most, sum(not each.done() for each, _ in self.waiting))
+        if self.at_once:
+            self.answer()
+        return future
+
+    def answer(self):
+        for future, vectors in self.waiting:
+            if not future.done():
+                future.set_result(vectors)
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    with Gallery.open(tmp_path / "gallery", dimension=8, model="test") as opened:
+        yield opened
+
+
+def run(tmp_path, gallery, camera, embedder, *, decide_after=3, every=2, threshold=0.7):
+    metrics = Metrics()
+    numbers = iter(range(1, 1000))
+    policies = []
+
+    def policy():
+        policies.append(EmbeddingPolicy(every=every, least_quality=0.0))
+        return policies[-1]
+
+    with EventLog(str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
+        worker = Worker(
+            camera,
+            camera,
+            lambda: Tracker(rate=10.0, lost_seconds=0.5, min_hits=1),
+            policy,
+            embedder,
+            Recogniser(gallery, metrics, threshold=threshold, remember="all"),
+            events,
+            metrics,
+            View(),
+            track_numbers=lambda: next(numbers),
+            decide_after=decide_after,
+        )
+        worker.run(threading.Event())
+    told = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    return [each for each in told if each["event"] != "camera"], metrics, policies
+
+
+def test_a_track_is_decided_after_so_many_views(tmp_path, gallery):
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 12), Answers(), decide_after=4)
+    new = next(each for each in told if each["event"] == "new")
+    assert new["views"] == 4
+    assert [each["event"] for each in told] == ["new", "left"]
+
+
+def test_a_short_track_is_decided_when_it_leaves(tmp_path, gallery):
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 4 + [[]] * 12), Answers(), decide_after=50)
+    assert [each["event"] for each in told] == ["new", "left"]
+    assert gallery.count() == 1
+
+
+def test_a_track_that_leaves_waits_for_its_last_views(tmp_path, gallery):
+    embedder = Answers(at_once=False)
+    threading.Timer(0.3, embedder.answer).start()
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 3 + [[]] * 12), embedder, every=50)
+    assert [(each["event"], each["views"]) for each in told] == [("new", 1), ("left", 1)]
+
+
+def test_a_slow_model_holds_up_the_frames_and_not_the_memory(tmp_path, gallery):
+    embedder = Answers(at_once=False)
+    threads = [threading.Timer(0.1 * n, embedder.answer) for n in range(1, 20)]
+    for thread in threads:
+        thread.start()
+    run(tmp_path, gallery, Script([[PERSON]] * 30), embedder, every=1)
+    for thread in threads:
+        thread.cancel()
+    assert len(embedder.asked) == 29  # a person has a number from the second frame on
+    assert embedder.most <= PENDING + 1
+
+
+def test_a_known_person_leaves_one_more_view(tmp_path, gallery):
+    for _ in range(2):
+        told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 10), Answers())
+    assert [each["event"] for each in told[-2:]] == ["recognised", "left"]
+    assert told[-1]["stored"]
+    assert len({each["identity"] for each in told}) == 1
+    assert gallery.count() == 2
+
+
+def test_two_in_one_picture_are_two_people(tmp_path, gallery):
+    told, metrics, _ = run(tmp_path, gallery, Script([[PERSON, OTHER]] * 10), Answers(), threshold=-1.0)
+    assert len({each["identity"] for each in told}) == 2
+    assert metrics.value("pat_frames_total", camera="gate") == 10
+
+
+def test_a_box_outside_the_frame_is_not_embedded(tmp_path, gallery):
+    outside = np.array([600, 10, 700, 90], dtype=np.float32)
+    embedder = Answers()
+    run(tmp_path, gallery, Script([[PERSON, outside, [np.nan, 0, 1, 1]]] * 6), embedder, every=1)
+    assert set(embedder.asked) == {1}
+
+
+def test_vectors_that_are_no_numbers_are_never_stored(tmp_path, gallery):
+    class Nothing(Answers):
+        def submit(self, pixels, boxes):
+            future: Future = Future()
+            future.set_result(np.full((len(boxes), 8), np.nan, dtype=np.float32))
+            return future
+
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 10), Nothing())
+    assert [(each["event"], each["views"]) for each in told] == [("left", 0)]
+    assert gallery.count() == 0
+
+
+def test_views_that_failed_are_missed_and_no_more(tmp_path, gallery):
+    class Odd(Answers):
+        def submit(self, pixels, boxes):
+            if len(self.asked) % 2:
+                self.asked.append(0)
+                future: Future = Future()
+                future.set_exception(DeployFailure("the model is not available"))
+                return future
+            return super().submit(pixels, boxes)
+
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 20), Odd(), every=1)
+    assert told[-1]["views"] == 10
+
+
+def test_what_left_is_forgotten(tmp_path, gallery):
+    walk = [[PERSON]] * 4 + [[]] * 10
+    _, metrics, policies = run(tmp_path, gallery, Script(walk * 3), Answers())
+    assert [len(each) for each in policies] == [0]
+    assert metrics.value("pat_people", camera="gate") == 0
+
+
+def test_the_age_of_a_live_frame_is_measured(tmp_path, gallery):
+    _, metrics, _ = run(tmp_path, gallery, Script([[]] * 5), Answers())
+    assert metrics.value("pat_frame_age_seconds_count", camera="gate") == 5
+
+
+def test_why_a_camera_does_not_connect_is_said_when_it_is_known(tmp_path, gallery, caplog):
+    caplog.set_level(logging.INFO, "deploy")
+    states = [
+        ("connecting", ""),
+        ("connecting", "no route to host"),
+        ("connecting", "no route to host"),
+        ("live", ""),
+    ]
+    _, metrics, _ = run(tmp_path, gallery, Script([], states), Answers())
+    assert [record.getMessage() for record in caplog.records if "camera gate" in record.getMessage()] == [
+        "camera gate is connecting",
+        "camera gate is connecting: no route to host",
+        "camera gate is live",
+    ]
+    told = [json.loads(line)["state"] for line in (tmp_path / "events").read_text().splitlines()]
+    assert told == ["connecting", "live"]
+    assert [metrics.value(f"pat_{name}", camera="gate") for name in ("frames_dropped", "frames_broken")] == [4, 3]
