@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,60 +114,21 @@ def run(
         recogniser = Recogniser(gallery, metrics, threshold=threshold, remember=settings.gallery.remember)
         window = Window() if output.window else None
         numbers = itertools.count(1)
-        workers = []
-        for source in sources:
-            camera = new_camera(source, settings)
-            view = open_view(source.name, output.video, window)
-            workers.append(
-                Worker(
-                    camera,
-                    open_detector(settings.detect.detector, threshold=settings.detect.threshold),
-                    lambda: new_tracker(settings),
-                    lambda: new_policy(settings),
-                    embedder,
-                    recogniser,
-                    events,
-                    metrics,
-                    view,
-                    track_numbers=lambda: next(numbers),
-                    decide_after=settings.track.decide_after,
-                )
-            )
-        cameras = [worker.camera for worker in workers]
-        log.info("model: %s, %s; self test passed", bundle, embedder.start())
-        stack.callback(_stop_all, cameras)
-        for camera in cameras:
-            camera.start()
-        threads = [
-            threading.Thread(target=worker.run, args=(stopping,), name=f"worker {worker.camera.name}", daemon=True)
-            for worker in workers
+        workers = [
+            new_worker(source, settings, embedder, recogniser, events, metrics, window, lambda: next(numbers))
+            for source in sources
         ]
-        for thread in threads:
-            thread.start()
+        log.info("model: %s, %s; self test passed", bundle, embedder.start())
+        cameras = [worker.camera for worker in workers]
         watch = Watch(metrics, cameras)
 
         def show() -> None:
             metrics.gallery.set(gallery.count())
             look(watch.look())
 
-        try:
+        with _running(workers, stopping) as threads:
             _watch(threads, embedder, gallery, settings, stopping, show, look_every, window)
-        finally:
-            stopping.set()
-            deadline = time.monotonic() + STOP_WITHIN
-            for thread in threads:
-                thread.join(timeout=max(0.0, deadline - time.monotonic()))
-                if thread.is_alive():
-                    log.error("%s did not finish within %.0f s; its tracks are lost", thread.name, STOP_WITHIN)
-        return Summary(
-            frames=sum(int(metrics.value("pat_frames_total", camera=camera.name)) for camera in cameras),
-            events=sum(int(sample.value) for metric in metrics.events.collect() for sample in metric.samples
-                       if sample.name == "pat_events_total"),
-            crops=int(metrics.value("pat_batch_crops_sum")),
-            seconds=time.monotonic() - begun,
-            stages=metrics.stage_totals(),
-            failed=[camera.name for camera in cameras if camera.state == "failed"],
-        )  # fmt: skip
+        return _summary(cameras, metrics, time.monotonic() - begun)
 
 
 def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
@@ -199,6 +160,32 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     wait = chosen.max_wait if cameras > 1 else 0.0
     return Embedder(
         lambda: runtime.open(bundle, chosen.backend, **options), metrics, max_batch=chosen.max_batch, max_wait=wait
+    )
+
+
+def new_worker(
+    source: NamedSource,
+    settings: ProcessSettings,
+    embedder: Embedder,
+    recogniser: Recogniser,
+    events: EventLog,
+    metrics: Metrics,
+    window: Window | None,
+    track_numbers: Callable[[], int],
+) -> Worker:
+    """The source's own camera, detector, tracker and view, and what it shares with the others."""
+    return Worker(
+        new_camera(source, settings),
+        open_detector(settings.detect.detector, threshold=settings.detect.threshold),
+        lambda: new_tracker(settings),
+        lambda: new_policy(settings),
+        embedder,
+        recogniser,
+        events,
+        metrics,
+        open_view(source.name, settings.output.video, window),
+        track_numbers=track_numbers,
+        decide_after=settings.track.decide_after,
     )
 
 
@@ -269,6 +256,37 @@ def _watch(
             return
 
 
-def _stop_all(cameras: Sequence[Camera]) -> None:
-    for camera in cameras:
-        camera.stop()
+@contextlib.contextmanager
+def _running(workers: Sequence[Worker], stopping: threading.Event) -> Iterator[Sequence[threading.Thread]]:
+    """The workers on threads of their own; at the end they finish their tracks, then the cameras stop."""
+    threads: list[threading.Thread] = []
+    try:
+        for worker in workers:
+            worker.camera.start()
+            thread = threading.Thread(
+                target=worker.run, args=(stopping,), name=f"worker {worker.camera.name}", daemon=True
+            )
+            thread.start()
+            threads.append(thread)
+        yield threads
+    finally:
+        stopping.set()
+        deadline = time.monotonic() + STOP_WITHIN
+        for thread in threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                log.error("%s did not finish within %.0f s; its tracks are lost", thread.name, STOP_WITHIN)
+        for worker in workers:
+            worker.camera.stop()
+
+
+def _summary(cameras: Sequence[Camera], metrics: Metrics, seconds: float) -> Summary:
+    (events,) = metrics.events.collect()
+    return Summary(
+        frames=sum(int(metrics.value("pat_frames_total", camera=camera.name)) for camera in cameras),
+        events=sum(int(sample.value) for sample in events.samples if sample.name == "pat_events_total"),
+        crops=int(metrics.value("pat_batch_crops_sum")),
+        seconds=seconds,
+        stages=metrics.stage_totals(),
+        failed=[camera.name for camera in cameras if camera.state == "failed"],
+    )

@@ -34,9 +34,11 @@ class Arguments(ProcessSettings):
     figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")] = Path()
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE", help_behavior_hint="(required)")] = Path()
     """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
-    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...")] = ()
+    sources: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="(at least one)")
+    ] = ()
     """NAME=SOURCE or SOURCE: a video file, a folder of pictures, rtsp://, http://, /dev/video0, or "gst: ...".
     $VARIABLES come from the environment: a password need not stand on the command line."""
 
