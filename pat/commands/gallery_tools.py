@@ -65,12 +65,15 @@ def seconds_of(name: str, text: str) -> float | None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output."""
+    """A table on standard output. The first column, a name to be copied, is never shortened."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Column, Table
 
-    table = Table(*(Column(name, no_wrap=False) for name in columns))
+    rows = list(rows)
+    longest = max((len(row[0]) for row in rows), default=0)
+    first, *others = columns
+    table = Table(Column(first, min_width=longest, no_wrap=True), *others)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     Console(file=sys.stdout).print(table)

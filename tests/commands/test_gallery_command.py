@@ -18,6 +18,7 @@ from deploy.gallery.threshold import read_threshold
 from export.bundle import write_bundle
 from export.manifest import Input, Manifest, Output
 from pat.cli import run
+from pat.commands.gallery_tools import print_table
 from pat.data.images import load_rgb
 
 onnx = pytest.importorskip("onnx")
@@ -276,3 +277,9 @@ def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["identity"] == "person 1"
+
+
+def test_a_name_is_listed_whole_to_be_copied(capsys):
+    name = "a-camera-with-a-long-name-1123T115248-1017"
+    print_table(["identity", "entries", "cameras", "first", "last"], [[name, "3", "c" * 60, "f" * 30, "l" * 30]])
+    assert name in capsys.readouterr().out
