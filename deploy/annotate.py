@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -159,34 +158,3 @@ class VideoFile:
         else:
             stream.codec_context.bit_rate = 2_000_000
         return stream
-
-
-class Window:
-    """A window for each camera. Pictures come from any thread; `refresh` belongs to the main thread.
-
-    Raises DeployError where there is no display.
-    """
-
-    def __init__(self) -> None:
-        import os
-
-        if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise DeployError("there is no display for --output.window; use --output.video FOLDER instead")
-        self._latest: dict[str, Pixels] = {}
-        self._lock = threading.Lock()
-
-    def put(self, frame: Frame, picture: Pixels) -> None:
-        with self._lock:
-            self._latest[frame.camera] = picture
-
-    def close(self) -> None: ...
-
-    def refresh(self) -> bool:
-        """Show what came since the last call; False once the reader pressed q or Escape."""
-        import cv2
-
-        with self._lock:
-            latest, self._latest = self._latest, {}
-        for camera, picture in latest.items():
-            cv2.imshow(printable(camera), picture[:, :, ::-1])
-        return (cv2.waitKey(1) & 0xFF) not in (ord("q"), 27)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import runtime
-from deploy.annotate import Sink, VideoFile, View, Window
+from deploy.annotate import Sink, VideoFile, View
 from deploy.appearance import EmbeddingPolicy
 from deploy.camera import Camera
 from deploy.detect import open_detector
@@ -28,6 +28,7 @@ from deploy.rates import Rates, Watch
 from deploy.recognise import Recogniser
 from deploy.settings import ProcessSettings
 from deploy.track import Tracker
+from deploy.window import Window
 from deploy.worker import Worker
 from export.manifest import Manifest
 
@@ -112,7 +113,7 @@ def run(
         stack.enter_context(metrics.served(output.metrics_port))
         embedder = stack.enter_context(open_embedder(bundle, settings, metrics, cameras=len(sources)))
         recogniser = Recogniser(gallery, metrics, threshold=threshold, remember=settings.gallery.remember)
-        window = Window() if output.window else None
+        window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
         workers = [
             new_worker(source, settings, embedder, recogniser, events, metrics, window, lambda: next(numbers))
@@ -252,7 +253,7 @@ def _watch(
         if now >= next_look:
             next_look = now + show_every
             show()
-        if window is not None and not window.refresh():
+        if window is not None and window.closed:
             return
 
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import ImageGrab
 
-from deploy.annotate import Label, VideoFile, View, Window, draw, printable
+from deploy.annotate import Label, VideoFile, View, draw, printable
 from deploy.errors import DeployError
 from deploy.frames import Frame
+from deploy.window import Window
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY = np.full((120, 200, 3), 90, dtype=np.uint8)
@@ -124,3 +128,32 @@ def test_no_display_is_said(monkeypatch):
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(DeployError, match="no display"):
         Window()
+
+
+@pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
+def test_a_window_shows_the_pictures(monkeypatch):
+    """With PyAV loaded, which this test file does: in one process with it OpenCV's window hangs."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24"]
+    server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
+    os.close(write)
+    try:
+        with open(read) as numbers:
+            display = f":{numbers.readline().strip()}"
+        monkeypatch.setenv("DISPLAY", display)
+        red = np.zeros((240, 320, 3), dtype=np.uint8)
+        red[..., 0] = 255
+        with Window() as window:
+            deadline = time.monotonic() + 30
+            shown = 0
+            while shown < 60_000 and time.monotonic() < deadline:
+                assert not window.closed
+                window.put(Frame("gate", 0, 0.0, red), red)
+                time.sleep(0.1)
+                screen = np.asarray(ImageGrab.grab(xdisplay=display))
+                shown = int((screen[..., :3] == [255, 0, 0]).all(2).sum())
+            assert shown >= 60_000
+        assert window.closed
+    finally:
+        server.kill()
+        server.wait()
