@@ -58,7 +58,7 @@ class Embedder:
         self._open_runtime = open_runtime
         self._metrics = metrics
         self._max_batch = max_batch
-        self._max_wait = max_wait
+        self.max_wait = max_wait
         self._retry = retry
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._runtime: Runtime | None = None
@@ -135,7 +135,7 @@ class Embedder:
         if first is None:
             return None
         batch, crops = [first], len(first.boxes)
-        deadline = first.arrived + self._max_wait
+        deadline = first.arrived + self.max_wait
         while crops < self._max_batch:
             try:
                 following = self._requests.get(timeout=max(0.0, deadline - time.monotonic()))

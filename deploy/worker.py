@@ -240,7 +240,7 @@ class Worker:
                 camera=self.camera.name,
                 track=person.track,
                 identity=person.identity,
-                score=None if score is None else round(score, 4),
+                score=None if score is None else round(score, 6),
                 box=(left, top, right, bottom),
                 frame=person.frame.index,
                 views=person.appearance.samples,

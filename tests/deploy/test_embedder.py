@@ -212,3 +212,33 @@ def test_a_model_that_gives_nothing_else_is_broken(colour_bundle, frame):
             embedder.submit(frame, BOXES).result(timeout=10)
         assert embedder.broken_for > 0
     assert metrics.value("pat_engine_failures_total") == 1
+
+
+def test_a_request_that_comes_in_time_shares_the_batch(colour_bundle, frame):
+    log = []
+    embedder, _, _ = make(colour_bundle, log, max_wait=5.0, max_batch=3)
+    with embedder:
+        embedder.start()
+        first = embedder.submit(frame, BOXES)
+        later = threading.Timer(0.2, lambda: embedder.submit(frame, BOXES[:1]))
+        later.start()
+        first.result(timeout=10)
+        later.join()
+    assert [crops for what, crops in log if what == "embed"] == [3]
+
+
+def test_a_model_that_stays_broken_is_tried_less_and_less(colour_bundle, frame, caplog):
+    class Broken(Flaky):
+        def embed_boxes(self, frames, boxes):
+            raise RuntimeError("device lost")
+
+    embedder = Embedder(lambda: Broken(colour_bundle, []), Metrics(), max_batch=8, max_wait=0, retry=(0.01, 0.04))
+    with embedder:
+        embedder.start()
+        deadline = time.monotonic() + 10
+        while caplog.text.count("opened again in") < 4 and time.monotonic() < deadline:
+            with pytest.raises(DeployFailure):
+                embedder.submit(frame, BOXES).result(timeout=10)
+            time.sleep(0.005)
+    pauses = [record.args[1] for record in caplog.records if "opened again in" in record.msg]
+    assert pauses[:4] == [0.01, 0.02, 0.04, 0.04]

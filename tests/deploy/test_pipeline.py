@@ -13,7 +13,8 @@ import pytest
 from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
-from deploy.pipeline import named_sources, run
+from deploy.metrics import Metrics
+from deploy.pipeline import named_sources, open_embedder, open_gallery, run
 from deploy.settings import (
     CameraSettings,
     DetectSettings,
@@ -237,3 +238,25 @@ def test_names_of_new_people_sort_by_time():
 
     names = [new_name("gate", when, 1) for when in (time.time(), time.time() + 1.5)]
     assert names == sorted(names)
+
+
+def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundle, street, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Gallery, "expire", lambda self, before: asked.append(time.time() - before) or 0)
+    chosen = settings(tmp_path)
+    chosen = dataclasses.replace(chosen, gallery=dataclasses.replace(chosen.gallery, retention_hours=2.0))
+    process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
+    assert asked == [pytest.approx(7200, abs=5)]
+
+
+def test_the_gallery_has_the_retention_of_the_settings(colour_bundle, tmp_path):
+    manifest = Manifest.load(colour_bundle)
+    chosen = settings(tmp_path)
+    chosen = dataclasses.replace(chosen, gallery=dataclasses.replace(chosen.gallery, retention_hours=2.0))
+    with open_gallery(chosen, manifest) as gallery:
+        assert gallery.facts.retention == 7200
+
+
+@pytest.mark.parametrize(("cameras", "wait"), [(1, 0.0), (2, 0.01)])
+def test_a_single_camera_waits_for_no_other(colour_bundle, tmp_path, cameras, wait):
+    assert open_embedder(colour_bundle, settings(tmp_path), Metrics(), cameras=cameras).max_wait == wait
