@@ -134,7 +134,8 @@ def test_no_display_is_said(monkeypatch):
 def test_a_window_shows_the_pictures(monkeypatch):
     """With PyAV loaded, which this test file does: in one process with it OpenCV's window hangs."""
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "640x480x24"]
+    # Without -noreset the server starts over, refusing who comes, whenever a screenshot was its only client.
+    command = ["Xvfb", "-displayfd", str(write), "-noreset", "-screen", "0", "640x480x24"]
     server = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
     os.close(write)
     try:
