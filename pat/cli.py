@@ -16,6 +16,7 @@ COMMANDS = {
     "synth": ("synth", "write synthetic domains in Market-1501 layout"),
     "train": ("train", "train on one or more data sets"),
     "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, pictures, report"),
+    "ablate": ("ablate", "compare arms of a study over several seeds: table, figure, paired tests"),
     "embed": ("embed", "embed pictures into .npz or .parquet"),
     "rank": ("rank", "draw the gallery pictures nearest to each query picture"),
     "camera": ("camera", "find, follow and recognise people in camera pictures"),
@@ -26,7 +27,7 @@ COMMANDS = {
 """Command -> module of pat.commands and what it does. A module is imported only when its command runs."""
 
 EXTRAS = {
-    **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib"), "train"),
+    **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     **dict.fromkeys(
         ("onnxruntime", "av", "cv2", "prometheus_client", "qdrant_client", "qdrant_edge", "trackers"), "deploy"

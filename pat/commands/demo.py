@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +17,8 @@ from PIL import Image
 import pat
 from pat.commands.arguments import parse
 from pat.commands.evaluate import print_table
-from pat.config import AugmentConfig, DataConfig, LossConfig, ModelConfig, OptimConfig, TargetConfig, TrainConfig
-from pat.data.synthetic import generate
+from pat.commands.small_study import SIZE, TRAINING, draw_domains
+from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve, training_curve
@@ -35,31 +32,7 @@ from pat.model.attention_maps import attention_maps
 from pat.model.images import to_images
 from pat.progress import Progress, TerminalProgress
 from pat.training.loop import train
-
-SIZE = (96, 48)
-"""Pictures of the demo: a quarter of the paper's tokens would blur the bands, a smaller patch keeps 12 x 6."""
-
-TRAINING = TrainConfig(
-    model=ModelConfig(
-        "vit_tiny_patch16_224", SIZE, patch_size=8, width=128, depth=4, heads=2, drop_path=0.0, attention="auto"
-    ),
-    augment=AugmentConfig(pad=4, color_jitter=0.4),
-    loss=LossConfig(neighbours="auto"),
-    optim=OptimConfig(
-        name="adamw",
-        lr=2e-3,
-        weight_decay=0.05,
-        bias_lr_factor=1.0,
-        warmup_epochs=2,
-        warmup_lr=2e-4,
-        cosine_epochs=18,
-        min_lr_ratio=0.01,
-    ),
-    weights="none",
-    epochs=18,
-    tensorboard=False,
-)
-"""From scratch, small enough for two CPU cores."""
+from pat.training.side_by_side import epochs_of, places, side_by_side
 
 NAMES = {
     "histogram": "colour histogram",
@@ -109,33 +82,6 @@ def run(given: Arguments, progress: Progress) -> None:
     progress.say(f"done in {minutes:.1f} minutes; open {given.out / 'report.html'}")
 
 
-def draw_domains(folder: Path, progress: Progress) -> None:
-    """Two domains that differ in cameras, places and wardrobes, unless an earlier demo drew them."""
-    domains = {
-        "source": {"identities_train": 120, "identities_test": 12, "images_per_camera": 3},
-        "target": {
-            "identities_train": 2,
-            "identities_test": 60,
-            "images_per_camera": 3,
-            "distractors": 40,
-            "junk": 12,
-        },
-    }
-    for name, numbers in domains.items():
-        if (folder / name).exists():
-            progress.say(f"using the pictures in {folder / name}")
-            continue
-        with progress.bar(f"draw {name}", 0) as advance:
-            done = 0
-
-            def report(count: int, total: int) -> None:
-                nonlocal done
-                advance(count - done, "", total)
-                done = count
-
-            generate(folder / name, style=name, cameras=4, seed=1, progress=report, **numbers)  # type: ignore[arg-type]
-
-
 def train_arms(given: Arguments, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
     """The untrained network, the same training without CSL and PSD, and PAT."""
     optim = dataclasses.replace(TRAINING.optim, cosine_epochs=given.epochs)
@@ -157,45 +103,22 @@ def train_arms(given: Arguments, device: torch.device, progress: Progress) -> di
     for run_config in runs.values():
         if (run_config.out / "config.json").exists():  # an earlier demo's
             shutil.rmtree(run_config.out)
-    if device.type == "cpu":
-        train_side_by_side(runs, progress)
-    else:
-        for name, run_config in runs.items():
-            progress.say(f"training: {NAMES[name]}")
-            train(run_config, progress)
+    progress.say(f"training: {' · '.join(NAMES[name] for name in runs)}")
+    jobs = [_Arm(NAMES[name], run_config) for name, run_config in runs.items()]
+    side_by_side(_train, jobs, places(device, given.device)[: len(jobs)], progress)
     for name, run_config in runs.items():
         arms[name] = pat.load(run_config.out / "model.safetensors", shared.model.attention).to(device)
     return arms
 
 
-def train_side_by_side(runs: Mapping[str, TrainConfig], progress: Progress) -> None:
-    """Train the runs in a process each, sharing the cores.
-
-    A small network gains little from a second thread, and loses much when another program takes a core from it.
-    """
-    threads = max(1, (os.cpu_count() or 1) // len(runs))
-    epochs = next(iter(runs.values())).epochs
-    progress.say(f"training at the same time: {' · '.join(NAMES[name] for name in runs)}")
-    with (
-        ProcessPoolExecutor(len(runs), multiprocessing.get_context("spawn")) as pool,
-        progress.bar("epochs", epochs * len(runs)) as advance,
-    ):
-        waiting = {pool.submit(_train_with_threads, config, threads) for config in runs.values()}
-        seen = 0
-        while waiting:
-            finished, waiting = wait(waiting, timeout=1)
-            done = {name: _epochs_of(config.out / "log.jsonl") for name, config in runs.items()}
-            count = sum(len(lines) for lines in done.values())
-            newest = "  ".join(f"{name} loss {lines[-1]['loss']:.2f}" for name, lines in done.items() if lines)
-            advance(count - seen, newest)
-            seen = count
-            for future in finished:
-                future.result()
+@dataclass(frozen=True)
+class _Arm:
+    name: str
+    config: TrainConfig
 
 
-def _train_with_threads(config: TrainConfig, threads: int) -> None:
-    torch.set_num_threads(threads)
-    train(config)
+def _train(arm: _Arm, device: str) -> None:
+    train(dataclasses.replace(arm.config, device=device))
 
 
 def score_all(
@@ -268,7 +191,7 @@ def draw_figures(
 ) -> dict[str, tuple[Image.Image, str]]:
     """Name -> picture and caption, in the order of the page."""
     found = scores["pat"]
-    epochs = _epochs_of(given.out / "pat" / "log.jsonl")
+    epochs = epochs_of(given.out / "pat")
     source = open_evaluation_set(
         str(given.out / "data" / "source"), SIZE, TargetConfig(cache=given.out / "cache"), Progress()
     )
@@ -296,11 +219,3 @@ def draw_figures(
             "Losses of PAT over the epochs.",
         ),
     }
-
-
-def _epochs_of(log: Path) -> list[dict[str, float]]:
-    """The epochs that a run's log tells of so far."""
-    if not log.exists():
-        return []
-    whole = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in map(json.loads, whole) if line["event"] == "epoch"]

@@ -1,4 +1,4 @@
-"""Curves over ranks and over epochs, as transparent pictures that read on white and on black.
+"""Curves over ranks and epochs, spreads over seeds: transparent pictures that read on white and on black.
 
 matplotlib is imported when a curve is drawn.
 """
@@ -49,6 +49,37 @@ def training_curve(series: Mapping[str, Sequence[float]], *, first_epoch: int = 
         axes.set_title(name, loc="left", color=_GREY)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
+    return _drawn(figure)
+
+
+def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Image.Image:
+    """A line for each name: a small dot for each value, a large one for the mean, a bar for the deviation.
+
+    `series` are named sets of such lines, drawn in a colour each, one above the other. The dashed lines are the
+    means of the first name.
+    """
+    names = list(next(iter(series.values())))
+    figure, (axes,) = _figure(1, width=8.0, height=0.9 + 0.45 * len(names))
+    step = 0.8 / (len(series) + 1)
+    for number, (colour, (title, lines)) in enumerate(zip(_colours(len(series)), series.items(), strict=True)):
+        for place, name in enumerate(names):
+            values = np.asarray(lines.get(name, ()), dtype=np.float64)
+            if not len(values):
+                continue
+            height = place + (number - (len(series) - 1) / 2) * step
+            axes.plot(values, np.full(len(values), height), "o", color=colour, markersize=3.5, alpha=0.5)
+            deviation = values.std(ddof=1) if len(values) > 1 else 0.0
+            axes.errorbar(
+                values.mean(), height, xerr=deviation, fmt="o", color=colour, markersize=7, capsize=3,
+                label=title if place == 0 else None,
+            )  # fmt: skip
+            if place == 0:
+                axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1, alpha=0.6)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(label)
+    figure.legend(frameon=False, labelcolor=_GREY, loc="outside lower center", ncols=len(series), fontsize=9)
     return _drawn(figure)
 
 

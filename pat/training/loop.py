@@ -43,6 +43,10 @@ class Interrupted(KeyboardInterrupt):
     """The run was asked to stop and has saved its state."""
 
 
+class Diverged(Failure):
+    """A loss was not finite."""
+
+
 @dataclass(frozen=True)
 class TrainResult:
     """What a finished run leaves."""
@@ -215,7 +219,7 @@ class _Run:
         return losses.detached()
 
     def _log_losses(self, pending: list[Tensor], steps: np.ndarray) -> np.ndarray:
-        """Log the losses of the last steps and return their sums [4]. Raises Failure when one is not finite."""
+        """Log the losses of the last steps and return their sums [4]. Raises Diverged when one is not finite."""
         values = torch.stack(pending).cpu().numpy()
         position = self.position
         for ago, row in zip(range(len(values) - 1, -1, -1), values, strict=True):
@@ -246,7 +250,7 @@ class _Run:
         path = self.config.out / "diverged.json"
         if self.ranks.first:
             write_text(path, json.dumps(described, indent=2) + "\n")
-        raise Failure(
+        raise Diverged(
             f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
             f"{len(pictures)} pictures are listed in {path} and the last checkpoint is kept; "
             "a lower --optim.lr or --optim.clip-norm 1 usually helps"

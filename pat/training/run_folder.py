@@ -56,7 +56,7 @@ def saved_config(folder: Path) -> TrainConfig:
 def prepare(folder: Path, config: TrainConfig) -> None:
     """Check the folder against the run that is to start or go on in it, and write the configuration."""
     if config.resume:
-        before, now = _flat(to_mapping(saved_config(folder))), _flat(to_mapping(config))
+        before, now = flat(to_mapping(saved_config(folder))), flat(to_mapping(config))
         changed = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
         if changed:
             listed = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in changed[:4])
@@ -127,11 +127,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            found.update(flat(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

@@ -1,0 +1,46 @@
+"""The folder of a study: what it was started with, so that nobody adds runs of another configuration to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pat.config import TrainConfig, to_mapping
+from pat.errors import UserError
+from pat.files import write_text
+from pat.training.run_folder import flat
+
+STUDY = "study.json"
+
+MAY_CHANGE = {
+    "out", "device", "data.root", "data.cache", "rank_timeout", "tensorboard", "checkpoint_every", "resume",
+    "optim.lr", "seed", "model.attention", "loss.neighbours",
+}  # fmt: skip
+"""Settings that decide where a run is, how it is computed, or which of the runs these are, not what a run is."""
+
+
+def prepare(folder: Path, study: str, base: TrainConfig, holdout: float) -> None:
+    """Note what the study is, or compare it with what is noted. Raises UserError where they differ."""
+    facts = {"study": study, "holdout": holdout, "training": to_mapping(base)}
+    path = folder / STUDY
+    if not path.exists():
+        if (folder / "runs").exists():
+            raise UserError(f"{folder} holds runs but no {STUDY}; name another folder with --out")
+        write_text(path, json.dumps(facts, indent=2) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = _changed(before, facts)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is damaged; name another folder with --out") from error
+    if changed:
+        listed = ", ".join(changed[:4])
+        raise UserError(f"{folder} holds a study of other settings ({listed}); name another folder with --out")
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    old = {"study": before["study"], "holdout": before["holdout"], **flat(before["training"])}
+    new = {"study": now["study"], "holdout": now["holdout"], **flat(now["training"])}
+    names = [name for name in {**old, **new} if name not in MAY_CHANGE and old.get(name) != new.get(name)]
+    return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names]

@@ -1,0 +1,196 @@
+"""The answer of a study on paper: Markdown, CSV, figures, and the commands that made them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from pat.ablation.plan import Run
+from pat.ablation.study import Study
+from pat.ablation.summary import Row, heldout_by_rate, rows, spread, targets_of
+from pat.evaluation.curves import spread_plot
+from pat.evaluation.report import versions
+from pat.files import write_image, write_text
+
+TABLE, RUNS, COMMANDS = "table.md", "runs.csv", "commands.sh"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """A study and its runs."""
+
+    study: Study
+    rate: float
+    """The rate that all arms share."""
+    same_rate: Sequence[Run]
+    tuning: Sequence[Run]
+    tuned: Sequence[Run]
+    """At each arm's own rate; empty where nothing was tuned."""
+
+
+def write_report(folder: Path, findings: Findings, command: str, device: str) -> None:
+    """Write the table, the list of runs, a figure for each target and the commands into `folder`."""
+    write_text(folder / TABLE, markdown(findings, command, device))
+    write_text(folder / RUNS, listing(findings, folder))
+    write_text(folder / COMMANDS, commands(findings, command))
+    for target in targets_of(findings.same_rate):
+        write_image(_figure(findings, target), folder / figure_name(target))
+
+
+def figure_name(target: str) -> str:
+    return f"figure-{target}.png"
+
+
+def tables(findings: Findings, target: str) -> dict[str, list[Row]]:
+    """Title -> rows, for one target."""
+    found = {f"All arms at learning rate {findings.rate:g}": rows(findings.study, findings.same_rate, target)}
+    if findings.tuned:
+        title = "Each arm at its own rate, the best of the tuning"
+        found[title] = rows(findings.study, findings.tuned, target)
+    return found
+
+
+def markdown(findings: Findings, command: str, device: str) -> str:
+    """The tables with the question, how they were made and how they are to be read."""
+    lines = [f"# {findings.study.name}", "", findings.study.question, ""]
+    for target in targets_of(findings.same_rate):
+        for title, table in tables(findings, target).items():
+            lines += [f"## {target}: {title}", "", *markdown_table(COLUMNS, map(cells, table)), ""]
+        lines += [f"![mAP of every seed, mean and standard deviation]({figure_name(target)})", ""]
+    lines += [*_tuning_table(findings), *_reading(findings)]
+    made = ", ".join(f"{name} {version}" for name, version in versions().items())
+    lines += ["## How it was made", "", f"`{command}`", ""]
+    lines += [f"On {device}; {made}. Every run by itself: `{COMMANDS}`, `{RUNS}`."]
+    return "\n".join(lines) + "\n"
+
+
+COLUMNS = (
+    "arm",
+    "learning rate",
+    "seeds",
+    "mAP, %",
+    "rank-1, %",
+    "mAP against",
+    "difference, 95 % interval",
+    "p (Holm)",
+)
+
+
+def cells(row: Row) -> list[str]:
+    """A row as text."""
+    seeds = str(len(row.mAP)) + (f" ({row.diverged} diverged)" if row.diverged else "")
+    test = row.test
+    difference = f"{100 * test.mean:+.1f} [{100 * test.low:+.1f}, {100 * test.high:+.1f}]" if test else "-"
+    if test and test.pairs < len(row.mAP):
+        difference += f" ({test.pairs} pairs)"
+    p = "-" if row.p is None else "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
+    against = row.against or "(baseline)"
+    return [row.name, f"{row.rate:g}", seeds, _spread(row.mAP), _spread(row.rank1), against, difference, p]
+
+
+def markdown_table(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    table = [columns, ["---"] * len(columns), *body]
+    return ["| " + " | ".join(row) + " |" for row in table]
+
+
+def listing(findings: Findings, folder: Path) -> str:
+    """CSV with a line for each run, target and way to score; shares of 1."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    facts_of_run = ["purpose", "arm", "learning_rate", "seed", "status"]
+    writer.writerow([*facts_of_run, "target", "kind", "mAP", "rank1", "seconds", "folder"])
+    for run in _all_runs(findings):
+        result = run.result()
+        if result is None:
+            continue
+        facts = [run.purpose, run.arm.key, f"{run.rate:g}", run.seed, result.status]
+        end = [f"{result.seconds:.0f}", run.folder.relative_to(folder)]
+        scores = [
+            (target, kind, f"{score['mAP']:.6f}", f"{score['rank1']:.6f}")
+            for target, kinds in result.scores.items()
+            for kind, score in kinds.items()
+        ]
+        if result.heldout is not None:
+            scores = [("held-out source", "cls", f"{result.heldout:.6f}", "")]
+        for score in scores or [("", "", "", "")]:
+            writer.writerow([*facts, *score, *end])
+    return text.getvalue()
+
+
+def commands(findings: Findings, command: str) -> str:
+    """What makes the study, and under it what repeats each of its runs by itself."""
+    lines = [f"# The whole study; finished runs are not repeated.\n{command}\n", "# Each run by itself:"]
+    for run in _all_runs(findings):
+        config = shlex.quote(str(run.folder / "config.json"))
+        out = shlex.quote(f"{run.folder}-again")
+        lines.append(f"pat train --config {config} --out {out}")
+    return "\n".join(lines) + "\n"
+
+
+def _all_runs(findings: Findings) -> list[Run]:
+    every = [*findings.same_rate, *findings.tuning, *findings.tuned]
+    return list({run.folder: run for run in every}.values())
+
+
+def _spread(values: Mapping[int, float]) -> str:
+    mean, deviation = spread(values)
+    if math.isnan(mean):
+        return "-"
+    return f"{100 * mean:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
+def _tuning_table(findings: Findings) -> list[str]:
+    if not findings.tuning:
+        return []
+    by_rate = heldout_by_rate(findings.tuning)
+    rates = sorted({run.rate for run in findings.tuning})
+    chosen = {run.arm.key: run.rate for run in findings.tuned}
+    body = []
+    for arm in findings.study.arms:
+        found = by_rate.get(arm.key, {})
+        body.append([arm.name, *(_heldout(found.get(rate), rate == chosen.get(arm.key)) for rate in rates)])
+    seeds = len({run.seed for run in findings.tuning})
+    return [
+        "## Tuning: mAP on held-out source identities, %",
+        "",
+        *markdown_table(["arm", *(f"lr {rate:g}" for rate in rates)], body),
+        "",
+        f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'} of trainings without these identities; the chosen "
+        "rate is bold. The target was not looked at.",
+        "",
+    ]
+
+
+def _heldout(value: float | None, chosen: bool) -> str:
+    if value is None:
+        return "-"
+    text = "diverged" if value == -math.inf else f"{100 * value:.1f}"
+    return f"**{text}**" if chosen else text
+
+
+def _reading(findings: Findings) -> list[str]:
+    lines = [
+        "± is the standard deviation over seeds. The difference is paired: same seed, same pictures in the same "
+        "order; its interval and p are a paired t-test's, p corrected by Holm over the rows of a table. Models "
+        "are those of the last epoch.",
+        "",
+    ]
+    if any("re-ranked" in kind for arm in findings.study.arms for kind in arm.kinds):
+        lines += ["Re-ranking looks at all queries together, which a camera cannot do: its row stands apart.", ""]
+    return lines
+
+
+def _figure(findings: Findings, target: str) -> Image.Image:
+    series = {
+        title: {row.name: [100 * value for value in row.mAP.values()] for row in table}
+        for title, table in tables(findings, target).items()
+    }
+    return spread_plot(series, label=f"mAP on {target}, %")

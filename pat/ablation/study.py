@@ -1,0 +1,83 @@
+"""What a study compares: arms, each the study's configuration with some settings of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pat.config import TrainConfig, overlay
+from pat.errors import UserError
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+CLS = "cls"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A way to embed and rank with a trained model."""
+
+    parts: bool = False
+    flip: bool = False
+    rerank: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    CLS: Kind(),
+    "cls, flip": Kind(flip=True),
+    "cls + parts": Kind(parts=True),
+    "cls, re-ranked": Kind(rerank=True),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison."""
+
+    key: str
+    """Its folder."""
+    name: str
+    """What a table calls it."""
+    settings: Settings = field(default_factory=dict)
+    """Laid over the study's configuration."""
+    kinds: tuple[str, ...] = (CLS,)
+    """How its models are scored, by names of KINDS."""
+
+    def configured(self, base: TrainConfig) -> TrainConfig:
+        return overlay(base, self.settings, f"the arm {self.name}")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Arms to compare; the first is the baseline that the others are tested against."""
+
+    name: str
+    question: str
+    arms: tuple[Arm, ...]
+
+
+def components(base: TrainConfig) -> Study:
+    """What each component of the paper adds. Raises UserError where `base` turns one of them off."""
+    off = {"model.parts": base.model.parts, "loss.csl": base.loss.csl, "loss.psd": base.loss.psd}
+    for name, value in off.items():
+        if not value:
+            raise UserError(f"{name} is 0, and components compares with and without it; leave it above 0")
+    if base.loss.other_identities:
+        raise UserError("loss.other_identities is an arm of components; leave it off")
+    nothing = {"csl": 0.0, "psd": 0.0}
+    return Study(
+        "components",
+        "What do part tokens, cross-ID similarity learning (CSL) and self-distillation (PSD) add on cameras that "
+        "no training saw?",
+        (
+            Arm("plain-vit", "plain ViT", {"model": {"parts": 0}, "loss": nothing}),
+            Arm("parts", "PAT without CSL, PSD", {"loss": nothing}),
+            Arm("csl", "PAT + CSL", {"loss": {"psd": 0.0}}),
+            Arm("csl-psd", "PAT + CSL + PSD", kinds=tuple(KINDS)),
+            Arm("other-identities", "PAT, CSL over other identities", {"loss": {"other_identities": True}}),
+        ),
+    )
+
+
+STUDIES: Mapping[str, Callable[[TrainConfig], Study]] = {"components": components}

@@ -1,0 +1,138 @@
+"""What the finished runs say together: mean, spread and paired test over seeds.
+
+A test is a paired t-test of the differences to the other side on the same seeds; p values are Holm's, over the
+rows of a table, so that many arms do not make a lucky one significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pat.ablation.plan import Run
+from pat.ablation.study import CLS, Study
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm, scored in one way, over its seeds; shares of 1."""
+
+    name: str
+    rate: float
+    mAP: dict[int, float]
+    """By seed, of the runs that finished."""
+    rank1: dict[int, float]
+    diverged: int
+    """Runs that are not among them because their loss was not finite."""
+    against: str = ""
+    """The other side of the test; empty for the baseline."""
+    test: Paired | None = None
+    p: float | None = None
+    """Holm's p value of the difference in mAP."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The difference in mAP to another row on the seeds that both have."""
+
+    pairs: int
+    mean: float
+    low: float
+    high: float
+    """95 % confidence interval of the mean."""
+    p: float
+    """Two-sided, uncorrected."""
+
+
+def rows(study: Study, runs: Sequence[Run], target: str) -> list[Row]:
+    """The table of one target: every arm against the first, then other ways to score against the arm's own."""
+    of_arm = {arm.key: [run for run in runs if run.arm.key == arm.key] for arm in study.arms}
+    plain = [_row(arm.name, of_arm[arm.key], target, CLS) for arm in study.arms]
+    table = [plain[0], *(_tested(row, plain[0]) for row in plain[1:])]
+    for arm, own in zip(study.arms, plain, strict=True):
+        for kind in arm.kinds:
+            if kind != CLS:
+                table.append(_tested(_row(f"{arm.name}: {kind}", of_arm[arm.key], target, kind), own))
+    return _corrected(table)
+
+
+def targets_of(runs: Sequence[Run]) -> list[str]:
+    """The targets that finished runs were scored on, in order."""
+    results = [result for run in runs if (result := run.result()) is not None]
+    return list(dict.fromkeys(target for result in results for target in result.scores))
+
+
+def heldout_by_rate(runs: Sequence[Run]) -> dict[str, dict[float, float]]:
+    """Arm key -> rate -> mean mAP on held-out source identities; -inf where a seed diverged."""
+    found: dict[str, dict[float, list[float]]] = {}
+    for run in runs:
+        result = run.result()
+        if result is not None:
+            value = -np.inf if result.heldout is None else result.heldout
+            found.setdefault(run.arm.key, {}).setdefault(run.rate, []).append(value)
+    return {key: {rate: float(np.mean(values)) for rate, values in rates.items()} for key, rates in found.items()}
+
+
+def best_rate(by_rate: Mapping[float, float], default: float) -> float:
+    """The rate with the highest held-out mAP; `default` wins ties, and where every rate diverged."""
+    if not by_rate:
+        return default
+    best = max(by_rate.values())
+    tied = [rate for rate, value in by_rate.items() if value == best]
+    return default if default in tied else min(tied)
+
+
+def spread(values: Mapping[int, float]) -> tuple[float, float]:
+    """Mean and standard deviation of a sample; NaN where there are too few."""
+    numbers = np.array(list(values.values()))
+    return (
+        float(numbers.mean()) if len(numbers) else float("nan"),
+        float(numbers.std(ddof=1)) if len(numbers) > 1 else float("nan"),
+    )
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | None:
+    """The paired t-test on the common seeds, or None with fewer than two."""
+    from scipy import stats
+
+    common = sorted(ours.keys() & theirs.keys())
+    if len(common) < 2:
+        return None
+    differences = np.array([ours[seed] - theirs[seed] for seed in common])
+    mean, error = differences.mean(), differences.std(ddof=1) / len(common) ** 0.5
+    if error == 0:
+        return Paired(len(common), float(mean), float(mean), float(mean), 1.0 if mean == 0 else 0.0)
+    reach = stats.t.ppf(0.975, len(common) - 1) * error
+    p = 2 * stats.t.sf(abs(mean / error), len(common) - 1)
+    return Paired(len(common), float(mean), float(mean - reach), float(mean + reach), float(p))
+
+
+def _row(name: str, runs: Sequence[Run], target: str, kind: str) -> Row:
+    mAP, rank1, diverged = {}, {}, 0
+    for run in runs:
+        result = run.result()
+        if result is None:
+            continue
+        if result.status == "diverged":
+            diverged += 1
+        else:
+            score = result.scores[target][kind]
+            mAP[run.seed], rank1[run.seed] = score["mAP"], score["rank1"]
+    return Row(name, runs[0].rate, mAP, rank1, diverged)
+
+
+def _tested(row: Row, other: Row) -> Row:
+    return replace(row, against=other.name, test=paired(row.mAP, other.mAP))
+
+
+def _corrected(table: Sequence[Row]) -> list[Row]:
+    """Holm: the smallest of m p values times m, the next times m - 1, and so on, never falling."""
+    tested = sorted((row.test.p, number) for number, row in enumerate(table) if row.test is not None)
+    corrected: dict[int, float] = {}
+    least = 0.0
+    for done, (p, number) in enumerate(tested):
+        least = max(least, min(1.0, p * (len(tested) - done)))
+        corrected[number] = least
+    return [replace(row, p=corrected.get(number)) for number, row in enumerate(table)]

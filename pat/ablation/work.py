@@ -1,0 +1,88 @@
+"""One run of a study from start to result, in a process of its own; a run that was cut short goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import numpy as np
+import torch
+
+import pat
+from pat.ablation.plan import RESULT, Result, Run
+from pat.ablation.study import KINDS
+from pat.config import TargetConfig, TrainConfig
+from pat.evaluation.extract import Embedder
+from pat.evaluation.ranking import evaluate_ranking
+from pat.evaluation.rerank import reranked
+from pat.evaluation.scoring import EvaluationSet, open_evaluation_set, score
+from pat.files import write_text
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+from pat.progress import Progress
+from pat.training import run_folder
+from pat.training.loop import Diverged, train
+
+
+def carry_out(run: Run, device: str) -> Result:
+    """Train `run`, score it and write its result.json.
+
+    A run whose loss is not finite has diverged: that is a result. Raises what `train` raises otherwise.
+    """
+    config = dataclasses.replace(run.config, device=device)
+    started = time.perf_counter()
+    try:
+        _train(config)
+    except Diverged as error:
+        result = Result("diverged", time.perf_counter() - started, note=str(error))
+    else:
+        seconds = time.perf_counter() - started
+        if run.purpose == "tune":
+            result = Result("finished", seconds, heldout=_heldout(config))
+        else:
+            result = Result("finished", seconds, scores=_scores(run, config, torch.device(device)))
+    write_text(run.folder / RESULT, json.dumps(result.to_mapping(), indent=2) + "\n")
+    for name in (run_folder.CHECKPOINT, "best.safetensors"):  # large, and of no more use
+        (run.folder / name).unlink(missing_ok=True)
+    return result
+
+
+def _train(config: TrainConfig) -> None:
+    if (config.out / run_folder.MODEL).exists():
+        return  # it ended between its training and its result
+    train(dataclasses.replace(config, resume=(config.out / run_folder.CHECKPOINT).exists()))
+
+
+def _heldout(config: TrainConfig) -> float:
+    """The mAP on held-out identities of the last epoch, from the run's log."""
+    lines = (config.out / run_folder.LOG).read_text(encoding="utf-8").splitlines()
+    return [float(line["mAP"]) for line in map(json.loads, lines) if line["event"] == "heldout"][-1]
+
+
+def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
+    model = pat.load(config.out / run_folder.MODEL, config.model.attention).to(device)
+    data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)
+    scores = {}
+    for spec in config.data.target:
+        pictures = open_evaluation_set(spec, config.model.image_size, data, Progress())
+        scores[pictures.name] = {kind: _score(model, pictures, kind, device) for kind in run.arm.kinds}
+    return scores
+
+
+def _score(
+    model: PartAwareTransformer, pictures: EvaluationSet, kind: str, device: torch.device
+) -> dict[str, float]:
+    how = KINDS[kind]
+    found = score(_embedder(model, how.parts, device), pictures, Progress(), flip=how.flip, device=str(device))
+    result = found.result
+    if how.rerank:
+        result = evaluate_ranking(found.query, found.gallery, slabs=reranked())
+    return {"mAP": float(result.mAP), "rank1": float(result.cmc[0])}
+
+
+def _embedder(model: PartAwareTransformer, parts: bool, device: torch.device) -> Embedder:
+    def embed(pixels: np.ndarray) -> np.ndarray:
+        return model.embed(to_images(pixels, device), parts).cpu().numpy()
+
+    return embed

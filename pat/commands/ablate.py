@@ -1,0 +1,193 @@
+"""`pat ablate`: a study of several arms and seeds, from one configuration to a table with its spread."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from pat.ablation import folder
+from pat.ablation.plan import Run, scored_run, tuning_runs
+from pat.ablation.report import COLUMNS, TABLE, Findings, cells, tables, write_report
+from pat.ablation.study import STUDIES, Study
+from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
+from pat.ablation.work import carry_out
+from pat.commands.arguments import parse, with_config_file
+from pat.commands.small_study import DOMAINS, TRAINING, draw_domains
+from pat.config import TrainConfig
+from pat.device import choose_device, describe, resolve_loss, resolve_model
+from pat.errors import UserError
+from pat.progress import Progress, TerminalProgress
+from pat.training.run_folder import claimed
+from pat.training.side_by_side import places, side_by_side
+from pat.training.validate import validate
+
+OUT = Path("runs/ablate")
+
+QUICK_DOMAINS = {
+    "source": {**DOMAINS["source"], "identities_train": 60},
+    "target": {**DOMAINS["target"], "identities_test": 30},
+}
+QUICK_EPOCHS = 4
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compare arms of a study over several seeds on targets that no training sees.
+
+    Without --data.source it draws two domains of synthetic people and trains small networks from scratch. Runs
+    that are finished are not repeated: the same command continues a study, more --seeds or rates extend it.
+    Writes table.md, runs.csv, commands.sh and a figure for each target into --out.
+    """
+
+    study: Positional[Literal["components"]]
+    """components: plain ViT, PAT without CSL and PSD, + CSL, + CSL + PSD, and ways to embed and rank."""
+    training: Annotated[TrainConfig, arg(name="")]
+    seeds: int = 5
+    """Trainings of each arm, with the seeds --seed, --seed + 1, ..."""
+    rate_factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Learning rates tried for each arm, as multiples of --optim.lr; 1 alone leaves the tuning out."""
+    tuning_seeds: int = 2
+    """Trainings of each arm and rate that tune."""
+    holdout: float = 0.2
+    """Share of the source identities that the tuning leaves out and scores on."""
+    processes: int | None = None
+    """Runs at a time; default: one for each core of a CPU, or for each GPU."""
+    quick: bool = False
+    """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people. What flags say goes before it."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the study, print its tables and write the results."""
+    given = read_arguments(arguments)
+    run(given, shlex.join(["pat", "ablate", *arguments]), TerminalProgress())
+
+
+def read_arguments(arguments: Sequence[str]) -> Arguments:
+    """What the command line asks for: the paper's training on one's own data, a small one on drawn people."""
+    words = [word.split("=")[0] for word in arguments]
+    own = "--config" in words or "--data.source" in words
+    quick = "--quick" in words
+    training = TrainConfig(tensorboard=False) if own else TRAINING
+    if quick:
+        optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
+        training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
+    training = dataclasses.replace(
+        training,
+        out=OUT,
+        model=dataclasses.replace(training.model, attention="auto"),
+        loss=dataclasses.replace(training.loss, neighbours="auto"),
+    )
+    training, rest = with_config_file(training, arguments)
+    fewer: dict[str, Any] = {"seeds": 2, "rate_factors": (1.0, 2.0), "tuning_seeds": 1} if quick else {}
+    given = parse(Arguments, rest, "ablate", Arguments(tyro.MISSING, training, **fewer))
+    assert isinstance(given, Arguments)
+    if given.training.out == OUT:
+        given = dataclasses.replace(given, training=dataclasses.replace(given.training, out=OUT / given.study))
+    return given
+
+
+def run(given: Arguments, command: str, progress: Progress) -> Findings:
+    """The study from pictures to table."""
+    device = choose_device(given.training.device)
+    base = dataclasses.replace(
+        given.training,
+        model=resolve_model(given.training.model, device),
+        loss=resolve_loss(given.training.loss, device),
+        resume=False,
+    )
+    check(given)
+    out = base.out
+    if not base.data.source:
+        domains = QUICK_DOMAINS if given.quick else DOMAINS
+        data = {name: (str(out / "data" / name),) for name in domains}
+        base = dataclasses.replace(
+            base,
+            data=dataclasses.replace(base.data, source=data["source"], target=data["target"], cache=out / "cache"),
+        )
+    study = STUDIES[given.study](base)
+    for arm in study.arms:
+        validate(arm.configured(base))
+    with claimed(out):
+        folder.prepare(out, given.study, base, given.holdout)
+        if not given.training.data.source:
+            draw_domains(out / "data", progress, domains)
+        findings = carry_out_all(study, base, given, progress)
+        write_report(out, findings, command, describe(device))
+    for target in targets_of(findings.same_rate):
+        print_tables(findings, target)
+    progress.say(f"wrote {out / TABLE}")
+    return findings
+
+
+def check(given: Arguments) -> None:
+    """Refuse what cannot work before any work is done. Raises UserError."""
+    data = given.training.data
+    if data.source and not data.target:
+        raise UserError("name the data that no training sees with --data.target")
+    if data.target and not data.source:
+        raise UserError("--data.target is given without --data.source; leave both out to use drawn people")
+    both = set(data.source) & set(data.target)
+    if both:
+        raise UserError(f"{', '.join(sorted(both))} is source and target; a target must be unseen")
+    if data.holdout or given.training.select != "last":
+        raise UserError(
+            "a study holds identities out for its tuning: use --holdout, not --data.holdout or --select"
+        )
+    if given.seeds < 1 or given.tuning_seeds < 1:
+        raise UserError("--seeds and --tuning-seeds must be at least 1")
+    if not given.rate_factors or not all(factor > 0 for factor in given.rate_factors):
+        raise UserError("--rate-factors must be above 0")
+    if not 0 < given.holdout < 1:
+        raise UserError(f"--holdout is {given.holdout}; it is a share between 0 and 1")
+
+
+def carry_out_all(study: Study, base: TrainConfig, given: Arguments, progress: Progress) -> Findings:
+    """Every run that is not finished yet: first all arms at one rate and the tuning, then each at its own rate."""
+    rate = base.optim.lr
+    rates = sorted({factor * rate for factor in given.rate_factors} | {rate})
+    seeds = range(base.seed, base.seed + given.seeds)
+    same_rate = [scored_run(base, arm, rate, seed) for arm in study.arms for seed in seeds]
+    tuning: list[Run] = []
+    if len(rates) > 1:
+        tuning = tuning_runs(base, study.arms, rates, seeds[: given.tuning_seeds], given.holdout)
+    where = places(choose_device(base.device), base.device, given.processes)
+    _finish([*same_rate, *tuning], where, "1 of 2: one rate, tuning" if tuning else "all arms", progress)
+    if not tuning:
+        return Findings(study, rate, same_rate, [], [])
+    by_rate = heldout_by_rate(tuning)
+    best = {arm.key: best_rate(by_rate.get(arm.key, {}), rate) for arm in study.arms}
+    tuned = [scored_run(base, arm, best[arm.key], seed) for arm in study.arms for seed in seeds]
+    _finish(tuned, where, "2 of 2: own rates", progress)
+    return Findings(study, rate, same_rate, tuning, tuned)
+
+
+def _finish(runs: Sequence[Run], where: Sequence[Any], label: str, progress: Progress) -> None:
+    left = [run for run in runs if run.result() is None]
+    progress.say(f"{label}: {len(runs) - len(left)} of {len(runs)} runs are finished, {len(left)} to go")
+    if left:
+        side_by_side(carry_out, left, where, progress, label)
+    for run in left:
+        result = run.result()
+        if result is not None and result.status == "diverged":
+            progress.say(f"warning: diverged: {run.name}: {result.note}")
+
+
+def print_tables(findings: Findings, target: str) -> None:
+    """The tables of a target on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout)
+    for title, rows in tables(findings, target).items():
+        table = Table(*COLUMNS, title=f"{target}: {title}")
+        for row in rows:
+            table.add_row(*cells(row))
+        console.print(table)
