@@ -20,9 +20,9 @@ MAY_CHANGE = {
 """Settings that decide where a run is, how it is computed, or which of the runs these are, not what a run is."""
 
 
-def prepare(folder: Path, study: str, base: TrainConfig, holdout: float) -> None:
+def prepare(folder: Path, study: str, base: TrainConfig, **more: Any) -> None:
     """Note what the study is, or compare it with what is noted. Raises UserError where they differ."""
-    facts = {"study": study, "holdout": holdout, "training": to_mapping(base)}
+    facts = {"study": study, **more, "training": to_mapping(base)}
     path = folder / STUDY
     if not path.exists():
         if (folder / "runs").exists():
@@ -40,7 +40,6 @@ def prepare(folder: Path, study: str, base: TrainConfig, holdout: float) -> None
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old = {"study": before["study"], "holdout": before["holdout"], **flat(before["training"])}
-    new = {"study": now["study"], "holdout": now["holdout"], **flat(now["training"])}
+    old, new = ({**facts, **flat(facts["training"]), "training": None} for facts in (before, now))
     names = [name for name in {**old, **new} if name not in MAY_CHANGE and old.get(name) != new.get(name)]
     return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names]

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from pat.ablation.plan import Run
-from pat.ablation.study import Study
+from pat.ablation.study import CLS, Study
 from pat.ablation.summary import Row, heldout_by_rate, rows, spread, targets_of
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.report import versions
@@ -73,6 +73,7 @@ def markdown(findings: Findings, command: str, device: str) -> str:
 
 COLUMNS = (
     "arm",
+    "embedding",
     "learning rate",
     "seeds",
     "mAP, %",
@@ -81,6 +82,7 @@ COLUMNS = (
     "difference, 95 % interval",
     "p (Holm)",
 )
+SHORT_COLUMNS = ("arm", "rate", "seeds", "mAP, %", "rank-1, %", "change", "p")
 
 
 def cells(row: Row) -> list[str]:
@@ -92,7 +94,14 @@ def cells(row: Row) -> list[str]:
         difference += f" ({test.pairs} pairs)"
     p = "-" if row.p is None else "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"
     against = row.against or "(baseline)"
-    return [row.name, f"{row.rate:g}", seeds, _spread(row.mAP), _spread(row.rank1), against, difference, p]
+    scores = [f"{row.rate:g}", seeds, _spread(row.mAP), _spread(row.rank1)]
+    return [row.arm, row.kind, *scores, against, difference, p]
+
+
+def short_cells(row: Row) -> list[str]:
+    """A row for a terminal: other embeddings stand indented under their arm."""
+    arm, kind, rate, seeds, mAP, rank1, _, difference, p = cells(row)
+    return [arm if kind == CLS else f"  {kind}", rate, seeds, mAP, rank1, difference.split(" ")[0], p]
 
 
 def markdown_table(columns: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
@@ -166,7 +175,17 @@ def _tuning_table(findings: Findings) -> list[str]:
         f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'} of trainings without these identities; the chosen "
         "rate is bold. The target was not looked at.",
         "",
+        *_at_the_edge(findings, rates),
     ]
+
+
+def _at_the_edge(findings: Findings, rates: Sequence[float]) -> list[str]:
+    """A rate that is best at the end of the range may not be the best there is."""
+    edges = {run.arm.name: run.rate for run in findings.tuned if run.rate in (rates[0], rates[-1])}
+    if not edges:
+        return []
+    named = ", ".join(f"{name} ({rate:g})" for name, rate in edges.items())
+    return [f"At the edge of the rates tried, so a wider `--rate-factors` may find better ones: {named}.", ""]
 
 
 def _heldout(value: float | None, chosen: bool) -> str:
@@ -190,7 +209,11 @@ def _reading(findings: Findings) -> list[str]:
 
 def _figure(findings: Findings, target: str) -> Image.Image:
     series = {
-        title: {row.name: [100 * value for value in row.mAP.values()] for row in table}
+        title: {_label(row): [100 * value for value in row.mAP.values()] for row in table}
         for title, table in tables(findings, target).items()
     }
     return spread_plot(series, label=f"mAP on {target}, %")
+
+
+def _label(row: Row) -> str:
+    return row.arm if row.kind == CLS else f"{row.arm}: {row.kind}"

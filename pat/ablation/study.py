@@ -72,10 +72,10 @@ def components(base: TrainConfig) -> Study:
         "no training saw?",
         (
             Arm("plain-vit", "plain ViT", {"model": {"parts": 0}, "loss": nothing}),
-            Arm("parts", "PAT without CSL, PSD", {"loss": nothing}),
+            Arm("parts", "PAT, no CSL, no PSD", {"loss": nothing}),
             Arm("csl", "PAT + CSL", {"loss": {"psd": 0.0}}),
             Arm("csl-psd", "PAT + CSL + PSD", kinds=tuple(KINDS)),
-            Arm("other-identities", "PAT, CSL over other identities", {"loss": {"other_identities": True}}),
+            Arm("other-identities", "PAT, other identities", {"loss": {"other_identities": True}}),
         ),
     )
 

@@ -19,7 +19,8 @@ from pat.ablation.study import CLS, Study
 class Row:
     """An arm, scored in one way, over its seeds; shares of 1."""
 
-    name: str
+    arm: str
+    kind: str
     rate: float
     mAP: dict[int, float]
     """By seed, of the runs that finished."""
@@ -27,7 +28,7 @@ class Row:
     diverged: int
     """Runs that are not among them because their loss was not finite."""
     against: str = ""
-    """The other side of the test; empty for the baseline."""
+    """The other side of the test, an arm or a kind of this arm; empty for the baseline."""
     test: Paired | None = None
     p: float | None = None
     """Holm's p value of the difference in mAP."""
@@ -47,14 +48,14 @@ class Paired:
 
 
 def rows(study: Study, runs: Sequence[Run], target: str) -> list[Row]:
-    """The table of one target: every arm against the first, then other ways to score against the arm's own."""
+    """The table of one target: every arm against the first, and other ways to score it against its plain one."""
     of_arm = {arm.key: [run for run in runs if run.arm.key == arm.key] for arm in study.arms}
-    plain = [_row(arm.name, of_arm[arm.key], target, CLS) for arm in study.arms]
-    table = [plain[0], *(_tested(row, plain[0]) for row in plain[1:])]
-    for arm, own in zip(study.arms, plain, strict=True):
-        for kind in arm.kinds:
-            if kind != CLS:
-                table.append(_tested(_row(f"{arm.name}: {kind}", of_arm[arm.key], target, kind), own))
+    table: list[Row] = []
+    for arm in study.arms:
+        plain = _row(of_arm[arm.key], target, CLS)
+        table.append(_tested(plain, table[0], table[0].arm) if table else plain)
+        others = [_row(of_arm[arm.key], target, kind) for kind in arm.kinds if kind != CLS]
+        table += [_tested(row, plain, CLS) for row in others]
     return _corrected(table)
 
 
@@ -109,7 +110,7 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | N
     return Paired(len(common), float(mean), float(mean - reach), float(mean + reach), float(p))
 
 
-def _row(name: str, runs: Sequence[Run], target: str, kind: str) -> Row:
+def _row(runs: Sequence[Run], target: str, kind: str) -> Row:
     mAP, rank1, diverged = {}, {}, 0
     for run in runs:
         result = run.result()
@@ -120,11 +121,11 @@ def _row(name: str, runs: Sequence[Run], target: str, kind: str) -> Row:
         else:
             score = result.scores[target][kind]
             mAP[run.seed], rank1[run.seed] = score["mAP"], score["rank1"]
-    return Row(name, runs[0].rate, mAP, rank1, diverged)
+    return Row(runs[0].arm.name, kind, runs[0].rate, mAP, rank1, diverged)
 
 
-def _tested(row: Row, other: Row) -> Row:
-    return replace(row, against=other.name, test=paired(row.mAP, other.mAP))
+def _tested(row: Row, other: Row, name: str) -> Row:
+    return replace(row, against=name, test=paired(row.mAP, other.mAP))
 
 
 def _corrected(table: Sequence[Row]) -> list[Row]:

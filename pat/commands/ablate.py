@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 
 from pat.ablation import folder
 from pat.ablation.plan import Run, scored_run, tuning_runs
-from pat.ablation.report import COLUMNS, TABLE, Findings, cells, tables, write_report
+from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tables, write_report
 from pat.ablation.study import STUDIES, Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
@@ -104,27 +104,35 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
         resume=False,
     )
     check(given)
-    out = base.out
-    if not base.data.source:
-        domains = QUICK_DOMAINS if given.quick else DOMAINS
-        data = {name: (str(out / "data" / name),) for name in domains}
-        base = dataclasses.replace(
-            base,
-            data=dataclasses.replace(base.data, source=data["source"], target=data["target"], cache=out / "cache"),
-        )
     study = STUDIES[given.study](base)
     for arm in study.arms:
         validate(arm.configured(base))
-    with claimed(out):
-        folder.prepare(out, given.study, base, given.holdout)
-        if not given.training.data.source:
-            draw_domains(out / "data", progress, domains)
+    drawn = None if base.data.source else QUICK_DOMAINS if given.quick else DOMAINS
+    with claimed(base.out):
+        folder.prepare(base.out, given.study, base, holdout=given.holdout, drawn=drawn)
+        if drawn:
+            base = _on_drawn_people(base, drawn, progress)
         findings = carry_out_all(study, base, given, progress)
-        write_report(out, findings, command, describe(device))
+        write_report(base.out, findings, command, describe(device))
     for target in targets_of(findings.same_rate):
         print_tables(findings, target)
-    progress.say(f"wrote {out / TABLE}")
+    progress.say(f"wrote {base.out / TABLE}")
     return findings
+
+
+def _on_drawn_people(
+    base: TrainConfig, domains: Mapping[str, Mapping[str, int]], progress: Progress
+) -> TrainConfig:
+    """`base` with two drawn domains in its folder to train and to be scored on."""
+    folders = {name: base.out / "data" / name for name in domains}
+    draw_domains(base.out / "data", progress, domains)
+    data = dataclasses.replace(
+        base.data,
+        source=(str(folders["source"]),),
+        target=(str(folders["target"]),),
+        cache=base.out / "cache",
+    )
+    return dataclasses.replace(base, data=data)
 
 
 def check(given: Arguments) -> None:
@@ -182,12 +190,14 @@ def _finish(runs: Sequence[Run], where: Sequence[Any], label: str, progress: Pro
 
 def print_tables(findings: Findings, target: str) -> None:
     """The tables of a target on standard output."""
+    from rich import box
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    console = Console(file=sys.stdout)
+    console, heads = Console(file=sys.stdout), list(enumerate(SHORT_COLUMNS))
     for title, rows in tables(findings, target).items():
-        table = Table(*COLUMNS, title=f"{target}: {title}")
+        columns = [Column(name, no_wrap=True, justify="right" if place else "left") for place, name in heads]
+        table = Table(*columns, title=f"{target}: {title}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for row in rows:
-            table.add_row(*cells(row))
+            table.add_row(*short_cells(row))
         console.print(table)

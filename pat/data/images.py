@@ -26,6 +26,10 @@ class UnreadableImage(UserError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str]]:
+        """How it comes back from another process: by default an exception is made again from its message alone."""
+        return UnreadableImage, (self.path, self.reason)
+
 
 def is_picture_name(name: str) -> bool:
     """True for the name of a picture; hidden files (`.x.jpg`, `._x.jpg`) and Thumbs.db are none."""

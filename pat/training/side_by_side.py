@@ -6,17 +6,17 @@ a CPU runs share the cores, and on several GPUs each has one.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 
@@ -74,57 +74,72 @@ def side_by_side(
 ) -> None:
     """Call `work(job, device)` for every job, as many at a time as there are places, under one progress bar.
 
-    `work` is a function at the top of a module: processes are started by "spawn". Ctrl-C, SIGTERM or the first
+    `work` is a function at the top of a module: each job has a process of its own. Ctrl-C, SIGTERM or the first
     error stops the other runs, which save their state as `train` does, and is raised once they have.
     """
-    waiting, running = list(jobs), dict[Future[None], tuple[Job, Place]]()
-    free = list(where)
-    total = sum(job.config.epochs for job in jobs)
-    with stop_flag() as stop, _pool(min(len(where), len(jobs))) as pool, progress.bar(label, total) as advance:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([work.__module__])  # imported once, not by every process
+    waiting, free, running = list(jobs), list(where), list[_Running[Job]]()
+    with stop_flag() as stop, progress.bar(label, sum(job.config.epochs for job in jobs)) as advance:
         shown, finished = 0, 0
-        while waiting or running:
-            while waiting and free:
-                job, place = waiting.pop(0), free.pop(0)
-                running[pool.submit(_in_place, work, job, place)] = (job, place)
-            done, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-            for future in done:
-                job, place = running.pop(future)
-                free.append(place)
-                future.result()
-                finished += job.config.epochs
-            epochs = finished + sum(len(epochs_of(job.config.out)) for job, _ in running.values())
-            advance(epochs - shown, "  ".join(_state(job) for job, _ in running.values()))
-            shown = epochs
-            if stop():
-                raise KeyboardInterrupt("stopped; every run saved its state")
+        try:
+            while waiting or running:
+                while waiting and free:
+                    running.append(_Running(context, work, waiting.pop(0), free.pop(0)))
+                connection.wait([each.outcome for each in running], timeout=1)
+                for each in [each for each in running if each.outcome.poll()]:
+                    running.remove(each)
+                    each.end()
+                    free.append(each.place)
+                    finished += each.job.config.epochs
+                epochs = finished + sum(len(epochs_of(each.job.config.out)) for each in running)
+                advance(epochs - shown, "  ".join(_state(each.job) for each in running))
+                shown = epochs
+                if stop():
+                    raise KeyboardInterrupt("stopped; every run saved its state")
+        except BaseException:
+            for each in running:
+                each.process.terminate()  # a run takes it for Ctrl-C: it saves its state between two steps
+            for each in running:
+                each.process.join()
+            raise
 
 
-@contextlib.contextmanager
-def _pool(count: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes that end with the block: asked to save and stop where an error or Ctrl-C ended it."""
-    pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_apart)
-    before = set(multiprocessing.active_children())
-    try:
-        yield pool
-    except BrokenProcessPool:
-        raise Failure("the process of a run ended early (killed, or out of memory); start again") from None
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
-            process.terminate()  # a run takes it for Ctrl-C: it saves its state between two steps
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+class _Running(Generic[Job]):
+    """A job in its process."""
+
+    def __init__(self, context: ForkServerContext, work: Callable[[Job, str], object], job: Job, place: Place):
+        self.job, self.place = job, place
+        self.outcome, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_in_place, args=(work, job, place, sender))
+        self.process.start()
+        sender.close()
+
+    def end(self) -> None:
+        """Raises what the job raised, or Failure when its process was killed."""
+        try:
+            error = self.outcome.recv()
+        except EOFError:
+            error = Failure(f"{self.job.name}: its process ended early (killed, or out of memory); start again")
+        self.process.join()
+        if error is not None:
+            raise error
 
 
-def _apart() -> None:
-    """Ctrl-C in a terminal reaches a whole process group; the parent alone is to decide what becomes of a run."""
+def _in_place(work: Callable[[Job, str], object], job: Job, place: Place, outcome: connection.Connection) -> None:
+    # Ctrl-C in a terminal reaches a whole process group; the parent alone decides what becomes of a run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgrp()
-
-
-def _in_place(work: Callable[[Job, str], object], job: Job, place: Place) -> None:
     torch.set_num_threads(place.threads)
-    work(job, place.device)
+    try:
+        work(job, place.device)
+    except (UserError, Failure, KeyboardInterrupt) as error:
+        outcome.send(error)
+    except Exception as error:
+        traceback.print_exc()
+        outcome.send(Failure(f"{job.name}: {type(error).__name__}: {error}"))
+    else:
+        outcome.send(None)
 
 
 def _state(job: Named) -> str:

@@ -1,0 +1,84 @@
+"""A run from start to result: what it leaves, what is not done twice, what becomes of a diverged one."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from pat.ablation.plan import scored_run, tuning_runs
+from pat.ablation.study import KINDS
+from pat.ablation.work import carry_out
+from pat.errors import UserError
+from pat.training import loop
+from pat.training.loop import Interrupted, train
+
+
+@pytest.fixture
+def whole(base, study):
+    arm = next(arm for arm in study.arms if arm.key == "csl-psd")
+    return scored_run(base, arm, 1e-3, 0)
+
+
+def test_a_run_is_scored_in_every_way_and_keeps_its_model(whole):
+    result = carry_out(whole, "cpu")
+    assert whole.result() == result
+    assert list(result.scores["elsewhere"]) == list(KINDS)
+    assert all(0 < score["mAP"] <= 1 for score in result.scores["elsewhere"].values())
+    assert {path.name for path in whole.folder.iterdir()} >= {"config.json", "log.jsonl", "model.safetensors"}
+    assert not (whole.folder / "checkpoint.pt").exists()
+
+
+def test_a_tuning_run_is_scored_on_people_it_left_out(base, study):
+    (run,) = tuning_runs(base, study.arms[:1], (1e-3,), (0,), share=0.4)
+    result = carry_out(run, "cpu")
+    assert 0 < result.heldout <= 1
+    assert result.scores == {}
+
+
+def test_a_run_cut_short_goes_on(whole, base, monkeypatch, study):
+    config = dataclasses.replace(whole.config, epochs=2)
+    longer = dataclasses.replace(whole, config=config)
+    straight = dataclasses.replace(longer, config=dataclasses.replace(config, out=base.out / "straight"))
+    carry_out(straight, "cpu")
+    step = loop._Run._step
+
+    def step_then_stop(self, batch):
+        losses = step(self, batch)
+        self.stop = lambda: self.position.epoch == 2
+        return losses
+
+    monkeypatch.setattr(loop._Run, "_step", step_then_stop)
+    with pytest.raises(Interrupted):
+        carry_out(longer, "cpu")
+    assert longer.result() is None
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    assert carry_out(longer, "cpu").scores == straight.result().scores
+
+
+def test_a_trained_run_without_a_result_is_scored_and_not_trained_again(whole, monkeypatch):
+    train(whole.config)
+    monkeypatch.setattr("pat.ablation.work.train", lambda config: pytest.fail("trained again"))
+    assert carry_out(whole, "cpu").status == "finished"
+
+
+def test_a_diverged_run_is_a_result(whole, monkeypatch):
+    losses = loop.training_losses
+
+    def broken(*arguments):
+        found = losses(*arguments)
+        return dataclasses.replace(found, total=found.total * float("nan"))
+
+    monkeypatch.setattr(loop, "training_losses", broken)
+    result = carry_out(whole, "cpu")
+    assert result.status == "diverged"
+    assert "not finite" in result.note
+    assert whole.result() == result
+
+
+def test_what_is_no_result_is_raised(whole):
+    lost = dataclasses.replace(whole.config.data, source=("nowhere",))
+    run = dataclasses.replace(whole, config=dataclasses.replace(whole.config, data=lost))
+    with pytest.raises(UserError, match="nowhere"):
+        carry_out(run, "cpu")
+    assert run.result() is None
