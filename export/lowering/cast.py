@@ -1,9 +1,10 @@
 """From fp32 to fp16 or bf16 with explicit types: every tensor of the graph says what it is.
 
-TensorRT builds such a graph strongly typed, as it stands. What loses most in 16 bits stays in fp32: the pixels'
-normalisation, LayerNorm, the softmax with its mask, the final norm and the division by the length. (An Attention
-node keeps its softmax to itself: TensorRT refuses the attribute `softmax_precision`, and its fused kernels sum in
-fp32 anyway.)
+TensorRT builds such a graph strongly typed, as it stands. What enters a product is in 16 bits; what loses most
+in them stays in fp32: the pixels' normalisation, the tokens from block to block (every block adds to them, and
+each sum would be rounded) with their LayerNorm, the softmax with its mask, the final norm and the division by the
+length. (An Attention node keeps its softmax to itself: TensorRT refuses the attribute `softmax_precision`, and its
+fused kernels sum in fp32 anyway.)
 """
 
 from __future__ import annotations
@@ -57,8 +58,27 @@ def _nodes_in_fp32(model: ir.Model, keep: Collection[str]) -> set[ir.Node]:
             high |= {before} if before is not None and before.op_type == "Add" else set()
     projection = next(node for node in nodes if node.op_type == "Conv")
     high |= {node for node in _upstream(projection) if node.op_type not in _QUANTISE}
-    final = [node for node in nodes if node.op_type == "LayerNormalization"][-1]
-    return high | _downstream(final)
+    norms = [node for node in nodes if node.op_type == "LayerNormalization"]
+    for norm in norms:
+        high |= _residual_stream(norm)
+    return high | _downstream(norms[-1])
+
+
+def _residual_stream(norm: ir.Node) -> set[ir.Node]:
+    """The sums and selections of tokens that a LayerNormalization reads, back to the layers that wrote them."""
+    found: set[ir.Node] = set()
+    pending = [norm.inputs[0]]
+    while pending:
+        value = pending.pop()
+        node = value.producer() if value is not None else None
+        if node is None or node in found or node.op_type not in ("Add", "Slice", "Gather", "Concat", "Expand"):
+            continue
+        written = [value.producer() for value in node.inputs if value is not None]
+        if any(each is not None and each.op_type in ("MatMul", "Gemm") for each in written):
+            continue  # a layer's bias
+        found.add(node)
+        pending += node.inputs
+    return found
 
 
 def _upstream(node: ir.Node) -> set[ir.Node]:
