@@ -13,8 +13,9 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from pat.commands.arguments import parse
-from pat.commands.embedders import OpenedModel, opened_model
+from pat.commands.embedders import OpenedModel
 from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
+from pat.commands.shared import SharedModel, shared_model
 from pat.config import EvaluateConfig, to_mapping
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
@@ -57,18 +58,21 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
     if config.data.target:
         raise UserError("--protocol names its own targets; leave out --data, and give their folder as --data.root")
     _check_sizes(config)
-    with opened_model(path, config.device, config.attention, progress) as opened:
-        evaluate_protocol(opened, protocol, plan(protocol, training_facts(path)), config, progress)
+    with shared_model(path, config.device, config.attention, progress) as shared:
+        evaluate_protocol(shared, protocol, plan(protocol, training_facts(path)), config, progress)
 
 
 def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = None) -> dict[str, dict[str, Score]]:
-    """Score the model at `path` on every target; the scores by data set and embedding."""
+    """Score the model at `path` on every target; the scores by data set and embedding.
+
+    Under torchrun every process calls it: they share the embedding, and the first one alone prints and writes.
+    """
     progress = progress or TerminalProgress()
     if not config.data.target:
         raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
     _check_sizes(config)
-    with opened_model(path, config.device, config.attention, progress) as opened:
-        return _evaluate(opened, config, progress)
+    with shared_model(path, config.device, config.attention, progress) as shared:
+        return _evaluate(shared, config, progress if shared.first else Progress())
 
 
 def _check_sizes(config: EvaluateConfig) -> None:
@@ -76,15 +80,18 @@ def _check_sizes(config: EvaluateConfig) -> None:
         raise UserError("--batch-size and --max-rank must be at least 1")
 
 
-def _evaluate(opened: OpenedModel, config: EvaluateConfig, progress: Progress) -> dict[str, dict[str, Score]]:
+def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -> dict[str, dict[str, Score]]:
+    opened = shared.opened
     report = Report("Evaluation", str(opened.path))
     scores: dict[str, dict[str, Score]] = {}
     for spec in config.data.target:
         pictures = open_evaluation_set(spec, opened.image_size, config.data, progress)
-        found = scores[pictures.name] = score_embeddings(opened, pictures, config, progress)
-        results = {name: each.result for name, each in found.items()}
-        print_table(pictures.name, results)
-        _add_pictures(report, config, opened, pictures, found, progress)
+        found = scores[pictures.name] = score_embeddings(shared, pictures, config, progress)
+        if shared.first:
+            print_table(pictures.name, {name: each.result for name, each in found.items()})
+            _add_pictures(report, config, opened, pictures, found, progress)
+    if not shared.first:
+        return scores
     values = {
         name: {kind: each.result.to_mapping() for kind, each in found.items()} for name, found in scores.items()
     }
@@ -98,10 +105,10 @@ def _evaluate(opened: OpenedModel, config: EvaluateConfig, progress: Progress) -
 
 
 def score_embeddings(
-    opened: OpenedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
+    shared: SharedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Score]:
     """The score of the model's own embedding, and apart from it those of the options that were asked for."""
-    scores: dict[str, Score] = {}
+    opened, scores = shared.opened, dict[str, Score]()
     for name, (parts, flip, rerank) in kinds_of(opened, config).items():
         if rerank:  # comes after all plain rows
             plain = scores[name.removesuffix(RERANKED)]
@@ -111,7 +118,7 @@ def score_embeddings(
             opened.embedder(parts),
             pictures,
             progress,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * shared.processes,
             flip=flip,
             max_rank=config.max_rank,
             device=opened.device,

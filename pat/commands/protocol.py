@@ -13,6 +13,7 @@ import numpy as np
 
 from export.manifest import MANIFEST, Manifest
 from pat.commands.embedders import OpenedModel
+from pat.commands.shared import SharedModel
 from pat.config import EvaluateConfig, to_mapping
 from pat.data.layouts import DataSet, Split, find_data_set
 from pat.data.pictures import Pictures, read_pictures
@@ -53,12 +54,13 @@ def training_facts(path: Path) -> Mapping[str, Any]:
 
 
 def evaluate_protocol(
-    opened: OpenedModel, protocol: str, planned: Plan, config: EvaluateConfig, progress: Progress
+    shared: SharedModel, protocol: str, planned: Plan, config: EvaluateConfig, progress: Progress
 ) -> Outcome:
     """Score the model on the planned targets that are under the root; print the table and write the results.
 
     Raises UserError where none is there.
     """
+    progress = progress if shared.first else Progress()
     for line in planned.warnings:
         progress.say(f"warning: {line}")
     data_sets, absent = _present(planned.targets, config)
@@ -66,11 +68,12 @@ def evaluate_protocol(
         progress.say(f"absent: {name} is not under {config.data.root}")
     results: Results = {}
     for data_set in data_sets:
-        for kind, spread in _score(opened, data_set, config, progress).items():
+        for kind, spread in _score(shared, data_set, config, progress).items():
             results.setdefault(kind, {})[data_set.name] = spread
     outcome = Outcome(protocol, planned, absent, results)
-    _print(outcome)
-    _write(outcome, opened, config)
+    if shared.first:
+        _print(outcome)
+        _write(outcome, shared.opened, config)
     progress.say(f"wrote {config.out / 'protocol.json'} and report.html")
     return outcome
 
@@ -108,9 +111,10 @@ def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataS
 
 
 def _score(
-    opened: OpenedModel, data_set: DataSet, config: EvaluateConfig, progress: Progress
+    shared: SharedModel, data_set: DataSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Spread]:
     """Mean and spread over the splits, by kind of embedding or ranking; each embeds a picture once."""
+    opened = shared.opened
     splits = data_set.splits or (Split(data_set.train, data_set.query, data_set.gallery),)
     samples = list(dict.fromkeys(s for split in splits for s in (*split.query, *split.gallery)))
     pictures = read_pictures(samples, opened.image_size, config.data, progress)
@@ -121,7 +125,7 @@ def _score(
     for kind, (parts, flip, rerank) in kinds_of(opened, config).items():
         if (parts, flip) not in embedded:
             label = f"{data_set.name}: {kind}"
-            embedded[parts, flip] = _embedded(opened, pictures, parts, flip, label, config, progress)
+            embedded[parts, flip] = _embedded(shared, pictures, parts, flip, label, config, progress)
         features = embedded[parts, flip]
         spreads[kind] = Spread.of(
             [
@@ -144,7 +148,7 @@ def _rows(samples: Sequence[Sample], row_of: Mapping[Sample, int]) -> Indices:
 
 
 def _embedded(
-    opened: OpenedModel,
+    shared: SharedModel,
     pictures: Pictures,
     parts: bool,
     flip: bool,
@@ -154,11 +158,11 @@ def _embedded(
 ) -> Features:
     with progress.bar(label, len(pictures.samples)) as advance:
         return extract(
-            opened.embedder(parts),
+            shared.opened.embedder(parts),
             pictures.pixels,
             pictures.identities,
             pictures.cameras,
-            batch_size=config.batch_size,
+            batch_size=config.batch_size * shared.processes,
             flip=flip,
             progress=lambda count: advance(count, ""),
         )

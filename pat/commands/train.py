@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
         config, model=resolve_model(config.model, device), loss=resolve_loss(config.loss, device)
     )
     result = train(config, TerminalProgress())
-    if config.data.target and result.writer:
+    if config.data.target:  # by all processes of torchrun together
         from pat.commands.evaluate import evaluate
 
         data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)

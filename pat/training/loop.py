@@ -55,8 +55,6 @@ class TrainResult:
     epoch: int
     """The epoch that became the model."""
     seconds: float
-    writer: bool = True
-    """Whether this process wrote it; of several, one does."""
 
 
 def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
@@ -304,4 +302,4 @@ class _Run:
         self.ranks.any(False)  # nobody goes on before the model is there
         epoch = best or self.config.epochs
         self.progress.say(f"wrote {path} (epoch {epoch})")
-        return TrainResult(path, epoch, seconds, self.ranks.first)
+        return TrainResult(path, epoch, seconds)

@@ -164,6 +164,19 @@ def test_a_run_goes_on_with_another_number_of_ranks(settings, one):
     assert_same_run(trained(settings, "changing", 4, "--resume"), one)
 
 
+def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market):
+    target = ["--data.target", str(make_market(settings.root / "elsewhere", test=7))]
+    folder = trained(settings, "scored", 2, *target, epochs=1)
+    cache, again = ["--data.cache", str(settings.root / "cache")], settings.root / "scored-again"
+    assert run("evaluate", [str(folder), *target, "--out", str(again), *cache]) == 0
+    together, alone = (
+        json.loads((out / "evaluation.json").read_text())["targets"]["elsewhere"]["cls"]
+        for out in (folder / "evaluation", again)
+    )
+    assert together["valid_queries"] == alone["valid_queries"] == 14
+    np.testing.assert_allclose(together["mAP"], alone["mAP"], atol=0.02)  # near ties in a ranking may swap
+
+
 def wait_for_checkpoint(folder):
     deadline = time.monotonic() + PATIENCE
     while not (folder / CHECKPOINT).exists():
