@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import torch
@@ -150,22 +150,25 @@ class _Meeting:
         except RuntimeError:  # the store went with the rank that kept it
             return Failure(f"the launcher or rank 0 is gone, and rank {self.rank} of {self.count} with it")
         speakers = sorted(rank for rank, note in notes.items() if note)
+        silent = [rank for rank in range(self.count) if rank not in notes]
         if not lost and speakers[0] == self.rank:
             shared = len(set(notes.values())) == 1 and len(notes) == self.count
             told = isinstance(error, (UserError, Failure, KeyboardInterrupt))
+            if silent and isinstance(error, KeyboardInterrupt):  # torchrun asks the others to stop when one dies
+                return type(error)(f"{error} ({self._all_named(silent)} ended or did not answer)")
             return error if shared or not told else type(error)(f"{self._named(self.rank)}: {error}")
         if not speakers and min(notes) == self.rank:
-            return self._loss([rank for rank in range(self.count) if rank not in notes], error)
+            return self._loss(silent, error)
         return SystemExit(_exit_code(error))
 
     def _loss(self, gone: list[int], error: BaseException) -> Failure:
         """Nobody tells what happened: the ranks that say nothing are those that are gone."""
-        who = " and ".join(self._named(rank) for rank in gone)
         if not gone:
             return Failure(f"the ranks lost their connection: {error}")
         return Failure(
-            f"{who} ended or does not answer (killed, out of memory, or the machine is gone); the others stop; "
-            "the same command with --resume continues from the last checkpoint, with any number of ranks"
+            f"{self._all_named(gone)} ended or does not answer (killed, out of memory, or the machine is gone); "
+            "the others stop; the same command with --resume continues from the last checkpoint, with any number "
+            "of ranks"
         )
 
     def _all_notes(self) -> dict[int, str]:
@@ -179,6 +182,9 @@ class _Meeting:
         """Why ranks left, so far; empty for one that lost another."""
         keys = {rank: f"end/{rank}" for rank in range(self.count)}
         return {rank: self.store.get(key).decode() for rank, key in keys.items() if self.store.check([key])}
+
+    def _all_named(self, ranks: Sequence[int]) -> str:
+        return " and ".join(self._named(rank) for rank in ranks)
 
     def _named(self, rank: int) -> str:
         key = f"host/{rank}"

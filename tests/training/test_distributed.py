@@ -201,6 +201,24 @@ def test_a_rank_that_dies_or_hangs_is_named_and_the_job_ends_and_resumes(setting
     trained(settings, out, 1, "--resume", epochs=steps["epoch"] + 1)
 
 
+def test_a_rank_that_dies_before_the_first_step_is_named(settings, make_market):
+    endless = make_market(settings.root / "endless")
+    picture = next((endless / "bounding_box_train").iterdir())
+    picture.unlink()
+    os.mkfifo(picture)  # who reads it waits
+    job = Job(settings.root, lambda rank: settings("early", **({"source": endless} if rank else {})), 2)
+    deadline = time.monotonic() + PATIENCE
+    while not job.said[0].exists() or "device:" not in job.said[0].read_text():  # it waits for the other
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    job.ranks[1].kill()
+    os.kill(job.ranks[0].pid, signal.SIGTERM)  # as torchrun does when a rank has died
+    codes, (line,) = job.ended()
+    assert codes == [130, -signal.SIGKILL]
+    assert line.startswith("pat train: stopped before the first step (rank 1 of 2 (")
+    assert line.endswith(") ended or did not answer)")
+
+
 def test_ranks_stop_together_at_the_same_step(settings):
     job = Job(settings.root, settings("stopped", epochs=4000), 2)
     wait_for_checkpoint(settings.root / "stopped")
