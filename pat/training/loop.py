@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pat.config import TrainConfig, to_mapping
 from pat.data.augment import Augmentation
@@ -30,7 +30,7 @@ from pat.training.data import TrainingData, digest, open_training_data
 from pat.training.distributed import Ranks
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
-from pat.training.step import draw, training_losses
+from pat.training.step import training_step
 from pat.training.validate import validate
 
 CHECK_EVERY = 10
@@ -181,40 +181,15 @@ class _Run:
 
     def _step(self, batch: Batch) -> Tensor:
         """One optimiser step; the losses, float32 [4], stay on the device."""
-        config, position, state = self.config, self.position, self.state
-        draws = draw(
-            state.model,
+        return training_step(
+            self.config,
+            self.state,
             self.augmentation,
-            config.augment,
-            len(batch.labels),
-            seed=config.seed,
-            epoch=position.epoch,
-            step=position.step,
-        ).of(self.ranks.rows(len(batch.labels)))
-        images = self.augmentation.apply(batch.pixels, draws.augment.to(self.ranks.device))
-        losses = training_losses(
-            state.model,
-            state.bank,
-            state.bank_labels,
-            images,
-            batch.labels,
-            batch.slots,
-            draws,
-            config.loss,
-            state.amp,
+            batch,
             self.ranks,
+            epoch=self.position.epoch,
+            step=self.position.step,
         )
-        state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(losses.total / self.ranks.count).backward()
-        self.ranks.sum_gradients(state.model.parameters())
-        if config.optim.clip_norm:
-            state.scaler.unscale_(state.optimiser)
-            nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
-        state.scaler.step(state.optimiser)
-        state.scaler.update()
-        if state.ema is not None:
-            state.ema.update_parameters(state.model)
-        return losses.detached()
 
     def _log_losses(self, pending: list[Tensor], steps: np.ndarray) -> np.ndarray:
         """Log the losses of the last steps and return their sums [4]. Raises Diverged when one is not finite."""

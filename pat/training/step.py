@@ -1,4 +1,6 @@
-"""One training step, as a function of a batch and the random numbers drawn for it.
+"""One training step, as a function of what it changes, a batch, and its place in the run.
+
+The loop takes it, and so does whoever measures it: `phase` marks its parts by their names.
 
 Every random number belongs to a picture of the global batch and is drawn on the CPU from (seed, epoch, step):
 a resumed run draws what the uninterrupted one would have, and several ranks can each take their rows.
@@ -6,18 +8,30 @@ a resumed run draws what the uninterrupted one would have, and several ranks can
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pat.config import AugmentConfig, LossConfig
+from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
 from pat.losses import MemoryBank, batch_hard_triplet, cross_id_similarity, identity_loss, soft_targets
 from pat.model import PartAwareTransformer
 from pat.model.regions import random_regions
+from pat.training.batches import Batch
 from pat.training.distributed import Ranks
+from pat.training.state import TrainingState
+
+Phase = Callable[[str], AbstractContextManager[Any]]
+"""Entered with the name of a part of the step, one of PHASES, for as long as that part lasts."""
+
+PHASES = ("data", "forward", "CSL", "backward", "optimiser")
+"""`data` is drawing and augmenting, and reading where the caller marks it; `forward` the network, BNNeck, identity
+and triplet loss; `CSL` the bank's update, the search in it and the soft targets."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,7 @@ def training_losses(
     config: LossConfig,
     amp: torch.dtype | None,
     ranks: Ranks,
+    phase: Phase = nullcontext,
 ) -> Losses:
     """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed.
 
@@ -92,34 +107,86 @@ def training_losses(
     in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise. `amp`
     is the autocast dtype of the network; losses are float32, those of the global batch on every rank.
     """
-    with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
-        global_feature, part_features = model.features(images, draws.regions, draws.drop_path)
-    # Ranks meet here: all below sees the global batch, [B, D] and [B, P, D].
-    global_feature, part_features = ranks.gather(global_feature.float(), part_features.float())
-    logits = model.classify(global_feature)
-    assert logits is not None, "training needs a classifier"
+    with phase("forward"):
+        with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
+            global_feature, part_features = model.features(images, draws.regions, draws.drop_path)
+        # Ranks meet here: all below sees the global batch, [B, D] and [B, P, D].
+        global_feature, part_features = ranks.gather(global_feature.float(), part_features.float())
+        logits = model.classify(global_feature)
+        assert logits is not None, "training needs a classifier"
 
     targets = None
     csl = global_feature.new_zeros(())
     if bank is not None:
         assert bank_labels is not None
-        parts = part_features.transpose(0, 1)  # [P, B, D]
-        bank.update(slots, parts)
-        csl, neighbours = cross_id_similarity(
-            parts if config.csl else parts.detach(),
-            bank,
-            slots,
-            k=config.k,
-            scale=config.scale * 768 / parts.shape[-1],
-            identities=labels if config.other_identities else None,
-            bank_identities=bank_labels if config.other_identities else None,
-            impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
-            merge=ranks.merge,
-        )
-        if config.psd:
-            targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
+        with phase("CSL"):
+            parts = part_features.transpose(0, 1)  # [P, B, D]
+            bank.update(slots, parts)
+            csl, neighbours = cross_id_similarity(
+                parts if config.csl else parts.detach(),
+                bank,
+                slots,
+                k=config.k,
+                scale=config.scale * 768 / parts.shape[-1],
+                identities=labels if config.other_identities else None,
+                bank_identities=bank_labels if config.other_identities else None,
+                impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
+                merge=ranks.merge,
+            )
+            if config.psd:
+                targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
 
-    identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
-    triplet = batch_hard_triplet(global_feature, labels)
-    total = identity + config.triplet * triplet + config.csl * csl
+    with phase("forward"):
+        identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
+        triplet = batch_hard_triplet(global_feature, labels)
+        total = identity + config.triplet * triplet + config.csl * csl
     return Losses(total, identity, triplet, csl)
+
+
+def training_step(
+    config: TrainConfig,
+    state: TrainingState,
+    augmentation: Augmentation,
+    batch: Batch,
+    ranks: Ranks,
+    *,
+    epoch: int,
+    step: int,
+    phase: Phase = nullcontext,
+) -> Tensor:
+    """One optimiser step, number `step` of `epoch`; `state` moves, the losses float32 [4] stay on the device.
+
+    The model is in training mode and the learning rate is set.
+    """
+    with phase("data"):
+        images_in_batch = len(batch.labels)
+        draws = draw(
+            state.model, augmentation, config.augment, images_in_batch, seed=config.seed, epoch=epoch, step=step
+        ).of(ranks.rows(images_in_batch))
+        images = augmentation.apply(batch.pixels, draws.augment.to(ranks.device))
+    losses = training_losses(
+        state.model,
+        state.bank,
+        state.bank_labels,
+        images,
+        batch.labels,
+        batch.slots,
+        draws,
+        config.loss,
+        state.amp,
+        ranks,
+        phase,
+    )
+    with phase("backward"):
+        state.optimiser.zero_grad(set_to_none=True)
+        state.scaler.scale(losses.total / ranks.count).backward()
+        ranks.sum_gradients(state.model.parameters())
+    with phase("optimiser"):
+        if config.optim.clip_norm:
+            state.scaler.unscale_(state.optimiser)
+            nn.utils.clip_grad_norm_(state.model.parameters(), config.optim.clip_norm)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        if state.ema is not None:
+            state.ema.update_parameters(state.model)
+    return losses.detached()

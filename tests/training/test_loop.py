@@ -11,7 +11,7 @@ import torch
 import pat
 from pat.config import TrainConfig, from_mapping
 from pat.errors import Failure, UserError
-from pat.training import loop, run_folder
+from pat.training import loop, run_folder, step
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.loop import Interrupted, train
 from pat.training.run_folder import claimed
@@ -128,7 +128,7 @@ def test_the_average_of_weights_is_what_is_saved(config):
 
 
 def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoint(config, monkeypatch):
-    real = loop.training_losses
+    real = step.training_losses
 
     def broken(*arguments):
         losses = real(*arguments)
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoin
         return losses
 
     broken.calls = 0
-    monkeypatch.setattr(loop, "training_losses", broken)
+    monkeypatch.setattr(step, "training_losses", broken)
     settings = config(epochs=5)
     with pytest.raises(Failure, match=r"epoch \d, step \d is not finite") as caught:
         train(settings)
