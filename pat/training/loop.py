@@ -57,15 +57,18 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
+def train(
+    config: TrainConfig, progress: Progress | None = None, leave: Callable[[], bool] = lambda: False
+) -> TrainResult:
     """Train as `config` says and write `config.out`/model.safetensors.
 
+    `leave` is asked between two steps; True stops the run there, as Ctrl-C does.
     Raises UserError for what the user can mend, Failure when a loss is not finite or a file cannot be written,
-    Interrupted after Ctrl-C once the state is saved.
+    Interrupted after Ctrl-C or `leave` once the state is saved.
 
     Under torchrun every process calls it; the first one alone writes and reports.
     """
-    with stop_flag() as stop, joined(config.device, config.rank_timeout) as ranks:
+    with stop_flag() as asked, joined(config.device, config.rank_timeout) as ranks:
         validate(config, ranks.count)
         progress = progress if progress is not None and ranks.first else Progress()
         with run_folder.claimed(config.out) if ranks.first else contextlib.nullcontext():
@@ -73,7 +76,7 @@ def train(config: TrainConfig, progress: Progress | None = None) -> TrainResult:
                 run_folder.prepare(config.out, config)
             data = open_training_data(config.data, config.model.image_size, config.seed, progress)
             state = build_state(config, data.training, ranks, progress)
-            return _Run(config, data, state, ranks, progress, stop).run()
+            return _Run(config, data, state, ranks, progress, lambda: asked() or leave()).run()
 
 
 class _Run:

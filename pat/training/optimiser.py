@@ -9,8 +9,11 @@ from torch import nn
 from pat.config import OptimConfig
 
 
-def build_optimiser(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def build_optimiser(model: nn.Module, config: OptimConfig, *, scaled: bool = False) -> torch.optim.Optimizer:
     """SGD or AdamW over the parameters that take a gradient; bias vectors get their own learning rate.
+
+    Fused into one pass over the parameters, unless gradients are `scaled` (float16): where the scaler skips the
+    first step, which is what it does to find its scale, PyTorch's fused SGD keeps an uninitialised momentum.
 
     Under AdamW nothing one-dimensional (norms, biases) and no token decays, as is usual from scratch; under SGD
     everything does, as in the authors' recipe.
@@ -24,8 +27,8 @@ def build_optimiser(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
         groups.setdefault((rate, 0.0 if exempt else config.weight_decay), []).append(parameter)
     settings = [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
     if config.name == "sgd":
-        return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(settings, lr=config.lr)
+        return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum, fused=not scaled)
+    return torch.optim.AdamW(settings, lr=config.lr, fused=not scaled)
 
 
 def build_schedule(optimiser: torch.optim.Optimizer, config: OptimConfig) -> CosineLRScheduler:

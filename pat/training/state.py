@@ -95,8 +95,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         ).to(device)
         bank_labels = torch.from_numpy(training.labels).to(device)
 
-    optimiser = build_optimiser(model, config.optim)
     amp = amp_dtype(config.amp, device)
+    scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
+    optimiser = build_optimiser(model, config.optim, scaled=scaler.is_enabled())
     average = get_ema_multi_avg_fn(config.ema)
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
     if config.compile:
@@ -113,7 +114,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         bank_labels,
         optimiser,
         build_schedule(optimiser, config.optim),
-        torch.amp.GradScaler(device.type, enabled=amp == torch.float16),
+        scaler,
         ema,
         amp,
     )

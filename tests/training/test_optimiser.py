@@ -1,0 +1,66 @@
+"""The fused optimiser takes the steps of the plain one, and stays away from the float16 scaler."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from pat.config import OptimConfig
+from pat.training.optimiser import build_optimiser
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(16, 32), nn.LayerNorm(32), nn.Linear(32, 3))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_fused_steps_are_plain_steps_to_rounding(name):
+    fused, plain = (network() for _ in range(2))
+    config = OptimConfig(name=name, lr=0.01)
+    ours, other = build_optimiser(fused, config), build_optimiser(plain, config, scaled=True)
+    assert ours.defaults["fused"]
+    assert not other.defaults["fused"]
+    images, generator = torch.randn(8, 16), torch.Generator().manual_seed(0)
+    for _ in range(20):
+        images = torch.randn(8, 16, generator=generator)
+        for model, optimiser in ((fused, ours), (plain, other)):
+            optimiser.zero_grad()
+            model(images).square().mean().backward()
+            optimiser.step()
+    for one, two in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("saved_fused", [True, False])
+def test_a_run_saved_with_the_one_goes_on_with_the_other(name, saved_fused):
+    config, model = OptimConfig(name=name, lr=0.01), network()
+    before = build_optimiser(model, config, scaled=not saved_fused)
+    images = torch.randn(8, 16)
+
+    def step(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        optimiser.zero_grad()
+        model(images).square().mean().backward()
+        optimiser.step()
+
+    step(model, before)
+    again = copy.deepcopy(model)
+    after = build_optimiser(again, config, scaled=saved_fused)
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    step(model, before)
+    step(again, after)
+    for one, two in zip(model.parameters(), again.parameters(), strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+def test_a_first_step_that_the_scaler_skips_leaves_no_momentum():
+    model = network()
+    optimiser = build_optimiser(model, OptimConfig(name="sgd", lr=0.01, momentum=0.9), scaled=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    scaler.scale(model(torch.randn(8, 16) * 1e3).square().sum()).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    assert scaler.get_scale() < 2.0**127
+    assert all(state.get("momentum_buffer") is None for state in optimiser.state.values())
