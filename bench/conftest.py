@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from bench.device import device_name
-from bench.results import Row, row, table
+from bench.results import Row, quantiles, rows, table
 
 ROWS = pytest.StashKey[list[Row]]()
-NEEDS_TORCH = re.compile(r"^(import torch|from (bench\.measure|kernels|pat\.losses)\b)", re.MULTILINE)
+NEEDS_TORCH = re.compile(
+    r"^(import torch|from (bench\.(measure|phases|work)|kernels|pat\.(losses|training))\b)", re.MULTILINE
+)
 
 if importlib.util.find_spec("torch") is None:  # a Jetson: what embeds and tracks is measured, training is not
     here = Path(__file__).parent
@@ -51,6 +53,46 @@ def measure_embedding(benchmark, pytestconfig: pytest.Config) -> Callable[..., N
     return run
 
 
+@pytest.fixture
+def measure_step(benchmark, pytestconfig: pytest.Config) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+    """`measure_step(build, images=..., flops=..., ...)` measures a training step and its phases.
+
+    `build()` makes the step, a function of the clock of its phases. Peak memory counts from before it is built.
+    The benchmark's timer has to wait for the device, which is then done once a round.
+    """
+    from bench.measure import watch_memory
+    from bench.phases import Phases
+    from kernels.timing import ON_GPU
+
+    rounds, steps_of_a_round = (5, 10) if ON_GPU else (3, 1)
+
+    def run(build: Callable[[], Callable[[Phases], object]], *, images: int, flops: int, **facts: str) -> None:
+        watched, phases = watch_memory(), Phases()
+        step = build()
+
+        def timed() -> None:
+            with phases.step():
+                step(phases)
+
+        for _ in range(3 if ON_GPU else 1):  # compiles, starts workers, makes the optimiser's state
+            timed()
+        benchmark.group = f"{facts['operation']} {facts['shape']} {facts['dtype']}"
+        benchmark.pedantic(timed, rounds=rounds, iterations=steps_of_a_round)
+        if benchmark.stats is None:  # --benchmark-disable
+            return
+        found = phases.seconds(rounds * steps_of_a_round)
+        _keep(
+            benchmark,
+            pytestconfig,
+            facts,
+            lambda seconds: {"images_per_second": images / seconds, "teraflops": flops / seconds / 1e12},
+            peak_memory=watched(),
+            phases={name: quantiles(values) for name, values in found.items()},
+        )
+
+    return run
+
+
 def _keep(
     benchmark: Any,
     config: pytest.Config,
@@ -63,7 +105,7 @@ def _keep(
     if benchmark.stats is not None:  # None with --benchmark-disable
         stats = benchmark.stats.stats
         benchmark.extra_info.update(rates(stats.median))
-        config.stash.setdefault(ROWS, []).append(row(benchmark.extra_info, stats.as_dict()))
+        config.stash.setdefault(ROWS, []).extend(rows(benchmark.extra_info, stats.as_dict()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,12 +1,14 @@
-"""What a measurement is set against: least work, the memory's bandwidth, peak memory."""
+"""What a measurement is set against: least work, the memory's bandwidth, the rate of products, peak memory."""
 
 from __future__ import annotations
 
 import functools
 import gc
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -21,17 +23,54 @@ def bandwidth() -> float:
     return 2 * source.numel() / statistics.median(seconds(lambda: target.copy_(source)))
 
 
+@functools.cache
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations per second of a large matrix product in `dtype` on this device, the best of some: the peak."""
+    side = 8192 if ON_GPU else 2048
+    left, right = torch.randn(2, side, side, device=DEVICE).to(dtype).unbind(0)
+    out = torch.empty_like(left)
+    return 2 * side**3 / min(seconds(lambda: torch.mm(left, right, out=out)))
+
+
 def peak_memory(function: Callable[[], object]) -> int | None:
     """Bytes that one call takes on the GPU beyond what was there before it; None on a CPU."""
     if not ON_GPU:
         return None
-    gc.collect()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
+    watched = watch_memory()
     function()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    return watched()
+
+
+def watch_memory() -> Callable[[], int | None]:
+    """From now on: the function returned tells the bytes taken at most since, beyond what was there before.
+
+    On a GPU of its memory; on a CPU resident memory of this process alone, and None where the system does not
+    tell (it is Linux that does).
+    """
+    gc.collect()
+    if ON_GPU:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+
+        def beyond() -> int | None:
+            torch.cuda.synchronize()
+            return torch.cuda.max_memory_allocated() - before
+
+        return beyond
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is resident
+        resident = _status("VmRSS")
+    except OSError:
+        return lambda: None
+    return lambda: _status("VmHWM") - resident
+
+
+def _status(name: str) -> int:
+    """Bytes of an entry of Linux's notes on this process."""
+    found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return 1024 * int(found.group(1))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ Row = dict[str, Any]
 
 FACTS = ("operation", "shape", "dtype", "implementation")
 RATES = ("images_per_second", "gigabytes_per_second", "teraflops", "share_of_floor", "peak_memory")
+NO_RATES: dict[str, None] = dict.fromkeys(RATES)
 QUANTILES = ("min", "q1", "median", "q3", "max")
 
 
@@ -32,7 +34,22 @@ def run_suites(arguments: Sequence[str] = ()) -> list[Row]:
         if result.returncode:
             raise RuntimeError(f"the benchmark suites failed (pytest exit status {result.returncode})")
         found = json.loads(report.read_text())["benchmarks"]
-    return [row(entry["extra_info"], entry["stats"]) for entry in found if "operation" in entry["extra_info"]]
+    measured = [entry for entry in found if "operation" in entry["extra_info"]]
+    return [each for entry in measured for each in rows(entry["extra_info"], entry["stats"])]
+
+
+def rows(facts: Mapping[str, Any], stats: Mapping[str, float]) -> list[Row]:
+    """The row of a measurement, and after it one for each of its `phases`, {name: quantiles}."""
+    phases: Mapping[str, Mapping[str, float]] = facts.get("phases", {})
+    operation = facts["operation"]
+    parts = [row({**facts, **NO_RATES, "operation": f"{operation}: {name}"}, phases[name]) for name in phases]
+    return [row(facts, stats), *parts]
+
+
+def quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Of some measurements, at least two, under the names of a row."""
+    found = statistics.quantiles(seconds, n=4, method="inclusive")
+    return dict(zip(QUANTILES, (min(seconds), *found, max(seconds)), strict=True))
 
 
 def row(facts: Mapping[str, Any], stats: Mapping[str, float]) -> Row:

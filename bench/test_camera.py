@@ -1,7 +1,7 @@
 """The camera process on a filmed street: frames a second, and where the time goes.
 
-    python -m pytest bench/test_camera.py
-    PAT_BENCH_BUNDLE=BUNDLE PAT_BENCH_VIDEO=street.avi python -m pytest bench/test_camera.py   # yours
+python -m pytest bench/test_camera.py
+PAT_BENCH_BUNDLE=BUNDLE PAT_BENCH_VIDEO=street.avi python -m pytest bench/test_camera.py   # yours
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 import torch
 
-from bench.authors import ListMemory
-from bench.authors import cross_id_similarity as authors_similarity
+from bench.authors.memory import ListMemory
+from bench.authors.memory import cross_id_similarity as authors_similarity
 from bench.measure import Work
 from kernels.timing import CLOCK, DEVICE, ON_GPU
 from pat.losses import MemoryBank, cross_id_similarity
@@ -54,12 +54,13 @@ def our_step(bank: torch.Tensor, features: torch.Tensor, indices: torch.Tensor) 
 
 
 def authors_step(bank: torch.Tensor, features: torch.Tensor, indices: torch.Tensor) -> Step:
-    memory = ListMemory(bank)
+    memory = ListMemory(bank, range(IMAGES))
     features = features.clone().requires_grad_()
 
     def step() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        memory.update(indices.tolist(), features)
-        loss, neighbours = authors_similarity(features, memory, indices, k=K, scale=SCALE)
+        keys = indices.tolist()
+        memory.update(keys, features)
+        loss, neighbours = authors_similarity(features, memory, keys, k=K, scale=SCALE)
         (gradient,) = torch.autograd.grad(loss, features)
         return loss.detach(), gradient, torch.tensor(neighbours, device=DEVICE)
 

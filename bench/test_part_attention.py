@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.authors import masked_attention
+from bench.authors.network import masked_attention
 from bench.measure import Work
 from kernels.cases import PART_ATTENTION_LARGE, PartAttentionCase
 from kernels.part_attention import part_attention, visibility
