@@ -1,1 +1,1 @@
-"""Benchmarks: `python -m bench gpu | compare | static`, and the pytest-benchmark suites beside this file."""
+"""Benchmarks: `python -m bench gpu | train | compare | static`, and the pytest-benchmark suites here."""

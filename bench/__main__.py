@@ -1,4 +1,4 @@
-"""`python -m bench gpu | compare | static`."""
+"""`python -m bench gpu | train | compare | static`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ def main() -> int:
     commands.add_parser(
         "gpu", help="test, then measure every kernel on this GPU; writes bench/results/<device>.json"
     )
+    train = commands.add_parser(
+        "train", help="a whole run on a drawn set of Market-1501's size; writes bench/results/<device>-train.json"
+    )
+    train.add_argument("--out", type=Path, default=Path("runs/bench-train"), help="pictures, cache, run")
+    train.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
+    train.add_argument("--pictures", type=int, default=12_936)
+    train.add_argument("--identities", type=int, default=751)
+    train.add_argument("--epochs", type=int, help="default: 60")
+    train.add_argument("--backbone", help="default: that of `pat train`, ViT-B/16")
+    train.add_argument("--config", type=Path, help="settings of `pat train`, .toml or .json")
     compare = commands.add_parser("compare", help="measure and fail if slower than stored for this device")
     compare.add_argument("result", nargs="?", type=Path, help="a file of results instead of a fresh run")
     compare.add_argument("--update", action="store_true", help="store the result instead of comparing")
@@ -27,6 +37,11 @@ def main() -> int:
         from bench import gpu
 
         return gpu.main()
+    if options.command == "train":
+        from bench import train as training
+
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        return training.main(training.Options(**given))
     if options.command == "compare":
         from bench import compare as comparison
 

@@ -47,7 +47,8 @@ def rows(facts: Mapping[str, Any], stats: Mapping[str, float]) -> list[Row]:
 
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Of some measurements, at least two, under the names of a row."""
+    """Of some measurements, under the names of a row."""
+    seconds = seconds if len(seconds) > 1 else [*seconds, *seconds]  # one has no quartiles of its own
     found = statistics.quantiles(seconds, n=4, method="inclusive")
     return dict(zip(QUANTILES, (min(seconds), *found, max(seconds)), strict=True))
 

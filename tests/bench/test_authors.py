@@ -71,8 +71,8 @@ def test_losses_gradients_and_memory_are_those_of_our_step(config, training):
     our_losses.total.backward()
     their_losses.total.backward()
     for (name, one), two in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
-        if one.grad is not None:
-            torch.testing.assert_close(two.grad, one.grad, rtol=1e-3, atol=1e-5, msg=name)
+        if one.grad is not None and one.numel():
+            assert (two.grad - one.grad).norm() < 5e-4 * one.grad.norm(), name
     torch.testing.assert_close(torch.stack([torch.stack(part) for part in memory.parts]), ours.bank.features)
 
 

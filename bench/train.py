@@ -1,0 +1,200 @@
+"""`python -m bench train`: a whole run of the trainer on drawn people, in as many calls as it needs.
+
+The set has the size of Market-1501, the settings are those of `pat train`; weights begin at random, which costs
+what pretrained ones cost. A call with --minutes leaves in time with the state saved, and the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.device import device_name
+from bench.measure import product_rate, watch_memory
+from bench.people import draw_people
+from bench.results import Row, path_for, quantiles, row, store, table
+from bench.work import bank_flops, network_flops
+from kernels.timing import DEVICE
+from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig, overlay, read_config_file
+from pat.device import resolve_loss, resolve_model
+from pat.errors import Failure, UserError
+from pat.files import write_text
+from pat.model.backbone import build_backbone
+from pat.progress import Progress
+from pat.training.loop import Interrupted, train
+from pat.training.run_folder import CHECKPOINT, LOG, MODEL
+from pat.training.state import amp_dtype
+
+PICTURES, IDENTITIES = 12_936, 751
+"""Of Market-1501's training part. A run of another size, length or network is a try."""
+
+UNFINISHED = 75
+"""Exit status of a call that left in time: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    out: Path
+    pictures: int = PICTURES
+    identities: int = IDENTITIES
+    epochs: int | None = None
+    backbone: str | None = None
+    config: Path | None = None
+    minutes: float | None = None
+
+
+class Lines(Progress):
+    """Each line at once, whatever stands behind standard error."""
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class Deadline:
+    """A moment some minutes from now; never, without."""
+
+    def __init__(self, minutes: float | None) -> None:
+        if minutes is not None and not minutes > 0:
+            raise UserError(f"--minutes {minutes}: expected more than 0")
+        self.moment = time.monotonic() + 60 * (minutes or float("inf"))
+
+    def passed(self) -> bool:
+        return time.monotonic() >= self.moment
+
+
+def main(options: Options) -> int:
+    """Returns the exit status: 0 when the run is finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
+    try:
+        deadline = Deadline(options.minutes)
+        config = settings(options)
+        try:
+            if not (config.out / MODEL).exists():
+                with noted_call(options.out / "calls.json"):
+                    train(config, Lines(), leave=deadline.passed)
+        except Interrupted as stopped:
+            if not deadline.passed():
+                raise
+            print(f"time is up: {stopped}; the same `python -m bench train` goes on", file=sys.stderr)
+            return UNFINISHED
+        report(options, config)
+        return 0
+    except (UserError, Failure) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt as stopped:
+        print(f"stopped: {stopped}" if str(stopped) else "stopped", file=sys.stderr)
+        return 130
+
+
+def settings(options: Options) -> TrainConfig:
+    """The run as it starts or goes on; draws its pictures where they are missing."""
+    folder = options.out / f"people-{options.pictures}-{options.identities}"
+    config = TrainConfig(
+        data=DataConfig(source=(str(folder / "train.csv"),), cache=options.out / "cache"),
+        model=ModelConfig(attention="auto"),
+        loss=LossConfig(neighbours="auto"),
+        weights="none",
+        out=options.out / "run",
+        tensorboard=False,
+    )
+    if options.config is not None:
+        config = overlay(config, read_config_file(options.config), str(options.config))
+    if config.device != "auto":
+        raise UserError(f"device is {config.device}; what is measured is this machine's device: leave it at auto")
+    config = dataclasses.replace(
+        config,
+        epochs=options.epochs or config.epochs,
+        model=resolve_model(
+            dataclasses.replace(config.model, backbone=options.backbone or config.model.backbone), DEVICE
+        ),
+        loss=resolve_loss(config.loss, DEVICE),
+        resume=(config.out / CHECKPOINT).exists(),
+    )
+    draw_people(folder, options.pictures, options.identities, Lines())
+    return config
+
+
+@contextlib.contextmanager
+def noted_call(path: Path) -> Iterator[None]:
+    """Keep the seconds and the peak memory of this call; of one that is killed it remains that it began."""
+    calls: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+    calls.append({"seconds": None, "peak_memory": None})
+    write_text(path, json.dumps(calls))
+    watched, begun = watch_memory(), time.perf_counter()
+    try:
+        yield
+    finally:
+        calls[-1] = {"seconds": time.perf_counter() - begun, "peak_memory": watched()}
+        write_text(path, json.dumps(calls))
+
+
+def report(options: Options, config: TrainConfig) -> None:
+    """Write and print the result of a finished run."""
+    measured = result(options, config)
+    full = TrainConfig()
+    whole = (options.pictures, options.identities) == (PICTURES, IDENTITIES) and config.epochs == full.epochs
+    whole = whole and dataclasses.replace(config.model, attention=full.model.attention) == full.model
+    path = path_for(f"{device_name()} train")
+    if not whole:
+        path = options.out / path.name
+    store(path, device_name(), [measured])
+    run = measured["run"]
+    print(table([measured]))
+    print(
+        f"{run['total_seconds']:.1f} s in {run['calls']} calls, {run['training_seconds']:.1f} s of it steps; "
+        f"{run['share_of_peak']:.1%} of {run['peak_teraflops']:.3g} TFLOP/s, a large {measured['dtype']} product"
+    )
+    if run["calls_cut_off"]:
+        print(f"{run['calls_cut_off']} calls were killed: their seconds are not known and not in the total")
+    print(f"written to {path}" + ("" if whole else ", not to bench/results: the run is a try, not of full size"))
+
+
+def result(options: Options, config: TrainConfig) -> Row:
+    """One row, whose quantiles are of seconds an epoch, and under `run` what is true of the whole."""
+    log = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
+    epochs = [line for line in log if line["event"] == "epoch"]
+    steps = sum(line["event"] == "step" for line in log)
+    calls = json.loads((options.out / "calls.json").read_text())
+    batch = config.identities_per_batch * config.images_per_identity
+    rate = statistics.harmonic_mean([line["images_per_second"] for line in epochs])
+    dtype = amp_dtype(config.amp, DEVICE) or torch.float32
+
+    dim = build_backbone(config.model).embed_dim
+    has_bank = config.model.parts > 0 and (config.loss.csl > 0 or config.loss.psd > 0)
+    bank = bank_flops(config.model.parts, options.pictures, batch, dim) if has_bank else 0
+    flops = rate * (network_flops(config.model, options.identities) + bank / batch)
+    peak = product_rate(dtype)
+    facts = {
+        "operation": "training run",
+        "shape": f"{config.model.backbone} B={batch} M={options.pictures} identities={options.identities} "
+        f"epochs={config.epochs}",
+        "dtype": str(dtype).removeprefix("torch."),
+        "implementation": "ours, compiled" if config.compile else "ours",
+        "images_per_second": rate,
+        "teraflops": flops / 1e12,
+        "peak_memory": max((call["peak_memory"] for call in calls if call["peak_memory"]), default=None),
+    }
+    epoch = steps * batch / config.epochs
+    run = {
+        "total_seconds": sum(call["seconds"] or 0.0 for call in calls),
+        "training_seconds": steps * batch / rate,
+        "calls": len(calls),
+        "calls_cut_off": sum(call["seconds"] is None for call in calls),
+        "steps": steps,
+        "share_of_peak": flops / peak,
+        "peak_teraflops": peak / 1e12,
+        "loss_of_last_epoch": epochs[-1]["loss"],
+    }
+    return row(facts, quantiles([epoch / line["images_per_second"] for line in epochs])) | {"run": run}
