@@ -18,9 +18,31 @@ NEEDS_TORCH = re.compile(
     r"^(import torch|from (bench\.(measure|phases|work)|kernels|pat\.(losses|training))\b)", re.MULTILINE
 )
 
-if importlib.util.find_spec("torch") is None:  # a Jetson: what embeds and tracks is measured, training is not
-    here = Path(__file__).parent
-    collect_ignore = [path.name for path in here.glob("test_*.py") if NEEDS_TORCH.search(path.read_text())]
+NEEDS = {
+    "test_camera.py": ("av", "cv2", "onnxruntime", "trackers"),
+    "test_detect.py": ("cv2", "onnxruntime", "trackers"),
+    "test_gallery.py": ("qdrant_edge",),
+    "test_runtime_overhead.py": ("onnxruntime",),
+    "test_sources.py": ("av", "psutil"),
+    # On a Jetson, which has no PyTorch, what embeds and tracks is measured, training is not.
+    **{
+        path.name: ("torch",)
+        for path in Path(__file__).parent.glob("test_*.py")
+        if NEEDS_TORCH.search(path.read_text())
+    },
+}
+"""Packages without which a suite has nothing to measure."""
+
+LEFT_OUT = {
+    suite: missing
+    for suite, packages in NEEDS.items()
+    if (missing := [package for package in packages if importlib.util.find_spec(package) is None])
+}
+collect_ignore = list(LEFT_OUT)
+
+
+def pytest_report_header() -> list[str]:
+    return [f"left out: {suite} (needs {', '.join(missing)})" for suite, missing in sorted(LEFT_OUT.items())]
 
 
 @pytest.fixture

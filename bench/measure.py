@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import re
@@ -59,9 +60,10 @@ def watch_memory() -> Callable[[], int | None]:
 
         return beyond
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed and is still resident would hide as much that is taken
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts again at what is resident
         resident = _status("VmRSS")
-    except OSError:
+    except (OSError, AttributeError):  # AttributeError: not glibc
         return lambda: None
     return lambda: _status("VmHWM") - resident
 

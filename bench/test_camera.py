@@ -34,6 +34,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if BUNDLE:
         return Path(BUNDLE)
     pytest.importorskip("torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE")
+    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
     from bench.test_embedding import noise_crops, random_model
     from export.to_onnx import export_bundle
 

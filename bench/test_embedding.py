@@ -58,6 +58,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
         return Bundles(lambda precision: Path(GIVEN), (Manifest.load(GIVEN).precision.name,), None)
     if not HAS_TORCH:
         pytest.skip("without PyTorch there is no model to export; set PAT_BENCH_BUNDLE to a bundle folder")
+    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
     from export.to_onnx import export_bundle
 
     folder = tmp_path_factory.mktemp("bundles")

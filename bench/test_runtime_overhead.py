@@ -38,6 +38,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip(
         "torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE"
     )
+    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
     from export.to_onnx import export_bundle
     from pat.config import ModelConfig
     from pat.model import PartAwareTransformer

@@ -58,24 +58,43 @@ def test_another_board_is_no_jetson(monkeypatch, tmp_path):
     assert "Raspberry" not in device.device_name()
 
 
-def test_the_suites_of_the_edge_need_no_torch():
-    code = """
+COLLECT = """
 import sys
 class Blocked:
     def find_spec(name, *rest):
-        if name.split(".")[0] in ("torch", "triton", "timm"):
+        if name.split(".")[0] in {0!r}:
             raise ModuleNotFoundError("No module named " + name, name=name)
 sys.meta_path.insert(0, Blocked)
 import importlib.util
 find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] == "torch" else find(name, *rest)
+importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] in {0!r} else find(name, *rest)
 import pytest
-sys.exit(pytest.main(["bench", "--collect-only", "-q", "-p", "no:cacheprovider"]))
+sys.exit(pytest.main(["bench", "--collect-only", "-p", "no:cacheprovider"]))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def collected_without(*packages: str) -> str:
+    """What pytest says of the suites that it finds where packages are missing."""
+    command = [sys.executable, "-c", COLLECT.format(packages)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert "test_embedding.py" in done.stdout
-    assert "test_csl_step.py" not in done.stdout
+    return done.stdout
+
+
+def test_the_suites_of_the_edge_need_no_torch():
+    found = collected_without("torch", "triton", "timm")
+    assert "<Module test_embedding.py>" in found
+    for suite in ("test_csl_step.py", "test_train_step.py", "test_cache.py"):
+        assert f"<Module {suite}>" not in found
+        assert f"left out: {suite} (needs torch)" in found
+
+
+def test_the_suites_of_training_need_nothing_of_the_edge_and_no_command_line():
+    edge = ("av", "cv2", "onnx", "onnxruntime", "onnxscript", "psutil", "qdrant_client", "qdrant_edge", "trackers")
+    found = collected_without("tyro", "rich", "h5py", "matplotlib", "tensorboard", *edge)
+    for suite in ("test_part_attention.py", "test_csl_step.py", "test_train_step.py", "test_cache.py"):
+        assert f"<Module {suite}>" in found
+    assert "left out: test_camera.py (needs av, cv2, onnxruntime, trackers)" in found
 
 
 def test_versions_are_those_installed():
