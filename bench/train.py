@@ -86,7 +86,8 @@ def main(options: Options) -> int:
         except Interrupted as stopped:
             if not deadline.passed():
                 raise
-            print(f"time is up: {stopped}; the same `python -m bench train` goes on", file=sys.stderr)
+            happened = str(stopped).split(";")[0]  # what follows is about `pat train`
+            print(f"time is up, {happened}; the same `python -m bench train` goes on", file=sys.stderr)
             return UNFINISHED
         report(options, config)
         return 0
@@ -153,7 +154,7 @@ def report(options: Options, config: TrainConfig) -> None:
     run = measured["run"]
     print(table([measured]))
     print(
-        f"{run['total_seconds']:.1f} s in {run['calls']} calls, {run['training_seconds']:.1f} s of it steps; "
+        f"{run['steps']} steps, {run['total_seconds']:.1f} s in {run['calls']} calls; "
         f"{run['share_of_peak']:.1%} of {run['peak_teraflops']:.3g} TFLOP/s, a large {measured['dtype']} product"
     )
     if run["calls_cut_off"]:
@@ -162,7 +163,10 @@ def report(options: Options, config: TrainConfig) -> None:
 
 
 def result(options: Options, config: TrainConfig) -> Row:
-    """One row, whose quantiles are of seconds an epoch, and under `run` what is true of the whole."""
+    """One row, and under `run` what is true of the whole.
+
+    The quantiles are of seconds a step, the mean of each epoch; of an epoch that took two calls, of its last part.
+    """
     log = [json.loads(line) for line in (config.out / LOG).read_text().splitlines()]
     epochs = [line for line in log if line["event"] == "epoch"]
     steps = sum(line["event"] == "step" for line in log)
@@ -186,10 +190,8 @@ def result(options: Options, config: TrainConfig) -> Row:
         "teraflops": flops / 1e12,
         "peak_memory": max((call["peak_memory"] for call in calls if call["peak_memory"]), default=None),
     }
-    epoch = steps * batch / config.epochs
     run = {
         "total_seconds": sum(call["seconds"] or 0.0 for call in calls),
-        "training_seconds": steps * batch / rate,
         "calls": len(calls),
         "calls_cut_off": sum(call["seconds"] is None for call in calls),
         "steps": steps,
@@ -197,4 +199,4 @@ def result(options: Options, config: TrainConfig) -> Row:
         "peak_teraflops": peak / 1e12,
         "loss_of_last_epoch": epochs[-1]["loss"],
     }
-    return row(facts, quantiles([epoch / line["images_per_second"] for line in epochs])) | {"run": run}
+    return row(facts, quantiles([batch / line["images_per_second"] for line in epochs])) | {"run": run}

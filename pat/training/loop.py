@@ -159,6 +159,7 @@ class _Run:
         self.state.schedule.step(position.epoch)
         pending: list[Tensor] = []
         sums, seen, speed, started = np.zeros(len(TERMS)), 0, 0.0, time.perf_counter()
+        stopping = False
         with self.progress.bar(f"epoch {position.epoch}/{config.epochs}", len(steps)) as advance:
             advance(position.step, "")
             ahead, rows = steps[position.step :], self.ranks.rows(steps.shape[1])
@@ -175,12 +176,14 @@ class _Run:
                     advance(0, f"loss {sums[0] / seen:.3f}  {speed:.0f} images/s")
                 advance(1, "")
                 if stopping:
-                    self._save_checkpoint()
-                    raise Interrupted(
-                        f"stopped after step {position.global_step}; continue with --out {config.out} --resume"
-                    )
-        if seen:
+                    break
+        if seen and position.step == len(steps):
             self._log_epoch(sums / seen, speed)
+        if stopping:
+            self._save_checkpoint()
+            raise Interrupted(
+                f"stopped after step {position.global_step}; continue with --out {config.out} --resume"
+            )
 
     def _step(self, batch: Batch) -> Tensor:
         """One optimiser step; the losses, float32 [4], stay on the device."""

@@ -40,6 +40,11 @@ def steps_of(folder):
     return [(line["global_step"], line["loss"]) for line in lines if line["event"] == "step"]
 
 
+def epochs_of(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line["epoch"] for line in lines if line["event"] == "epoch"]
+
+
 def test_a_run_leaves_a_model_that_loads_and_a_log(config):
     result = train(config())
     model = pat.load(result.model)
@@ -80,6 +85,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     resumed = train(config("parts", epochs=3, resume=True, **change))
 
     assert steps_of(resumed.model.parent) == steps_of(whole.model.parent)
+    assert epochs_of(resumed.model.parent) == epochs_of(whole.model.parent) == [1, 2, 3]
     for name, tensor in pat.load(whole.model).state_dict().items():
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
 
