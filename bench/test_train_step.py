@@ -39,7 +39,7 @@ from pat.progress import Progress
 from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser
-from pat.training.state import TrainingState, build_state
+from pat.training.state import TrainingState, amp_dtype, build_state
 from pat.training.step import Phase, training_step
 
 MARKET, MSMT, IDENTITIES, BATCH, EPOCHS = 12_936, 32_621, 751, 64, 40
@@ -220,7 +220,7 @@ CASES: dict[str, tuple[Callable[[Setting], Step], int]] = {
 def test_training_step(implementation, setting, measure_step):
     build, slots = CASES[implementation]
     chosen = setting(slots)
-    model, dtype = chosen.config.model, "bfloat16" if ON_GPU else "float32"
+    model, amp = chosen.config.model, amp_dtype(chosen.config.amp, DEVICE)
     dim = 768 if ON_GPU else 384
     measure_step(
         lambda: build(chosen),
@@ -229,5 +229,5 @@ def test_training_step(implementation, setting, measure_step):
         operation="training step",
         implementation=implementation.split(", bank")[0],
         shape=f"{model.backbone} B={BATCH} M={slots}",
-        dtype=dtype,
+        dtype=str(amp or torch.float32).removeprefix("torch."),
     )

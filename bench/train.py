@@ -1,7 +1,8 @@
 """`python -m bench train`: a whole run of the trainer on drawn people, in as many calls as it needs.
 
-The set has the size of Market-1501, the settings are those of `pat train`. Weights begin at random: that costs what
-pretrained ones cost, and the gradient of the patch projection. A call with --minutes leaves in time with the state saved, and the same command goes on.
+The set has the size of Market-1501, the settings are those of `pat train`. Weights begin at random: that costs
+what pretrained ones cost, and the gradient of the patch projection. A call with --minutes leaves in time with the
+state saved, and the same command goes on.
 """
 
 from __future__ import annotations

@@ -42,10 +42,10 @@ def features(
     """cls [B, D] and part tokens [B, P, D] of our model's weights. The mask is made once, not in every block."""
     tokens = model.tokens(images)
     visible = masks(regions, model.grid).to(tokens.device)
-    for index, block in enumerate(model.blocks):
+    kept = torch.ones(len(model.blocks), 2, len(tokens)) if drop_path is None else drop_path
+    kept = kept.to(tokens.device)[..., None, None]  # [depth, 2, B, 1, 1]
+    for block, (first, second) in zip(model.blocks, kept, strict=True):
         assert isinstance(block, PartBlock)
-        keep = torch.ones(2, len(tokens)) if drop_path is None else drop_path[index]
-        first, second = keep.to(tokens)[..., None, None]
         tokens = tokens + first * block.ls1(attention(block, block.norm1(tokens), visible))
         tokens = tokens + second * block.ls2(block.mlp(block.norm2(tokens)))
     tokens = model.norm(tokens)
