@@ -38,7 +38,6 @@ from pat.device import resolve_loss, resolve_model
 from pat.progress import Progress
 from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
-from pat.training.optimiser import build_optimiser
 from pat.training.state import TrainingState, amp_dtype, build_state
 from pat.training.step import Phase, training_step
 
@@ -154,9 +153,14 @@ def ours(setting: Setting, state: TrainingState | None = None, augmentation: Aug
 
 
 def plain_optimiser(setting: Setting) -> Step:
-    state = setting.state()
-    state.optimiser = build_optimiser(state.model, setting.config.optim, scaled=True)
-    return ours(setting, state)
+    return ours(setting, with_plain_optimiser(setting.state()))
+
+
+def with_plain_optimiser(state: TrainingState) -> TrainingState:
+    """The optimiser as PyTorch runs it where nobody asks for the fused one."""
+    for group in state.optimiser.param_groups:
+        group["fused"] = None
+    return state
 
 
 class ChannelsLast(Augmentation):
@@ -189,8 +193,7 @@ def cuda_graphs(setting: Setting) -> Step:
 
 def authors(setting: Setting) -> Step:
     """Workers decode; memory as lists; see bench/authors."""
-    state, training, config = setting.state(), setting.training, setting.config
-    state.optimiser = build_optimiser(state.model, config.optim, scaled=True)
+    state, training, config = with_plain_optimiser(setting.state()), setting.training, setting.config
     assert state.bank is not None
     memory = ListMemory(state.bank.features, [str(sample.path) for sample in training.samples])
     state.bank, labels = None, training.labels.tolist()
