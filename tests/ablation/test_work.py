@@ -9,7 +9,7 @@ from pat.ablation.plan import scored_run, tuning_runs
 from pat.ablation.study import KINDS
 from pat.ablation.work import carry_out
 from pat.errors import UserError
-from pat.training import loop
+from pat.training import loop, step
 from pat.training.loop import Interrupted, train
 
 
@@ -40,10 +40,10 @@ def test_a_run_cut_short_goes_on(whole, base, monkeypatch, study):
     longer = dataclasses.replace(whole, config=config)
     straight = dataclasses.replace(longer, config=dataclasses.replace(config, out=base.out / "straight"))
     carry_out(straight, "cpu")
-    step = loop._Run._step
+    real = loop._Run._step
 
     def step_then_stop(self, batch):
-        losses = step(self, batch)
+        losses = real(self, batch)
         self.stop = lambda: self.position.epoch == 2
         return losses
 
@@ -63,13 +63,13 @@ def test_a_trained_run_without_a_result_is_scored_and_not_trained_again(whole, m
 
 
 def test_a_diverged_run_is_a_result(whole, monkeypatch):
-    losses = loop.training_losses
+    losses = step.training_losses
 
     def broken(*arguments):
         found = losses(*arguments)
         return dataclasses.replace(found, total=found.total * float("nan"))
 
-    monkeypatch.setattr(loop, "training_losses", broken)
+    monkeypatch.setattr(step, "training_losses", broken)
     result = carry_out(whole, "cpu")
     assert result.status == "diverged"
     assert "not finite" in result.note
