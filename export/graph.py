@@ -24,15 +24,20 @@ def name_layers(model: ir.Model) -> None:
     for node in model.graph:
         if node.op_type in _VIEWS and _weight_name(node.inputs[0]) is not None:
             continue  # a weight turned or cut: folded away later
-        own = next((name for name in map(_weight_name, node.inputs) if name and name.startswith(PREFIX)), None)
-        if own is not None:
-            name = own.removeprefix(PREFIX).removesuffix(".weight")
+        name = _layer(node)
+        if name is not None:
             parts = name.split(".")
             place = ".".join(parts[:2]) if parts[0] == "blocks" else "output" if parts[0] == "norm" else place
         else:
             name = f"{place}.{_KINDS.get(node.op_type, node.op_type.lower())}"
         taken[name] = taken.get(name, 0) + 1
         node.name = name if taken[name] == 1 else f"{name}.{taken[name]}"
+
+
+def _layer(node: ir.Node) -> str | None:
+    """The layer whose weight enters the node, by its name in the model."""
+    own = next((name for name in map(_weight_name, node.inputs) if name and name.startswith(PREFIX)), None)
+    return None if own is None else own.removeprefix(PREFIX).removesuffix(".weight")
 
 
 def _weight_name(value: ir.Value | None) -> str | None:
@@ -61,7 +66,10 @@ def finish_names(model: ir.Model) -> None:
     place, count = "input", 0
     for node in model.graph:
         parts = str(node.name).split(".")
-        if str(node.name).startswith("node_"):
+        layer = _layer(node) if node.op_type == "Conv" else None
+        if layer is not None:
+            node.name = layer  # the optimiser makes new ones of those without a bias
+        elif str(node.name).startswith("node_"):
             count += 1
             node.name = f"{place}.{node.op_type.lower()}_{count}"
         elif parts[0] in ("blocks", "output"):

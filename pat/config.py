@@ -28,7 +28,7 @@ class ModelConfig:
     """The architecture. It is saved inside every model file."""
 
     backbone: str = "vit_base_patch16_224"
-    """timm name of a plain ViT, DeiT or DINOv2."""
+    """timm name of a plain ViT, DeiT, DINOv2 or CLIP image tower."""
     image_size: tuple[int, int] = (256, 128)
     """Height and width in pixels; the patch size divides both."""
     parts: int = 3
@@ -45,6 +45,8 @@ class ModelConfig:
     """Mean of the input, RGB in [0, 1]; None takes the backbone's own."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of the input; None takes the backbone's own."""
+    stem: Literal["projection", "convolution"] = "projection"
+    """How patches are made: one projection, or the convolutional stem of TransReID-SSL in front of it."""
     patch_size: int | None = None
     """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
     width: int | None = None
@@ -146,7 +148,7 @@ class OptimConfig:
     clip_norm: float = 0.0
     """Largest gradient norm; 0 does not clip."""
     freeze_patch_projection: bool = True
-    """Keep a pretrained patch projection fixed; never applies from scratch."""
+    """Keep a pretrained patch projection, or the whole convolutional stem, fixed; never applies from scratch."""
 
 
 @dataclass(frozen=True)

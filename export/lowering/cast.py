@@ -2,9 +2,9 @@
 
 TensorRT builds such a graph strongly typed, as it stands. What enters a product is in 16 bits; what loses most
 in them stays in fp32: the pixels' normalisation, the tokens from block to block (every block adds to them, and
-each sum would be rounded) with their LayerNorm, the softmax with its mask, the final norm and the division by the
-length. (An Attention node keeps its softmax to itself: TensorRT refuses the attribute `softmax_precision`, and its
-fused kernels sum in fp32 anyway.)
+each sum would be rounded), LayerNorm and instance normalisation, the softmax with its mask, the final norm and the
+division by the length. (An Attention node keeps its softmax to itself: TensorRT refuses the attribute
+`softmax_precision`, and its fused kernels sum in fp32 anyway.)
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from export.manifest import ExportError
 LowName = Literal["fp16", "bf16"]
 LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 _NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
+_STATISTICS = ("LayerNormalization", "InstanceNormalization", "Softmax")
+"""Sums over many numbers, of squares or exponentials."""
 _QUANTISE = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -50,7 +52,7 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
 def _nodes_in_fp32(model: ir.Model, keep: Collection[str]) -> set[ir.Node]:
     """Nodes that stay in fp32."""
     nodes = list(model.graph)
-    high = {node for node in nodes if node.op_type in ("LayerNormalization", "Softmax")}
+    high = {node for node in nodes if node.op_type in _STATISTICS}
     high |= {node for node in nodes if any(f"{node.name}.".startswith(f"{each}.") for each in keep)}
     for node in nodes:
         if node.op_type == "Softmax":  # the mask is added to the scores in fp32 as well

@@ -12,13 +12,15 @@ from torch import nn
 
 from pat.config import ModelConfig
 from pat.errors import UserError
+from pat.model.stem import STRIDE, ConvolutionalStem
 
 
 def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTransformer:
     """The timm model that `config` names, at its input size and with its overrides.
 
     With `pretrained`, timm loads its own weights, position embeddings resized. Raises UserError for an unknown
-    name, a size that the patch does not divide, an architecture that does not fit, weights out of reach.
+    name, a size that the patch does not divide, an architecture that does not fit, weights out of reach, and
+    pretrained weights with a stem that timm has none for.
     """
     name = config.backbone
     if not timm.is_model(name):
@@ -51,6 +53,12 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
             f"model.image_size {height} x {width} is not divided by the patch of {name}, {patch[0]} x {patch[1]} "
             f"pixels; the nearest smaller size that is: {below[0]} x {below[1]}"
         )
+    if config.stem == "convolution":
+        if pretrained:
+            raise UserError("timm has no weights with a convolutional stem; give a file with --weights FILE")
+        if patch[0] % STRIDE or patch[1] % STRIDE:
+            raise UserError(f"model.stem convolution needs an even patch size, not {patch[0]} x {patch[1]} pixels")
+        model.patch_embed = ConvolutionalStem((height, width), patch, model.embed_dim)
     if pretrained:
         model = _with_pretrained_weights(name, (height, width), arguments)
     return model

@@ -14,6 +14,7 @@ from pat.config import ModelConfig
 from pat.model.attention import PartAttention, PartBlock, drop_path_factors
 from pat.model.backbone import build_backbone
 from pat.model.regions import band_rows, full_bands, random_regions
+from pat.model.stem import ConvolutionalStem
 
 
 class ReidOutput(NamedTuple):
@@ -141,6 +142,13 @@ class PartAwareTransformer(nn.Module):
         tokens = self._run(images, None, None, outputs).float()
         tokens = F.normalize(tokens, dim=-1) / outputs**0.5  # [B, outputs, D]
         return tokens.flatten(1)
+
+    def freeze_patches(self) -> None:
+        """Fix what makes patches of pixels: the projection, or all of a convolutional stem."""
+        if isinstance(self.patch_embed, ConvolutionalStem):
+            self.patch_embed.freeze()
+        else:
+            self.patch_embed.proj.requires_grad_(False)
 
     def draw_drop_path(self, images: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Stochastic-depth factors for `images` pictures, on the CPU, or None at rate 0."""

@@ -76,7 +76,12 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         for line in model_weights.initialise(model, config.weights):
             progress.say(line)
     if config.weights != "none" and config.optim.freeze_patch_projection:
-        model.patch_embed.proj.requires_grad_(False)
+        model.freeze_patches()
+    elif config.model.stem == "convolution" and ranks.count > 1:
+        raise UserError(
+            "model.stem convolution is trained on one process alone, because its batch normalisation would see "
+            "each rank's pictures apart; on several it must be pretrained and stay frozen"
+        )
     model.to(device)
 
     bank = bank_labels = None

@@ -156,6 +156,27 @@ def test_every_node_has_one_type_and_the_delicate_ones_are_fp32(case, low):
 
 
 @pytest.mark.parametrize("low", ["fp16", "bf16"])
+def test_instance_norms_of_a_stem_stay_in_fp32(low):
+    torch.manual_seed(1)
+    config = ModelConfig(
+        "vit_tiny_patch16_224", image_size=(64, 32), depth=1, stem="convolution", attention="sdpa"
+    )
+    model = PartAwareTransformer(config).eval()
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
+    manifest = Manifest(
+        input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"), opset=23,
+        files={}, model={}, training={}, weights={}, tools={},
+    )  # fmt: skip
+    case = Case(to_graph(model, opset=23), manifest, pictures, model.embed(to_images(pictures)).numpy())
+    graph = cast_graph(case.graph, low)
+    check_graph(graph, manifest)
+    norms = [kind for kind in types(graph).values() if kind[0] == "InstanceNormalization"]
+    assert len(norms) == 2
+    assert all(entering | leaving == {FLOAT} for _, entering, leaving in norms)
+    assert case.declared(graph) >= 0.999
+
+
+@pytest.mark.parametrize("low", ["fp16", "bf16"])
 def test_16_bits_reach_the_target_and_are_really_16_bits(case, low):
     graph = cast_graph(case.graph, low)
     cosine = case.declared(graph)

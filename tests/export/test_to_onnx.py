@@ -175,6 +175,20 @@ def test_nothing_is_stored_twice_and_nothing_tells_tales(exported, checkpoint):
     assert b"site-packages" not in content
 
 
+@pytest.mark.parametrize("opset", [18, 23])
+def test_a_convolutional_stem_goes_along(tmp_path, opset):
+    config = dataclasses.replace(CONFIG, stem="convolution", depth=1)
+    save(random_model(config), tmp_path / "model.safetensors")
+    export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", opset=opset)  # compares both
+    graph = graph_of(tmp_path / "bundle")
+    kinds = collections.Counter(node.op_type for node in graph.node)
+    assert kinds["Conv"] == 4
+    assert kinds["InstanceNormalization"] == 2
+    assert {"patch_embed.conv.0", "patch_embed.conv.1.IN", "patch_embed.proj"} <= {
+        node.name for node in graph.node
+    }
+
+
 def test_nodes_carry_the_names_of_the_model(exported):
     names = [node.name for node in graph_of(exported[0]).node]
     assert len(names) == len(set(names))

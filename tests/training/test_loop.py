@@ -106,6 +106,22 @@ def test_arms_without_csl_without_psd_and_without_parts(config):
         assert bank is (name not in ("neither", "plain"))
 
 
+def test_a_pretrained_convolutional_stem_stays_as_it_came(config, tmp_path):
+    drawn = train(config("scratch", epochs=1, model__stem="convolution")).model
+    frozen = train(config("frozen", epochs=1, model__stem="convolution", weights=str(drawn))).model
+    tuned = config(
+        "tuned", epochs=1, model__stem="convolution", weights=str(drawn), optim__freeze_patch_projection=False
+    )
+    stem, kept, learned = (
+        {name: t for name, t in pat.load(path).state_dict().items() if name.startswith("patch_embed.")}
+        for path in (drawn, frozen, train(tuned).model)
+    )
+    assert all(torch.equal(stem[name], kept[name]) for name in stem)
+    assert all(
+        not torch.equal(stem[name], learned[name]) for name in stem if name.endswith(("weight", "running_var"))
+    )
+
+
 def test_model_selection_looks_at_heldout_source_identities(config):
     result = train(config(epochs=4, select="heldout", select_every=1, data__holdout=0.4, identities_per_batch=2))
     lines = [json.loads(line) for line in (result.model.parent / "log.jsonl").read_text().splitlines()]

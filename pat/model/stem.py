@@ -1,0 +1,70 @@
+"""Patches from a small convolutional network instead of one projection: the stem of TransReID-SSL's ViTs."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+CHANNELS = 64
+STRIDE = 2
+"""Of the first convolution; the projection covers the rest of a patch."""
+
+
+class ConvolutionalStem(nn.Module):
+    """Three convolutions at half the resolution, then the projection of each patch (arXiv 2111.12084, IBN stem).
+
+    Instance normalisation takes away the look of a camera, which is why the stem generalises; batch normalisation
+    uses the statistics of the batch in training. Submodules have the names of the published files.
+    """
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.grid_size = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
+        self.frozen = False
+        self.conv = nn.Sequential(
+            nn.Conv2d(3, CHANNELS, 7, stride=STRIDE, padding=3, bias=False),
+            HalfInstanceNorm(CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
+            HalfInstanceNorm(CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(CHANNELS),
+            nn.ReLU(),
+        )
+        rest = (patch_size[0] // STRIDE, patch_size[1] // STRIDE)
+        self.proj = nn.Conv2d(CHANNELS, dim, rest, stride=rest)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images [B, 3, H, W], normalised -> patches row by row [B, R*C, D]."""
+        patches: Tensor = self.proj(self.conv(images))  # [B, D, R, C]
+        return patches.flatten(2).transpose(1, 2)
+
+    def freeze(self) -> None:
+        """Fix the whole stem for good: no gradients, and batch normalisation by the statistics it came with.
+
+        A picture's patches then depend on that picture alone, on any number of processes.
+        """
+        self.requires_grad_(False)
+        self.frozen = True
+        self.eval()
+
+    def train(self, mode: bool = True) -> ConvolutionalStem:
+        return cast(ConvolutionalStem, super().train(mode and not self.frozen))
+
+
+class HalfInstanceNorm(nn.Module):
+    """Instance normalisation of the first half of the channels, batch normalisation of the second (IBN-Net)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = channels // 2
+        self.IN = nn.InstanceNorm2d(self.first, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.first)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [B, C, H, W] -> the same shape."""
+        return torch.cat([self.IN(features[:, : self.first]), self.BN(features[:, self.first :])], dim=1)
