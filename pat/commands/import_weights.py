@@ -15,13 +15,16 @@ from pat.model.weights import import_weights
 
 @dataclass(frozen=True)
 class Arguments:
-    """Convert a checkpoint of the paper's authors, or a timm state dict, into a model file of this project.
+    """Convert a checkpoint of another project into a model file of this one.
 
+    Read are: the paper's authors' checkpoints; timm's ViT, DeiT and DINOv2; self-supervised person ViTs
+    (TransReID-SSL with either stem, PASS, a ViT trained as SOLIDER is) as published or as DINO's whole
+    checkpoint; fine-tuned TransReID and CLIP-ReID; CLIP image towers (OpenAI's archive, open_clip, Hugging Face).
     The architecture is read from the shapes; every key that is not used is named.
     """
 
     file: Positional[Path]
-    """The checkpoint: .pth, .pt or .safetensors. Pickles are read without running their code."""
+    """The checkpoint: .pth, .pt, .bin or .safetensors. Nothing in it is run, be it a pickle or TorchScript."""
     out: Positional[Path]
     """The .safetensors file to write."""
     image_size: tuple[int, int] | None = None
@@ -31,12 +34,16 @@ class Arguments:
     part_tokens: Literal["auto", "first", "own"] = "auto"
     """What each part of an authors' checkpoint reads: "first" token 1 for all (trained before November 2024),
     "own" its own, "auto" decides by whether tokens 2 and 3 are equal."""
+    activation: Literal["auto", "gelu", "quick_gelu"] = "auto"
+    """Activation of a CLIP tower, where the file does not tell: OpenAI, DFN and MetaCLIP trained with quick_gelu,
+    LAION and DataComp with gelu."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Convert the file and print what was done."""
     given = parse(Arguments, arguments, "import-weights")
     report = import_weights(
-        given.file, given.out, image_size=given.image_size, parts=given.parts, part_tokens=given.part_tokens
-    )
+        given.file, given.out, image_size=given.image_size, parts=given.parts, part_tokens=given.part_tokens,
+        activation=given.activation,
+    )  # fmt: skip
     print("\n".join(report))

@@ -107,8 +107,8 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
     """Bring starting weights into `model`; the lines that say what was done are returned.
 
     `weights` is "none" (keep the random start), "pretrained" (timm's weights of the backbone), or a file: one of
-    this project's models, an authors' checkpoint, or a timm state dict (.safetensors, .pth). The classifier and
-    its BNNeck start fresh; position embeddings are resized. Raises UserError for whatever does not fit.
+    this project's models, or a checkpoint of any format in `pat.model.foreign`. The classifier and its BNNeck
+    start fresh; position embeddings are resized. Raises UserError for whatever does not fit.
     """
     if weights == "none":
         return ["weights: random start"]
@@ -116,12 +116,16 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
         model_state = build_backbone(model.config, pretrained=True)
         _take_backbone(model, model_state)
         return [f"weights: timm's pretrained {model.config.backbone}"]
-    tensors, report = foreign.read_as_ours(Path(weights), model.config)
+    tensors, file, report = foreign.fitted(Path(weights), model.config)
     heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]
     report += [f"  left out: {name} (identities of another training)" for name in heads]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
     own = {n: t for n, t in model.state_dict().items() if n.startswith(("classifier.", "bottleneck."))}
-    foreign.assign(model, {**tensors, **own}, weights)
+    advice = f"the file fits {foreign.model_settings(file)}" if file.width else ""
+    foreign.assign(model, {**tensors, **own}, weights, advice)
+    here = (model.config.mean, model.config.std)
+    if file.mean and (file.mean, file.std) != here:
+        report.append(f"  input: {_input(file.mean, file.std)} in the file's training, {_input(*here)} here")
     return report
 
 
@@ -132,13 +136,16 @@ def import_weights(
     image_size: tuple[int, int] | None = None,
     parts: int | None = None,
     part_tokens: foreign.PartTokens = "auto",
+    activation: foreign.Activation = "auto",
 ) -> list[str]:
     """Convert a foreign checkpoint into a model file; the lines that say what was done are returned.
 
     `image_size` is needed where the number of patches does not tell it; `parts` adds that many part tokens to a
-    plain backbone. Raises UserError for whatever does not fit.
+    plain backbone; `activation` is needed where a CLIP tower does not tell it. Raises UserError for whatever does
+    not fit.
     """
-    tensors, config, report = foreign.recognise(Path(source), image_size, part_tokens)
+    hints = foreign.Hints(image_size, part_tokens, activation)
+    tensors, config, report = foreign.recognise(Path(source), hints)
     if parts is not None and parts != config.parts:
         tensors = foreign.with_parts(tensors, config, parts)
         config = dataclasses.replace(config, parts=parts)
@@ -149,12 +156,17 @@ def import_weights(
         report.append("  started fresh: the BNNeck (the file has none; embeddings do not use it)")
     foreign.assign(model, {**tensors, **fresh}, str(source))
     save(model, out, {"imported_from": Path(source).name})
-    grid = " x ".join(map(str, model.grid))
+    size, grid = (" x ".join(map(str, each)) for each in (config.image_size, model.grid))
     report.append(
         f"{out}: {model.config.backbone}, {config.parts} parts, {model.registers} registers, "
-        f"{config.image_size[0]} x {config.image_size[1]} pixels ({grid} patches), {config.identities} identities"
+        f"{size} pixels ({grid} patches), {config.identities} identities, "
+        f"{_input(model.config.mean, model.config.std)}"
     )
     return report
+
+
+def _input(mean: Any, std: Any) -> str:
+    return f"mean {' '.join(f'{value:.3g}' for value in mean)}, std {' '.join(f'{value:.3g}' for value in std)}"
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ import json
 import pytest
 import safetensors.torch
 import torch
-from torch.nn import functional as F
 
 import pat
 from pat.errors import UserError
@@ -27,27 +26,7 @@ def model() -> PartAwareTransformer:
     return model.eval()
 
 
-def published_stem(state, images):
-    """The stem of TransReID-SSL in plain functions, on tensors in the published names: [B, D, R, C]."""
-    x = F.conv2d(images, state["conv.0.weight"], stride=2, padding=3)
-    for norm, following in ((1, 3), (4, 6)):
-        first = F.instance_norm(
-            x[:, :32], weight=state[f"conv.{norm}.IN.weight"], bias=state[f"conv.{norm}.IN.bias"]
-        )
-        x = torch.cat([first, batch_norm(state, f"conv.{norm}.BN", x[:, 32:])], dim=1).relu()
-        x = F.conv2d(x, state[f"conv.{following}.weight"], padding=1)
-    x = batch_norm(state, "conv.7", x).relu()
-    return F.conv2d(x, state["proj.weight"], state["proj.bias"], stride=8)
-
-
-def batch_norm(state, name, x):
-    mean, var, weight, bias = (
-        state[f"{name}.{each}"] for each in ("running_mean", "running_var", "weight", "bias")
-    )
-    return F.batch_norm(x, mean, var, weight, bias)
-
-
-def test_patches_are_those_of_the_published_network(model):
+def test_patches_are_those_of_the_published_network(model, published_stem):
     images = torch.randn(2, 3, 64, 32)
     expected = published_stem(model.patch_embed.state_dict(), images).flatten(2).transpose(1, 2)
     assert expected.shape == (2, 8, 192)

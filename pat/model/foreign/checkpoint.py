@@ -1,0 +1,93 @@
+"""What reading a checkpoint gives, and how its keys are sorted: each is renamed, or left out for a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from pat.config import ModelConfig
+from pat.errors import UserError
+
+Activation = Literal["auto", "gelu", "quick_gelu"]
+PartTokens = Literal["auto", "first", "own"]
+"""Which token each part of an authors' checkpoint reads; see `from_authors`."""
+
+
+class StateDict(NamedTuple):
+    """A file's tensors under its own names."""
+
+    tensors: dict[str, Tensor]
+    wrapper: str
+    """Where they lay: "teacher" or "student" of a self-distillation, "TorchScript", a key, or "" at the top."""
+
+
+class Checkpoint(NamedTuple):
+    """A file in the terms of this project."""
+
+    tensors: dict[str, Tensor]
+    """Under our names."""
+    config: ModelConfig
+    """The architecture that they belong to."""
+    report: list[str]
+    """What was done, for the user to read."""
+
+
+@dataclass(frozen=True)
+class Hints:
+    """What the user knows of a file beyond its tensors."""
+
+    image_size: tuple[int, int] | None = None
+    part_tokens: PartTokens = "auto"
+    activation: Activation = "auto"
+    like: ModelConfig | None = None
+    """The model that the weights are for. It decides what neither the file nor the rest of this tells."""
+
+
+class LeftOut(NamedTuple):
+    """Why a key has no place in the model."""
+
+    reason: str
+
+
+def rename(
+    state: Mapping[str, Tensor], name_of: Callable[[str], str | LeftOut | None], where: str
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under the names that `name_of` gives, and a report line for each reason to leave keys out.
+
+    Raises UserError with the keys for which `name_of` knows neither.
+    """
+    tensors: dict[str, Tensor] = {}
+    left_out: dict[str, list[str]] = {}
+    unfit = []
+    for key, tensor in state.items():
+        name = name_of(key)
+        if isinstance(name, LeftOut):
+            left_out.setdefault(name.reason, []).append(key)
+        elif name is None:
+            unfit.append(key)
+        else:
+            tensors[name] = tensor
+    if unfit:
+        raise UserError(f"{where} has keys that do not fit: {listed(unfit)}")
+    return tensors, [f"  left out: {_gathered(keys)} ({reason})" for reason, keys in left_out.items()]
+
+
+def _gathered(keys: Iterable[str]) -> str:
+    """All keys, those of a larger module by its name."""
+    modules: dict[str, list[str]] = {}
+    for key in keys:
+        modules.setdefault(key.split(".")[0], []).append(key)
+    return ", ".join(
+        ", ".join(inside) if len(inside) <= 4 else f"{module}.* ({len(inside)} keys)"
+        for module, inside in modules.items()
+    )
+
+
+def listed(names: Iterable[str], limit: int = 8) -> str:
+    """The first few names, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,139 @@
+"""Image towers of CLIP: OpenAI's and open_clip's names, those of Hugging Face, and CLIP-ReID's."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection
+
+import torch
+from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from torch import Tensor
+
+from pat.errors import UserError
+from pat.model.foreign.architecture import infer, without_parts
+from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+
+_OPENAI = (
+    (r"conv1", "patch_embed.proj"),
+    (r"class_embedding", "cls_token"),
+    (r"positional_embedding", "pos_embed"),
+    (r"ln_pre", "norm_pre"),
+    (r"ln_post", "norm"),
+    (r"transformer\.resblocks\.(\d+)\.ln_([12])", r"blocks.\1.norm\2"),
+    (r"transformer\.resblocks\.(\d+)\.ls_([12])", r"blocks.\1.ls\2"),
+    (r"transformer\.resblocks\.(\d+)\.attn\.in_proj_(weight|bias)", r"blocks.\1.attn.qkv.\2"),
+    (r"transformer\.resblocks\.(\d+)\.attn\.out_proj", r"blocks.\1.attn.proj"),
+    (r"transformer\.resblocks\.(\d+)\.mlp\.c_fc", r"blocks.\1.mlp.fc1"),
+    (r"transformer\.resblocks\.(\d+)\.mlp\.c_proj", r"blocks.\1.mlp.fc2"),
+)
+_HUGGING_FACE = (
+    (r"embeddings\.patch_embedding", "patch_embed.proj"),
+    (r"embeddings\.class_embedding", "cls_token"),
+    (r"embeddings\.position_embedding\.weight", "pos_embed"),
+    (r"pre_layrnorm", "norm_pre"),  # spelled so
+    (r"post_layernorm", "norm"),
+    (r"encoder\.layers\.(\d+)\.layer_norm([12])", r"blocks.\1.norm\2"),
+    (r"encoder\.layers\.(\d+)\.self_attn\.qkv_proj", r"blocks.\1.attn.qkv"),
+    (r"encoder\.layers\.(\d+)\.self_attn\.out_proj", r"blocks.\1.attn.proj"),
+    (r"encoder\.layers\.(\d+)\.mlp\.fc([12])", r"blocks.\1.mlp.fc\2"),
+)
+_MARKS = {"input_resolution", "context_length", "vocab_size"}
+"""What OpenAI's own files hold beside the weights."""
+
+_TEXT = (
+    "transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text.", "text_model.",
+    "text_encoder.", "prompt_learner.",
+)  # fmt: skip
+
+
+def class_embedding_of(keys: Collection[str]) -> str | None:
+    """The key of the tower's class embedding, or None where there is no tower."""
+    prefixes = ("visual.", "image_encoder.", "", "vision_model.embeddings.", "embeddings.")
+    return next((each for each in (f"{prefix}class_embedding" for prefix in prefixes) if each in keys), None)
+
+
+def from_clip(state: StateDict, where: str, hints: Hints) -> Checkpoint:
+    """Rename a CLIP image tower; the result has no part tokens (`parts=0`). The text tower is left out, and the
+    projection into its space: ReID features are those before it.
+
+    BNNeck and classifier of CLIP-ReID on the unprojected feature come along.
+    """
+    key = class_embedding_of(state.tensors)
+    assert key is not None
+    hugging_face = key.endswith("embeddings.class_embedding")
+    prefix = key.removesuffix("embeddings.class_embedding" if hugging_face else "class_embedding")
+    reid = prefix == "image_encoder."
+    names = _HUGGING_FACE if hugging_face else _OPENAI
+
+    def name_of(key: str) -> str | LeftOut | None:
+        if reid and (key == "classifier.weight" or key.startswith("bottleneck.")):
+            return key
+        if key.startswith(prefix):
+            inside = key.removeprefix(prefix)
+            for pattern, name in names:
+                match = re.match(pattern + r"(?=\.|$)", inside)
+                if match:
+                    return match.expand(name) + inside[match.end() :]
+            if inside == "embeddings.position_ids":
+                return LeftOut("the numbers of the positions")
+        return _outside(key, key.removeprefix(prefix))
+
+    tensors, left_out = rename(_with_packed_attention(state.tensors), name_of, where)
+    for name, shape in (("cls_token", (1, 1, -1)), ("pos_embed", (1, -1, tensors["cls_token"].shape[-1]))):
+        if name not in tensors:
+            raise UserError(f"{where} is a CLIP image tower without position embeddings")
+        tensors[name] = tensors[name].reshape(shape)
+    activation, chosen = activation_of(state, where, hints)
+    special = without_parts(tensors)
+    config = infer(tensors, where, special, parts=0, hints=hints, clip_activation=activation)
+    if reid:
+        config = dataclasses.replace(config, mean=(0.5,) * 3, std=(0.5,) * 3)
+    else:
+        config = dataclasses.replace(config, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD)
+    kind = "a CLIP-ReID model" if reid else "the image tower of a CLIP"
+    return Checkpoint(tensors, config, [f"weights: {where}, {kind}", *left_out, chosen])
+
+
+def activation_of(state: StateDict, where: str, hints: Hints) -> tuple[str, str]:
+    """The activation of a CLIP tower, "gelu" or "quick_gelu", and a report line that says how it was found.
+
+    OpenAI trained with x·sigmoid(1.702x), most others with GELU, and weights look the same. Raises UserError where
+    nobody says which.
+    """
+    if hints.activation != "auto":
+        return hints.activation, f"  activation: {hints.activation}, as asked for"
+    if state.wrapper == "TorchScript" or state.tensors.keys() >= _MARKS:
+        return "quick_gelu", "  activation: quick_gelu, because the file is OpenAI's own"
+    if any(key.startswith("image_encoder.") for key in state.tensors):
+        return "quick_gelu", "  activation: quick_gelu, as CLIP-ReID has it"
+    if hints.like is not None:
+        activation = "quick_gelu" if "quickgelu" in hints.like.backbone else "gelu"
+        return activation, f"  activation: {activation}, as the backbone has it; the file does not tell"
+    raise UserError(
+        f"{where} does not tell its activation; say --activation quick_gelu (weights of OpenAI, DFN, MetaCLIP) or "
+        "--activation gelu (LAION, DataComp, and timm's names without quickgelu)"
+    )
+
+
+def _outside(key: str, inside: str) -> LeftOut | None:
+    if key in _MARKS or key in ("logit_scale", "logit_bias"):
+        return LeftOut("numbers of the whole CLIP")
+    if inside == "proj" or key in ("visual_projection.weight", "text_projection", "text_projection.weight"):
+        return LeftOut("the projection into the space of texts")
+    if key.startswith(("classifier_proj.", "bottleneck_proj.")):
+        return LeftOut("the head on the projected feature")
+    if key == "cv_embed":
+        return LeftOut("embeddings of the training cameras: features of others are as of no camera")
+    return LeftOut("the text tower") if key.startswith(_TEXT) else None
+
+
+def _with_packed_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Query, key and value projections of Hugging Face's names in one tensor, as everyone else keeps them."""
+    packed = dict(state)
+    for key in state:
+        match = re.fullmatch(r"((?:vision_model\.)?encoder\.layers\.\d+\.self_attn)\.q_proj\.(weight|bias)", key)
+        triple = [f"{match[1]}.{each}_proj.{match[2]}" for each in "qkv"] if match else []
+        if match and all(each in state for each in triple):
+            packed[f"{match[1]}.qkv_proj.{match[2]}"] = torch.cat([packed.pop(each) for each in triple])
+    return packed

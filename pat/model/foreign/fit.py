@@ -1,0 +1,58 @@
+"""A checkpoint brought to the parts and the patch grid of the model that it is to fill."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor
+
+from pat.config import ModelConfig
+from pat.errors import UserError
+from pat.model.foreign.architecture import model_settings, patch_of
+from pat.model.foreign.checkpoint import Checkpoint, Hints
+from pat.model.foreign.recognise import recognise
+
+
+def fitted(path: Path, like: ModelConfig) -> Checkpoint:
+    """Any known checkpoint with the parts of `like`, position embeddings resized to its grid.
+
+    Parts that the file does not know start as copies of its cls token. Raises UserError for an unknown format, or
+    a CLIP tower whose activation the backbone does not have.
+    """
+    tensors, config, report = recognise(path, Hints(like=like))
+    if "_clip_" in config.backbone and ("quickgelu" in config.backbone) != ("quickgelu" in like.backbone):
+        raise UserError(
+            f"{path} is a CLIP tower and model.backbone {like.backbone} computes another function of its weights; "
+            f"give {model_settings(config)}"
+        )
+    if config.parts != like.parts:
+        tensors = with_parts(tensors, config, like.parts)
+        report.append(f"  parts: {config.parts} in the file, {like.parts} here; part tokens copied from cls")
+    old, new = _grid(config, tensors), _grid(like, tensors)
+    if old != new:
+        special = tensors["pos_embed"].shape[1] - old[0] * old[1]
+        tensors["pos_embed"] = resample_abs_pos_embed(
+            tensors["pos_embed"], new_size=list(new), old_size=list(old), num_prefix_tokens=special
+        )
+        report.append(f"  position embeddings resized from {old[0]} x {old[1]} to {new[0]} x {new[1]}")
+    return Checkpoint(tensors, dataclasses.replace(config, parts=like.parts), report)
+
+
+def with_parts(tensors: dict[str, Tensor], config: ModelConfig, parts: int) -> dict[str, Tensor]:
+    """The same tensors with `parts` part tokens, each a copy of cls and its position."""
+    positions = tensors["pos_embed"]
+    cls, rest = positions[:, :1], positions[:, 1 + config.parts :]
+    return {
+        **tensors,
+        "part_tokens": tensors["cls_token"].expand(-1, parts, -1).clone(),
+        "pos_embed": torch.cat([cls, cls.expand(-1, parts, -1), rest], dim=1),
+    }
+
+
+def _grid(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[int, int]:
+    """Rows and columns of patches that `config`'s image has under the file's patch size."""
+    patch = patch_of(tensors)
+    return config.image_size[0] // patch, config.image_size[1] // patch

@@ -1,0 +1,52 @@
+"""PASS (arXiv 2203.03931): ViTs pretrained on crops of people, with a token for each local area."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from pat.errors import UserError
+from pat.model.foreign.architecture import infer
+from pat.model.foreign.authors import numbered_tokens
+from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+
+_BACKBONE = ("cls_token", "cls_pos", "pos_embed", "patch_embed.", "blocks.", "norm.")
+
+
+def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkpoint:
+    """Rename a PASS checkpoint; its area tokens become the part tokens.
+
+    PASS crops the areas of its three tokens from the upper, middle and lower half of a picture, which are the
+    bands of our parts. On a whole picture its tokens see everything; here a part token sees its band alone.
+    """
+
+    def name_of(key: str) -> str | LeftOut:
+        name = key.removeprefix(prefix)
+        if prefix == "base." and not key.startswith(prefix):
+            return LeftOut("a BNNeck or classifier of cls and area tokens together")
+        if name.startswith(_BACKBONE) or re.fullmatch(r"part_token\d+|part\d+_pos", name):
+            return name
+        return LeftOut("no part of the backbone")
+
+    tensors, left_out = rename(state.tensors, name_of, where)
+    parts = numbered_tokens(tensors, where, f"{prefix}part_token")
+    numbers = range(1, len(parts) + 1)
+    try:
+        positions = [tensors.pop(name) for name in ("cls_pos", *(f"part{number}_pos" for number in numbers))]
+    except KeyError as error:
+        raise UserError(f"{where} lacks {prefix}{error.args[0]}, the position of a token") from error
+    tensors["part_tokens"] = torch.cat(parts, dim=1)
+    tensors["register_tokens"] = tensors["cls_token"].new_zeros(1, 0, tensors["cls_token"].shape[-1])
+    tensors["pos_embed"] = torch.cat([*positions, tensors["pos_embed"]], dim=1)
+    config = infer(tensors, where, prefix=1 + len(parts), parts=len(parts), hints=hints)
+    tuned = prefix == "base."  # TransReID's recipe, and so ours, normalises with 0.5
+    report = [
+        f"weights: {where}, a {'fine-tuned' if tuned else 'self-supervised'} ViT of PASS",
+        *left_out,
+        f"  part tokens: the {len(parts)} area tokens, trained on crops of the same bands and on whole pictures",
+    ]
+    mean, std = ((0.5,) * 3,) * 2 if tuned else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return Checkpoint(tensors, dataclasses.replace(config, mean=mean, std=std), report)

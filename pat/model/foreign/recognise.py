@@ -1,0 +1,46 @@
+"""Which format a file is in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pat.errors import UserError
+from pat.model.foreign.authors import from_authors
+from pat.model.foreign.checkpoint import Checkpoint, Hints, listed
+from pat.model.foreign.clip import class_embedding_of, from_clip
+from pat.model.foreign.pass_vit import from_pass
+from pat.model.foreign.refusals import why_refused
+from pat.model.foreign.state_dict import read_state
+from pat.model.foreign.timm_vit import from_timm, vit_prefix
+
+
+def recognise(path: Path, hints: Hints | None = None) -> Checkpoint:
+    """Read one of our own models, or a checkpoint of another project in any format known here.
+
+    Raises UserError naming the architecture of one that cannot fit, and the keys of a format that is unknown.
+    """
+    from pat.model import weights  # imported late: weights builds on this module
+
+    hints = hints or Hints()
+    state, where = read_state(path), str(path)
+    keys = state.tensors.keys()
+    if "part_tokens" in keys and path.suffix == ".safetensors":
+        tensors, file = weights.read(path)
+        return Checkpoint(tensors, file.config, [f"weights: {path}, a model of this project"])
+    refused = why_refused(keys)
+    if refused:
+        raise UserError(f"{path} does not fit: it is {refused}")
+    if class_embedding_of(keys) is not None:
+        return from_clip(state, where, hints)
+    prefix = vit_prefix(keys)
+    if prefix is not None:
+        if f"{prefix}cls_pos" in keys:
+            return from_pass(state, where, prefix, hints)
+        if "base.part_token1" in keys:
+            return from_authors(state, where, hints)
+        return from_timm(state, where, prefix, hints)
+    raise UserError(
+        f"{path} is no format known here (this project's; with a cls_token the PAT authors', timm's, TransReID's, "
+        f"TransReID-SSL's, PASS's; with a class_embedding CLIP's); its {len(keys)} keys do not fit: "
+        f"{listed(sorted(keys))}"
+    )

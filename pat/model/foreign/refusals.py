@@ -1,0 +1,34 @@
+"""Architectures that are recognised in order to be refused by name: part tokens have no place in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_VISION = r"(^|\.)(visual|image_encoder|vision_model)\."
+_REASONS = (
+    (
+        r"(^|\.)(layers|stages)\.\d+\.blocks\.\d+\..*relative_position_bias_table",
+        "a Swin transformer, as SOLIDER's published models are: it attends within windows and has no cls token",
+    ),
+    (r"relative_position_bias_table", "a transformer with relative position biases (BEiT)"),
+    (r"(^|\.)(visual|image_encoder)\.(layer1|attnpool)\.", "CLIP with a ResNet image tower, not a ViT"),
+    (r"(^|\.)layer1\.0\.conv1\.weight$", "a ResNet, not a ViT"),
+    (r"(^|\.)rope", "a transformer with rotary position embeddings"),
+    (r"(^|\.)dist_token$", "a distilled transformer with a second class token"),
+    (r"(^|\.)patch_embed\.backbone\.", "a hybrid, whose patches come from a ResNet"),
+    (r"^b1\.0\.norm1\.weight$", "TransReID with its jigsaw branch, whose last block exists in two copies"),
+    (r"(^|\.)vision_model\.head\.attention\.", "SigLIP, which pools its patches and has no cls token"),
+)
+_TEXT = re.compile(r"(^|\.)(token_embedding|text_model\.embeddings\.token_embedding)\.")
+
+
+def why_refused(keys: Iterable[str]) -> str | None:
+    """What the keys give away as an architecture that does not fit, or None."""
+    keys = list(keys)
+    for pattern, reason in _REASONS:
+        if any(re.search(pattern, key) for key in keys):
+            return reason
+    if any(_TEXT.search(key) for key in keys) and not any(re.search(_VISION, key) for key in keys):
+        return "a text tower of CLIP without the image tower"
+    return None

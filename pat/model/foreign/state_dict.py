@@ -1,0 +1,91 @@
+"""From a file to names and tensors. No code in a file ever runs."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from pat.errors import UserError
+from pat.model.foreign.checkpoint import StateDict, listed
+from pat.model.foreign.torchscript import is_torchscript, read_torchscript
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
+"""Keys under which files keep their tensors; of teacher and student the teacher, as DINO's authors do."""
+
+# Numbers and strings that training scripts leave beside the tensors: DINO's arguments, rates made by NumPy. The
+# names are those of NumPy 1 and 2.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("f4", "f8", "i8")},
+    *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+]
+
+_DAMAGE = (
+    OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError,
+    safetensors.SafetensorError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What the readers raise for a file that is cut off, mixed up or of another kind."""
+
+
+def read_state(path: Path) -> StateDict:
+    """The tensors of a .safetensors file, a pickled checkpoint or a TorchScript archive, without wrappers.
+
+    Pickles are read with weights_only=True, archives by `read_torchscript`; a prefix "module." is removed. Raises
+    UserError when there is no state dict to be had.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no weights file {path}")
+    state, wrapper = _load(path), ""
+    if is_torchscript(path):
+        wrapper = "TorchScript"
+    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
+        inner = [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]
+        if not inner:
+            break
+        wrapper = inner[0]
+        state = state[wrapper]
+    if not isinstance(state, Mapping):
+        raise UserError(f"{path} holds no state dict, but a {type(state).__name__}")
+    if not any(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(
+            f"{path} holds no state dict: expected names and tensors, at the top or under one of "
+            f"{', '.join(WRAPPERS)}; found {listed(map(str, state)) or 'nothing'}"
+        )
+    odd = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        raise UserError(f"{path} holds entries that are no tensors: {listed(odd)}")
+    return StateDict({str(key).removeprefix("module."): value for key, value in state.items()}, wrapper)
+
+
+def _load(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        if is_torchscript(path):
+            return read_torchscript(path)
+        with torch.serialization.safe_globals(_HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
+            raise UserError(f"{path} is damaged or no checkpoint") from error
+        raise UserError(
+            f"{path} holds more than tensors and is not read, because a pickle can run code; "
+            "save its state_dict alone"
+        ) from error
+    except _DAMAGE as error:
+        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
