@@ -122,7 +122,7 @@ def test_training_starts_from_either_stem_when_the_model_is_told_so(person_vit, 
         weights.initialise(
             PartAwareTransformer(ModelConfig("vit_tiny_patch16_224", image_size=(64, 32))), str(path)
         )
-    words = shlex.split(str(caught.value).split("the file fits ")[1])
+    words = shlex.split(str(caught.value).split("the file fits ")[1].split(";")[0])
     assert words[:2] == ["--model.backbone", "vit_small_patch16_224"]
     settings = dict(zip([word.removeprefix("--model.") for word in words[::2]], words[1::2], strict=True))
     settings["depth"] = int(settings["depth"])
@@ -169,7 +169,11 @@ def test_pass_brings_its_area_tokens_as_part_tokens(person_vit, imported, kind):
     if kind == "converted":
         content = named
     elif kind == "teacher":
-        content = whole_checkpoint(named, dino_head("head.") | {"head.mlp_pt1.0.bias": torch.zeros(8)})
+        heads = {}
+        for token in ("cls", "pt1", "pt2", "pt3"):
+            for key, value in dino_head().items():
+                heads[key.replace("mlp.", f"mlp_{token}.").replace("_layer.", f"_layer_{token}.")] = value
+        content = whole_checkpoint(named, heads)
     else:
         content = {f"base.{key}": value for key, value in named.items()} | {"base.fc.bias": torch.zeros(9)}
         content |= {"bottleneck.weight": torch.ones(2 * WIDTH), "classifier.weight": torch.ones(5, 2 * WIDTH)}
@@ -180,6 +184,7 @@ def test_pass_brings_its_area_tokens_as_part_tokens(person_vit, imported, kind):
     expected = pass_tokens(vit, named, (images - model.mean) / model.std)
     torch.testing.assert_close(model._run(images, None, None, 132), expected, atol=1e-4, rtol=1e-4)
     assert "the 3 area tokens" in report
+    assert ("head.* (32 keys) (the head of the self-supervised training)" in report) is (kind == "teacher")
     assert ("bottleneck.weight, classifier.weight" in report) is (kind == "fine-tuned")
 
 

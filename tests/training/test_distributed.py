@@ -242,6 +242,14 @@ def test_one_rank_tells_what_is_wrong_with_the_settings(settings):
     ]
 
 
+def test_a_stem_that_would_learn_on_several_ranks_is_refused(settings):
+    arguments = [*settings("stem"), "--model.stem", "convolution"]
+    codes, lines = Job(settings.root, arguments, 2).ended()
+    assert codes == [2, 2]
+    assert len(lines) == 1
+    assert "model.stem convolution is trained on one process alone" in lines[0]
+
+
 @pytest.mark.parametrize("difference", ["training pictures", "settings", "nothing to read"])
 def test_ranks_with_unequal_data_or_settings_are_named(settings, make_market, tmp_path, difference):
     out = difference.replace(" ", "-")

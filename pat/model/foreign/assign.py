@@ -25,11 +25,9 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str, advice: 
         if name in tensors and own[name].shape != tensors[name].shape
     ]
     kinds = (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped))
-    problems = [f"{kind}: {listed(names)}" for kind, names in kinds if names]
-    if advice:
-        problems.append(advice)
-    if missing or unexpected or misshaped:
-        raise UserError(f"{where} does not fit the model; {'; '.join(problems)}")
+    problems = [f"{kind}: {listed(names, 5)}" for kind, names in kinds if names]
+    if problems:
+        raise UserError(f"{where} does not fit the model; {'; '.join([advice] * bool(advice) + problems)}")
     not_finite = [
         name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()
     ]

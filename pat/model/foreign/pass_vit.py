@@ -12,6 +12,7 @@ from pat.errors import UserError
 from pat.model.foreign.architecture import infer
 from pat.model.foreign.authors import numbered_tokens
 from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+from pat.model.foreign.timm_vit import outside
 
 _BACKBONE = ("cls_token", "cls_pos", "pos_embed", "patch_embed.", "blocks.", "norm.")
 
@@ -29,7 +30,7 @@ def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
             return LeftOut("a BNNeck or classifier of cls and area tokens together")
         if name.startswith(_BACKBONE) or re.fullmatch(r"part_token\d+|part\d+_pos", name):
             return name
-        return LeftOut("no part of the backbone")
+        return LeftOut(outside(name))
 
     tensors, left_out = rename(state.tensors, name_of, where)
     parts = numbered_tokens(tensors, where, f"{prefix}part_token")

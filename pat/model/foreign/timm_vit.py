@@ -41,12 +41,12 @@ def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
         if prefix == "base." and key.startswith(_HEAD):
             return key if same_width else LeftOut("they stand on a feature of another width")
         if not key.startswith(prefix):
-            return LeftOut(_outside(key))
+            return LeftOut(outside(key))
         name = key.removeprefix(prefix)
         if name == "sie_embed":
             return LeftOut("embeddings of the training cameras: features of others are as of no camera")
         if not name.startswith(_BACKBONE):
-            return LeftOut(_outside(name))
+            return LeftOut(outside(name))
         return "register_tokens" if name == "reg_token" else name
 
     tensors, left_out = rename(state.tensors, name_of, where)
@@ -62,7 +62,8 @@ def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
     return Checkpoint(tensors, config, report)
 
 
-def _outside(name: str) -> str:
+def outside(name: str) -> str:
+    """Why a name beside the backbone's has no place in the model."""
     of_dino = name.startswith(("head.mlp", "head.last_layer"))
     return "the head of the self-supervised training" if of_dino else "no part of the backbone"
 
