@@ -39,6 +39,39 @@ def test_architectures_are_named(imported, tmp_path, keys, reason, wrapper):
     assert not (tmp_path / "ours.safetensors").exists()
 
 
+VIT_SHAPES = {"cls_token": (1, 1, 64), "pos_embed": (1, 9, 64), "patch_embed.proj.weight": (64, 3, 16, 16)}
+PASS_SHAPES = {"cls_pos": (1, 1, 64), "part_token1": (1, 1, 64), "part1_pos": (1, 1, 64)}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "extra", "name", "shape"),
+    [
+        ("", {}, "cls_token", ()),
+        ("", {}, "pos_embed", (9, 64)),
+        ("backbone.", {}, "pos_embed", (1, 9, 128)),
+        ("", {}, "patch_embed.proj.weight", (64, 768)),
+        ("base.", {}, "patch_embed.proj.weight", (64, 3, 16, 8)),
+        ("base.", {"part_token1": (1, 1, 64)}, "part_token1", (1, 1, 32)),
+        ("", PASS_SHAPES, "part1_pos", (64,)),
+    ],
+)
+def test_tokens_of_other_shapes(imported, prefix, extra, name, shape):
+    shapes = {**VIT_SHAPES, **extra, name: shape}
+    with pytest.raises(UserError, match=f"(cls_token|{name}) has the shape .*, expected"):
+        imported({prefix + key: torch.zeros(each) for key, each in shapes.items()})
+
+
+def test_a_vit_without_blocks(imported):
+    with pytest.raises(UserError, match=r"lacks blocks\.0\.mlp\.fc1\.weight"):
+        imported({key: torch.zeros(shape) for key, shape in VIT_SHAPES.items()})
+
+
+def test_a_tower_with_positions_of_another_width(imported):
+    tower = {"visual.class_embedding": (64,), "visual.positional_embedding": (9, 32)}
+    with pytest.raises(UserError, match=r"pos_embed has the shape \[1, 9, 32\], expected \[1, n, 64\]"):
+        imported({key: torch.zeros(shape) for key, shape in tower.items()})
+
+
 def test_unknown_keys_are_counted_and_the_first_listed(imported):
     with pytest.raises(UserError, match=r"its 40 keys do not fit: layer00, .*, layer07 and 32 more$"):
         imported({f"layer{number:02d}": ONE for number in range(40)})

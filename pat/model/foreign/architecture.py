@@ -19,6 +19,8 @@ _PLAIN = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
 _SIXTEEN_HEADS = (1280, 1408, 1664)
 """Widths of ViT-H, g and G; heads are 64 wide everywhere else."""
 
+_TOKENS = r"cls_token|cls_pos|pos_embed|register_tokens|part_token\d+|part\d+_pos"
+
 
 def infer(
     tensors: Mapping[str, Tensor],
@@ -74,6 +76,20 @@ def patch_of(tensors: Mapping[str, Tensor]) -> int:
     """Pixels along a side of a patch."""
     projection = tensors["patch_embed.proj.weight"].shape[-1]
     return projection * STRIDE if "patch_embed.conv.0.weight" in tensors else projection
+
+
+def check_shapes(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise UserError unless tokens and positions are [1, n, D] of one width, and patches square."""
+    width = tensors["cls_token"].shape[-1] if tensors["cls_token"].ndim else 0
+    for name, tensor in tensors.items():
+        if re.fullmatch(_TOKENS, name) and (tensor.ndim != 3 or (tensor.shape[0], tensor.shape[2]) != (1, width)):
+            raise UserError(f"{where}: {name} has the shape {list(tensor.shape)}, expected [1, n, {width or 'D'}]")
+    projection = tensors.get("patch_embed.proj.weight")
+    if projection is not None and (projection.ndim != 4 or projection.shape[2] != projection.shape[3]):
+        raise UserError(
+            f"{where}: patch_embed.proj.weight has the shape {list(projection.shape)}, expected square patches "
+            "[D, channels, p, p]"
+        )
 
 
 def model_settings(config: ModelConfig) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pat.errors import UserError
-from pat.model.foreign.architecture import infer
+from pat.model.foreign.architecture import check_shapes, infer
 from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
 
 
@@ -21,6 +21,7 @@ def from_authors(state: StateDict, where: str, hints: Hints) -> Checkpoint:
     "own" never.
     """
     tensors, left_out = rename(state.tensors, _name, where)
+    check_shapes(tensors, where)
     report = [f"weights: {where}, a checkpoint of the paper's authors", *left_out]
     parts = numbered_tokens(tensors, where, "base.part_token")
     shared = len(parts) > 2 and all(torch.equal(parts[1], other) for other in parts[2:])

@@ -11,7 +11,7 @@ from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 
 from pat.errors import UserError
-from pat.model.foreign.architecture import infer, without_parts
+from pat.model.foreign.architecture import check_shapes, infer, without_parts
 from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
 
 _OPENAI = (
@@ -80,10 +80,10 @@ def from_clip(state: StateDict, where: str, hints: Hints) -> Checkpoint:
         return _outside(key, key.removeprefix(prefix))
 
     tensors, left_out = rename(_with_packed_attention(state.tensors), name_of, where)
-    for name, shape in (("cls_token", (1, 1, -1)), ("pos_embed", (1, -1, tensors["cls_token"].shape[-1]))):
-        if name not in tensors:
-            raise UserError(f"{where} is a CLIP image tower without position embeddings")
-        tensors[name] = tensors[name].reshape(shape)
+    if "pos_embed" not in tensors:
+        raise UserError(f"{where} is a CLIP image tower without position embeddings")
+    tensors["cls_token"], tensors["pos_embed"] = tensors["cls_token"][None, None], tensors["pos_embed"][None]
+    check_shapes(tensors, where)
     activation, chosen = activation_of(state, where, hints)
     special = without_parts(tensors)
     config = infer(tensors, where, special, parts=0, hints=hints, clip_activation=activation)

@@ -9,7 +9,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from pat.errors import UserError
-from pat.model.foreign.architecture import infer
+from pat.model.foreign.architecture import check_shapes, infer
 from pat.model.foreign.authors import numbered_tokens
 from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
 from pat.model.foreign.timm_vit import outside
@@ -33,6 +33,7 @@ def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
         return LeftOut(outside(name))
 
     tensors, left_out = rename(state.tensors, name_of, where)
+    check_shapes(tensors, where)
     parts = numbered_tokens(tensors, where, f"{prefix}part_token")
     numbers = range(1, len(parts) + 1)
     try:

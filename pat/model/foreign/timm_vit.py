@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from pat.model.foreign.architecture import infer, is_upright, without_parts
+from pat.model.foreign.architecture import check_shapes, infer, is_upright, without_parts
 from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
 from pat.model.foreign.clip import activation_of
 
@@ -33,9 +33,9 @@ def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
 
     The classifier and BNNeck of a TransReID model ("base.") come along where they stand on the cls token itself.
     """
-    width = state.tensors[f"{prefix}cls_token"].shape[-1]
-    necks = [key for key in state.tensors if key.startswith(_HEAD) and state.tensors[key].ndim]
-    same_width = all(state.tensors[key].shape[-1] == width for key in necks)
+    width = state.tensors[f"{prefix}cls_token"].shape[-1:]
+    necks = [tensor for key, tensor in state.tensors.items() if key.startswith(_HEAD) and tensor.ndim]
+    same_width = all(tensor.shape[-1:] == width for tensor in necks)
 
     def name_of(key: str) -> str | LeftOut:
         if prefix == "base." and key.startswith(_HEAD):
@@ -50,6 +50,7 @@ def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
         return "register_tokens" if name == "reg_token" else name
 
     tensors, left_out = rename(state.tensors, name_of, where)
+    check_shapes(tensors, where)
     special = without_parts(tensors)
     clip = "norm_pre.weight" in tensors
     activation, chosen = activation_of(state, where, hints) if clip else (None, "")

@@ -84,8 +84,8 @@ class _ModulesAlone(pickle.Unpickler):
         raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Tensor:
-        """The numbers of a storage, [n]; `pid` is ("storage", type, key, device, n)."""
-        _, dtype, key, _, _ = pid
+        """The numbers of a storage, [n]; `pid` begins ("storage", type, key)."""
+        _, dtype, key, *_ = pid
         content = self.archive.read(f"{self.root}/data/{key}")
         return torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
 
