@@ -21,7 +21,8 @@ def rank_embedders(
 ) -> dict[str, dict[str, float]]:
     """Score each embedder on the query and gallery of the data set `spec` (a folder, or LAYOUT=PATH).
 
-    Returns name -> rank1, mAP and the share of queries with the same first answer as the first embedder. Raises
+    Returns name -> rank1, mAP, and against the first embedder: the share of queries with the `same_first` answer,
+    and how many queries are answered rightly only now (`gained`) or only by the first one (`lost`). Raises
     ExportError for a folder that cannot be evaluated.
     """
     try:
@@ -50,12 +51,18 @@ def rank_embedders(
     except Failure as error:
         raise ExportError(f"{spec} could not be scored: {error}") from error
     firsts = {name: rank_list(each.query, each.gallery, 1)[0][:, 0] for name, each in scores.items()}
-    reference = next(iter(firsts.values()))
+    right = {
+        name: (first >= 0) & (scores[name].gallery.identities[first] == scores[name].query.identities)
+        for name, first in firsts.items()
+    }
+    reference, truth = next(iter(firsts.values())), next(iter(right.values()))
     return {
         name: {
             "rank1": float(each.result.cmc[0]),
             "mAP": each.result.mAP,
             "same_first": float((firsts[name] == reference).mean()),
+            "gained": int((right[name] & ~truth).sum()),
+            "lost": int((truth & ~right[name]).sum()),
         }
         for name, each in scores.items()
     }

@@ -89,7 +89,7 @@ class Precision:
     subtracted, which tells more where all embeddings point nearly the same way; `same_first`, the share of
     pictures with the same nearest other picture."""
     ranking: Mapping[str, Any] = field(default_factory=dict)
-    """Rank-1 and mAP before and after on a labelled folder, where one was given."""
+    """Rank-1 and mAP before and after on a labelled folder, where one was given, and the queries that changed."""
 
 
 @dataclass(frozen=True)

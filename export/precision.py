@@ -227,7 +227,8 @@ def summary(manifest: Manifest) -> list[str]:
         shown = ", ".join(f"{name} {cosine[name]:.6f}" for name in ("worst", "p1", "p10", "median"))
         lines.append(f"cosine to fp32: {shown}; centred: worst {cosine['centred_worst']:.4f}")
     for name, values in precision.ranking.items():
-        lines.append(f"{name}: rank-1 {values['rank1']:.2%}, mAP {values['mAP']:.2%}")
+        changed = f" ({values['gained']} queries gained, {values['lost']} lost)" if name != "fp32" else ""
+        lines.append(f"{name}: rank-1 {values['rank1']:.2%}{changed}, mAP {values['mAP']:.2%}")
     size = manifest.files[MODEL].bytes / 1e6
     return [*lines, f"wrote {manifest.folder}: {precision.name}, opset {manifest.opset}, {size:.1f} MB"]
 

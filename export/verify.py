@@ -155,7 +155,11 @@ def _verify(given: argparse.Namespace) -> int:
             scores = rank_embedders(given.data, first.size, embedders, terminal)
             for name, each in zip((first.name, second.name), scores.values(), strict=True):
                 print(f"{name}: rank-1 {each['rank1']:.2%}, mAP {each['mAP']:.2%}")
-            print(f"same first answer: {scores['second']['same_first']:.1%}")
+            after = scores["second"]
+            print(
+                f"same first answer: {after['same_first']:.1%}; right only by the second for {after['gained']} "
+                f"queries, only by the first for {after['lost']}"
+            )
             lost = max(scores["first"][name] - scores["second"][name] for name in ("rank1", "mAP"))
             agrees = agrees and 100 * lost <= given.points
     print("they agree" if agrees else "they do not agree")

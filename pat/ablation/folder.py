@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pat.config import TrainConfig, to_mapping
+from pat.config import TrainConfig, from_mapping, to_mapping
 from pat.errors import UserError
 from pat.files import write_text
 from pat.training.run_folder import flat
@@ -31,6 +31,8 @@ def prepare(folder: Path, study: str, base: TrainConfig, **more: Any) -> None:
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
+        # Through the dataclass: a setting that did not exist then has its default.
+        before["training"] = to_mapping(from_mapping(TrainConfig, before["training"], str(path)))
         changed = _changed(before, facts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; name another folder with --out") from error

@@ -79,6 +79,15 @@ def test_a_folder_belongs_to_one_configuration(base):
         folder.prepare(base.out, "components", other, holdout=0.2)
 
 
+def test_a_setting_that_did_not_exist_then_has_its_default(base):
+    folder.prepare(base.out, "components", base)
+    path = base.out / folder.STUDY
+    facts = json.loads(path.read_text())
+    del facts["training"]["model"]["stem"]
+    path.write_text(json.dumps(facts))
+    folder.prepare(base.out, "components", base)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"study": "components"})])
 def test_a_damaged_note_of_the_study(base, text):
     base.out.mkdir()
