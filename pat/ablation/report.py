@@ -49,9 +49,9 @@ def figure_name(target: str) -> str:
 
 
 def tables(findings: Findings, target: str) -> dict[str, list[Row]]:
-    """Title -> rows, for one target."""
+    """Title -> rows, for one target; one table where every arm's own rate is the shared one."""
     found = {f"All arms at learning rate {findings.rate:g}": rows(findings.study, findings.same_rate, target)}
-    if findings.tuned:
+    if any(run.rate != findings.rate for run in findings.tuned):
         title = "Each arm at its own rate, the best of the tuning"
         found[title] = rows(findings.study, findings.tuned, target)
     return found
@@ -175,17 +175,24 @@ def _tuning_table(findings: Findings) -> list[str]:
         f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'} of trainings without these identities; the chosen "
         "rate is bold. The target was not looked at.",
         "",
-        *_at_the_edge(findings, rates),
+        *_what_tuning_told(findings, rates),
     ]
 
 
-def _at_the_edge(findings: Findings, rates: Sequence[float]) -> list[str]:
-    """A rate that is best at the end of the range may not be the best there is."""
+def _what_tuning_told(findings: Findings, rates: Sequence[float]) -> list[str]:
+    """Where one table says it all; and that a rate which is best at the end of the range may not be the best."""
+    lines = []
+    if all(run.rate == findings.rate for run in findings.tuned):
+        lines = ["Every arm's own rate is the one that all share, so the table above is that of both.", ""]
     edges = {run.arm.name: run.rate for run in findings.tuned if run.rate in (rates[0], rates[-1])}
     if not edges:
-        return []
+        return lines
     named = ", ".join(f"{name} ({rate:g})" for name, rate in edges.items())
-    return [f"At the edge of the rates tried, so a wider `--rate-factors` may find better ones: {named}.", ""]
+    return [
+        *lines,
+        f"At the edge of the rates tried, so a wider `--rate-factors` may find better ones: {named}.",
+        "",
+    ]
 
 
 def _heldout(value: float | None, chosen: bool) -> str:

@@ -138,6 +138,13 @@ def test_a_rate_at_the_edge_is_said(study, make_runs, base):
     assert len(tables(findings, "elsewhere")) == 2
 
 
+def test_one_table_where_every_arms_own_rate_is_the_shared_one(study, make_runs, base):
+    runs = make_runs(SCORES)
+    findings = Findings(study, 1e-3, runs, tuning_runs(base, study.arms, (1e-3, 2e-3), (0,), 0.3), runs)
+    assert len(tables(findings, "elsewhere")) == 1
+    assert "Every arm's own rate is the one that all share" in markdown(findings, "x", "cpu")
+
+
 def test_the_figure_shows_every_row():
     drawn = spread_plot({"one": {"a": [1, 2], "b": []}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
     assert drawn.height > 100
