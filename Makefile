@@ -26,7 +26,7 @@ lint: venv
 
 test: venv lint
 	@echo "== tests"
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

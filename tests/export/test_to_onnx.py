@@ -175,7 +175,7 @@ def test_nothing_is_stored_twice_and_nothing_tells_tales(exported, checkpoint):
     assert b"site-packages" not in content
 
 
-@pytest.mark.parametrize("opset", [18, 23])
+@pytest.mark.parametrize("opset", [18, pytest.param(23, marks=pytest.mark.slow)])
 def test_a_convolutional_stem_goes_along(tmp_path, opset):
     config = dataclasses.replace(CONFIG, stem="convolution", depth=1)
     save(random_model(config), tmp_path / "model.safetensors")
