@@ -184,16 +184,17 @@ def crop_resize(
     stride_c = 1 if nv12 else frame.stride(2)
     red, stride_c = (2 * stride_c, -stride_c) if layout == "bgr" else (0, stride_c)
     grid = (len(boxes) * triton.cdiv(size[0], TILE_HEIGHT) * triton.cdiv(size[1], TILE_WIDTH),)
-    crop_resize_kernel[grid](
-        frame, boxes, crops,
-        height, frame.shape[1], frame.stride(0), frame.stride(1), red, stride_c,
-        *(1 / (255 * value) for value in std), *(-m / s for m, s in zip(mean, std, strict=True)),
-        *video_matrix(matrix),
-        OUT_HEIGHT=size[0], OUT_WIDTH=size[1],
-        BICUBIC=interpolation == "bicubic", NV12=nv12,
-        TILE_HEIGHT=TILE_HEIGHT, TILE_WIDTH=TILE_WIDTH, ROWS=ROWS,
-        num_warps=WARPS, num_stages=STAGES,
-    )  # fmt: skip
+    with torch.cuda.device_of(frame):
+        crop_resize_kernel[grid](
+            frame, boxes, crops,
+            height, frame.shape[1], frame.stride(0), frame.stride(1), red, stride_c,
+            *(1 / (255 * value) for value in std), *(-m / s for m, s in zip(mean, std, strict=True)),
+            *video_matrix(matrix),
+            OUT_HEIGHT=size[0], OUT_WIDTH=size[1],
+            BICUBIC=interpolation == "bicubic", NV12=nv12,
+            TILE_HEIGHT=TILE_HEIGHT, TILE_WIDTH=TILE_WIDTH, ROWS=ROWS,
+            num_warps=WARPS, num_stages=STAGES,
+        )  # fmt: skip
     return crops
 
 

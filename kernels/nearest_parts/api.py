@@ -142,7 +142,8 @@ def _search(
     search: Callable[..., tuple[NearestParts, Saved | None]] = nearest_parts_reference
     if impl == "triton":
         from kernels.nearest_parts.triton import nearest_parts_triton as search
-    with torch.autocast(query.device.type, enabled=False):  # distances must not be rounded to half precision
+    # Distances must not be rounded to half precision; a kernel is launched on the current device.
+    with torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
         found, saved = search(
             query,
             bank,
@@ -188,7 +189,7 @@ def _search_backward(
     backward = nearest_parts_backward
     if impl == "triton":
         from kernels.nearest_parts.triton import nearest_parts_triton_backward as backward
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
         return backward(grad_log_sum, grad_distances, query, indices, average, neighbours, scale)
 
 

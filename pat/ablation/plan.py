@@ -58,7 +58,7 @@ class Result:
 
     status: Literal["finished", "diverged"]
     seconds: float
-    """Of the training."""
+    """Of the training, since it was last begun or resumed."""
     heldout: float | None = None
     """mAP on held-out source identities, of a run that tunes."""
     scores: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)

@@ -35,9 +35,9 @@ class Findings:
     """At each arm's own rate; empty where nothing was tuned."""
 
 
-def write_report(folder: Path, findings: Findings, command: str, device: str) -> None:
+def write_report(folder: Path, findings: Findings, command: str, where: str) -> None:
     """Write the table, the list of runs, a figure for each target and the commands into `folder`."""
-    write_text(folder / TABLE, markdown(findings, command, device))
+    write_text(folder / TABLE, markdown(findings, command, where))
     write_text(folder / RUNS, listing(findings, folder))
     write_text(folder / COMMANDS, commands(findings, command))
     for target in targets_of(findings.same_rate):
@@ -57,7 +57,7 @@ def tables(findings: Findings, target: str) -> dict[str, list[Row]]:
     return found
 
 
-def markdown(findings: Findings, command: str, device: str) -> str:
+def markdown(findings: Findings, command: str, where: str) -> str:
     """The tables with the question, how they were made and how they are to be read."""
     lines = [f"# {findings.study.name}", "", findings.study.question, ""]
     for target in targets_of(findings.same_rate):
@@ -67,7 +67,7 @@ def markdown(findings: Findings, command: str, device: str) -> str:
     lines += [*_tuning_table(findings), *_reading(findings)]
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines += ["## How it was made", "", f"`{command}`", ""]
-    lines += [f"On {device}; {made}. Every run by itself: `{COMMANDS}`, `{RUNS}`."]
+    lines += [f"On {where}; {made}. Every run by itself: `{COMMANDS}`, `{RUNS}`."]
     return "\n".join(lines) + "\n"
 
 
@@ -136,11 +136,11 @@ def listing(findings: Findings, folder: Path) -> str:
 
 def commands(findings: Findings, command: str) -> str:
     """What makes the study, and under it what repeats each of its runs by itself."""
-    lines = [f"# The whole study; finished runs are not repeated.\n{command}\n", "# Each run by itself:"]
+    lines = [f"# The whole study; finished runs are not repeated.\n{command}\n", "# Each run by itself, again:"]
     for run in _all_runs(findings):
         config = shlex.quote(str(run.folder / "config.json"))
         out = shlex.quote(f"{run.folder}-again")
-        lines.append(f"pat train --config {config} --out {out}")
+        lines.append(f"# pat train --config {config} --out {out}")
     return "\n".join(lines) + "\n"
 
 

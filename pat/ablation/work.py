@@ -35,7 +35,7 @@ def carry_out(run: Run, device: str) -> Result:
     try:
         _train(config)
     except Diverged as error:
-        result = Result("diverged", time.perf_counter() - started, note=str(error))
+        result = Result("diverged", time.perf_counter() - started, note=str(error).split(";")[0])
     else:
         seconds = time.perf_counter() - started
         if run.purpose == "tune":
@@ -43,7 +43,10 @@ def carry_out(run: Run, device: str) -> Result:
         else:
             result = Result("finished", seconds, scores=_scores(run, config, torch.device(device)))
     write_text(run.folder / RESULT, json.dumps(result.to_mapping(), indent=2) + "\n")
-    for name in (run_folder.CHECKPOINT, "best.safetensors"):  # large, and of no more use
+    spent = [run_folder.CHECKPOINT, "best.safetensors"]  # large, and of no more use
+    if run.purpose == "tune":
+        spent.append(run_folder.MODEL)
+    for name in spent:
         (run.folder / name).unlink(missing_ok=True)
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pat.ablation import folder
+from pat.ablation.pictures import check_pictures
 from pat.ablation.plan import Run, scored_run, tuning_runs
 from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tables, write_report
 from pat.ablation.study import STUDIES, Study
@@ -26,7 +28,8 @@ from pat.device import choose_device, describe, resolve_loss, resolve_model
 from pat.errors import UserError
 from pat.progress import Progress, TerminalProgress
 from pat.training.run_folder import claimed
-from pat.training.side_by_side import places, side_by_side
+from pat.training.side_by_side import Place, places, side_by_side
+from pat.training.state import amp_dtype
 from pat.training.validate import validate
 
 OUT = Path("runs/ablate")
@@ -61,7 +64,7 @@ class Arguments:
     processes: int | None = None
     """Runs at a time; default: one for each core of a CPU, or for each GPU."""
     quick: bool = False
-    """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people. What flags say goes before it."""
+    """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -76,9 +79,6 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     own = "--config" in words or "--data.source" in words
     quick = "--quick" in words
     training = TrainConfig(tensorboard=False) if own else TRAINING
-    if quick:
-        optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
-        training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
     training = dataclasses.replace(
         training,
         out=OUT,
@@ -86,34 +86,46 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         loss=dataclasses.replace(training.loss, neighbours="auto"),
     )
     training, rest = with_config_file(training, arguments)
+    if quick:
+        optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
+        training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
     fewer: dict[str, Any] = {"seeds": 2, "rate_factors": (1.0, 2.0), "tuning_seeds": 1} if quick else {}
     given = parse(Arguments, rest, "ablate", Arguments(tyro.MISSING, training, **fewer))
     assert isinstance(given, Arguments)
     if given.training.out == OUT:
-        given = dataclasses.replace(given, training=dataclasses.replace(given.training, out=OUT / given.study))
+        out = OUT / (f"{given.study}-quick" if given.quick else given.study)
+        given = dataclasses.replace(given, training=dataclasses.replace(given.training, out=out))
     return given
 
 
 def run(given: Arguments, command: str, progress: Progress) -> Findings:
     """The study from pictures to table."""
     device = choose_device(given.training.device)
+    amp = amp_dtype(given.training.amp, device)
     base = dataclasses.replace(
         given.training,
         model=resolve_model(given.training.model, device),
         loss=resolve_loss(given.training.loss, device),
+        amp="off" if amp is None else str(amp).removeprefix("torch."),  # type: ignore[arg-type]  # one a study
         resume=False,
     )
     check(given)
+    where = places(device, given.training.device, given.processes)
     study = STUDIES[given.study](base)
     for arm in study.arms:
         validate(arm.configured(base))
-    drawn = None if base.data.source else QUICK_DOMAINS if given.quick else DOMAINS
+    if base.data.source:
+        _check_pictures(base, given)
+    drawn = None if base.data.source else "quick" if given.quick else "full"
     with claimed(base.out):
         folder.prepare(base.out, given.study, base, holdout=given.holdout, drawn=drawn)
         if drawn:
-            base = _on_drawn_people(base, drawn, progress)
-        findings = carry_out_all(study, base, given, progress)
-        write_report(base.out, findings, command, describe(device))
+            base = _on_drawn_people(base, QUICK_DOMAINS if given.quick else DOMAINS, progress)
+            _check_pictures(base, given)
+        findings = carry_out_all(study, base, given, where, progress)
+        threads = f", {where[0].threads} threads each" if device.type == "cpu" else ""
+        shared = f"{describe(device).split(',')[0]}, {len(where)} runs at a time{threads}"
+        write_report(base.out, findings, command, shared)
     for target in targets_of(findings.same_rate):
         print_tables(findings, target)
     progress.say(f"wrote {base.out / TABLE}")
@@ -142,9 +154,8 @@ def check(given: Arguments) -> None:
         raise UserError("name the data that no training sees with --data.target")
     if data.target and not data.source:
         raise UserError("--data.target is given without --data.source; leave both out to use drawn people")
-    both = set(data.source) & set(data.target)
-    if both:
-        raise UserError(f"{', '.join(sorted(both))} is source and target; a target must be unseen")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("pat ablate gives each GPU a run of its own; start it without torchrun")
     if data.holdout or given.training.select != "last":
         raise UserError(
             "a study holds identities out for its tuning: use --holdout, not --data.holdout or --select"
@@ -157,7 +168,14 @@ def check(given: Arguments) -> None:
         raise UserError(f"--holdout is {given.holdout}; it is a share between 0 and 1")
 
 
-def carry_out_all(study: Study, base: TrainConfig, given: Arguments, progress: Progress) -> Findings:
+def _check_pictures(base: TrainConfig, given: Arguments) -> None:
+    tuned = len({1.0, *given.rate_factors}) > 1
+    check_pictures(base, range(base.seed, base.seed + min(given.seeds, given.tuning_seeds) * tuned), given.holdout)
+
+
+def carry_out_all(
+    study: Study, base: TrainConfig, given: Arguments, where: Sequence[Place], progress: Progress
+) -> Findings:
     """Every run that is not finished yet: first all arms at one rate and the tuning, then each at its own rate."""
     rate = base.optim.lr
     rates = sorted({factor * rate for factor in given.rate_factors} | {rate})
@@ -166,7 +184,6 @@ def carry_out_all(study: Study, base: TrainConfig, given: Arguments, progress: P
     tuning: list[Run] = []
     if len(rates) > 1:
         tuning = tuning_runs(base, study.arms, rates, seeds[: given.tuning_seeds], given.holdout)
-    where = places(choose_device(base.device), base.device, given.processes)
     _finish([*same_rate, *tuning], where, "1 of 2: one rate, tuning" if tuning else "all arms", progress)
     if not tuning:
         return Findings(study, rate, same_rate, [], [])
@@ -177,7 +194,7 @@ def carry_out_all(study: Study, base: TrainConfig, given: Arguments, progress: P
     return Findings(study, rate, same_rate, tuning, tuned)
 
 
-def _finish(runs: Sequence[Run], where: Sequence[Any], label: str, progress: Progress) -> None:
+def _finish(runs: Sequence[Run], where: Sequence[Place], label: str, progress: Progress) -> None:
     left = [run for run in runs if run.result() is None]
     progress.say(f"{label}: {len(runs) - len(left)} of {len(runs)} runs are finished, {len(left)} to go")
     if left:
@@ -185,7 +202,7 @@ def _finish(runs: Sequence[Run], where: Sequence[Any], label: str, progress: Pro
     for run in left:
         result = run.result()
         if result is not None and result.status == "diverged":
-            progress.say(f"warning: diverged: {run.name}: {result.note}")
+            progress.say(f"warning: diverged: {run.name}: {result.note} (delete {run.folder} to repeat it)")
 
 
 def print_tables(findings: Findings, target: str) -> None:
@@ -195,6 +212,8 @@ def print_tables(findings: Findings, target: str) -> None:
     from rich.table import Column, Table
 
     console, heads = Console(file=sys.stdout), list(enumerate(SHORT_COLUMNS))
+    if not console.is_terminal:  # nothing to fit into
+        console.width = 120
     for title, rows in tables(findings, target).items():
         columns = [Column(name, no_wrap=True, justify="right" if place else "left") for place, name in heads]
         table = Table(*columns, title=f"{target}: {title}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -105,7 +105,7 @@ def train_arms(given: Arguments, device: torch.device, progress: Progress) -> di
             shutil.rmtree(run_config.out)
     progress.say(f"training: {' · '.join(NAMES[name] for name in runs)}")
     jobs = [_Arm(NAMES[name], run_config) for name, run_config in runs.items()]
-    side_by_side(_train, jobs, places(device, given.device)[: len(jobs)], progress)
+    side_by_side(_train, jobs, places(device, given.device, len(jobs) if device.type == "cpu" else None), progress)
     for name, run_config in runs.items():
         arms[name] = pat.load(run_config.out / "model.safetensors", shared.model.attention).to(device)
     return arms

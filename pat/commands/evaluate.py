@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel
 from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
-from pat.commands.shared import SharedModel, shared_model
+from pat.commands.shared import SharedModel, digest, shared_model
 from pat.config import EvaluateConfig, to_mapping
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
@@ -24,7 +24,7 @@ from pat.evaluation.protocols import known_protocol, plan
 from pat.evaluation.ranking import RankingResult, evaluate_ranking
 from pat.evaluation.report import Report, versions
 from pat.evaluation.rerank import reranked
-from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
+from pat.evaluation.scoring import EvaluationSet, Score, embedded, open_evaluation_set, score, spread_rows
 from pat.files import write_image, write_text
 from pat.progress import Progress, TerminalProgress
 
@@ -65,7 +65,8 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
 def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = None) -> dict[str, dict[str, Score]]:
     """Score the model at `path` on every target; the scores by data set and embedding.
 
-    Under torchrun every process calls it: they share the embedding, and the first one alone prints and writes.
+    Under torchrun every process calls it: they share the embedding, and the first one alone ranks, prints and
+    writes; the others return nothing.
     """
     progress = progress or TerminalProgress()
     if not config.data.target:
@@ -84,14 +85,22 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     opened = shared.opened
     report = Report("Evaluation", str(opened.path))
     scores: dict[str, dict[str, Score]] = {}
+    names = set[str]()
     for spec in config.data.target:
         pictures = open_evaluation_set(spec, opened.image_size, config.data, progress)
+        if pictures.name in names:
+            raise UserError(f"two targets are called {pictures.name}; call one otherwise: --data NAME=PATH")
+        names.add(pictures.name)
+        samples = (*pictures.query.samples, *pictures.gallery.samples)
+        shared.agree({f"pictures of {pictures.name}": digest(samples)})
+        if not shared.first:
+            _help_embedding(shared, pictures, config)
+            continue
         found = scores[pictures.name] = score_embeddings(shared, pictures, config, progress)
-        if shared.first:
-            print_table(pictures.name, {name: each.result for name, each in found.items()})
-            _add_pictures(report, config, opened, pictures, found, progress)
+        print_table(pictures.name, {name: each.result for name, each in found.items()})
+        _add_pictures(report, config, opened, pictures, found, progress)
     if not shared.first:
-        return scores
+        return {}
     values = {
         name: {kind: each.result.to_mapping() for kind, each in found.items()} for name, found in scores.items()
     }
@@ -102,6 +111,14 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     report.write(config.out / "report.html")
     progress.say(f"wrote {config.out / 'evaluation.json'} and report.html")
     return scores
+
+
+def _help_embedding(shared: SharedModel, pictures: EvaluationSet, config: EvaluateConfig) -> None:
+    """This process's part of what the first one scores."""
+    for parts, flip, rerank in kinds_of(shared.opened, config).values():
+        if not rerank:
+            size = config.batch_size * shared.processes
+            embedded(shared.opened.embedder(parts), pictures, Progress(), batch_size=size, flip=flip)
 
 
 def score_embeddings(

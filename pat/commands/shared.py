@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pat.commands.embedders import OpenedModel, opened_model
+from pat.data.sample import Sample
 from pat.progress import Progress
 
 PATIENCE = 600.0
@@ -23,7 +25,15 @@ class SharedModel:
     opened: OpenedModel
     processes: int = 1
     first: bool = True
-    """Whether this process is the one that prints and writes."""
+    """Whether this process is the one that ranks, prints and writes."""
+    agree: Callable[[Mapping[str, str]], None] = lambda facts: None
+    """Wait for the others, however long they take to decode, and raise UserError where their facts differ."""
+
+
+def digest(samples: Sequence[Sample]) -> str:
+    """A hash of which pictures these are, in order; folders may differ from machine to machine."""
+    text = "\n".join(f"{sample.path.name} {sample.identity} {sample.camera}" for sample in samples)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -40,4 +50,6 @@ def shared_model(path: Path, device: str, attention: str, progress: Progress) ->
         with opened_model(path, str(ranks.device), attention, progress) as opened:
             parts = None if opened.with_parts is None else ranks.sharing(opened.with_parts)
             opened = dataclasses.replace(opened, cls=ranks.sharing(opened.cls), with_parts=parts)
-            yield SharedModel(opened, ranks.count, ranks.first)
+            yield SharedModel(
+                opened, ranks.count, ranks.first, lambda facts: ranks.agree(lambda: facts, lambda: False)
+            )

@@ -62,16 +62,15 @@ def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: s
     figure, (axes,) = _figure(1, width=8.0, height=0.9 + 0.45 * len(names))
     step = 0.8 / (len(series) + 1)
     for number, (colour, (title, lines)) in enumerate(zip(_colours(len(series)), series.items(), strict=True)):
-        for place, name in enumerate(names):
-            values = np.asarray(lines.get(name, ()), dtype=np.float64)
-            if not len(values):
-                continue
+        shown = [(place, lines[name]) for place, name in enumerate(names) if len(lines.get(name, ()))]
+        for place, each in shown:
+            values = np.asarray(each, dtype=np.float64)
             height = place + (number - (len(series) - 1) / 2) * step
             axes.plot(values, np.full(len(values), height), "o", color=colour, markersize=3.5, alpha=0.5)
             deviation = values.std(ddof=1) if len(values) > 1 else 0.0
             axes.errorbar(
                 values.mean(), height, xerr=deviation, fmt="o", color=colour, markersize=7, capsize=3,
-                label=title if place == 0 else None,
+                label=title if place == shown[0][0] else None,
             )  # fmt: skip
             if place == 0:
                 axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1, alpha=0.6)

@@ -74,6 +74,20 @@ def score(
     label: str = "embed",
 ) -> Score:
     """Embed query and gallery and rank; `device` is where the ranking runs."""
+    query, gallery = embedded(embedder, pictures, progress, batch_size=batch_size, flip=flip, label=label)
+    return Score(evaluate_ranking(query, gallery, max_rank=max_rank, device=device), query, gallery)
+
+
+def embedded(
+    embedder: Embedder,
+    pictures: EvaluationSet,
+    progress: Progress,
+    *,
+    batch_size: int = 64,
+    flip: bool = False,
+    label: str = "embed",
+) -> tuple[Features, Features]:
+    """Query and gallery embedded, not ranked."""
     sides = []
     total = len(pictures.query.pixels) + len(pictures.gallery.pixels)
     with progress.bar(label, total) as advance:
@@ -89,8 +103,7 @@ def score(
                     progress=lambda count: advance(count, ""),
                 )
             )
-    result = evaluate_ranking(sides[0], sides[1], max_rank=max_rank, device=device)
-    return Score(result, sides[0], sides[1])
+    return sides[0], sides[1]
 
 
 def spread_rows(count: int, wanted: int) -> list[int]:

@@ -33,7 +33,10 @@ _meetings = itertools.count()
 
 @contextlib.contextmanager
 def stop_flag() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C or SIGTERM has come: the run then stops between two steps. A second one stops at once."""
+    """Whether Ctrl-C or SIGTERM has come, or the terminal has gone: the run then stops between two steps.
+
+    A second signal stops at once. Under nohup the terminal may go.
+    """
     asked = False
 
     def ask(number: int, frame: object) -> None:
@@ -43,7 +46,11 @@ def stop_flag() -> Iterator[Callable[[], bool]]:
         asked = True
 
     try:
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, ask)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP
+        }
     except ValueError:  # not the main thread: nobody can press Ctrl-C on this run alone
         before = {}
     try:
@@ -62,7 +69,10 @@ def joined(device: str, timeout: float) -> Iterator[Ranks]:
     Raises UserError for a device that is not there, Failure when a rank is lost.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks(choose_device(device))
+        chosen = choose_device(device)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)  # what names no device means this one
+        yield Ranks(chosen)
         return
     try:
         meeting = _Meeting(timeout)

@@ -44,7 +44,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Diverged(Failure):
-    """A loss was not finite."""
+    """A loss or a weight was not finite."""
 
 
 @dataclass(frozen=True)
@@ -241,6 +241,7 @@ class _Run:
     def _score_heldout(self) -> None:
         """Keep the best model by mAP on held-out identities of the source. The target is never seen."""
         assert self.data.heldout is not None
+        self._check_weights()
         position, model = self.position, self.state.evaluated.eval()
 
         def embedder(pixels: np.ndarray) -> np.ndarray:
@@ -261,7 +262,21 @@ class _Run:
         parts = self.state.saved_parts(self.ranks)
         save_checkpoint(path, self.position, self.samples, parts, write=self.ranks.first)
 
+    def _check_weights(self) -> None:
+        """The losses are those before an update; the last update may still have gone wrong. Raises Diverged."""
+        broken = [
+            name
+            for name, tensor in self.state.evaluated.state_dict().items()
+            if tensor.is_floating_point() and not tensor.isfinite().all()
+        ]
+        if broken:
+            raise Diverged(
+                f"the weights after step {self.position.global_step} are not finite ({broken[0]} and "
+                f"{len(broken) - 1} more); a lower --optim.lr or --optim.clip-norm 1 usually helps"
+            )
+
     def _save_model(self, path: Path) -> None:
+        self._check_weights()
         if not self.ranks.first:
             return
         facts = {

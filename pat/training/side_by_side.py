@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ import torch
 
 from pat.config import TrainConfig
 from pat.errors import Failure, UserError
+from pat.processes import cores, follow_parent
 from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.job import stop_flag
@@ -55,14 +56,13 @@ def places(device: torch.device, asked: str, processes: int | None = None) -> li
     """
     if processes is not None and processes < 1:
         raise UserError(f"--processes must be at least 1, not {processes}")
-    cores = os.cpu_count() or 1
     if device.type != "cuda":
-        count = processes or cores
-        return [Place(str(device), max(1, cores // count))] * count
+        count = processes or cores()
+        return [Place(str(device), max(1, cores() // count))] * count
     named = ":" in asked
     gpus = [str(device)] if named else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     count = processes or len(gpus)
-    return [Place(gpus[number % len(gpus)], max(1, cores // count)) for number in range(count)]
+    return [Place(gpus[number % len(gpus)], max(1, cores() // count)) for number in range(count)]
 
 
 def side_by_side(
@@ -92,17 +92,28 @@ def side_by_side(
                     each.end()
                     free.append(each.place)
                     finished += each.job.config.epochs
-                epochs = finished + sum(len(epochs_of(each.job.config.out)) for each in running)
-                advance(epochs - shown, "  ".join(_state(each.job) for each in running))
+                logs = {each.job.name: epochs_of(each.job.config.out) for each in running}
+                epochs = finished + sum(map(len, logs.values()))
+                advance(epochs - shown, "  ".join(_state(name, log) for name, log in logs.items()))
                 shown = epochs
                 if stop():
                     raise KeyboardInterrupt("stopped; every run saved its state")
         except BaseException:
-            for each in running:
-                each.process.terminate()  # a run takes it for Ctrl-C: it saves its state between two steps
-            for each in running:
-                each.process.join()
+            _stop([each.process for each in running])
             raise
+
+
+def _stop(processes: Sequence[BaseProcess]) -> None:
+    """Ask runs to save their state and stop, and wait until they have; a second Ctrl-C ends them as they are."""
+    for process in processes:
+        process.terminate()  # `train` takes it for Ctrl-C
+    try:
+        for process in processes:
+            process.join()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        raise
 
 
 class _Running(Generic[Job]):
@@ -128,9 +139,11 @@ class _Running(Generic[Job]):
 
 def _in_place(work: Callable[[Job, str], object], job: Job, place: Place, outcome: connection.Connection) -> None:
     # Ctrl-C in a terminal reaches a whole process group; the parent alone decides what becomes of a run.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgrp()
+    follow_parent()
     torch.set_num_threads(place.threads)
+    if place.device.startswith("cuda"):
+        torch.cuda.set_device(place.device)
     try:
         work(job, place.device)
     except (UserError, Failure, KeyboardInterrupt) as error:
@@ -142,9 +155,8 @@ def _in_place(work: Callable[[Job, str], object], job: Job, place: Place, outcom
         outcome.send(None)
 
 
-def _state(job: Named) -> str:
-    epochs = epochs_of(job.config.out)
-    return f"{job.name} loss {epochs[-1]['loss']:.2f}" if epochs else job.name
+def _state(name: str, epochs: Sequence[Mapping[str, float]]) -> str:
+    return f"{name} loss {epochs[-1]['loss']:.2f}" if epochs else name
 
 
 def epochs_of(folder: Path) -> list[dict[str, float]]:
@@ -153,4 +165,4 @@ def epochs_of(folder: Path) -> list[dict[str, float]]:
     if not log.exists():
         return []
     whole = [line for line in log.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    return [line for line in map(json.loads, whole) if line["event"] == "epoch"]
+    return [json.loads(line) for line in whole if line.startswith('{"event": "epoch"')]  # most are of steps

@@ -76,6 +76,28 @@ def test_a_diverged_run_is_a_result(whole, monkeypatch):
     assert whole.result() == result
 
 
+@pytest.mark.parametrize("purpose", ["score", "tune"])
+def test_weights_that_the_last_step_broke_have_diverged_too(base, study, monkeypatch, purpose):
+    arm = study.arms[0]
+    run = scored_run(base, arm, 1e-3, 0)
+    if purpose == "tune":
+        (run,) = tuning_runs(base, [arm], (1e-3,), (0,), share=0.4)
+    real = loop._Run._step
+
+    def broken(self, batch):
+        losses = real(self, batch)
+        with torch.no_grad():
+            self.state.model.cls_token.fill_(float("nan"))
+        self.state.model.blocks[0].norm1.bias.data.zero_()
+        return losses
+
+    monkeypatch.setattr(loop, "CHECK_EVERY", 1000)
+    monkeypatch.setattr(loop._Run, "_step", broken)
+    result = carry_out(run, "cpu")
+    assert result.status == "diverged"
+    assert "not finite" in result.note
+
+
 def test_what_is_no_result_is_raised(whole):
     lost = dataclasses.replace(whole.config.data, source=("nowhere",))
     run = dataclasses.replace(whole, config=dataclasses.replace(whole.config, data=lost))

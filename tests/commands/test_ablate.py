@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from pat.ablation.plan import RESULT, Result
 from pat.cli import run
 from pat.commands.ablate import QUICK_EPOCHS, read_arguments
 from pat.commands.small_study import TRAINING
@@ -86,7 +87,68 @@ def test_settings_that_cannot_work(arguments, change, message, capsys):
 
 def test_a_target_that_is_trained_on(arguments, market, capsys):
     assert run("ablate", [*arguments, "--data.target", str(market)]) == 2
-    assert "is source and target" in capsys.readouterr().err
+    assert "is no unseen target" in capsys.readouterr().err
+
+
+def test_mistakes_are_found_before_anything_is_trained(arguments, make_market, tmp_path, capsys):
+    def said(*more):
+        assert run("ablate", [*arguments, *map(str, more)]) == 2
+        assert not (tmp_path / "study" / "runs").exists()
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "nowhere" in said("--data.target", "nowhere")
+    again = make_market(tmp_path / "again" / "elsewhere")
+    assert "two targets are called elsewhere" in said("--data.target", tmp_path / "elsewhere", again)
+    one_camera = make_market(tmp_path / "alone", cameras=1)
+    assert "no query has its person in another camera" in said("--data.target", one_camera)
+    assert "a batch takes 3" in said("--rate-factors", "1", "2", "--holdout", "0.6")
+
+
+def test_under_torchrun(arguments, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run("ablate", arguments) == 2
+    assert "without torchrun" in capsys.readouterr().err
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Results by formula instead of training; the runs that were asked for, in order."""
+    asked = []
+
+    def pretend(work, runs, where, progress, label):
+        for each in runs:
+            asked.append((each.purpose, each.arm.key, each.rate, each.seed))
+            score = 0.1 + 0.1 * (each.arm.key == "csl") + 0.01 * each.seed + each.rate
+            heldout = {1e-3: 0.3, 2e-3: 0.4 if each.arm.key == "csl" else 0.2}[each.rate]
+            kinds = {kind: {"mAP": score, "rank1": score} for kind in each.arm.kinds}
+            tune = each.purpose == "tune"
+            result = Result("finished", 1.0, heldout if tune else None, {} if tune else {"elsewhere": kinds})
+            each.folder.mkdir(parents=True)
+            (each.folder / RESULT).write_text(json.dumps(result.to_mapping()))
+
+    monkeypatch.setattr("pat.commands.ablate.side_by_side", pretend)
+    return asked
+
+
+def test_each_arm_at_its_own_rate_and_more_seeds_later(arguments, written, tmp_path, capsys):
+    arguments += ["--seeds", "2", "--rate-factors", "1", "2", "--tuning-seeds", "1", "--holdout", "0.4"]
+    assert run("ablate", arguments) == 0
+    arms = ["plain-vit", "parts", "csl", "csl-psd", "other-identities"]
+    same = [("score", arm, 1e-3, seed) for arm in arms for seed in (0, 1)]
+    tuning = [("tune", arm, rate, 0) for arm in arms for rate in (1e-3, 2e-3)]
+    own = [("score", "csl", 2e-3, seed) for seed in (0, 1)]  # the only arm whose best rate is another
+    assert written == [*same, *tuning, *own]
+    text = (tmp_path / "study" / "table.md").read_text()
+    assert text.count("| PAT + CSL | cls |") == 2
+    assert "| PAT + CSL | cls | 0.001 | 2 | 20.6 ± 0.7 |" in text
+    assert "| PAT + CSL | cls | 0.002 | 2 | 20.7 ± 0.7 |" in text
+    assert "| PAT + CSL | 30.0 | **40.0** |" in text
+    assert "own rate" in capsys.readouterr().out
+
+    written.clear()
+    assert run("ablate", [*arguments, "--seeds", "3"]) == 0
+    assert written == [*(("score", arm, 1e-3, 2) for arm in arms), ("score", "csl", 2e-3, 2)]
+    assert "| PAT + CSL | cls | 0.002 | 3 |" in (tmp_path / "study" / "table.md").read_text()
 
 
 def test_without_data_it_draws_people_and_trains_from_scratch():
@@ -96,5 +158,6 @@ def test_without_data_it_draws_people_and_trains_from_scratch():
     quick = read_arguments(["components", "--quick", "--seeds", "3"])
     assert (quick.training.epochs, quick.training.optim.cosine_epochs) == (QUICK_EPOCHS, QUICK_EPOCHS)
     assert (quick.seeds, quick.tuning_seeds) == (3, 1)
+    assert quick.training.out.name == "components-quick"
     own = read_arguments(["components", "--data.source", "market1501", "--data.target", "msmt17"])
     assert (own.training.model.backbone, own.training.weights) == ("vit_base_patch16_224", "pretrained")

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +23,7 @@ from pat.data.synthetic.picture import take_picture
 from pat.data.synthetic.randomness import stream
 from pat.data.synthetic.wardrobe import Identity, identities
 from pat.errors import Failure, UserError
+from pat.processes import cores, follow_parent
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 ATTRIBUTES = "attributes.jsonl"
@@ -90,7 +88,7 @@ def generate(
         raise UserError(f"{out} already holds files; name a new folder for the synthetic people, or empty it")
     shots = list(plan.shots(style))
     try:
-        _write_folder(out, shots, partial(_take, style, plan), workers or _cores(), progress)
+        _write_folder(out, shots, partial(_take, style, plan), workers or cores(), progress)
     except OSError as error:
         raise Failure(f"cannot write synthetic people to {out}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
@@ -251,26 +249,8 @@ def _mapped(
         yield from map(take, chunks)
         return
     context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, context, initializer=follow_parent)
     try:
         yield from pool.map(take, chunks)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the main process, and end with it even when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,62 @@
+"""The pictures of a study, looked at before anything is trained: hours later a mistake would cost hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+
+from pat.config import TrainConfig
+from pat.data.layouts import DataSet, open_data_set
+from pat.data.sample import Sample
+from pat.data.sampler import batches_of_epoch
+from pat.data.sources import TrainingSet, merge_sources, split_holdout
+from pat.errors import UserError
+
+
+def check_pictures(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -> None:
+    """Open sources and targets as the runs will, and split the sources as the tuning will.
+
+    Raises UserError for a data set that is missing, cannot train or cannot be scored on, for targets of one name,
+    and for a target that is part of a source: its cameras are no unseen ones.
+    """
+    sources, targets = (
+        [open_data_set(spec, base.data.root, base.data.on_error) for spec in specs]
+        for specs in (base.data.source, base.data.target)
+    )
+    training = merge_sources(sources)
+    _check_batches(base, training)
+    for seed in tuning_seeds:
+        _check_batches(base, split_holdout(training, share, seed)[0])
+    known = _files([sample for each in sources for sample in (*each.train, *each.query, *each.gallery)])
+    for target in targets:
+        _check_target(target, [each for each in targets if each is not target], known)
+
+
+def _check_batches(base: TrainConfig, training: TrainingSet) -> None:
+    batches_of_epoch(
+        training.labels,
+        training.cameras,
+        identities=base.identities_per_batch,
+        images=base.images_per_identity,
+        spread_cameras=base.spread_cameras,
+        seed=base.seed,
+        epoch=1,
+    )
+
+
+def _check_target(target: DataSet, others: Iterable[DataSet], known: Set[str]) -> None:
+    cameras: dict[int, set[int]] = {}
+    for sample in target.gallery:
+        cameras.setdefault(sample.identity, set()).add(sample.camera)
+    if not any(cameras.get(sample.identity, set()) - {sample.camera} for sample in target.query):
+        raise UserError(f"{target.name} cannot be scored on: no query has its person in another camera's gallery")
+    if any(other.name == target.name for other in others):
+        raise UserError(f"two targets are called {target.name}; call one otherwise: --data.target NAME=PATH")
+    shared = sorted(_files((*target.query, *target.gallery)) & known)
+    if shared:
+        raise UserError(f"{target.name} is no unseen target: a source holds its pictures too, such as {shared[0]}")
+
+
+def _files(samples: Iterable[Sample]) -> set[str]:
+    """The files behind some samples, however their folders are spelled."""
+    folders = {folder: folder.resolve() for folder in {sample.path.parent for sample in samples}}
+    return {str(folders[sample.path.parent] / sample.path.name) for sample in samples}
