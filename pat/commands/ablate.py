@@ -123,8 +123,8 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
             base = _on_drawn_people(base, QUICK_DOMAINS if given.quick else DOMAINS, progress)
             _check_pictures(base, given)
         findings = carry_out_all(study, base, given, where, progress)
-        threads = f", {where[0].threads} threads each" if device.type == "cpu" else ""
-        shared = f"{describe(device).split(',')[0]}, {len(where)} runs at a time{threads}"
+        threads = f", threads each: {where[0].threads}" if device.type == "cpu" else ""
+        shared = f"{describe(device).split(',')[0]}; runs at a time: {len(where)}{threads}"
         write_report(base.out, findings, command, shared)
     for target in targets_of(findings.same_rate):
         print_tables(findings, target)
