@@ -70,7 +70,8 @@ class PartAwareTransformer(nn.Module):
             nn.init.normal_(self.classifier.weight, std=0.001)
 
         rows = band_rows(self.grid[0], self.parts, config.bands)
-        self.register_buffer("bands", full_bands(self.grid, rows), persistent=False)
+        self.host_bands = full_bands(self.grid, rows)  # to draw from, without waiting for the device
+        self.register_buffer("bands", self.host_bands.clone(), persistent=False)
         self.register_buffer("mean", torch.tensor(self.config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.config.std).view(1, 3, 1, 1), persistent=False)
 
@@ -112,7 +113,7 @@ class PartAwareTransformer(nn.Module):
         drop_path = None
         if self.training:
             if regions is None:
-                regions = random_regions(self.bands.cpu(), len(images))
+                regions = random_regions(self.host_bands, len(images))
             drop_path = self.draw_drop_path(len(images))
         global_feature, part_features = self.features(images, regions, drop_path)
         return ReidOutput(global_feature, part_features, self.classify(global_feature))

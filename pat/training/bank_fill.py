@@ -66,7 +66,7 @@ def _draw(
     """The random numbers of a batch; regions for each image, also where training draws one for all."""
     return Draws(
         augmentation.draw(images, generator),
-        random_regions(model.bands.cpu(), images, generator),
+        random_regions(model.host_bands, images, generator),
         model.draw_drop_path(images, generator),
     )
 

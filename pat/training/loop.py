@@ -62,7 +62,8 @@ def train(
 ) -> TrainResult:
     """Train as `config` says and write `config.out`/model.safetensors.
 
-    `leave` is asked between two steps; True stops the run there, as Ctrl-C does.
+    `leave` is asked between two steps; True stops the run there, as Ctrl-C does. It is not asked while the bank is
+    filled, which would have to begin anew.
     Raises UserError for what the user can mend, Failure when a loss is not finite or a file cannot be written,
     Interrupted after Ctrl-C or `leave` once the state is saved.
 
@@ -76,7 +77,7 @@ def train(
                 run_folder.prepare(config.out, config)
             data = open_training_data(config.data, config.model.image_size, config.seed, progress)
             state = build_state(config, data.training, ranks, progress)
-            return _Run(config, data, state, ranks, progress, lambda: asked() or leave()).run()
+            return _Run(config, data, state, ranks, progress, asked, leave).run()
 
 
 class _Run:
@@ -89,10 +90,12 @@ class _Run:
         state: TrainingState,
         ranks: Ranks,
         progress: Progress,
-        stop: Callable[[], bool],
+        asked: Callable[[], bool],
+        leave: Callable[[], bool],
     ) -> None:
         self.config, self.data, self.state = config, data, state
-        self.ranks, self.progress, self.stop = ranks, progress, stop
+        self.ranks, self.progress, self.asked = ranks, progress, asked
+        self.stop = lambda: asked() or leave()
         self.augmentation = Augmentation(config.augment, config.model.image_size)
         self.samples = digest(data.training.samples, data.training.labels)
         self.position, self.log = Position(), run_folder.Log()
@@ -124,10 +127,10 @@ class _Run:
             checkpoint = self.config.out / run_folder.CHECKPOINT
             self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(self.ranks))
             self.progress.say(f"resumed after step {self.position.global_step} (epoch {self.position.epoch})")
-        self.ranks.agree(self._facts, self.stop)
+        self.ranks.agree(self._facts, self.asked)
         if not self.config.resume and self.state.bank is not None:
             done = fill_bank(
-                self.config, self.data, self.state, self.augmentation, self.ranks, self.progress, self.stop
+                self.config, self.data, self.state, self.augmentation, self.ranks, self.progress, self.asked
             )
             if not done:
                 raise Interrupted("stopped while filling the memory bank; nothing was trained yet")

@@ -13,7 +13,8 @@ def build_optimiser(model: nn.Module, config: OptimConfig, *, scaled: bool = Fal
     """SGD or AdamW over the parameters that take a gradient; bias vectors get their own learning rate.
 
     Fused into one pass over the parameters, unless gradients are `scaled` (float16): where the scaler skips the
-    first step, which is what it does to find its scale, PyTorch's fused SGD keeps an uninitialised momentum.
+    first step, which is what it does to find its scale, PyTorch's fused SGD keeps an uninitialised momentum. Then
+    PyTorch chooses: many tensors at a time on a GPU.
 
     Under AdamW nothing one-dimensional (norms, biases) and no token decays, as is usual from scratch; under SGD
     everything does, as in the authors' recipe.
@@ -25,10 +26,11 @@ def build_optimiser(model: nn.Module, config: OptimConfig, *, scaled: bool = Fal
         rate = config.lr * (config.bias_lr_factor if name.endswith("bias") else 1.0)
         exempt = config.name == "adamw" and (parameter.ndim < 2 or name.endswith(("tokens", "token", "pos_embed")))
         groups.setdefault((rate, 0.0 if exempt else config.weight_decay), []).append(parameter)
+    fused = None if scaled else True
     settings = [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
     if config.name == "sgd":
-        return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum, fused=not scaled)
-    return torch.optim.AdamW(settings, lr=config.lr, fused=not scaled)
+        return torch.optim.SGD(settings, lr=config.lr, momentum=config.momentum, fused=fused)
+    return torch.optim.AdamW(settings, lr=config.lr, fused=fused)
 
 
 def build_schedule(optimiser: torch.optim.Optimizer, config: OptimConfig) -> CosineLRScheduler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -103,7 +104,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
     optimiser = build_optimiser(model, config.optim, scaled=scaler.is_enabled())
-    average = get_ema_multi_avg_fn(config.ema)
+    average = exponential_average(config.ema)
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
     if config.compile:
         model.features = torch.compile(model.features)  # type: ignore[method-assign]
@@ -123,6 +124,19 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         ema,
         amp,
     )
+
+
+def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """What AveragedModel calls for tensors of one type: averages of numbers, copies of what counts or places."""
+    average = get_ema_multi_avg_fn(decay)
+
+    def update(averages: Any, values: Any, count: Any) -> None:
+        if averages[0].is_floating_point():
+            average(averages, values, count)
+        else:  # an average of whole numbers is cut off, and a band would end a row early
+            torch._foreach_copy_(averages, values)
+
+    return update
 
 
 def amp_dtype(asked: str, device: torch.device) -> torch.dtype | None:

@@ -53,6 +53,10 @@ class Draws:
             None if self.drop_path is None else self.drop_path[..., rows],
         )
 
+    def to(self, device: torch.device) -> Draws:
+        drop_path = None if self.drop_path is None else self.drop_path.to(device, non_blocking=True)
+        return Draws(self.augment.to(device), self.regions.to(device, non_blocking=True), drop_path)
+
 
 def draw(
     model: PartAwareTransformer,
@@ -69,7 +73,7 @@ def draw(
     generator = torch.Generator().manual_seed(int(state[0]) >> 1)
     return Draws(
         augmentation.draw(batch, generator),
-        random_regions(model.bands.cpu(), 1 if config.regions == "batch" else batch, generator),
+        random_regions(model.host_bands, 1 if config.regions == "batch" else batch, generator),
         model.draw_drop_path(batch, generator),
     )
 
@@ -163,7 +167,8 @@ def training_step(
         draws = draw(
             state.model, augmentation, config.augment, images_in_batch, seed=config.seed, epoch=epoch, step=step
         ).of(ranks.rows(images_in_batch))
-        images = augmentation.apply(batch.pixels, draws.augment.to(ranks.device))
+        draws = draws.to(ranks.device)  # not inside the network: a captured graph takes nothing from the host
+        images = augmentation.apply(batch.pixels, draws.augment)
     losses = training_losses(
         state.model,
         state.bank,

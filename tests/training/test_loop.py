@@ -7,14 +7,17 @@ import time
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 import pat
-from pat.config import TrainConfig, from_mapping
+from pat.config import ModelConfig, TrainConfig, from_mapping
 from pat.errors import Failure, UserError
+from pat.model import PartAwareTransformer
 from pat.training import loop, run_folder, step
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.loop import Interrupted, train
 from pat.training.run_folder import claimed
+from pat.training.state import exponential_average
 
 
 @pytest.fixture
@@ -63,7 +66,12 @@ def test_the_loss_falls(config):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
-@pytest.mark.parametrize("change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}])
+FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16]
+)
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change, stop_after):
     whole = train(config("whole", epochs=3, **change))
@@ -147,6 +155,19 @@ def test_the_average_of_weights_is_what_is_saved(config):
     assert not torch.equal(one.norm.weight, other.norm.weight)
     state = torch.load(averaged.model.parent / "checkpoint.pt", weights_only=True)
     torch.testing.assert_close(state["ema"]["module.norm.weight"], other.norm.weight.data)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.9995])
+def test_an_average_keeps_the_bands_whole(decay):
+    model = PartAwareTransformer(ModelConfig("vit_tiny_patch16_224", depth=1, attention="sdpa"))
+    average = AveragedModel(model, multi_avg_fn=exponential_average(decay), use_buffers=True)
+    average.update_parameters(model)  # the first update copies
+    with torch.no_grad():
+        model.cls_token.add_(1)
+    for _ in range(2):
+        average.update_parameters(model)
+    assert torch.equal(average.module.bands, model.bands)
+    torch.testing.assert_close(average.module.cls_token, model.cls_token - decay**2)
 
 
 def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoint(config, monkeypatch):
