@@ -22,7 +22,7 @@ COMMANDS = {
     "camera": ("camera", "find, follow and recognise people in camera pictures"),
     "gallery": ("gallery", "enrol, look up, forget and count the people that cameras recognise"),
     "export": ("export", "write a model as an ONNX bundle, the first step to an engine"),
-    "import-weights": ("import_weights", "convert the authors' or timm's weights into a model file"),
+    "import-weights": ("import_weights", "convert checkpoints of other projects into a model file"),
 }
 """Command -> module of pat.commands and what it does. A module is imported only when its command runs."""
 

@@ -37,6 +37,9 @@ class Arguments:
     activation: Literal["auto", "gelu", "quick_gelu"] = "auto"
     """Activation of a CLIP tower, where the file does not tell: OpenAI, DFN and MetaCLIP trained with quick_gelu,
     LAION and DataComp with gelu."""
+    normalisation: Literal["auto", "half", "imagenet"] = "auto"
+    """Mean and standard deviation of the inputs: "half" is 0.5 (timm's augreg ViTs), "imagenet" ImageNet's (DeiT,
+    DINO, DINOv2, MAE, BEiT-like weights), "auto" what the file suggests."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,6 +47,6 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(Arguments, arguments, "import-weights")
     report = import_weights(
         given.file, given.out, image_size=given.image_size, parts=given.parts, part_tokens=given.part_tokens,
-        activation=given.activation,
+        activation=given.activation, normalisation=given.normalisation,
     )  # fmt: skip
     print("\n".join(report))

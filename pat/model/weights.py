@@ -23,6 +23,11 @@ from pat.model.transformer import PartAwareTransformer
 
 FORMAT = "pat-reid/1"
 
+_UNTOLD_INPUT = (
+    "the file does not tell: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet (mean 0.485 0.456 0.406, "
+    "std 0.229 0.224 0.225), timm's own augreg ViTs half (mean and std 0.5)"
+)
+
 
 @dataclass(frozen=True)
 class ModelFile:
@@ -116,16 +121,19 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
         model_state = build_backbone(model.config, pretrained=True)
         _take_backbone(model, model_state)
         return [f"weights: timm's pretrained {model.config.backbone}"]
-    tensors, file, report = foreign.fitted(Path(weights), model.config)
+    checkpoint = foreign.fitted(Path(weights), model.config)
+    tensors, file, report, untold = checkpoint
     heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]
     report += [f"  left out: {name} (identities of another training)" for name in heads]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
     own = {n: t for n, t in model.state_dict().items() if n.startswith(("classifier.", "bottleneck."))}
-    advice = f"the file fits {foreign.model_settings(file)}" if file.width else ""
+    advice = f"the file fits {foreign.settings_that_fit(checkpoint)}" if file.width else ""
     foreign.assign(model, {**tensors, **own}, weights, advice)
     here = (model.config.mean, model.config.std)
     if file.mean and (file.mean, file.std) != here:
         report.append(f"  input: {_input(file.mean, file.std)} in the file's training, {_input(*here)} here")
+    if "normalisation" in untold:
+        report.append(f"  input: {_input(*here)} here; {_UNTOLD_INPUT} (--model.mean, --model.std)")
     return report
 
 
@@ -137,15 +145,20 @@ def import_weights(
     parts: int | None = None,
     part_tokens: foreign.PartTokens = "auto",
     activation: foreign.Activation = "auto",
+    normalisation: foreign.Normalisation = "auto",
 ) -> list[str]:
     """Convert a foreign checkpoint into a model file; the lines that say what was done are returned.
 
     `image_size` is needed where the number of patches does not tell it; `parts` adds that many part tokens to a
-    plain backbone; `activation` is needed where a CLIP tower does not tell it. Raises UserError for whatever does
-    not fit.
+    plain backbone; `activation` is needed where a CLIP tower does not tell it; `normalisation` replaces the mean
+    and standard deviation that the file suggests. Raises UserError for whatever does not fit.
     """
-    hints = foreign.Hints(image_size, part_tokens, activation)
-    tensors, config, report = foreign.recognise(Path(source), hints)
+    if parts is not None and parts < 0:
+        raise UserError(f"--parts {parts}: expected 0 or more")
+    if image_size is not None and min(image_size) < 1:
+        raise UserError(f"--image-size {image_size[0]} {image_size[1]}: expected pixels, 1 or more")
+    hints = foreign.Hints(image_size, part_tokens, activation, normalisation)
+    tensors, config, report, untold = foreign.recognise(Path(source), hints)
     if parts is not None and parts != config.parts:
         tensors = foreign.with_parts(tensors, config, parts)
         config = dataclasses.replace(config, parts=parts)
@@ -155,6 +168,9 @@ def import_weights(
     if "bottleneck.weight" in fresh:
         report.append("  started fresh: the BNNeck (the file has none; embeddings do not use it)")
     foreign.assign(model, {**tensors, **fresh}, str(source))
+    if "normalisation" in untold:
+        taken = _input(model.config.mean, model.config.std)
+        report.append(f"  input: {taken} taken; {_UNTOLD_INPUT} (--normalisation)")
     save(model, out, {"imported_from": Path(source).name})
     size, grid = (" x ".join(map(str, each)) for each in (config.image_size, model.grid))
     report.append(

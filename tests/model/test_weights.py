@@ -171,25 +171,6 @@ def test_timm_file_gives_timms_features(tmp_path, name, size):
     assert any("head.weight" in line for line in report)
 
 
-def test_dinov2_as_published_keeps_cls_position_and_registers(tmp_path):
-    torch.manual_seed(0)
-    vit = timm.create_model("vit_small_patch14_reg4_dinov2", depth=2, img_size=(56, 56), num_classes=0).eval()
-    state = vit.state_dict()
-    cls_position = 0.02 * torch.randn(1, 1, 384)
-    published = {key: value for key, value in state.items() if key != "reg_token"}
-    published["register_tokens"] = state["reg_token"]
-    published["mask_token"] = torch.zeros(1, 384)
-    published["cls_token"] = state["cls_token"] - cls_position
-    published["pos_embed"] = torch.cat([cls_position, state["pos_embed"]], dim=1)
-    torch.save(published, tmp_path / "dinov2.pth")
-    report = weights.import_weights(tmp_path / "dinov2.pth", tmp_path / "ours.safetensors")
-    model = pat.load(tmp_path / "ours.safetensors")
-    images = torch.rand(1, 3, 56, 56)
-    expected = vit.forward_features((images - model.mean) / model.std)[:, 0]
-    torch.testing.assert_close(model(images).global_feature, expected, atol=1e-4, rtol=1e-4)
-    assert any("mask_token" in line for line in report)
-
-
 def test_starting_from_a_timm_file_resizes_positions_and_copies_cls(tmp_path):
     torch.manual_seed(0)
     vit = timm.create_model("vit_tiny_patch16_224", depth=2, num_classes=0)

@@ -144,6 +144,9 @@ def test_openais_archive_is_read_without_running_it(tmp_path):
     assert "visual.proj (the projection into the space of texts)" in report
     assert "token_embedding.weight" in report
     assert "(the text tower)" in report
+    as_torchscript(state | texts(), tmp_path / "another's.pt")
+    with pytest.raises(UserError, match="does not tell its activation"):
+        recognise(tmp_path / "another's.pt")
 
 
 @pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
@@ -231,6 +234,14 @@ def test_training_with_another_function_than_openais_is_refused(clip_model, tmp_
         UserError, match=r"give --model\.backbone vit_base_patch16_clip_quickgelu_224 --model\.width 128"
     ):
         weights.initialise(clip_model(backbone), str(tmp_path / "openai.pth"))
+
+
+@pytest.mark.parametrize("names", [hugging_face, timm_trunk, dict])
+def test_training_another_backbone_on_an_untold_tower_names_both_kinds(clip_model, tmp_path, names):
+    torch.save(names(tower()), tmp_path / "tower.pth")
+    kinds = r"base_patch16_clip_quickgelu_224 .*OpenAI.* or --model\.backbone vit_base_patch16_clip_224 .*LAION"
+    with pytest.raises(UserError, match=rf"{kinds}.*the file does not tell"):
+        weights.initialise(clip_model("vit_base_patch16_224"), str(tmp_path / "tower.pth"))
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,8 @@ def test_a_token_of_pass_without_its_position(person_vit, imported):
     del named["part2_pos"]
     with pytest.raises(UserError, match="lacks part2_pos"):
         imported(named)
+    with pytest.raises(UserError, match=r"keys that do not fit: adapter\.down\.weight$"):
+        imported(named | {"adapter.down.weight": torch.zeros(1)})
     del named["part_token2"]
     with pytest.raises(UserError, match=r"found numbers \[1, 3\]"):
         imported(named)

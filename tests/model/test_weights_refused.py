@@ -53,12 +53,53 @@ PASS_SHAPES = {"cls_pos": (1, 1, 64), "part_token1": (1, 1, 64), "part1_pos": (1
         ("base.", {}, "patch_embed.proj.weight", (64, 3, 16, 8)),
         ("base.", {"part_token1": (1, 1, 64)}, "part_token1", (1, 1, 32)),
         ("", PASS_SHAPES, "part1_pos", (64,)),
+        ("", {}, "cls_token", (1, 1, 0)),
+        ("", {}, "patch_embed.proj.weight", (64, 3, 0, 0)),
+        ("", {}, "blocks.0.mlp.fc1.weight", ()),
+        ("base.", {"part_token1": (1, 1, 64)}, "blocks.0.mlp.fc1.weight", (64,)),
     ],
 )
 def test_tokens_of_other_shapes(imported, prefix, extra, name, shape):
     shapes = {**VIT_SHAPES, **extra, name: shape}
     with pytest.raises(UserError, match=f"(cls_token|{name}) has the shape .*, expected"):
         imported({prefix + key: torch.zeros(each) for key, each in shapes.items()})
+
+
+def test_a_classifier_of_another_shape(imported):
+    tuned = {f"base.{key}": torch.zeros(shape) for key, shape in VIT_SHAPES.items()}
+    with pytest.raises(UserError, match=r"classifier\.weight has the shape \[\], expected \[outputs, inputs\]"):
+        imported(tuned | {"classifier.weight": torch.tensor(1.0)})
+
+
+@pytest.mark.filterwarnings("ignore")  # what PyTorch says of its less usual tensors
+@pytest.mark.parametrize(
+    ("tensor", "what"),
+    [
+        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
+        (lambda: torch.eye(3).to_sparse_csr(), "sparse_csr"),
+        (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "qint8"),
+        (lambda: torch.ones(3, device="meta"), "on the device meta"),
+        (lambda: torch.ones(3, dtype=torch.complex64), "complex64"),
+        (lambda: torch.ones(3).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
+    ],
+)
+def test_tensors_that_are_not_dense_and_real(imported, tensor, what):
+    with pytest.raises(UserError, match=rf"norm\.weight is {what}.*; only dense real tensors") as caught:
+        imported({"cls_token": ONE, "norm.weight": tensor()})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"parts": -1}, "--parts -1: expected 0 or more"),
+        ({"image_size": (-256, -128)}, "expected pixels, 1 or more"),
+    ],
+)
+def test_numbers_that_no_model_has(imported, options, message):
+    with pytest.raises(UserError, match=message):
+        imported({"cls_token": ONE}, **options)
 
 
 def test_a_vit_without_blocks(imported):
@@ -70,6 +111,15 @@ def test_a_tower_with_positions_of_another_width(imported):
     tower = {"visual.class_embedding": (64,), "visual.positional_embedding": (9, 32)}
     with pytest.raises(UserError, match=r"pos_embed has the shape \[1, 9, 32\], expected \[1, n, 64\]"):
         imported({key: torch.zeros(shape) for key, shape in tower.items()})
+
+
+def test_attention_of_hugging_face_that_does_not_go_together(imported):
+    name = "vision_model.encoder.layers.0.self_attn"
+    attention = {
+        f"{name}.{each}_proj.weight": torch.zeros(shape) for each, shape in zip("qkv", [(), 2, 2], strict=True)
+    }
+    with pytest.raises(UserError, match=rf"keys that do not fit: {name}\.q_proj\.weight"):
+        imported({"vision_model.embeddings.class_embedding": torch.zeros(64), **attention})
 
 
 def test_unknown_keys_are_counted_and_the_first_listed(imported):

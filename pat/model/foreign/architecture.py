@@ -20,6 +20,7 @@ _SIXTEEN_HEADS = (1280, 1408, 1664)
 """Widths of ViT-H, g and G; heads are 64 wide everywhere else."""
 
 _TOKENS = r"cls_token|cls_pos|pos_embed|register_tokens|part_token\d+|part\d+_pos"
+_MATRICES = ("blocks.0.mlp.fc1.weight", "classifier.weight")
 
 
 def infer(
@@ -79,17 +80,27 @@ def patch_of(tensors: Mapping[str, Tensor]) -> int:
 
 
 def check_shapes(tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise UserError unless tokens and positions are [1, n, D] of one width, and patches square."""
-    width = tensors["cls_token"].shape[-1] if tensors["cls_token"].ndim else 0
+    """Raise UserError unless every tensor that `infer` reads has as many dimensions as it should.
+
+    Tokens and positions are [1, n, D] of one width, cls a single token, patches square, weights matrices.
+    """
+
+    def expect(name: str, fits: bool, expected: str) -> None:
+        if not fits:
+            raise UserError(f"{where}: {name} has the shape {list(tensors[name].shape)}, expected {expected}")
+
+    cls = tensors["cls_token"]
+    expect("cls_token", cls.ndim == 3 and cls.shape[:2] == (1, 1) and cls.shape[2] > 0, "[1, 1, D]")
+    width = cls.shape[2]
     for name, tensor in tensors.items():
-        if re.fullmatch(_TOKENS, name) and (tensor.ndim != 3 or (tensor.shape[0], tensor.shape[2]) != (1, width)):
-            raise UserError(f"{where}: {name} has the shape {list(tensor.shape)}, expected [1, n, {width or 'D'}]")
-    projection = tensors.get("patch_embed.proj.weight")
-    if projection is not None and (projection.ndim != 4 or projection.shape[2] != projection.shape[3]):
-        raise UserError(
-            f"{where}: patch_embed.proj.weight has the shape {list(projection.shape)}, expected square patches "
-            "[D, channels, p, p]"
-        )
+        shape = tensor.shape
+        if re.fullmatch(_TOKENS, name):
+            expect(name, len(shape) == 3 and (shape[0], shape[2]) == (1, width), f"[1, n, {width}]")
+        elif name == "patch_embed.proj.weight":
+            square = len(shape) == 4 and shape[2] == shape[3] > 0
+            expect(name, square, "square patches [D, channels, p, p]")
+        elif name in _MATRICES:
+            expect(name, len(shape) == 2, "[outputs, inputs]")
 
 
 def model_settings(config: ModelConfig) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pat.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer
-from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+from pat.model.foreign.checkpoint import HALF, Checkpoint, Hints, LeftOut, StateDict, rename
 
 
 def from_authors(state: StateDict, where: str, hints: Hints) -> Checkpoint:
@@ -33,7 +33,7 @@ def from_authors(state: StateDict, where: str, hints: Hints) -> Checkpoint:
     tensors["part_tokens"] = torch.cat(parts, dim=1)
     tensors["register_tokens"] = tensors["cls_token"].new_zeros(1, 0, tensors["cls_token"].shape[-1])
     config = infer(tensors, where, prefix=1 + len(parts), parts=len(parts), hints=hints)
-    return Checkpoint(tensors, dataclasses.replace(config, mean=(0.5,) * 3, std=(0.5,) * 3), report)
+    return Checkpoint(tensors, dataclasses.replace(config, mean=HALF[0], std=HALF[1]), report)
 
 
 def numbered_tokens(tensors: dict[str, Tensor], where: str, shown: str) -> list[Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
 from pat.config import ModelConfig
@@ -14,6 +15,12 @@ from pat.errors import UserError
 Activation = Literal["auto", "gelu", "quick_gelu"]
 PartTokens = Literal["auto", "first", "own"]
 """Which token each part of an authors' checkpoint reads; see `from_authors`."""
+Normalisation = Literal["auto", "half", "imagenet"]
+Untold = Literal["activation", "normalisation"]
+
+MeanAndStd = tuple[tuple[float, float, float], tuple[float, float, float]]
+HALF: MeanAndStd = ((0.5,) * 3, (0.5,) * 3)
+IMAGENET: MeanAndStd = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 class StateDict(NamedTuple):
@@ -33,6 +40,8 @@ class Checkpoint(NamedTuple):
     """The architecture that they belong to."""
     report: list[str]
     """What was done, for the user to read."""
+    untold: frozenset[Untold] = frozenset()
+    """What neither the file nor the user told, so that it was supposed."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class Hints:
     image_size: tuple[int, int] | None = None
     part_tokens: PartTokens = "auto"
     activation: Activation = "auto"
+    normalisation: Normalisation = "auto"
+    """Mean and standard deviation of the inputs, instead of those that the file suggests."""
     like: ModelConfig | None = None
     """The model that the weights are for. It decides what neither the file nor the rest of this tells."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pat.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer, without_parts
-from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+from pat.model.foreign.checkpoint import HALF, Checkpoint, Hints, LeftOut, StateDict, Untold, rename
 
 _OPENAI = (
     (r"conv1", "patch_embed.proj"),
@@ -39,7 +39,7 @@ _HUGGING_FACE = (
     (r"encoder\.layers\.(\d+)\.mlp\.fc([12])", r"blocks.\1.mlp.fc\2"),
 )
 _MARKS = {"input_resolution", "context_length", "vocab_size"}
-"""What OpenAI's own files hold beside the weights."""
+"""What OpenAI's own files hold beside the weights, archives and saved state dicts alike."""
 
 _TEXT = (
     "transformer.", "token_embedding.", "positional_embedding", "ln_final.", "text.", "text_model.",
@@ -77,46 +77,52 @@ def from_clip(state: StateDict, where: str, hints: Hints) -> Checkpoint:
                     return match.expand(name) + inside[match.end() :]
             if inside == "embeddings.position_ids":
                 return LeftOut("the numbers of the positions")
-        return _outside(key, key.removeprefix(prefix))
+        return outside_the_tower(key, key.removeprefix(prefix))
 
     tensors, left_out = rename(_with_packed_attention(state.tensors), name_of, where)
     if "pos_embed" not in tensors:
         raise UserError(f"{where} is a CLIP image tower without position embeddings")
     tensors["cls_token"], tensors["pos_embed"] = tensors["cls_token"][None, None], tensors["pos_embed"][None]
     check_shapes(tensors, where)
-    activation, chosen = activation_of(state, where, hints)
+    activation, chosen, untold = activation_of(state, where, hints)
     special = without_parts(tensors)
     config = infer(tensors, where, special, parts=0, hints=hints, clip_activation=activation)
     if reid:
-        config = dataclasses.replace(config, mean=(0.5,) * 3, std=(0.5,) * 3)
+        config = dataclasses.replace(config, mean=HALF[0], std=HALF[1])
     else:
         config = dataclasses.replace(config, mean=OPENAI_CLIP_MEAN, std=OPENAI_CLIP_STD)
     kind = "a CLIP-ReID model" if reid else "the image tower of a CLIP"
-    return Checkpoint(tensors, config, [f"weights: {where}, {kind}", *left_out, chosen])
+    return Checkpoint(tensors, config, [f"weights: {where}, {kind}", *left_out, chosen], untold)
 
 
-def activation_of(state: StateDict, where: str, hints: Hints) -> tuple[str, str]:
-    """The activation of a CLIP tower, "gelu" or "quick_gelu", and a report line that says how it was found.
+def activation_of(state: StateDict, where: str, hints: Hints) -> tuple[str, str, frozenset[Untold]]:
+    """The activation of a CLIP tower, "gelu" or "quick_gelu", a report line that says how it was found, and
+    whether it was only supposed.
 
     OpenAI trained with x·sigmoid(1.702x), most others with GELU, and weights look the same. Raises UserError where
     nobody says which.
     """
     if hints.activation != "auto":
-        return hints.activation, f"  activation: {hints.activation}, as asked for"
-    if state.wrapper == "TorchScript" or state.tensors.keys() >= _MARKS:
-        return "quick_gelu", "  activation: quick_gelu, because the file is OpenAI's own"
+        return hints.activation, f"  activation: {hints.activation}, as asked for", frozenset()
+    if state.tensors.keys() >= _MARKS:
+        return "quick_gelu", "  activation: quick_gelu, because the file is OpenAI's own", frozenset()
     if any(key.startswith("image_encoder.") for key in state.tensors):
-        return "quick_gelu", "  activation: quick_gelu, as CLIP-ReID has it"
+        return "quick_gelu", "  activation: quick_gelu, as CLIP-ReID has it", frozenset()
     if hints.like is not None:
         activation = "quick_gelu" if "quickgelu" in hints.like.backbone else "gelu"
-        return activation, f"  activation: {activation}, as the backbone has it; the file does not tell"
+        chosen = f"  activation: {activation}, as the backbone has it; the file does not tell"
+        return activation, chosen, frozenset({"activation"})
     raise UserError(
         f"{where} does not tell its activation; say --activation quick_gelu (weights of OpenAI, DFN, MetaCLIP) or "
         "--activation gelu (LAION, DataComp, and timm's names without quickgelu)"
     )
 
 
-def _outside(key: str, inside: str) -> LeftOut | None:
+def outside_the_tower(key: str, inside: str) -> LeftOut | None:
+    """Why a key of a whole CLIP has no place in the model, or None for one that no CLIP is known to hold.
+
+    `inside` is the key without what stands before those of the image tower.
+    """
     if key in _MARKS or key in ("logit_scale", "logit_bias"):
         return LeftOut("numbers of the whole CLIP")
     if inside == "proj" or key in ("visual_projection.weight", "text_projection", "text_projection.weight"):
@@ -134,6 +140,7 @@ def _with_packed_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in state:
         match = re.fullmatch(r"((?:vision_model\.)?encoder\.layers\.\d+\.self_attn)\.q_proj\.(weight|bias)", key)
         triple = [f"{match[1]}.{each}_proj.{match[2]}" for each in "qkv"] if match else []
-        if match and all(each in state for each in triple):
+        shapes = {state[each].shape for each in triple if each in state}
+        if match and all(each in state for each in triple) and len(shapes) == 1 and () not in shapes:
             packed[f"{match[1]}.qkv_proj.{match[2]}"] = torch.cat([packed.pop(each) for each in triple])
     return packed

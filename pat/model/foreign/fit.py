@@ -22,11 +22,12 @@ def fitted(path: Path, like: ModelConfig) -> Checkpoint:
     Parts that the file does not know start as copies of its cls token. Raises UserError for an unknown format, or
     a CLIP tower whose activation the backbone does not have.
     """
-    tensors, config, report = recognise(path, Hints(like=like))
-    if "_clip_" in config.backbone and ("quickgelu" in config.backbone) != ("quickgelu" in like.backbone):
+    checkpoint = recognise(path, Hints(like=like))
+    tensors, config, report, _ = checkpoint
+    if "_clip_" in config.backbone and _clip_kind(config) != _clip_kind(like):
         raise UserError(
             f"{path} is a CLIP tower and model.backbone {like.backbone} computes another function of its weights; "
-            f"give {model_settings(config)}"
+            f"give {settings_that_fit(checkpoint)}"
         )
     if config.parts != like.parts:
         tensors = with_parts(tensors, config, like.parts)
@@ -38,7 +39,25 @@ def fitted(path: Path, like: ModelConfig) -> Checkpoint:
             tensors["pos_embed"], new_size=list(new), old_size=list(old), num_prefix_tokens=special
         )
         report.append(f"  position embeddings resized from {old[0]} x {old[1]} to {new[0]} x {new[1]}")
-    return Checkpoint(tensors, dataclasses.replace(config, parts=like.parts), report)
+    return checkpoint._replace(tensors=tensors, config=dataclasses.replace(config, parts=like.parts))
+
+
+def settings_that_fit(checkpoint: Checkpoint) -> str:
+    """What to say to `pat train` so that it builds the file's architecture.
+
+    Both kinds of CLIP where the file does not tell which it is: the wrong one trains without an error.
+    """
+    if "activation" not in checkpoint.untold:
+        return model_settings(checkpoint.config)
+    plain = checkpoint.config.backbone.replace("_clip_quickgelu_", "_clip_")
+    gelu, quick = (
+        model_settings(dataclasses.replace(checkpoint.config, backbone=name))
+        for name in (plain, plain.replace("_clip_", "_clip_quickgelu_"))
+    )
+    return (
+        f"{quick} (weights of OpenAI, DFN, MetaCLIP, trained with quick_gelu) or {gelu} (LAION, DataComp, with "
+        "gelu), whichever they are: the file does not tell"
+    )
 
 
 def with_parts(tensors: dict[str, Tensor], config: ModelConfig, parts: int) -> dict[str, Tensor]:
@@ -50,6 +69,13 @@ def with_parts(tensors: dict[str, Tensor], config: ModelConfig, parts: int) -> d
         "part_tokens": tensors["cls_token"].expand(-1, parts, -1).clone(),
         "pos_embed": torch.cat([cls, cls.expand(-1, parts, -1), rest], dim=1),
     }
+
+
+def _clip_kind(config: ModelConfig) -> str | None:
+    """Which of the two kinds of CLIP tower the backbone is, or None for another."""
+    if "_clip_" not in config.backbone:
+        return None
+    return "quick_gelu" if "quickgelu" in config.backbone else "gelu"
 
 
 def _grid(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[int, int]:

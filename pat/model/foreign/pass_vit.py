@@ -6,12 +6,11 @@ import dataclasses
 import re
 
 import torch
-from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from pat.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer
 from pat.model.foreign.authors import numbered_tokens
-from pat.model.foreign.checkpoint import Checkpoint, Hints, LeftOut, StateDict, rename
+from pat.model.foreign.checkpoint import HALF, IMAGENET, Checkpoint, Hints, LeftOut, StateDict, rename
 from pat.model.foreign.timm_vit import outside
 
 _BACKBONE = ("cls_token", "cls_pos", "pos_embed", "patch_embed.", "blocks.", "norm.")
@@ -24,13 +23,14 @@ def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
     bands of our parts. On a whole picture its tokens see everything; here a part token sees its band alone.
     """
 
-    def name_of(key: str) -> str | LeftOut:
+    def name_of(key: str) -> str | LeftOut | None:
         name = key.removeprefix(prefix)
-        if prefix == "base." and not key.startswith(prefix):
-            return LeftOut("a BNNeck or classifier of cls and area tokens together")
-        if name.startswith(_BACKBONE) or re.fullmatch(r"part_token\d+|part\d+_pos", name):
+        of_backbone = name.startswith(_BACKBONE) or re.fullmatch(r"part_token\d+|part\d+_pos", name)
+        if key.startswith(prefix) and of_backbone:
             return name
-        return LeftOut(outside(name))
+        if prefix == "base." and re.match(r"(classifier|bottleneck)(_\d+)?\.|fcneck\.", key):
+            return LeftOut("a BNNeck or classifier of cls and area tokens together")
+        return outside(name)
 
     tensors, left_out = rename(state.tensors, name_of, where)
     check_shapes(tensors, where)
@@ -50,5 +50,5 @@ def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
         *left_out,
         f"  part tokens: the {len(parts)} area tokens, trained on crops of the same bands and on whole pictures",
     ]
-    mean, std = ((0.5,) * 3,) * 2 if tuned else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    mean, std = HALF if tuned else IMAGENET
     return Checkpoint(tensors, dataclasses.replace(config, mean=mean, std=std), report)

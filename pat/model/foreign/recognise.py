@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from pat.errors import UserError
 from pat.model.foreign.authors import from_authors
-from pat.model.foreign.checkpoint import Checkpoint, Hints, listed
+from pat.model.foreign.checkpoint import HALF, IMAGENET, Checkpoint, Hints, listed
 from pat.model.foreign.clip import class_embedding_of, from_clip
 from pat.model.foreign.pass_vit import from_pass
 from pat.model.foreign.refusals import why_refused
@@ -19,9 +20,22 @@ def recognise(path: Path, hints: Hints | None = None) -> Checkpoint:
 
     Raises UserError naming the architecture of one that cannot fit, and the keys of a format that is unknown.
     """
+    hints = hints or Hints()
+    checkpoint = _read(path, hints)
+    if hints.normalisation == "auto":
+        return checkpoint
+    mean, std = HALF if hints.normalisation == "half" else IMAGENET
+    return Checkpoint(
+        checkpoint.tensors,
+        dataclasses.replace(checkpoint.config, mean=mean, std=std),
+        [*checkpoint.report, f"  normalisation: {hints.normalisation}, as asked for"],
+        checkpoint.untold - {"normalisation"},
+    )
+
+
+def _read(path: Path, hints: Hints) -> Checkpoint:
     from pat.model import weights  # imported late: weights builds on this module
 
-    hints = hints or Hints()
     state, where = read_state(path), str(path)
     keys = state.tensors.keys()
     if "part_tokens" in keys and path.suffix == ".safetensors":

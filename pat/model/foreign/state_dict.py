@@ -31,6 +31,12 @@ _HARMLESS: list[Any] = [
     *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
 ]
 
+_NUMBERS = {
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
+}  # fmt: skip
+"""What weights come in. No quantised, complex or 8-bit floating point numbers: those do not convert by copying."""
+
 _DAMAGE = (
     OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError,
     safetensors.SafetensorError, zipfile.BadZipFile,
@@ -42,7 +48,8 @@ def read_state(path: Path) -> StateDict:
     """The tensors of a .safetensors file, a pickled checkpoint or a TorchScript archive, without wrappers.
 
     Pickles are read with weights_only=True, archives by `read_torchscript`; a prefix "module." is removed. Raises
-    UserError when there is no state dict to be had.
+    UserError when there is no state dict to be had, or a tensor of it is sparse, quantised, complex or has no
+    numbers.
     """
     if not path.is_file():
         raise UserError(f"there is no weights file {path}")
@@ -65,7 +72,20 @@ def read_state(path: Path) -> StateDict:
     odd = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if odd:
         raise UserError(f"{path} holds entries that are no tensors: {listed(odd)}")
+    for key, value in state.items():
+        what = _oddity(value)
+        if what:
+            raise UserError(f"{path}: {key} is {what}; only dense real tensors can be read")
     return StateDict({str(key).removeprefix("module."): value for key, value in state.items()}, wrapper)
+
+
+def _oddity(tensor: Tensor) -> str | None:
+    """What keeps a tensor from being copied into a model, or None."""
+    if tensor.device.type != "cpu":
+        return f"on the device {tensor.device.type}, without its numbers"
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+    return None if tensor.dtype in _NUMBERS else str(tensor.dtype).removeprefix("torch.")
 
 
 def _load(path: Path) -> Any:
