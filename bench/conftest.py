@@ -76,6 +76,18 @@ def measure_embedding(benchmark, pytestconfig: pytest.Config) -> Callable[..., N
 
 
 @pytest.fixture
+def measure_images(benchmark, pytestconfig: pytest.Config) -> Callable[..., None]:  # type: ignore[no-untyped-def]
+    """`measure_images(function, images, rounds=..., ...)`: the device has to be done when `function` returns."""
+
+    def run(function: Callable[[], object], images: int, *, rounds: int, **facts: str) -> None:
+        benchmark.group = f"{facts['operation']} {facts['shape']}"
+        benchmark.pedantic(function, rounds=rounds)
+        _keep(benchmark, pytestconfig, facts, lambda seconds: {"images_per_second": images / seconds})
+
+    return run
+
+
+@pytest.fixture
 def measure_step(benchmark, pytestconfig: pytest.Config) -> Callable[..., None]:  # type: ignore[no-untyped-def]
     """`measure_step(build, images=..., flops=..., ...)` measures a training step and its phases.
 

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.device import device_name
-from kernels.timing import DEVICE
+from kernels.timing import DEVICE, ON_GPU
 from pat.config import ModelConfig
 from pat.data.cache import cached_images
 from pat.data.synthetic import generate
@@ -49,17 +48,24 @@ def one_core() -> Iterator[None]:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process on one core")
 @pytest.mark.usefixtures("one_core")
-def test_reading_batches(benchmark, pixels):
+def test_reading_batches(pixels, measure_images):
     """The bytes of every picture arrive on the device: on a GPU through pinned memory."""
     labels = np.zeros(PICTURES, dtype=np.int64)
     steps = np.random.default_rng(0).integers(0, PICTURES, (STEPS, BATCH))
 
     def read() -> int:
-        return sum(len(batch.pixels) for batch in read_batches(pixels, labels, steps, DEVICE))
+        found = sum(len(batch.pixels) for batch in read_batches(pixels, labels, steps, DEVICE))
+        if ON_GPU:
+            torch.cuda.synchronize()
+        return found
 
     assert read() == STEPS * BATCH
-    benchmark.group = f"cache to batches, {BATCH} x 256 x 128"
-    benchmark.pedantic(read, rounds=5)
-    benchmark.extra_info.update(device=device_name(), cores=1)
-    if benchmark.stats is not None:  # None with --benchmark-disable
-        benchmark.extra_info["images_per_second"] = round(STEPS * BATCH / benchmark.stats.stats.median)
+    measure_images(
+        read,
+        STEPS * BATCH,
+        rounds=5,
+        operation="cache to batches",
+        shape=f"{STEPS} x B={BATCH} 256x128, one core",
+        dtype="uint8",
+        implementation="ours",
+    )

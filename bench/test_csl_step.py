@@ -62,7 +62,7 @@ def authors_step(bank: torch.Tensor, features: torch.Tensor, indices: torch.Tens
         memory.update(keys, features)
         loss, neighbours = authors_similarity(features, memory, keys, k=K, scale=SCALE)
         (gradient,) = torch.autograd.grad(loss, features)
-        return loss.detach(), gradient, torch.tensor(neighbours, device=DEVICE)
+        return loss.detach(), gradient, neighbours.to(DEVICE)
 
     return step
 

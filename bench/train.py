@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,27 @@ from bench.people import draw_people
 from bench.results import Row, path_for, quantiles, row, store, table
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE
-from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig, overlay, read_config_file
+from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig, overlay, read_config_file, to_mapping
 from pat.device import resolve_loss, resolve_model
 from pat.errors import Failure, UserError
 from pat.files import write_text
 from pat.model.backbone import build_backbone
 from pat.progress import Progress
 from pat.training.loop import Interrupted, train
-from pat.training.run_folder import CHECKPOINT, LOG, MODEL
+from pat.training.run_folder import CHECKPOINT, LOG, MAY_CHANGE, MODEL, flat, saved_config
 from pat.training.state import amp_dtype
 
 PICTURES, IDENTITIES = 12_936, 751
-"""Of Market-1501's training part. A run of another size, length or network is a try."""
+"""Of Market-1501's training part."""
+
+UNCHANGED = {"epochs", "amp", "compile", "model.attention", "loss.neighbours"}
+"""What `pat train --resume` may change and a measured run may not: its result would be that of two runs."""
+
+OWN_CHOICE = {
+    "data.root", "data.cache", "out", "resume", "device", "tensorboard", "weights", "compile", "model.attention",
+    "loss.neighbours",
+}  # fmt: skip
+"""Settings in which a result may differ from the defaults of `pat train`; with any other the run is a try."""
 
 UNFINISHED = 75
 """Exit status of a call that left in time: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
@@ -100,32 +109,70 @@ def main(options: Options) -> int:
         return 130
 
 
-def settings(options: Options) -> TrainConfig:
-    """The run as it starts or goes on; draws its pictures where they are missing."""
-    folder = options.out / f"people-{options.pictures}-{options.identities}"
-    config = TrainConfig(
-        data=DataConfig(source=(str(folder / "train.csv"),), cache=options.out / "cache"),
+def people_folder(options: Options) -> Path:
+    return options.out / f"people-{options.pictures}-{options.identities}"
+
+
+def standard(options: Options) -> TrainConfig:
+    """The run without --epochs, --backbone and --config: the defaults of `pat train` on the drawn people."""
+    return TrainConfig(
+        data=DataConfig(source=(str(people_folder(options) / "train.csv"),), cache=options.out / "cache"),
         model=ModelConfig(attention="auto"),
         loss=LossConfig(neighbours="auto"),
         weights="none",
         out=options.out / "run",
         tensorboard=False,
     )
+
+
+def settings(options: Options) -> TrainConfig:
+    """The run as it starts or goes on; draws its pictures where they are missing."""
+    config = standard(options)
     if options.config is not None:
         config = overlay(config, read_config_file(options.config), str(options.config))
     if config.device != "auto":
         raise UserError(f"device is {config.device}; what is measured is this machine's device: leave it at auto")
+    epochs = config.epochs if options.epochs is None else options.epochs
+    if epochs < 1:
+        raise UserError(f"--epochs {epochs}: expected 1 or more")
     config = dataclasses.replace(
         config,
-        epochs=options.epochs or config.epochs,
+        epochs=epochs,
         model=resolve_model(
             dataclasses.replace(config.model, backbone=options.backbone or config.model.backbone), DEVICE
         ),
         loss=resolve_loss(config.loss, DEVICE),
         resume=(config.out / CHECKPOINT).exists(),
     )
-    draw_people(folder, options.pictures, options.identities, Lines())
+    check_same_run(config)
+    draw_people(people_folder(options), options.pictures, options.identities, Lines())
     return config
+
+
+def check_same_run(config: TrainConfig) -> None:
+    """Raises UserError when the folder holds a run, finished or not, that is not the one `config` asks for."""
+    if not config.resume and not (config.out / MODEL).exists():
+        return
+    changed = differences(saved_config(config.out), config, MAY_CHANGE - UNCHANGED)
+    if changed:
+        listed = ", ".join(changed[:4])
+        raise UserError(f"{config.out} holds a run with other settings ({listed}); choose another --out")
+
+
+def differences(before: TrainConfig, now: TrainConfig, leaving_out: Set[str]) -> list[str]:
+    """Settings that are not the same, as `name before -> now`."""
+    old, new = flat(to_mapping(before)), flat(to_mapping(now))
+    return [
+        f"{key} {old.get(key)} -> {value}"
+        for key, value in new.items()
+        if key not in leaving_out and value != old.get(key)
+    ]
+
+
+def of_full_size(options: Options, config: TrainConfig) -> bool:
+    """Whether the run is the one whose result is kept beside the suites'; any other is a try."""
+    size = (options.pictures, options.identities)
+    return size == (PICTURES, IDENTITIES) and not differences(standard(options), config, OWN_CHOICE)
 
 
 @contextlib.contextmanager
@@ -145,9 +192,7 @@ def noted_call(path: Path) -> Iterator[None]:
 def report(options: Options, config: TrainConfig) -> None:
     """Write and print the result of a finished run."""
     measured = result(options, config)
-    full = TrainConfig()
-    whole = (options.pictures, options.identities) == (PICTURES, IDENTITIES) and config.epochs == full.epochs
-    whole = whole and dataclasses.replace(config.model, attention=full.model.attention) == full.model
+    whole = of_full_size(options, config)
     path = path_for(f"{device_name()} train")
     if not whole:
         path = options.out / path.name
@@ -156,7 +201,9 @@ def report(options: Options, config: TrainConfig) -> None:
     print(table([measured]))
     print(
         f"{run['steps']} steps, {run['total_seconds']:.1f} s in {run['calls']} calls; "
-        f"{run['share_of_peak']:.1%} of {run['peak_teraflops']:.3g} TFLOP/s, a large {measured['dtype']} product"
+        f"{run['share_of_peak_in_steps']:.1%} of {run['peak_teraflops']:.3g} TFLOP/s, a large {measured['dtype']} "
+        "product, while steps run"
+        + ("" if run["share_of_peak_in_total"] is None else f", {run['share_of_peak_in_total']:.1%} over all")
     )
     if run["calls_cut_off"]:
         print(f"{run['calls_cut_off']} calls were killed: their seconds are not known and not in the total")
@@ -179,8 +226,9 @@ def result(options: Options, config: TrainConfig) -> Row:
     dim = build_backbone(config.model).embed_dim
     has_bank = config.model.parts > 0 and (config.loss.csl > 0 or config.loss.psd > 0)
     bank = bank_flops(config.model.parts, options.pictures, batch, dim) if has_bank else 0
-    flops = rate * (network_flops(config.model, options.identities) + bank / batch)
+    flops_of_image = network_flops(config.model, options.identities) + bank / batch
     peak = product_rate(dtype)
+    total, cut_off = sum(call["seconds"] or 0.0 for call in calls), sum(call["seconds"] is None for call in calls)
     facts = {
         "operation": "training run",
         "shape": f"{config.model.backbone} B={batch} M={options.pictures} identities={options.identities} "
@@ -188,15 +236,17 @@ def result(options: Options, config: TrainConfig) -> Row:
         "dtype": str(dtype).removeprefix("torch."),
         "implementation": "ours, compiled" if config.compile else "ours",
         "images_per_second": rate,
-        "teraflops": flops / 1e12,
+        "teraflops": rate * flops_of_image / 1e12,
         "peak_memory": max((call["peak_memory"] for call in calls if call["peak_memory"]), default=None),
     }
     run = {
-        "total_seconds": sum(call["seconds"] or 0.0 for call in calls),
+        "total_seconds": total,
         "calls": len(calls),
-        "calls_cut_off": sum(call["seconds"] is None for call in calls),
+        "calls_cut_off": cut_off,
         "steps": steps,
-        "share_of_peak": flops / peak,
+        "share_of_peak_in_steps": rate * flops_of_image / peak,
+        # Without the seconds of a killed call it would come out too high.
+        "share_of_peak_in_total": None if cut_off else steps * batch * flops_of_image / total / peak,
         "peak_teraflops": peak / 1e12,
         "loss_of_last_epoch": epochs[-1]["loss"],
     }

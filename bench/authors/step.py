@@ -21,7 +21,7 @@ from pat.training.step import Losses, Phase
 def training_losses(
     model: PartAwareTransformer,
     memory: ListMemory,
-    memory_labels: Sequence[int],
+    memory_labels: Tensor,
     images: Tensor,
     labels: Tensor,
     paths: Sequence[str],
@@ -31,7 +31,10 @@ def training_losses(
     amp: torch.dtype | None,
     phase: Phase = nullcontext,
 ) -> Losses:
-    """images [B, 3, H, W], labels int64 [B], regions int32 [B, P, 4], drop_path [depth, 2, B]."""
+    """images [B, 3, H, W], labels int64 [B], drop_path [depth, 2, B].
+
+    On the host: memory_labels int64 [M], regions int32 [P, 4].
+    """
     with phase("forward"):
         with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
             global_feature, part_features = network.features(model, images, regions, drop_path)
@@ -43,7 +46,7 @@ def training_losses(
         memory.update(paths, parts)
         scale = config.scale * 768 / parts.shape[-1]
         csl, neighbours = cross_id_similarity(parts, memory, paths, k=config.k, scale=scale)
-        targets = soft_targets(neighbours, memory_labels, labels.tolist(), logits.shape[1], config.psd_mix)
+        targets = soft_targets(neighbours, memory_labels, labels.cpu(), logits.shape[1], config.psd_mix)
         targets = targets.to(images.device)
     with phase("forward"):
         identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
@@ -56,7 +59,7 @@ def training_step(
     config: TrainConfig,
     state: TrainingState,
     memory: ListMemory,
-    memory_labels: Sequence[int],
+    memory_labels: Tensor,
     batch: tuple[Tensor, Tensor, Sequence[str]],
     phase: Phase = nullcontext,
 ) -> Tensor:
@@ -65,7 +68,7 @@ def training_step(
     with phase("data"):
         device = next(state.model.parameters()).device
         images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        regions = random_regions(state.model.bands.cpu(), len(labels))
+        (regions,) = random_regions(state.model.host_bands, 1)  # one draw for all images of the batch
         drop_path = state.model.draw_drop_path(len(labels))
     losses = training_losses(
         state.model,

@@ -28,7 +28,9 @@ RANKS = Ranks(torch.device("cpu"))
 @pytest.fixture
 def config(tiny) -> TrainConfig:
     # Half of the deep branches are dropped, so that a factor in the wrong place would show.
-    return from_mapping(TrainConfig, {**tiny, "model": {**tiny["model"], "drop_path": 0.5}})
+    # The authors draw one set of regions for a batch; ours can do so too.
+    model, augment = {**tiny["model"], "drop_path": 0.5}, {**tiny["augment"], "regions": "batch"}
+    return from_mapping(TrainConfig, {**tiny, "model": model, "augment": augment})
 
 
 @pytest.fixture
@@ -63,9 +65,9 @@ def test_losses_gradients_and_memory_are_those_of_our_step(config, training):
         ours.model, ours.bank, ours.bank_labels, images, labels, slots, draws, config.loss, None, RANKS
     )
     paths = [str(training.samples[slot].path) for slot in slots]
-    known = training.labels.tolist()
+    known = torch.from_numpy(training.labels)
     their_losses = authors_losses(
-        theirs.model, memory, known, images, labels, paths, draws.regions, draws.drop_path, config.loss, None
+        theirs.model, memory, known, images, labels, paths, draws.regions[0], draws.drop_path, config.loss, None
     )
     torch.testing.assert_close(their_losses.detached(), our_losses.detached(), rtol=1e-4, atol=1e-5)
     our_losses.total.backward()
@@ -79,12 +81,13 @@ def test_losses_gradients_and_memory_are_those_of_our_step(config, training):
 def test_masks_and_soft_targets_are_the_same():
     bands = torch.tensor([[[0, 4, 0, 4], [2, 6, 0, 4], [4, 8, 0, 4]]], dtype=torch.int32)
     regions = random_regions(bands, 5, torch.Generator().manual_seed(0))
-    assert torch.equal(network.masks(regions, (8, 4)), visibility(regions, (8, 4), 36))
+    masks = torch.stack([network.mask(image, (8, 4)) for image in regions])
+    assert torch.equal(masks, visibility(regions, (8, 4), 36))
 
     labels, own = torch.arange(SLOTS) % 7, torch.tensor([1, 5])
     neighbours = torch.randint(0, SLOTS, (3, 2, 4), generator=torch.Generator().manual_seed(0))
     expected = losses.soft_targets(neighbours, labels, own, 7, 0.5)
-    found = soft_targets(neighbours.tolist(), labels.tolist(), own.tolist(), 7, 0.5)
+    found = soft_targets(neighbours, labels, own, 7, 0.5)
     torch.testing.assert_close(found, expected)
 
 
@@ -98,5 +101,5 @@ def test_a_step_from_files_moves_the_weights(config, training):
     assert images.shape == (6, 3, 32, 16)
     assert labels.tolist() == training.labels[[0, 1, 8, 9, 20, 21]].tolist()
     assert list(paths) == [str(training.samples[index].path) for index in (0, 1, 8, 9, 20, 21)]
-    assert authors_step(config, state, memory, training.labels.tolist(), batch).isfinite().all()
+    assert authors_step(config, state, memory, torch.from_numpy(training.labels), batch).isfinite().all()
     assert not torch.equal(state.model.blocks[0].attn.qkv.weight, before)

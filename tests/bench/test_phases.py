@@ -77,6 +77,22 @@ def test_phases_are_rows_of_their_own():
     assert len(table([whole, csl, rest]).splitlines()) == 4
 
 
+def test_a_step_whose_graph_was_given_up_is_no_row_of_cuda_graphs(monkeypatch):
+    from torch._dynamo.utils import counters
+
+    from bench import test_train_step as suite
+
+    skips = iter([0, 1])
+    monkeypatch.setitem(counters["inductor"], "cudagraph_skips", 3)
+    monkeypatch.setattr(
+        suite, "compiled", lambda *_, **__: lambda _: counters["inductor"].update(cudagraph_skips=next(skips))
+    )
+    step = suite.cuda_graphs(None)
+    step(None)
+    with pytest.raises(pytest.skip.Exception, match="1 captures were given up"):
+        step(None)
+
+
 def test_memory_is_counted_from_where_watching_began():
     watched = watch_memory()
     taken = torch.ones(64 << 20, dtype=torch.uint8)

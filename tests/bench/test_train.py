@@ -1,6 +1,7 @@
 """`python -m bench train`: a run over several calls, its set of pictures, its result."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -48,10 +49,10 @@ def result_of(options: Options) -> dict:
 
 
 def test_a_run_over_calls_that_leave_in_time(options, monkeypatch, capsys):
-    """A call has time for sixteen looks at the clock, one a batch: ten fill the bank, the others are steps."""
+    """A call has time for six looks at the clock, one a step; filling the bank takes none."""
     calls, status = 0, UNFINISHED
     while status == UNFINISHED and calls < 10:
-        looks = iter(range(16))
+        looks = iter(range(6))
         monkeypatch.setattr(bench_train.Deadline, "passed", lambda self, looks=looks: next(looks, None) is None)
         status = bench_train.main(options)
         calls += 1
@@ -67,16 +68,17 @@ def test_a_run_over_calls_that_leave_in_time(options, monkeypatch, capsys):
     assert row["run"]["steps"] == len(steps_of(options))
     assert steps_of(options) == list(range(1, row["run"]["steps"] + 1))
     assert row["images_per_second"] > 0
-    assert 0 < row["run"]["share_of_peak"] < 1
+    assert 0 < row["run"]["share_of_peak_in_total"] < row["run"]["share_of_peak_in_steps"] < 1
     assert row["run"]["calls_cut_off"] == 0
     assert not (options.out.parent / "results").exists()  # a try is no result
 
 
 def test_interrupted_and_killed_calls(options):
     """Ctrl-C saves and says so; after a kill the next call goes on, and the result says what it does not know."""
+    options = dataclasses.replace(options, epochs=60)
     draw_people(options.out / "people-60-9", 60, 9, Progress())
     for number, expected in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        command = [sys.executable, "-m", "bench", "train", *flags(Options(**{**vars(options), "epochs": 500}))]
+        command = [sys.executable, "-m", "bench", "train", *flags(options)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         for line in process.stderr:
@@ -86,16 +88,15 @@ def test_interrupted_and_killed_calls(options):
         rest = process.stderr.read()
         assert process.wait() == expected, rest
         assert ("stopped after step" in rest) is (number == signal.SIGINT)
-    done = len(steps_of(options))
-    finished = Options(**{**vars(options), "epochs": done // 5 + 10})
-    assert bench_train.main(finished) == 0
+    assert bench_train.main(options) == 0
     (row,) = result_of(options)["rows"]
     assert row["run"]["calls"] == 3
     assert row["run"]["calls_cut_off"] == 1
+    assert row["run"]["share_of_peak_in_total"] is None  # the seconds of the killed call are not known
 
 
 def test_a_finished_run_is_only_reported_again(options, capsys):
-    options = Options(**{**vars(options), "epochs": 1})
+    options = dataclasses.replace(options, epochs=1)
     assert bench_train.main(options) == 0
     capsys.readouterr()
     assert bench_train.main(options) == 0
@@ -104,17 +105,63 @@ def test_a_finished_run_is_only_reported_again(options, capsys):
     assert "epoch" not in captured.err
 
 
+@pytest.mark.parametrize("setting", ["epochs", "backbone", "pictures", "seed", "compile"])
+def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, capsys):
+    options = dataclasses.replace(options, epochs=1)
+    assert bench_train.main(options) == 0
+    (stored,) = options.out.glob("*-train.json")
+    stored.unlink()
+    if setting in ("seed", "compile"):
+        assert options.config is not None
+        settings = json.loads(options.config.read_text())
+        options.config.write_text(json.dumps({**settings, setting: {"seed": 1, "compile": True}[setting]}))
+    else:
+        other = {"epochs": 2, "backbone": "vit_small_patch16_224", "pictures": 61}
+        options = dataclasses.replace(options, **{setting: other[setting]})
+    capsys.readouterr()
+    assert bench_train.main(options) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "holds a run with other settings" in captured.err
+    assert "choose another --out" in captured.err
+    assert not list(options.out.glob("*-train.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "full"),
+    [
+        ({}, {}, True),
+        ({}, {"compile": True, "model": {"attention": "sdpa"}, "loss": {"neighbours": "reference"}}, True),
+        ({}, {"weights": "pretrained", "out": "elsewhere", "data": {"cache": "cache"}}, True),
+        ({"epochs": 60}, {}, True),
+        ({"epochs": 59}, {}, False),
+        ({"pictures": 100}, {}, False),
+        ({"backbone": "vit_small_patch16_224"}, {}, False),
+        ({}, {"identities_per_batch": 8}, False),
+        ({}, {"amp": "off"}, False),
+        ({}, {"loss": {"csl": 0.0}}, False),
+        ({}, {"data": {"source": ["market1501"]}}, False),
+    ],
+)
+def test_only_the_defaults_make_a_run_of_full_size(tmp_path, monkeypatch, change, settings, full):
+    monkeypatch.setattr(bench_train, "draw_people", lambda *_: None)
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    options = Options(tmp_path / "out", config=tmp_path / "settings.json", **change)
+    assert bench_train.of_full_size(options, bench_train.settings(options)) is full
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"minutes": 0.0}, "--minutes"),
+        ({"epochs": 0}, "--epochs 0"),
         ({"identities": 100, "pictures": 60}, "each needs one"),
         ({"config": Path("nowhere.toml")}, "nowhere.toml"),
         ({"backbone": "vit_enormous"}, "vit_enormous"),
     ],
 )
 def test_what_cannot_work_is_one_line(options, change, message, capsys):
-    assert bench_train.main(Options(**{**vars(options), **change})) == 2
+    assert bench_train.main(dataclasses.replace(options, **change)) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
     assert message in errors[0]
@@ -152,12 +199,12 @@ def test_operations_of_a_step_are_about_three_forward_passes():
     assert 23.2 * 11 / 12 < counted < 23.2
 
 
-def test_it_needs_neither_tyro_nor_rich(options):
+def test_it_needs_no_command_line_and_no_scipy(options):
     code = f"""
 import sys
 class Blocked:
     def find_spec(name, *rest):
-        if name.split(".")[0] in ("tyro", "rich", "h5py", "tensorboard", "matplotlib", "psutil"):
+        if name.split(".")[0] in ("tyro", "rich", "scipy", "h5py", "tensorboard", "matplotlib", "psutil"):
             raise ModuleNotFoundError("No module named " + name, name=name)
 sys.meta_path.insert(0, Blocked)
 sys.argv = ["bench", "train", *{flags(options)!r}]
