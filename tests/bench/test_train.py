@@ -73,6 +73,7 @@ def test_a_run_over_calls_that_leave_in_time(options, monkeypatch, capsys):
     assert not (options.out.parent / "results").exists()  # a try is no result
 
 
+@pytest.mark.slow
 def test_interrupted_and_killed_calls(options):
     """Ctrl-C saves and says so; after a kill the next call goes on, and the result says what it does not know."""
     options = dataclasses.replace(options, epochs=60)
