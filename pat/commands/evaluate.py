@@ -15,8 +15,9 @@ from tyro.conf import Positional, arg
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel
 from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
-from pat.commands.shared import SharedModel, digest, shared_model
+from pat.commands.shared import SharedModel, shared_model
 from pat.config import EvaluateConfig, to_mapping
+from pat.data.sample import digest
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.pictures import attention_picture, ranked_list_picture
@@ -92,7 +93,7 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
             raise UserError(f"two targets are called {pictures.name}; call one otherwise: --data NAME=PATH")
         names.add(pictures.name)
         samples = (*pictures.query.samples, *pictures.gallery.samples)
-        shared.agree({f"pictures of {pictures.name}": digest(samples)})
+        shared.agree({f"pictures of {pictures.name}": digest(samples, [each.identity for each in samples])})
         if not shared.first:
             _help_embedding(shared, pictures, config)
             continue

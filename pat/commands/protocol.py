@@ -13,11 +13,11 @@ import numpy as np
 
 from export.manifest import MANIFEST, Manifest
 from pat.commands.embedders import OpenedModel
-from pat.commands.shared import SharedModel, digest
+from pat.commands.shared import SharedModel
 from pat.config import EvaluateConfig, to_mapping
 from pat.data.layouts import DataSet, Split, find_data_set
 from pat.data.pictures import Pictures, read_pictures
-from pat.data.sample import Sample
+from pat.data.sample import Sample, digest
 from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.evaluation.protocols import PUBLISHED, Plan, Spread, average
@@ -118,7 +118,7 @@ def _score(
     splits = data_set.splits or (Split(data_set.train, data_set.query, data_set.gallery),)
     samples = list(dict.fromkeys(s for split in splits for s in (*split.query, *split.gallery)))
     pictures = read_pictures(samples, opened.image_size, config.data, progress)
-    shared.agree({f"pictures of {data_set.name}": digest(pictures.samples)})
+    shared.agree({f"pictures of {data_set.name}": digest(pictures.samples, pictures.identities.tolist())})
     row_of = {sample: row for row, sample in enumerate(pictures.samples)}
     sides = [[_rows(split.query, row_of), _rows(split.gallery, row_of)] for split in splits]
     embedded: dict[tuple[bool, bool], Features] = {}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pat.commands.embedders import OpenedModel, opened_model
-from pat.data.sample import Sample
 from pat.progress import Progress
 
 PATIENCE = 600.0
@@ -28,12 +26,6 @@ class SharedModel:
     """Whether this process is the one that ranks, prints and writes."""
     agree: Callable[[Mapping[str, str]], None] = lambda facts: None
     """Wait for the others, however long they take to decode, and raise UserError where their facts differ."""
-
-
-def digest(samples: Sequence[Sample]) -> str:
-    """A hash of which pictures these are, in order; folders may differ from machine to machine."""
-    text = "\n".join(f"{sample.path.name} {sample.identity} {sample.camera}" for sample in samples)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,3 +26,12 @@ class Sample:
     identity: int
     camera: int
     domain: str
+
+
+def digest(samples: Sequence[Sample], labels: Iterable[int]) -> str:
+    """A hash of pictures in order: data set, name, label, camera. Folders may move, or differ between machines."""
+    text = "\n".join(
+        f"{sample.domain}/{sample.path.name} {label} {sample.camera}"
+        for sample, label in zip(samples, labels, strict=True)
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +9,6 @@ import numpy as np
 from pat.config import DataConfig
 from pat.data.layouts import open_data_set
 from pat.data.pictures import read_pictures
-from pat.data.sample import Sample
 from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
 from pat.errors import UserError
 from pat.evaluation.scoring import EvaluationSet, decoded
@@ -53,12 +50,3 @@ def open_training_data(
         f"{len(np.unique(training.cameras))} cameras"
     )
     return TrainingData(training, pictures.pixels, heldout)
-
-
-def digest(samples: Sequence[Sample], labels: np.ndarray) -> str:
-    """A hash of the training pictures in order: name, class, camera, data set. Folders may move."""
-    text = "\n".join(
-        f"{sample.domain}/{sample.path.name} {label} {sample.camera}"
-        for sample, label in zip(samples, labels.tolist(), strict=True)
-    )
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pat.config import TrainConfig, to_mapping
 from pat.data.augment import Augmentation
+from pat.data.sample import digest
 from pat.data.sampler import batches_of_epoch
 from pat.errors import Failure
 from pat.evaluation.scoring import score
@@ -26,7 +27,7 @@ from pat.training import run_folder
 from pat.training.bank_fill import fill_bank
 from pat.training.batches import Batch, read_batches
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from pat.training.data import TrainingData, digest, open_training_data
+from pat.training.data import TrainingData, open_training_data
 from pat.training.distributed import Ranks
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
@@ -97,7 +98,7 @@ class _Run:
         self.ranks, self.progress, self.asked = ranks, progress, asked
         self.stop = lambda: asked() or leave()
         self.augmentation = Augmentation(config.augment, config.model.image_size)
-        self.samples = digest(data.training.samples, data.training.labels)
+        self.samples = digest(data.training.samples, data.training.labels.tolist())
         self.position, self.log = Position(), run_folder.Log()
 
     def run(self) -> TrainResult:
