@@ -6,20 +6,18 @@ import dataclasses
 import json
 import time
 
-import numpy as np
 import torch
 
 import pat
 from pat.ablation.plan import RESULT, Result, Run
 from pat.ablation.study import KINDS
 from pat.config import TargetConfig, TrainConfig
-from pat.evaluation.extract import Embedder
-from pat.evaluation.ranking import evaluate_ranking
+from pat.evaluation.ranking import Features, evaluate_ranking
 from pat.evaluation.rerank import reranked
-from pat.evaluation.scoring import EvaluationSet, open_evaluation_set, score
+from pat.evaluation.scoring import EvaluationSet, embedded, open_evaluation_set
 from pat.files import write_text
 from pat.model import PartAwareTransformer
-from pat.model.images import to_images
+from pat.model.images import embedder
 from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.loop import Diverged, train
@@ -69,23 +67,23 @@ def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, di
     scores = {}
     for spec in config.data.target:
         pictures = open_evaluation_set(spec, config.model.image_size, data, Progress())
-        scores[pictures.name] = {kind: _score(model, pictures, kind, device) for kind in run.arm.kinds}
+        scores[pictures.name] = _scores_of(run, model, pictures, device)
     return scores
 
 
-def _score(
-    model: PartAwareTransformer, pictures: EvaluationSet, kind: str, device: torch.device
-) -> dict[str, float]:
-    how = KINDS[kind]
-    found = score(_embedder(model, how.parts, device), pictures, Progress(), flip=how.flip, device=str(device))
-    result = found.result
-    if how.rerank:
-        result = evaluate_ranking(found.query, found.gallery, slabs=reranked())
-    return {"mAP": float(result.mAP), "rank1": float(result.cmc[0])}
-
-
-def _embedder(model: PartAwareTransformer, parts: bool, device: torch.device) -> Embedder:
-    def embed(pixels: np.ndarray) -> np.ndarray:
-        return model.embed(to_images(pixels, device), parts).cpu().numpy()
-
-    return embed
+def _scores_of(
+    run: Run, model: PartAwareTransformer, pictures: EvaluationSet, device: torch.device
+) -> dict[str, dict[str, float]]:
+    """By kind; those that differ in the ranking alone are embedded once."""
+    vectors: dict[tuple[bool, bool], tuple[Features, Features]] = {}
+    scores = {}
+    for name in run.arm.kinds:
+        kind = KINDS[name]
+        key = (kind.parts, kind.flip)
+        if key not in vectors:
+            embed = embedder(model, device, parts=kind.parts)
+            vectors[key] = embedded(embed, pictures, Progress(), flip=kind.flip)
+        slabs = reranked() if kind.rerank else None
+        result = evaluate_ranking(*vectors[key], device=str(device), slabs=slabs)
+        scores[name] = {"mAP": float(result.mAP), "rank1": float(result.cmc[0])}
+    return scores

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -29,7 +28,7 @@ from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, sc
 from pat.files import copy_whole, write_image, write_text
 from pat.model import PartAwareTransformer
 from pat.model.attention_maps import attention_maps
-from pat.model.images import to_images
+from pat.model.images import embedder, to_images
 from pat.progress import Progress, TerminalProgress
 from pat.training.loop import train
 from pat.training.side_by_side import epochs_of, places, side_by_side
@@ -127,11 +126,7 @@ def score_all(
     """The histogram's score and every network's, by the names of report.json."""
     scores = {"histogram": score(StripeHistogram(), pictures, progress, label="histogram")}
     for name, model in arms.items():
-
-        def embedder(pixels: np.ndarray, model: PartAwareTransformer = model) -> np.ndarray:
-            return model.embed(to_images(pixels, device)).cpu().numpy()
-
-        scores[name] = score(embedder, pictures, progress, label=name)
+        scores[name] = score(embedder(model, device), pictures, progress, label=name)
     return scores
 
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from deploy import runtime
 from export.manifest import MANIFEST, ExportError
 from pat.errors import UserError
-from pat.evaluation.extract import Embedder, Pixels
-from pat.evaluation.ranking import Floats
+from pat.evaluation.extract import Embedder
 from pat.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def _torch_model(file: Path, device: str, attention: str, progress: Progress) ->
     import pat
     from pat.config import ModelConfig
     from pat.device import choose_device, describe, resolve_model
-    from pat.model.images import to_images
+    from pat.model.images import embedder
 
     chosen = choose_device(device)
     implementation = resolve_model(ModelConfig(attention=attention), chosen).attention  # type: ignore[arg-type]
@@ -79,12 +78,5 @@ def _torch_model(file: Path, device: str, attention: str, progress: Progress) ->
     words = f"{model.config.backbone}, {model.parts} parts; {describe(chosen)}; attention: {implementation}"
     progress.say(f"{file}: {words}")
 
-    def embed(pixels: Pixels, parts: bool = False) -> Floats:
-        vectors: Floats = model.embed(to_images(pixels, chosen), parts).cpu().numpy()
-        return vectors
-
-    def embed_with_parts(pixels: Pixels) -> Floats:
-        return embed(pixels, parts=True)
-
-    size = model.config.image_size
-    return OpenedModel(file, size, embed, embed_with_parts if model.parts else None, model, str(chosen))
+    with_parts = embedder(model, chosen, parts=True) if model.parts else None
+    return OpenedModel(file, model.config.image_size, embedder(model, chosen), with_parts, model, str(chosen))

@@ -21,7 +21,7 @@ from pat.errors import Failure
 from pat.evaluation.scoring import score
 from pat.files import copy_whole, write_text
 from pat.model import weights as model_weights
-from pat.model.images import to_images
+from pat.model.images import embedder
 from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.bank_fill import fill_bank
@@ -247,11 +247,8 @@ class _Run:
         assert self.data.heldout is not None
         self._check_weights()
         position, model = self.position, self.state.evaluated.eval()
-
-        def embedder(pixels: np.ndarray) -> np.ndarray:
-            return model.embed(to_images(pixels, self.ranks.device)).cpu().numpy()
-
-        shared, batch = self.ranks.sharing(embedder), 64 * self.ranks.count
+        shared = self.ranks.sharing(embedder(model, self.ranks.device))
+        batch = 64 * self.ranks.count
         scored = score(shared, self.data.heldout, self.progress, batch_size=batch, label="held-out source")
         mAP = scored.result.mAP
         self.log.write("heldout", position.global_step, epoch=position.epoch, mAP=mAP)
