@@ -11,7 +11,7 @@ from scipy import stats
 from pat.ablation.plan import Result, tuning_runs
 from pat.ablation.report import Findings, cells, commands, listing, markdown, tables, write_report
 from pat.ablation.summary import best_rate, heldout_by_rate, paired, rows, spread
-from pat.evaluation.curves import spread_plot
+from pat.evaluation.curves import COLOURS, spread_plot
 
 SCORES = {
     "plain-vit": [0.30, 0.32, 0.31, 0.29, 0.33],
@@ -147,5 +147,13 @@ def test_one_table_where_every_arms_own_rate_is_the_shared_one(study, make_runs,
 
 def test_the_figure_shows_every_row():
     drawn = spread_plot({"one": {"a": [1, 2], "b": []}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
-    assert drawn.height > 100
-    assert np.asarray(drawn)[..., 3].any()
+    wide = spread_plot({"one": {"a": [1, 2], "b": [1, 2]}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
+    shown = [sum(of_colour(picture, colour) for colour in COLOURS[:2]) for picture in (drawn, wide)]
+    assert all(of_colour(drawn, colour) > 300 for colour in COLOURS[:2])  # a mean has some 300 pixels
+    assert shown[1] > shown[0] + 300  # one mean more
+
+
+def of_colour(picture, colour):
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    pixels = np.asarray(picture.convert("RGBA")).astype(int)
+    return int((np.abs(pixels - [red, green, blue, 255]).max(-1) < 8).sum())

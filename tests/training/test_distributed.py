@@ -25,7 +25,8 @@ sys.stderr = open(said, "w", buffering=1)
 import torch
 torch.set_num_threads(1)
 from pat.cli import run
-sys.exit(run("train", arguments))
+exec(prelude)
+sys.exit(run(command, arguments))
 """
 """What each process runs; the launcher's part is the environment."""
 
@@ -37,9 +38,12 @@ PATIENCE = 60
 
 
 class Job:
-    """`count` ranks on this machine, with a store as torchrun keeps it; `arguments` of `pat train` for each."""
+    """`count` ranks on this machine, with a store as torchrun keeps it; `arguments` of `pat train` for each.
 
-    def __init__(self, folder, arguments, count):
+    `prelude` is code that each runs first.
+    """
+
+    def __init__(self, folder, arguments, count, command="train", prelude=""):
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self.said = [folder / f"said-{time.monotonic_ns()}-{rank}" for rank in range(count)]
         self.ranks = []
@@ -52,6 +56,8 @@ class Job:
                 "environment": {name: str(value) for name, value in environment.items()},
                 "said": str(self.said[rank]),
                 "arguments": arguments(rank) if callable(arguments) else arguments,
+                "command": command,
+                "prelude": prelude,
             }
             self.ranks.append(FORKS.Process(target=exec, args=(RANK, names), daemon=True))
             self.ranks[-1].start()
@@ -66,7 +72,7 @@ class Job:
             process.kill()
         lines = [line for said in self.said for line in said.read_text().splitlines()]
         assert not any("Traceback" in line for line in lines), lines
-        return codes, [line for line in lines if line.startswith("pat train: ")]
+        return codes, [line for line in lines if line.startswith(("pat train: ", "pat evaluate: "))]
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +170,24 @@ def test_a_run_goes_on_with_another_number_of_ranks(settings, one):
     assert_same_run(trained(settings, "changing", 4, "--resume"), one)
 
 
-def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market):
+COUNT_EMBEDDED = """
+from pat.model import PartAwareTransformer
+embed = PartAwareTransformer.embed
+def counted(model, images, parts=False):
+    with open(os.environ["COUNTS"] + os.environ["RANK"], "a") as file:
+        file.write(f"{len(images)} ")
+    return embed(model, images, parts)
+PartAwareTransformer.embed = counted
+"""
+
+
+def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market, tmp_path, monkeypatch):
     target = ["--data.target", str(make_market(settings.root / "elsewhere", test=7))]
-    folder = trained(settings, "scored", 2, *target, epochs=1)
+    arguments, folder = settings("scored", epochs=1), settings.root / "scored"
+    count = f"os.environ['COUNTS'] = {str(tmp_path / 'rank-')!r}\n{COUNT_EMBEDDED}"
+    assert Job(settings.root, [*arguments, *target], 2, prelude=count).ended() == ([0, 0], [])
+    shares = [sum(map(int, (tmp_path / f"rank-{rank}").read_text().split())) for rank in range(2)]
+    assert shares == [21, 21]  # of 14 queries and 28 gallery pictures
     cache, again = ["--data.cache", str(settings.root / "cache")], settings.root / "scored-again"
     assert run("evaluate", [str(folder), *target, "--out", str(again), *cache]) == 0
     together, alone = (
@@ -175,6 +196,20 @@ def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market):
     )
     assert together["valid_queries"] == alone["valid_queries"] == 14
     np.testing.assert_allclose(together["mAP"], alone["mAP"], atol=0.02)  # near ties in a ranking may swap
+
+
+def test_ranks_with_other_pictures_score_nothing(settings, one, make_market, tmp_path):
+    targets = [make_market(tmp_path / str(rank) / "elsewhere", each=3 + rank) for rank in range(2)]
+
+    def arguments(rank):
+        cache = ["--data.cache", str(settings.root / "cache")]
+        return [str(one), "--data.target", str(targets[rank]), "--out", str(tmp_path / "out"), *cache]
+
+    codes, (line,) = Job(settings.root, arguments, 2, command="evaluate").ended()
+    assert codes == [2, 2]
+    assert "rank 1 of 2" in line
+    assert "has other pictures of elsewhere than rank 0" in line
+    assert not (tmp_path / "out").exists()
 
 
 def wait_for_checkpoint(folder):
