@@ -49,7 +49,7 @@ def stop_flag() -> Iterator[Callable[[], bool]]:
         before = {
             number: signal.signal(number, ask)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-            if signal.getsignal(number) is not signal.SIG_IGN or number != signal.SIGHUP
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
         }
     except ValueError:  # not the main thread: nobody can press Ctrl-C on this run alone
         before = {}

@@ -1,20 +1,30 @@
-"""Runs at once: where they go, and what becomes of the others when one is killed."""
+"""Runs at once: where they go, what stops them, and what becomes of them when one, or their parent, is killed."""
 
 import dataclasses
+import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
 from pat.ablation.plan import scored_run
 from pat.ablation.study import STUDIES
 from pat.ablation.work import carry_out
-from pat.config import TrainConfig, from_mapping
+from pat.config import TrainConfig, from_mapping, to_mapping
 from pat.errors import Failure, UserError
 from pat.progress import Progress
-from pat.training.side_by_side import Place, places, side_by_side
+from pat.training.job import stop_flag
+from pat.training.side_by_side import Place, _stop, places, side_by_side
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -41,6 +51,77 @@ def test_a_killed_run_is_named_and_the_others_save_their_state(run, tmp_path):
         side_by_side(carry_out, [run, other], [Place("cpu", 1)] * 2, Progress())
     assert not multiprocessing.active_children()
     assert all((each.folder / "checkpoint.pt").exists() for each in (run, other))
+
+
+def test_a_second_ctrl_c_ends_a_run_that_does_not_stop():
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); ready.set(); time.sleep(600)"
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    process = context.Process(target=exec, args=(stubborn, {"ready": ready}))
+    process.start()
+    assert ready.wait(60)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        _stop([process])
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+
+
+FOREVER = """
+import sys
+from pat.ablation.plan import scored_run
+from pat.ablation.study import Arm
+from pat.ablation.work import carry_out
+from pat.config import TrainConfig, from_mapping, read_config_file
+from pat.progress import Progress
+from pat.training.side_by_side import Place, side_by_side
+from pathlib import Path
+
+if __name__ == "__main__":
+    base = from_mapping(TrainConfig, read_config_file(Path(sys.argv[1])))
+    run = scored_run(base, Arm("any", "any"), 1e-3, 0)
+    side_by_side(carry_out, [run], [Place("cpu", 1)], Progress())
+"""
+
+
+def test_runs_end_with_a_killed_parent(run, tmp_path):
+    (tmp_path / "forever.py").write_text(FOREVER)
+    base = dataclasses.replace(run.config, out=tmp_path / "study")
+    (tmp_path / "run.json").write_text(json.dumps(to_mapping(base)))
+    command = [sys.executable, str(tmp_path / "forever.py"), str(tmp_path / "run.json")]
+    parent = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    folders, deadline = tmp_path / "study" / "runs", time.monotonic() + 60
+    while not list(folders.glob("score/*/*/*/checkpoint.pt")):
+        assert parent.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    (folder,) = folders.glob("score/*/*/*")
+    with filelock.FileLock(folder / ".lock", timeout=20):  # the run let go of it
+        ended = (folder / "log.jsonl").stat().st_size
+        time.sleep(0.5)
+        assert (folder / "log.jsonl").stat().st_size == ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_asks_a_run_to_stop(number):
+    with stop_flag() as asked:
+        assert not asked()
+        signal.raise_signal(number)
+        assert asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_under_nohup_the_terminal_may_go():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_flag() as asked:
+            signal.raise_signal(signal.SIGHUP)
+            assert not asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_places(monkeypatch):
