@@ -47,7 +47,8 @@ class Arguments:
 
     Without --data.source it draws two domains of synthetic people and trains small networks from scratch. Runs
     that are finished are not repeated: the same command continues a study, more --seeds or rates extend it.
-    Writes table.md, runs.csv, commands.sh and a figure for each target into --out.
+    Writes table.md, runs.csv, commands.sh and a figure for each target into --out, by default
+    runs/ablate/STUDY, or STUDY-quick.
     """
 
     study: Positional[Literal["components"]]
