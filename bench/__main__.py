@@ -17,9 +17,9 @@ def main() -> int:
     train = commands.add_parser(
         "train", help="a whole run on a drawn set of Market-1501's size; writes bench/results/<device>-train.json"
     )
-    train.add_argument("--out", type=Path, default=Path("runs/bench-train"), help="pictures, cache, run")
+    train.add_argument("--out", type=Path, default=Path("runs/bench-train"), help="images, cache, run")
     train.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
-    train.add_argument("--pictures", type=int, default=12_936)
+    train.add_argument("--images", type=int, default=12_936)
     train.add_argument("--identities", type=int, default=751)
     train.add_argument("--epochs", type=int, help="default: 60")
     train.add_argument("--backbone", help="default: that of `pat train`, ViT-B/16")

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.large_bank", description=main.__doc__)
     parser.add_argument("--slots", type=int, default=1_000_000)
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=64, help="pictures of the global batch")
+    parser.add_argument("--batch", type=int, default=64, help="images of the global batch")
     parser.add_argument("--steps", type=int, default=5, help="steps measured, after one that is not")
     parser.add_argument("--read", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()

@@ -2,7 +2,7 @@
 
     python -m pytest bench/test_cache.py
 
-The pictures were written just before, so they lie in the system's memory, as they do after the first epoch where
+The images were written just before, so they lie in the system's memory, as they do after the first epoch where
 there is room for them.
 """
 
@@ -19,10 +19,10 @@ import torch
 from kernels.timing import DEVICE, ON_GPU
 from pat.config import ModelConfig
 from pat.data.cache import cached_images
-from pat.data.synthetic import generate
+from pat.synthetic.flat import generate
 from pat.training.batches import read_batches
 
-PICTURES, BATCH, STEPS = 4096, 64, 256  # 400 MB: beyond any core's cache
+IMAGES, BATCH, STEPS = 4096, 64, 256  # 400 MB: beyond any core's cache
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pixels(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     people = {"identities_train": 16, "identities_test": 0, "cameras": 4, "images_per_camera": 2}
     generate(folder / "people", style="source", workers=1, **people)  # type: ignore[arg-type]
     paths = sorted((folder / "people").rglob("*.jpg"))
-    repeated: list[Path] = (paths * -(-PICTURES // len(paths)))[:PICTURES]
+    repeated: list[Path] = (paths * -(-IMAGES // len(paths)))[:IMAGES]
     return cached_images(repeated, ModelConfig().image_size, folder / "cache").pixels
 
 
@@ -49,9 +49,9 @@ def one_core() -> Iterator[None]:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot keep a process on one core")
 @pytest.mark.usefixtures("one_core")
 def test_reading_batches(pixels, measure_images):
-    """The bytes of every picture arrive on the device: on a GPU through pinned memory."""
-    labels = np.zeros(PICTURES, dtype=np.int64)
-    steps = np.random.default_rng(0).integers(0, PICTURES, (STEPS, BATCH))
+    """The bytes of every image arrive on the device: on a GPU through pinned memory."""
+    labels = np.zeros(IMAGES, dtype=np.int64)
+    steps = np.random.default_rng(0).integers(0, IMAGES, (STEPS, BATCH))
 
     def read() -> int:
         found = sum(len(batch.pixels) for batch in read_batches(pixels, labels, steps, DEVICE))

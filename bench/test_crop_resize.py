@@ -39,7 +39,7 @@ def ours(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Callable[[], Te
 
 def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Callable[[], Tensor]:
     functional = pytest.importorskip("torchvision.transforms.v2.functional")
-    picture = frame.permute(2, 0, 1)  # [3, H, W]
+    image = frame.permute(2, 0, 1)  # [3, H, W]
     edges = boxes.int().tolist()  # a detector's boxes are known to the host before the clock starts
 
     def crops() -> Tensor:
@@ -47,7 +47,7 @@ def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) ->
 
     def one(left: int, top: int, right: int, bottom: int) -> Tensor:
         crop = functional.resized_crop(
-            picture, top, left, bottom - top, right - left, size,
+            image, top, left, bottom - top, right - left, size,
             interpolation=functional.InterpolationMode.BICUBIC, antialias=True,
         )  # fmt: skip
         return functional.normalize(functional.to_dtype(crop, DTYPE, scale=True), MEAN, STD)

@@ -19,9 +19,9 @@ from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
 from deploy.frames import Boxes, Detections, Frame, Pixels
 from deploy.track import Tracker
-from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import SCALE, film_camera, walks_of
-from pat.data.synthetic.wardrobe import identities
+from pat.synthetic.flat.domains import style_named
+from pat.synthetic.flat.street import SCALE, film_camera, walks_of
+from pat.synthetic.flat.wardrobe import identities
 
 SIZES = [(576, 768), (720, 1280)]
 IDS = [f"{width}x{height}" for height, width in SIZES]
@@ -69,8 +69,8 @@ def test_hog(benchmark, size) -> None:
 def test_preparing_a_frame_for_a_model(benchmark, size) -> None:
     wanted = DetectorInput("images", 640, 640, "BGR", "letterbox", 1.0, (0, 0, 0), (1, 1, 1))
     pixels = street(*size)
-    picture, _ = benchmark.pedantic(prepared, args=(pixels, wanted), rounds=50, warmup_rounds=3)
-    assert picture.shape == (1, 3, 640, 640)
+    image, _ = benchmark.pedantic(prepared, args=(pixels, wanted), rounds=50, warmup_rounds=3)
+    assert image.shape == (1, 3, 640, 640)
     tell(benchmark)
 
 

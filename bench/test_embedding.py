@@ -98,7 +98,7 @@ def random_model(folder: Path) -> Path:
 
 
 def noise_crops(folder: Path) -> Path:
-    """A folder of pictures to check and calibrate with."""
+    """A folder of images to check and calibrate with."""
     from PIL import Image
 
     out = folder / "crops"

@@ -29,9 +29,9 @@ def unit_vectors(size: int, identities: int, cameras: int, seed: int) -> Feature
 
 @pytest.fixture(scope="module", params=PARAMETERS)
 def sides(request: pytest.FixtureRequest) -> tuple[Features, Features]:
-    queries, pictures, identities, cameras = SIZES[request.param]
+    queries, images, identities, cameras = SIZES[request.param]
     query = unit_vectors(queries, identities, cameras, seed=0)
-    return query, unit_vectors(pictures, identities, cameras, seed=1)
+    return query, unit_vectors(images, identities, cameras, seed=1)
 
 
 @pytest.mark.benchmark(group="ranking")

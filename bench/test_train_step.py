@@ -2,8 +2,8 @@
 
     python -m pytest bench/test_train_step.py
 
-On a GPU ViT-B in bfloat16, on a CPU ViT-S in float32; 64 pictures a step, a bank of Market-1501's size. The
-pictures are drawn people, files of Market-1501's size; the bank begins with random features.
+On a GPU ViT-B in bfloat16, on a CPU ViT-S in float32; 64 images a step, a bank of Market-1501's size. The
+images are drawn people, files of Market-1501's size; the bank begins with random features.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.authors.loader import ImageFiles, load_batches
 from bench.authors.memory import ListMemory
-from bench.authors.pictures import PictureFiles, load_batches
 from bench.authors.step import training_step as authors_training_step
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE, ON_GPU
@@ -33,9 +33,9 @@ from pat.data.cache import cached_images
 from pat.data.sample import Sample
 from pat.data.sampler import batches_of_epoch
 from pat.data.sources import TrainingSet
-from pat.data.synthetic import generate
 from pat.device import resolve_loss, resolve_model
 from pat.progress import Progress
+from pat.synthetic.flat import generate
 from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
 from pat.training.state import TrainingState, amp_dtype, build_state
@@ -57,17 +57,17 @@ pytestmark = pytest.mark.benchmark(timer=now)
 
 @dataclass(frozen=True)
 class Setting:
-    """Pictures, and the run whose steps are measured."""
+    """Images, and the run whose steps are measured."""
 
     config: TrainConfig
     paths: list[Path]
     pixels: np.ndarray
-    """uint8 [n, H, W, 3], of the drawn pictures: the first of the training set"""
+    """uint8 [n, H, W, 3], of the drawn images: the first of the training set"""
     slots: int
 
     @property
     def training(self) -> TrainingSet:
-        """Of `slots` pictures, whose drawn ones alone are ever read."""
+        """Of `slots` images, whose drawn ones alone are ever read."""
         samples = [Sample(path, int(path.name[:4]), 0, "drawn") for path in self.paths]
         samples += [Sample(Path(str(slot)), 0, 0, "none") for slot in range(len(samples), self.slots)]
         labels = np.arange(self.slots) % IDENTITIES
@@ -76,7 +76,7 @@ class Setting:
         return TrainingSet(tuple(samples), labels, cameras, IDENTITIES, ("drawn",))
 
     def steps(self) -> np.ndarray:
-        """Picture indices of some epochs, int64 [S, B]."""
+        """Image indices of some epochs, int64 [S, B]."""
         training, config = self.training, self.config
         drawn = slice(len(self.paths))
         epochs = [
@@ -107,7 +107,7 @@ class Setting:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """512 pictures of 64 people: their files, and their pixels from the cache."""
+    """512 images of 64 people: their files, and their pixels from the cache."""
     folder = tmp_path_factory.mktemp("people")
     generate(
         folder / "set",
@@ -164,7 +164,7 @@ def with_plain_optimiser(state: TrainingState) -> TrainingState:
 
 
 class ChannelsLast(Augmentation):
-    """Pictures as they lie in the cache: [B, 3, H, W] with the channels of a pixel side by side."""
+    """Images as they lie in the cache: [B, 3, H, W] with the channels of a pixel side by side."""
 
     def apply(self, pixels: Tensor, draw: AugmentDraw) -> Tensor:
         return super().apply(pixels, draw).contiguous(memory_format=torch.channels_last)
@@ -209,7 +209,7 @@ def authors(setting: Setting) -> Step:
     assert state.bank is not None
     memory = ListMemory(state.bank.features, [str(sample.path) for sample in training.samples])
     state.bank, labels = None, torch.from_numpy(training.labels)
-    files = PictureFiles(setting.paths, training.labels, config.model.image_size)
+    files = ImageFiles(setting.paths, training.labels, config.model.image_size)
     batches = iter(load_batches(files, setting.steps(), pinned=ON_GPU))
 
     def step(phase: Phase) -> Tensor:

@@ -36,7 +36,7 @@ from pat.training.loop import Interrupted, train
 from pat.training.run_folder import CHECKPOINT, LOG, MAY_CHANGE, MODEL, flat, saved_config
 from pat.training.state import amp_dtype
 
-PICTURES, IDENTITIES = 12_936, 751
+IMAGES, IDENTITIES = 12_936, 751
 """Of Market-1501's training part."""
 
 UNCHANGED = {"epochs", "amp", "compile", "model.attention", "loss.neighbours"}
@@ -57,7 +57,7 @@ class Options:
     """What the command line says."""
 
     out: Path
-    pictures: int = PICTURES
+    images: int = IMAGES
     identities: int = IDENTITIES
     epochs: int | None = None
     backbone: str | None = None
@@ -110,7 +110,7 @@ def main(options: Options) -> int:
 
 
 def people_folder(options: Options) -> Path:
-    return options.out / f"people-{options.pictures}-{options.identities}"
+    return options.out / f"people-{options.images}-{options.identities}"
 
 
 def standard(options: Options) -> TrainConfig:
@@ -126,7 +126,7 @@ def standard(options: Options) -> TrainConfig:
 
 
 def settings(options: Options) -> TrainConfig:
-    """The run as it starts or goes on; draws its pictures where they are missing."""
+    """The run as it starts or goes on; draws its images where they are missing."""
     config = standard(options)
     if options.config is not None:
         config = overlay(config, read_config_file(options.config), str(options.config))
@@ -145,7 +145,7 @@ def settings(options: Options) -> TrainConfig:
         resume=(config.out / CHECKPOINT).exists(),
     )
     check_same_run(config)
-    draw_people(people_folder(options), options.pictures, options.identities, Lines())
+    draw_people(people_folder(options), options.images, options.identities, Lines())
     return config
 
 
@@ -171,8 +171,8 @@ def differences(before: TrainConfig, now: TrainConfig, leaving_out: Set[str]) ->
 
 def of_full_size(options: Options, config: TrainConfig) -> bool:
     """Whether the run is the one whose result is kept beside the suites'; any other is a try."""
-    size = (options.pictures, options.identities)
-    return size == (PICTURES, IDENTITIES) and not differences(standard(options), config, OWN_CHOICE)
+    size = (options.images, options.identities)
+    return size == (IMAGES, IDENTITIES) and not differences(standard(options), config, OWN_CHOICE)
 
 
 @contextlib.contextmanager
@@ -225,13 +225,13 @@ def result(options: Options, config: TrainConfig) -> Row:
 
     dim = build_backbone(config.model).embed_dim
     has_bank = config.model.parts > 0 and (config.loss.csl > 0 or config.loss.psd > 0)
-    bank = bank_flops(config.model.parts, options.pictures, batch, dim) if has_bank else 0
+    bank = bank_flops(config.model.parts, options.images, batch, dim) if has_bank else 0
     flops_of_image = network_flops(config.model, options.identities) + bank / batch
     peak = product_rate(dtype)
     total, cut_off = sum(call["seconds"] or 0.0 for call in calls), sum(call["seconds"] is None for call in calls)
     facts = {
         "operation": "training run",
-        "shape": f"{config.model.backbone} B={batch} M={options.pictures} identities={options.identities} "
+        "shape": f"{config.model.backbone} B={batch} M={options.images} identities={options.identities} "
         f"epochs={config.epochs}",
         "dtype": str(dtype).removeprefix("torch."),
         "implementation": "ours, compiled" if config.compile else "ours",

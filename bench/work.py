@@ -12,7 +12,7 @@ from pat.model import PartAwareTransformer
 
 
 def network_flops(config: ModelConfig, identities: int) -> int:
-    """Of one picture, forward and backward, a multiply-add counted as two.
+    """Of one image, forward and backward, a multiply-add counted as two.
 
     Attention counts with all pairs of tokens. Nothing is computed: the tensors have shapes and no values.
     """

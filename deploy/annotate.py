@@ -1,4 +1,4 @@
-"""Pictures for people: boxes with names, into a video file or onto the screen."""
+"""Images for people: boxes with names, into a video file or onto the screen."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TICKS = Fraction(1, 1000)
 
 @dataclass(frozen=True)
 class Label:
-    """A person in a picture."""
+    """A person in an image."""
 
     box: NDArray[np.float32]
     """[4] of (x0, y0, x1, y1) in pixels."""
@@ -46,7 +46,7 @@ class Label:
 
 
 def draw(pixels: Pixels, labels: Sequence[Label]) -> Pixels:
-    """A copy of the picture [H, W, 3] with every label's box and text."""
+    """A copy of the image [H, W, 3] with every label's box and text."""
     image = Image.fromarray(pixels)
     pen = ImageDraw.Draw(image)
     line = max(2, round(image.height / 300))
@@ -73,9 +73,9 @@ def printable(name: str) -> str:
 
 
 class Sink(Protocol):
-    """Somewhere that annotated pictures go."""
+    """Somewhere that annotated images go."""
 
-    def put(self, frame: Frame, picture: Pixels) -> None: ...
+    def put(self, frame: Frame, pixels: Pixels) -> None: ...
     def close(self) -> None: ...
 
 
@@ -90,12 +90,12 @@ class View:
         return bool(self._sinks)
 
     def show(self, frame: Frame, labels: Sequence[Label]) -> None:
-        picture = draw(frame.pixels, labels)
+        image = draw(frame.pixels, labels)
         for sink in list(self._sinks):
             try:
-                sink.put(frame, picture)
+                sink.put(frame, image)
             except Exception as error:  # a full disk must not stop the recognition
-                log.error("camera %s: no more annotated pictures: %s", frame.camera, error)
+                log.error("camera %s: no more annotated images: %s", frame.camera, error)
                 self._sinks.remove(sink)
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class View:
 class VideoFile:
     """An MP4 of a camera, playable up to its last second also after the process was killed.
 
-    A picture of another size than the first is brought to that size. Raises DeployError when the file cannot be
+    An image of another size than the first is brought to that size. Raises DeployError when the file cannot be
     made.
     """
 
@@ -125,12 +125,12 @@ class VideoFile:
         self._begun = 0.0
         self._tick = -1
 
-    def put(self, frame: Frame, picture: Pixels) -> None:
+    def put(self, frame: Frame, pixels: Pixels) -> None:
         if self._stream is None:
-            self._stream = self._start(picture)
+            self._stream = self._start(pixels)
             self._begun = frame.time
         stream = self._stream
-        image = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+        image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
             stream.width, stream.height, "yuv420p"
         )
         self._tick = max(self._tick + 1, round((frame.time - self._begun) / _TICKS))
@@ -144,12 +144,12 @@ class VideoFile:
                 self._container.mux(packet)
         self._container.close()
 
-    def _start(self, picture: Pixels) -> av.VideoStream:
+    def _start(self, pixels: Pixels) -> av.VideoStream:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         stream = self._container.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
         # The codecs halve the colour both ways: even sides.
-        stream.height, stream.width = (max(2, side // 2 * 2) for side in picture.shape[:2])
+        stream.height, stream.width = (max(2, side // 2 * 2) for side in pixels.shape[:2])
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = stream.time_base = _TICKS
         stream.codec_context.gop_size = 50

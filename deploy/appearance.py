@@ -71,7 +71,7 @@ def sharpness(pixels: Pixels, box: Array) -> float:
 def covered(boxes: Boxes) -> Array:
     """Share of each box [n] that other boxes hide, from 0 to 1.
 
-    The one whose lower edge is lower in the picture stands nearer to the camera and hides the others. Where
+    The one whose lower edge is lower in the image stands nearer to the camera and hides the others. Where
     several hide the same one their shares are added, up to 1.
     """
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])  # [n, n, 2]

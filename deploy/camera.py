@@ -43,7 +43,7 @@ class Camera:
         live: None to go by the source.
         loop: a recording starts again at its end; time goes on.
         rate: frames per second that are wanted; 0 for all.
-        stale_after: seconds without a picture after which a live source is given up and connected to again.
+        stale_after: seconds without an image after which a live source is given up and connected to again.
         retry: shortest and longest wait in seconds before another try; see `Backoff`.
         give_up_after: seconds without a frame after which the camera fails; None to try for ever.
         capacity: frames of a recording that are read ahead.
@@ -153,7 +153,7 @@ class Camera:
 
     @property
     def live(self) -> bool:
-        """Whether the source goes on without end; by its word once it gave a picture."""
+        """Whether the source goes on without end; by its word once it gave an image."""
         return self._live
 
     def status(self) -> CameraStatus:
@@ -209,7 +209,7 @@ class Camera:
                 return reader.error or (SourceLost(f"{self._url}: the stream ended") if reader.live else None)
             self._stuck.append(reader)
         reader.stop()
-        return SourceLost(f"{self._url}: no picture in time")
+        return SourceLost(f"{self._url}: no image in time")
 
     def _patience(self, reader: Reader) -> float:
         """Seconds that the reader may still be silent."""
@@ -223,7 +223,7 @@ class Camera:
         """Under the lock: live turns stale when its time has come. What was never live stays connecting."""
         heard = max(self._heard, reader.heard) if reader and reader.frames else self._heard
         if self._live and self._frames and time.monotonic() - heard >= self._stale_after:
-            self._enter("stale", self._error or f"{self._url}: no picture for {self._stale_after:g} s")
+            self._enter("stale", self._error or f"{self._url}: no image for {self._stale_after:g} s")
 
     def _hopeless(self, error: Exception) -> bool:
         if isinstance(error, SourceLost) or (self._live and self._frames):
@@ -234,7 +234,7 @@ class Camera:
 
     def _at_end(self) -> None:
         if self._recorded is None:
-            self._finish("failed", f"{self._url}: not one picture in it can be decoded")
+            self._finish("failed", f"{self._url}: not one image in it can be decoded")
         elif self._loop:
             self._recorded.again()
         else:
@@ -259,7 +259,7 @@ class Camera:
     # What the reader's thread does.
 
     def _accept(self, reader: Reader, pixels: Pixels, seconds: float) -> bool:
-        """Takes a picture; False when the reader is not wanted any more."""
+        """Takes an image; False when the reader is not wanted any more."""
         with self._locked():
             if not self._wanted(reader):
                 return False

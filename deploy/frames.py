@@ -15,13 +15,13 @@ Boxes = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One picture of one camera."""
+    """One image of one camera."""
 
     camera: str
     index: int
     """Frames that the camera gave before this one, reconnects included."""
     time: float
-    """Seconds since the epoch: when a live picture arrived; when a recorded one would have."""
+    """Seconds since the epoch: when a live image arrived; when a recorded one would have."""
     pixels: Pixels
 
 

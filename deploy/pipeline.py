@@ -48,7 +48,7 @@ _NAMED = re.compile(r"([\w.-]{1,64})=(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class NamedSource:
-    """A camera's name, and where its pictures come from."""
+    """A camera's name, and where its images come from."""
 
     name: str
     url: str
@@ -65,7 +65,7 @@ def named_sources(sources: Sequence[str]) -> list[NamedSource]:
         name, url = match.groups() if match else (f"camera-{number}", source)
         named.append(NamedSource(name, os.path.expandvars(url)))
     if not named:
-        raise DeployError("there is no source; give a video file, a folder of pictures or a camera's URL")
+        raise DeployError("there is no source; give a video file, a folder of images or a camera's URL")
     names = [each.name for each in named]
     if doubled := next((name for name in names if names.count(name) > 1), None):
         raise DeployError(f"two sources are called {doubled}; names must differ")
@@ -83,7 +83,7 @@ class Summary:
     stages: dict[str, tuple[float, int]]
     """Seconds and passes of each stage."""
     failed: Sequence[str]
-    """Cameras that never gave a picture or were given up."""
+    """Cameras that never gave an image or were given up."""
 
 
 def run(
@@ -216,7 +216,7 @@ def new_policy(settings: ProcessSettings) -> EmbeddingPolicy:
 
 
 def open_view(camera: str, video: Path | None, window: Window | None) -> View:
-    """Where the annotated pictures of a camera go."""
+    """Where the annotated images of a camera go."""
     sinks: list[Sink] = []
     if video is not None:
         sinks.append(VideoFile(video / f"{camera}.mp4"))

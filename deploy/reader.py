@@ -11,7 +11,7 @@ from deploy.sources import Source
 
 
 class Reader:
-    """Opens a source and hands its pictures on until it ends, fails, or is not wanted any more.
+    """Opens a source and hands its images on until it ends, fails, or is not wanted any more.
 
     A read may hang in a driver or in a library whatever its time limits say. So nobody waits for its thread: the
     camera gives the reader up, and it ends (and closes its source) when the read returns.
@@ -35,7 +35,7 @@ class Reader:
         self._unwanted = False
         self._begun = time.monotonic()
         self.frames = 0
-        """Pictures that were accepted."""
+        """Images that were accepted."""
         self.error: Exception | None = None
         self.done = False
         """Set last, when `error` and the counts will not change any more and the source is closed."""
@@ -67,7 +67,7 @@ class Reader:
             self._thread.join(timeout)
 
     def stop(self) -> None:
-        """Asks it to end at the next picture."""
+        """Asks it to end at the next image."""
         self._unwanted = True
         if self._source is not None:
             self._source.stop()
@@ -83,5 +83,5 @@ class Reader:
 
     @property
     def heard(self) -> float:
-        """Monotonic time of the last sign of life: the start, or the last picture (skipped ones too)."""
+        """Monotonic time of the last sign of life: the start, or the last image (skipped ones too)."""
         return self._begun if self._source is None else max(self._begun, self._source.heard)

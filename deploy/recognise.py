@@ -66,7 +66,7 @@ class Recogniser:
     ) -> Recognition:
         """Look up a track's vector [D], unit length; a person the gallery lacks is taken up when it should be.
 
-        `in_view` are identities of other tracks in the same camera now: nobody is in two places of one picture.
+        `in_view` are identities of other tracks in the same camera now: nobody is in two places of one image.
         """
         with self._lock, self._metrics.timed("gallery"):
             try:

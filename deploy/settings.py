@@ -93,9 +93,9 @@ class OutputSettings:
     keep: int = 8
     """Files put aside that are kept."""
     video: Path | None = None
-    """Folder for an annotated video of each camera: it shows the people in the pictures, and is never deleted."""
+    """Folder for an annotated video of each camera: it shows the people in the images, and is never deleted."""
     window: bool = False
-    """Show the annotated pictures in a window."""
+    """Show the annotated images in a window."""
     metrics_port: int = 9464
     """Prometheus metrics on http://127.0.0.1:PORT/metrics; 0 serves none."""
     log: Literal["text", "json"] = "text"

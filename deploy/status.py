@@ -24,7 +24,7 @@ class CameraStatus:
     dropped: int
     """Of these, overtaken by a newer one before somebody took them."""
     broken: int
-    """Packets or pictures that could not be decoded."""
+    """Packets or images that could not be decoded."""
     reconnects: int
     """Times that frames came again after a loss."""
     last_frame: float | None

@@ -70,19 +70,19 @@ def check_numbers(
     graph: onnx.ModelProto,
     manifest: Manifest,
     embed: Callable[[Pixels], Vectors],
-    pictures: Pixels,
+    images: Pixels,
     batches: Sequence[int],
     advance: Callable[..., object],
 ) -> list[str]:
-    """ONNX Runtime against `embed` at each batch size, on noise and on `pictures`; a line each for the manifest.
+    """ONNX Runtime against `embed` at each batch size, on noise and on `images`; a line each for the manifest.
 
     Raises ExportFailure when they differ by more than fp32 rounding explains.
     """
     run = runner(graph, manifest)
     count = sum(batches)
-    noise = np.random.default_rng(0).integers(0, 256, (count, *pictures.shape[1:]), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (count, *images.shape[1:]), dtype=np.uint8)
     lines = []
-    for name, pixels in (("noise", noise), ("pictures", pictures[np.arange(count) % len(pictures)])):
+    for name, pixels in (("noise", noise), ("images", images[np.arange(count) % len(images)])):
         begin, worst, difference = 0, 1.0, 0.0
         for batch in batches:
             part = pixels[begin : begin + batch]

@@ -1,4 +1,4 @@
-"""How close two sets of embeddings of the same pictures are."""
+"""How close two sets of embeddings of the same images are."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Cosines of the same picture's two embeddings, and whether both rank the other pictures alike."""
+    """Cosines of the same image's two embeddings, and whether both rank the other images alike."""
 
     cosines: NDArray[np.float64]
-    """[N], one a picture"""
+    """[N], one an image"""
     centred: NDArray[np.float64]
     """[N], after the mean of the expected embeddings was taken from both. Where the embeddings of different
-    pictures point nearly the same way, the plain cosine is near 1 whatever happens, and this one tells."""
+    images point nearly the same way, the plain cosine is near 1 whatever happens, and this one tells."""
     same_first: float
-    """Share of pictures whose nearest other picture is the same in both; 1 for fewer than two pictures."""
+    """Share of images whose nearest other image is the same in both; 1 for fewer than two images."""
 
     @property
     def worst(self) -> float:
@@ -40,7 +40,7 @@ class Agreement:
 
 
 def compare(expected: Vectors, found: Vectors) -> Agreement:
-    """Compare embeddings [N, D] of the same N pictures. Vectors that are not finite have cosine -1.
+    """Compare embeddings [N, D] of the same N images. Vectors that are not finite have cosine -1.
 
     Raises ValueError when the shapes differ or there is nothing to compare.
     """

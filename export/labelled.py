@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.crops import Pixels
 from export.manifest import ExportError
-from export.pictures import Pixels
 from export.progress import Bar
 
 Embed = Callable[[Pixels], NDArray[np.float32]]
@@ -44,8 +44,8 @@ def rank_embedders(
                 yield lambda steps, figures="", total=None: advance(steps)
 
     try:
-        pictures = open_evaluation_set(spec, size, TargetConfig(), Shown())
-        scores = {name: score(embed, pictures, Shown(), label=name) for name, embed in embedders.items()}
+        images = open_evaluation_set(spec, size, TargetConfig(), Shown())
+        scores = {name: score(embed, images, Shown(), label=name) for name, embed in embedders.items()}
     except UserError as error:
         raise ExportError(str(error)) from error
     except Failure as error:

@@ -87,7 +87,7 @@ class Precision:
     cosine: Mapping[str, float] = field(default_factory=dict)
     """Cosine to the fp32 embeddings on the check set: worst, mean and percentiles; `centred_` after their mean was
     subtracted, which tells more where all embeddings point nearly the same way; `same_first`, the share of
-    pictures with the same nearest other picture."""
+    images with the same nearest other image."""
     ranking: Mapping[str, Any] = field(default_factory=dict)
     """Rank-1 and mAP before and after on a labelled folder, where one was given, and the queries that changed."""
 

@@ -31,6 +31,7 @@ from export.check import check_graph, read_graph, runner
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
 from export.crop_kernels import carried
+from export.crops import Pixels
 from export.labelled import rank_embedders
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
 from export.lowering.cast import LowName
@@ -39,7 +40,6 @@ from export.lowering.methods import EightBits, Lowering, SixteenBits
 from export.lowering.quantise import QuantisedName
 from export.lowering.search import Found, find_graph
 from export.manifest import MODEL, ExportError, Manifest, Precision, PrecisionName
-from export.pictures import Pixels
 from export.progress import Bar, silent, terminal
 
 Lower = Literal["fp16", "bf16", "int8", "fp8"]
@@ -131,7 +131,7 @@ def lower_bundle(
 
 
 def batched(run: Callable[[Pixels], NDArray[np.float32]]) -> Callable[[Pixels], NDArray[np.float32]]:
-    """`run` on BATCH pictures at a time."""
+    """`run` on BATCH images at a time."""
 
     def embed(pixels: Pixels) -> NDArray[np.float32]:
         return np.concatenate([run(pixels[begin : begin + BATCH]) for begin in range(0, len(pixels), BATCH)])
@@ -167,7 +167,7 @@ def _checks(found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArra
     name = manifest.precision.name
     lines = [
         f"{name} graph, computed in fp32 with every declared rounding, against PyTorch: worst cosine "
-        f"{found.agreement.worst:.7f}, same nearest picture {found.agreement.same_first:.1%}"
+        f"{found.agreement.worst:.7f}, same nearest image {found.agreement.same_first:.1%}"
     ]
     try:
         direct = compare(embeddings, batched(runner(found.graph, manifest))(inputs))
@@ -216,8 +216,8 @@ def summary(manifest: Manifest) -> list[str]:
     if precision.calibration:
         facts = ", ".join(f"{name} {value}" for name, value in precision.calibration.items() if name != "sha256")
         lines.append(f"{precision.tool}; {facts}")
-        if precision.calibration["pictures"] < FEW:
-            lines.append("warning: so few pictures say little about the ranges; take a few hundred")
+        if precision.calibration["images"] < FEW:
+            lines.append("warning: so few images say little about the ranges; take a few hundred")
     if precision.sensitivity:
         worst = ", ".join(f"{each['layer']} {each['centred']:.4f}" for each in precision.sensitivity[:5])
         lines.append(f"most sensitive (centred cosine alone): {worst}")

@@ -25,24 +25,24 @@ import pat
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, check_numbers
 from export.crop_kernels import compile_kernels
+from export.crops import Pixels, evenly, find_images, read_images
 from export.graph import finish_names, name_layers, rename_batch
 from export.lowering.calibration import Settings
 from export.manifest import Input, Manifest, Output, PrecisionName, sha256
-from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.precision import check_request, lower_graph
 from pat.config import to_mapping
-from pat.data.synthetic import generate
 from pat.errors import UserError
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import read_description
 from pat.progress import Progress
+from pat.synthetic.flat import generate
 
 InputType = Literal["uint8", "float32"]
 OPSETS = (18, 23)
 CHECKED_BATCHES = (1, 3, 64)
-CHECK_PICTURES = 32
-"""Pictures of a check set: enough to see an outlier, few enough to travel with the model."""
+CHECK_IMAGES = 32
+"""Images of a check set: enough to see an outlier, few enough to travel with the model."""
 LARGEST_FILE = 2**31 - 2**24
 """Bytes that protobuf can hold in one file, with room for the graph itself."""
 INPUT, OUTPUT = "crops", "embeddings"
@@ -121,7 +121,7 @@ def export_graph(
     model = pat.load(checkpoint, "sdpa" if opset >= 23 else "reference")
     if parts and not model.parts:
         raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
-    pictures = pictures_to_check(check_images, model.config.image_size, progress)
+    images = images_to_check(check_images, model.config.image_size, progress)
     progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
     graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
     manifest = describe(model, checkpoint, graph, opset=opset, input_type=input_type, parts=parts)
@@ -131,28 +131,28 @@ def export_graph(
         return model.embed(to_images(pixels), parts).numpy()
 
     with progress.bar("ONNX Runtime against PyTorch", 0) as advance:
-        checks = check_numbers(graph, manifest, embed, pictures, CHECKED_BATCHES, advance)
+        checks = check_numbers(graph, manifest, embed, images, CHECKED_BATCHES, advance)
     for line in checks:
         progress.say(line)
     manifest = Manifest(**{**vars(manifest), "checks": ("onnx.checker: full check passed", *checks)})
-    return Exported(graph, manifest, pictures, embed(pictures))
+    return Exported(graph, manifest, images, embed(images))
 
 
-def pictures_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:
-    """Up to CHECK_PICTURES of the pictures in `folder`, or drawn people: uint8 [n, H, W, 3].
+def images_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:
+    """Up to CHECK_IMAGES of the images in `folder`, or drawn people: uint8 [n, H, W, 3].
 
-    Raises ExportError when the folder holds no picture or one of those chosen cannot be read.
+    Raises ExportError when the folder holds no image or one of those chosen cannot be read.
     """
     if folder is not None:
-        return read_pictures(evenly(find_pictures(folder), CHECK_PICTURES), size)
+        return read_images(evenly(find_images(folder), CHECK_IMAGES), size)
     progress.say("drawing people for the check set; --check-images DIR takes real crops instead")
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "people"
         generate(
-            out, style="target", identities_train=CHECK_PICTURES // 2, identities_test=0, cameras=2,
+            out, style="target", identities_train=CHECK_IMAGES // 2, identities_test=0, cameras=2,
             images_per_camera=1, workers=1,
         )  # fmt: skip
-        return read_pictures(find_pictures(out), size)
+        return read_images(find_images(out), size)
 
 
 class _Network(nn.Module):
@@ -247,7 +247,7 @@ def _weights_facts(checkpoint: Path, model: PartAwareTransformer, training: dict
         facts["pretrained_licence"] = timm_config.license if timm_config else None
     facts["trained_on"] = list(training.get("source", ()))
     facts["note"] = (
-        "The licence of this project covers its code. The weights also stand under the terms of the pictures they "
+        "The licence of this project covers its code. The weights also stand under the terms of the images they "
         "were trained on and of the weights they started from; person data sets are mostly for research alone."
     )
     return facts

@@ -3,7 +3,7 @@
 
     python export/verify.py model.safetensors BUNDLE --images CROPS
 
-Prints the worst and mean cosine and how often both find the same nearest picture; on a labelled data set (--data)
+Prints the worst and mean cosine and how often both find the same nearest image; on a labelled data set (--data)
 also rank-1 and mAP of both. Exit code 0: they agree; 1: they do not; 2: something the user can mend.
 """
 
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from deploy import runtime
 from export.command import OneLineParser, run
 from export.compare import Agreement, compare
+from export.crops import Pixels, evenly, find_images, read_images
 from export.labelled import rank_embedders
 from export.manifest import ExportError, Manifest
-from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.progress import Bar, silent, terminal
 
 TORCH = (".safetensors",)
@@ -38,7 +38,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Embedder:
-    """An opened model and the size of picture it wants."""
+    """An opened model and the size of image it wants."""
 
     name: str
     size: tuple[int, int]
@@ -98,7 +98,7 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
 
 
 def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Bar = silent) -> Agreement:
-    """Embed the pictures uint8 [N, H, W, 3] with both and compare. Raises ExportError when sizes differ."""
+    """Embed the images uint8 [N, H, W, 3] with both and compare. Raises ExportError when sizes differ."""
     check_comparable(first, second)
     vectors = []
     for each in (first, second):
@@ -112,9 +112,9 @@ def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Ba
 
 
 def check_comparable(first: Embedder, second: Embedder) -> None:
-    """Raise ExportError unless both take the same pictures and give vectors of the same length."""
+    """Raise ExportError unless both take the same images and give vectors of the same length."""
     for what, left, right in (
-        ("take pictures of", first.size, second.size),
+        ("take images of", first.size, second.size),
         ("give vectors of", first.dimension, second.dimension),
     ):
         if left != right:
@@ -135,7 +135,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 def _verify(given: argparse.Namespace) -> int:
     if given.images is None and given.data is None:
-        raise ExportError("name pictures to compare on: --images DIR, --data FOLDER, or both")
+        raise ExportError("name images to compare on: --images DIR, --data FOLDER, or both")
     if given.most < 1:
         raise ExportError(f"--most {given.most} must be at least 1")
     agrees = True
@@ -143,12 +143,12 @@ def _verify(given: argparse.Namespace) -> int:
     with opened(given.first, parts) as first, opened(given.second, parts) as second:
         check_comparable(first, second)
         if given.images is not None:
-            pixels = read_pictures(evenly(find_pictures(given.images), given.most), first.size)
+            pixels = read_images(evenly(find_images(given.images), given.most), first.size)
             found = compare_embedders(first, second, pixels, terminal)
             agrees = found.worst >= given.cosine
             print(
-                f"{len(pixels)} pictures: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
-                f"centred worst {found.centred.min():.4f}; same nearest picture {found.same_first:.1%}"
+                f"{len(pixels)} images: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
+                f"centred worst {found.centred.min():.4f}; same nearest image {found.same_first:.1%}"
             )
         if given.data is not None:
             embedders = {"first": first.embed, "second": second.embed}

@@ -60,21 +60,21 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """Which pictures to evaluate on, and where pictures are."""
+    """Which images to evaluate on, and where images are."""
 
     target: tuple[str, ...] = ()
     """Data sets to evaluate on: a layout name (market1501, msmt17), a folder, a .csv/.jsonl, or NAME=PATH."""
     root: Path = Path("data")
     """Folder that holds the data sets named by layout."""
     cache: Path = Path("~/.cache/pat-reid")
-    """Where resized pictures are kept, memory-mapped."""
+    """Where resized images are kept, memory-mapped."""
     on_error: Literal["stop", "skip"] = "stop"
-    """What an unreadable picture or a name that does not parse does: stop, or be skipped and listed."""
+    """What an unreadable image or a name that does not parse does: stop, or be skipped and listed."""
 
 
 @dataclass(frozen=True)
 class DataConfig(TargetConfig):
-    """Which pictures to train on; training never sees those of `target`."""
+    """Which images to train on; training never sees those of `target`."""
 
     source: tuple[str, ...] = ()
     """Data sets to train on, named as `target` is; NAME:all trains on its query and gallery too."""
@@ -84,7 +84,7 @@ class DataConfig(TargetConfig):
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of a training picture, drawn for each picture, applied as a batch on the device."""
+    """Random changes of a training image, drawn for each image, applied as a batch on the device."""
 
     flip: float = 0.5
     """Probability of a mirror image."""
@@ -168,7 +168,7 @@ class TrainConfig:
     identities_per_batch: int = 16
     images_per_identity: int = 4
     spread_cameras: bool = False
-    """Prefer pictures from different cameras within an identity of a batch."""
+    """Prefer images from different cameras within an identity of a batch."""
     seed: int = 0
     device: str = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
@@ -214,7 +214,7 @@ class EvaluateConfig:
     """Score by a protocol of the field instead of on --data: single, P1, P2 or P3."""
     max_rank: int = 50
     """Length of the CMC curve."""
-    pictures: int = 6
+    images: int = 6
     """Ranked lists and attention maps to draw; 0 draws none."""
 
 

@@ -48,7 +48,7 @@ def draw_person(path: Path, identity: int, camera: int, number: int) -> None:
 
 
 def market_like(root: Path, train: int = 6, test: int = 4, cameras: int = 2, each: int = 3) -> Path:
-    """A data set in Market-1501 layout with pictures of `each` moment."""
+    """A data set in Market-1501 layout with images of `each` moment."""
     for identity in range(1, train + test + 1):
         for camera in range(1, cameras + 1):
             for number in range(each):
@@ -129,7 +129,7 @@ def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from export.manifest import Input, Manifest, Output
 
     folder = tmp_path_factory.mktemp("colours")
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
     manifest = Manifest(
         input=Input("crops", "uint8", "NHWC", 256, 128),
         output=Output("embeddings", COLOURS, "cls"),
@@ -141,10 +141,10 @@ def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tools={},
     )
     content = colour_graph().SerializeToString()
-    draft = write_bundle(folder / "draft", manifest, content, pictures, np.eye(4, COLOURS, dtype=np.float32))
+    draft = write_bundle(folder / "draft", manifest, content, images, np.eye(4, COLOURS, dtype=np.float32))
     with runtime.open(draft.folder) as session:
-        expected = session.embed(pictures)
-    return write_bundle(folder / "bundle", manifest, content, pictures, expected).folder
+        expected = session.embed(images)
+    return write_bundle(folder / "bundle", manifest, content, images, expected).folder
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos in which three people walk past, and truth.jsonl; filmed once for all test processes."""
     from filelock import FileLock
 
-    from pat.data.synthetic.street import film_street
+    from pat.synthetic.flat.street import film_street
 
     base = tmp_path_factory.getbasetemp()
     out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "street"

@@ -105,7 +105,7 @@ def _outputs(opened: Any, kind: Family, outputs: Sequence[str], file: Path) -> d
 def _classes(
     found: dict[str, Any], family: FamilyName, height: int, width: int, file: Path
 ) -> tuple[int, BoxCoding]:
-    """Number of classes, and how the boxes are coded, from the answer to a grey picture."""
+    """Number of classes, and how the boxes are coded, from the answer to a grey image."""
     try:
         if family == "rf-detr":
             queries = expected(found["boxes"], (1, None, 4), "boxes").shape[1]

@@ -1,4 +1,4 @@
-"""The kinds of ONNX detector that are understood: how each wants its picture, and what its outputs say.
+"""The kinds of ONNX detector that are understood: how each wants its image, and what its outputs say.
 
 Two, both with published weights under Apache-2.0: RF-DETR finds more (Nano: 48.4 AP on COCO, as published; YOLOX-S
 40.5), the small YOLOX compute least (Nano: 1.1 GFLOP). Another family is one more `Family` with its decoder.
@@ -73,7 +73,7 @@ def cells(height: int, width: int) -> Array:
 
 
 def box_coding(predictions: Array, grid: Array) -> BoxCoding:
-    """Whether the graph of a YOLOX decodes its boxes itself, seen from its answer [cells, n] to any picture.
+    """Whether the graph of a YOLOX decodes its boxes itself, seen from its answer [cells, n] to any image.
 
     A centre lies near its own cell: raw ones are near half a cell, decoded ones near the cell's place in pixels.
     """

@@ -22,7 +22,7 @@ WINDOW = (128, 64)
 STRIDE = (8, 8)
 PADDING = (8, 8)
 PYRAMID = 1.1
-"""Ratio of one size of window to the next. In ten pictures of the street video 1.05 found 50 people and 1.1 found
+"""Ratio of one size of window to the next. In ten images of the street video 1.05 found 50 people and 1.1 found
 49, in half the time."""
 MARGINS = np.array([0.20, 0.09, 0.80, 0.90], dtype=np.float32)
 """The person inside the window, as shares of its sides: it was trained with a margin around everybody."""
@@ -32,7 +32,7 @@ OVERLAP = 0.4
 NESTED = 0.8
 CENTRE, STEEPNESS = 0.5, 2.0
 """The score is a logistic function of the distance to the separating plane, 0.5 at CENTRE: chosen by eye, so that
-on the street video false alarms stay mostly under 0.5. From 0.4 on, 49 of 57 people were found in its ten pictures
+on the street video false alarms stay mostly under 0.5. From 0.4 on, 49 of 57 people were found in its ten images
 with one false alarm; those missed were mostly smaller than the window or half hidden."""
 
 
@@ -63,9 +63,9 @@ class HogDetector:
         if size[1] < WINDOW[0] or size[0] < WINDOW[1]:
             return nobody()
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-        picture = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        image = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
         found, distances = self._hog.detectMultiScale(
-            picture, hitThreshold=self._least, winStride=STRIDE, padding=PADDING, scale=PYRAMID, groupThreshold=0
+            image, hitThreshold=self._least, winStride=STRIDE, padding=PADDING, scale=PYRAMID, groupThreshold=0
         )
         if not len(found):
             return nobody()

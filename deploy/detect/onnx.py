@@ -23,13 +23,13 @@ from deploy.runtime.onnxruntime import open_session
 log = logging.getLogger(__name__)
 
 GREY = 114
-"""What YOLOX is trained to see where a letterboxed picture ends."""
+"""What YOLOX is trained to see where a letterboxed image ends."""
 
 
 class OnnxDetector:
     """The ONNX detector that a manifest describes.
 
-    It answers one grey picture when it is opened, so that a model that does not fit its manifest is refused then.
+    It answers one grey image when it is opened, so that a model that does not fit its manifest is refused then.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class OnnxDetector:
         height, width = pixels.shape[:2]
         if min(height, width) < 1:
             return nobody()
-        picture, scale = prepared(pixels, self.manifest.input)
-        boxes, scores = self._decode(self._outputs(picture), self.manifest)
+        image, scale = prepared(pixels, self.manifest.input)
+        boxes, scores = self._decode(self._outputs(image), self.manifest)
         likely = ~(scores < self.manifest.threshold)  # NaN too, to be counted
         boxes, scores = boxes[likely] / scale, scores[likely]
         sound = finite(boxes, scores)
@@ -68,9 +68,9 @@ class OnnxDetector:
             boxes, scores = boxes[kept], scores[kept]
         return in_frame(boxes, scores, height, width)
 
-    def _outputs(self, picture: NDArray[np.float32]) -> dict[str, Any]:
-        """The outputs by role for a picture [1, 3, h, w]."""
-        return answer(self._session, self._file, picture, self.manifest.outputs)
+    def _outputs(self, image: NDArray[np.float32]) -> dict[str, Any]:
+        """The outputs by role for an image [1, 3, h, w]."""
+        return answer(self._session, self._file, image, self.manifest.outputs)
 
     def _check(self) -> None:
         """The graph takes and gives what the manifest says. Raises DeployError."""
@@ -100,18 +100,18 @@ def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntim
 
 
 def answer(
-    opened: onnxruntime.InferenceSession, file: Path, picture: NDArray[np.float32], names: Mapping[str, str]
+    opened: onnxruntime.InferenceSession, file: Path, image: NDArray[np.float32], names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The outputs by role for a picture [1, 3, h, w]. Raises DeployFailure when the graph breaks."""
+    """The outputs by role for an image [1, 3, h, w]. Raises DeployFailure when the graph breaks."""
     try:
-        found = opened.run(list(names.values()), {opened.get_inputs()[0].name: picture})
+        found = opened.run(list(names.values()), {opened.get_inputs()[0].name: image})
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         raise DeployFailure(f"the detector {file} failed: {' '.join(str(error).split())[:300]}") from error
     return dict(zip(names, found, strict=True))
 
 
 def grey(height: int, width: int) -> NDArray[np.float32]:
-    """A picture [1, 3, h, w] that any model takes."""
+    """An image [1, 3, h, w] that any model takes."""
     return np.full((1, 3, height, width), GREY, dtype=np.float32)
 
 
@@ -119,7 +119,7 @@ def only_input(opened: onnxruntime.InferenceSession, file: Path) -> Any:
     """The graph's only input. Raises DeployError when there are more."""
     inputs = opened.get_inputs()
     if len(inputs) != 1:
-        raise DeployError(f"{file} has {len(inputs)} inputs, a detector has one picture")
+        raise DeployError(f"{file} has {len(inputs)} inputs, a detector has one image")
     return inputs[0]
 
 
@@ -148,8 +148,8 @@ def prepared(pixels: Pixels, wanted: DetectorInput) -> tuple[NDArray[np.float32]
     canvas = np.full((wanted.height, wanted.width, 3), GREY, dtype=np.uint8)
     canvas[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_LINEAR)
     channels = canvas[..., ::-1] if wanted.colour == "BGR" else canvas  # [h, w, 3]
-    picture = channels.transpose(2, 0, 1).astype(np.float32)  # [3, h, w]
+    image = channels.transpose(2, 0, 1).astype(np.float32)  # [3, h, w]
     mean, std = (np.array(each, dtype=np.float32)[:, None, None] for each in (wanted.mean, wanted.std))
-    picture *= 1 / (wanted.divide_by * std)
-    picture -= mean / std
-    return picture[None], scale
+    image *= 1 / (wanted.divide_by * std)
+    image -= mean / std
+    return image[None], scale

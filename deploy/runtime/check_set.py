@@ -1,4 +1,4 @@
-"""The check set of a bundle: pictures and what the PyTorch model says to them. Any backend must agree."""
+"""The check set of a bundle: images and what the PyTorch model says to them. Any backend must agree."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from export.manifest import ExportError, Manifest
 
 TARGETS = {"fp32": 0.9999, "fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
-"""Smallest cosine to the PyTorch model that every check picture must reach, where the manifest names none."""
+"""Smallest cosine to the PyTorch model that every check image must reach, where the manifest names none."""
 
 
 def read_check_set(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Pictures uint8 [n, H, W, 3] and the PyTorch model's embeddings float32 [n, D], hash-checked.
+    """Images uint8 [n, H, W, 3] and the PyTorch model's embeddings float32 [n, D], hash-checked.
 
     Raises ExportError when they are missing, changed, or not what the manifest describes.
     """
@@ -32,5 +32,5 @@ def read_check_set(manifest: Manifest) -> tuple[NDArray[np.uint8], NDArray[np.fl
 
 
 def target(manifest: Manifest) -> float:
-    """The cosine that every picture must reach in the precision of this bundle."""
+    """The cosine that every image must reach in the precision of this bundle."""
     return manifest.precision.target or TARGETS[manifest.precision.name]

@@ -110,14 +110,14 @@ class BaseSession(ABC):
 
         Raises DeployFailure when it is below the precision's target, ExportError when the set cannot be read.
         """
-        pictures, expected = read_check_set(self.manifest)
+        images, expected = read_check_set(self.manifest)
         whole = np.array([[0, 0, self.manifest.input.width, self.manifest.input.height]], dtype=np.float32)
-        found = self.embed_boxes(list(pictures), [whole] * len(pictures))
+        found = self.embed_boxes(list(images), [whole] * len(images))
         lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
         worst = float(((expected * found).sum(1) / lengths).min())
         if not worst >= target(self.manifest):
             raise DeployFailure(
-                f"{self.name} fails the self test: worst cosine {worst:.5f} on the {len(pictures)} pictures that "
+                f"{self.name} fails the self test: worst cosine {worst:.5f} on the {len(images)} images that "
                 f"{self.manifest.folder} brings, {target(self.manifest)} needed; see export/README.md"
             )
         return worst

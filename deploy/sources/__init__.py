@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, network streams, V4L2 devices, GStreamer pipelines.
+"""Where images come from: files, folders, network streams, V4L2 devices, GStreamer pipelines.
 
 PyAV, OpenCV and Pillow are imported when a source needs them.
 """
@@ -21,33 +21,33 @@ def open_source(
     read_timeout: float | None = None,
     assumed_rate: float = 25.0,
 ) -> Source:
-    """Opens a source of pictures.
+    """Opens a source of images.
 
     Args:
-        url: a path of a video, of a picture or of a folder of pictures; `file://`, `rtsp://`, `http://` and what
+        url: a path of a video, of an image or of a folder of images; `file://`, `rtsp://`, `http://` and what
             else libav reads; `/dev/video0` or `v4l2:///dev/video0?size=1280x720&rate=30&format=mjpeg`;
             `gst: elements ! appsink`.
-        rate: pictures per second that are wanted; those between are not converted to RGB. 0 for all.
+        rate: images per second that are wanted; those between are not converted to RGB. 0 for all.
         live: whether it goes on without end; None to go by the kind of source.
         timeout: seconds that each of the two steps of opening may take (connecting, learning the format).
         read_timeout: seconds without data after which a stream is lost; `timeout` where it is None.
-        assumed_rate: pictures per second of a recording that does not tell (folders, raw streams).
+        assumed_rate: images per second of a recording that does not tell (folders, raw streams).
 
     Raises:
         DeployError: this can never work; says what to do.
         SourceLost: it does not work now, and may work later.
     """
     if not rate >= 0:
-        raise DeployError(f"{shown(url)}: rate is {rate}; give the pictures per second that are wanted, 0 for all")
+        raise DeployError(f"{shown(url)}: rate is {rate}; give the images per second that are wanted, 0 for all")
     kind, target = kind_of(url)
     if kind is Kind.PIPELINE:
         from deploy.sources.gstreamer import Pipeline
 
         return Pipeline(target, rate=rate, live=live, assumed_rate=assumed_rate)
-    if kind in (Kind.FOLDER, Kind.PICTURE):
-        from deploy.sources.pictures import Pictures
+    if kind in (Kind.FOLDER, Kind.IMAGE):
+        from deploy.sources.folder import Images
 
-        return Pictures(target, rate=rate, assumed_rate=assumed_rate)
+        return Images(target, rate=rate, assumed_rate=assumed_rate)
     from deploy.sources.video import open_device, open_file, open_network
 
     if kind is Kind.FILE:

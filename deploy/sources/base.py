@@ -1,4 +1,4 @@
-"""What every source of pictures offers, and the two ways in which one fails."""
+"""What every source of images offers, and the two ways in which one fails."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class SourceLost(DeployFailure):
 
 
 class Source(ABC):
-    """Pictures in order, each with the seconds since the source's start: a context manager and an iterator.
+    """Images in order, each with the seconds since the source's start: a context manager and an iterator.
 
-    Those seconds never decrease. A recorded source gives them by its own clock, a live one by when the picture
+    Those seconds never decrease. A recorded source gives them by its own clock, a live one by when the image
     arrived, since the clocks of cameras cannot be trusted.
 
     Iterating raises SourceLost when a live source stops, and DeployFailure when a recorded one cannot be read on.
@@ -38,23 +38,23 @@ class Source(ABC):
         self.live = live
         """Goes on without end, at its own pace."""
         self.broken = 0
-        """Pictures or packets that could not be decoded, so far."""
+        """Images or packets that could not be decoded, so far."""
         self.skipped = 0
-        """Pictures that were there and fell out because fewer per second are wanted, so far."""
+        """Images that were there and fell out because fewer per second are wanted, so far."""
         self.heard = time.monotonic()
-        """When the last picture came, skipped ones included: how fresh the source is."""
+        """When the last image came, skipped ones included: how fresh the source is."""
         self.stopping = False
 
     @abstractmethod
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:
-        """Pictures uint8 [H, W, 3] RGB, contiguous, and their seconds. The size may change on the way."""
+        """Images uint8 [H, W, 3] RGB, contiguous, and their seconds. The size may change on the way."""
 
     @abstractmethod
     def close(self) -> None:
         """Gives file and connection back. Called once, by the thread that reads."""
 
     def stop(self) -> None:
-        """Asks the iteration to end at the next packet or picture; from any thread."""
+        """Asks the iteration to end at the next packet or image; from any thread."""
         self.stopping = True
 
     def __enter__(self: S) -> S:

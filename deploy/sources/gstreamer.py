@@ -58,20 +58,20 @@ class Pipeline(Source):
             if not self._thinner.keeps(seconds):
                 self.skipped += 1
                 continue
-            there, picture = self._capture.retrieve()
+            there, image = self._capture.retrieve()
             if not there:
                 self.broken += 1
                 continue
-            yield as_rgb(np.asarray(picture, dtype=np.uint8)), seconds
+            yield as_rgb(np.asarray(image, dtype=np.uint8)), seconds
 
     def close(self) -> None:
         self._capture.release()
 
 
-def as_rgb(picture: Pixels) -> Pixels:
+def as_rgb(image: Pixels) -> Pixels:
     """RGB of what an appsink gave: BGR [H, W, 3], BGRx [H, W, 4] or grey [H, W]."""
-    if picture.ndim == 2 or picture.shape[2] == 1:
+    if image.ndim == 2 or image.shape[2] == 1:
         code = cv2.COLOR_GRAY2RGB
     else:
-        code = cv2.COLOR_BGR2RGB if picture.shape[2] == 3 else cv2.COLOR_BGRA2RGB
-    return np.asarray(cv2.cvtColor(picture, code), dtype=np.uint8)
+        code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGB
+    return np.asarray(cv2.cvtColor(image, code), dtype=np.uint8)

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from deploy.errors import DeployError
 
-PICTURES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"})
+IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"})
 
 _URL = re.compile(r"\w+://[^\s\"']+")
 _USER = re.compile(r"://.*@")  # to the last @: a password may hold @ / and ?
@@ -22,8 +22,8 @@ class Kind(Enum):
     """Who reads a source."""
 
     FILE = "a video file"
-    FOLDER = "a folder of pictures"
-    PICTURE = "a picture"
+    FOLDER = "a folder of images"
+    IMAGE = "an image"
     NETWORK = "a network stream"
     DEVICE = "a V4L2 device"
     PIPELINE = "a GStreamer pipeline"
@@ -76,4 +76,4 @@ def _on_disk(name: str) -> tuple[Kind, str]:
         raise DeployError(f"{shown(name)}: permission denied; let the user of this process read it") from None
     except OSError as error:
         raise DeployError(f"{shown(name)}: cannot be opened: {error.strerror}") from None
-    return (Kind.PICTURE if path.suffix.lower() in PICTURES else Kind.FILE), str(path)
+    return (Kind.IMAGE if path.suffix.lower() in IMAGES else Kind.FILE), str(path)

@@ -1,24 +1,24 @@
-"""Time inside a source: a clock that never steps back, and which pictures to keep of too many."""
+"""Time inside a source: a clock that never steps back, and which images to keep of too many."""
 
 from __future__ import annotations
 
 import math
 
 LONGEST_GAP = 3600.0
-"""Seconds; a longer gap between two pictures is a broken time stamp."""
+"""Seconds; a longer gap between two images is a broken time stamp."""
 
 
 class StreamClock:
-    """Seconds since the first picture, from time stamps that may be missing, repeated or broken."""
+    """Seconds since the first image, from time stamps that may be missing, repeated or broken."""
 
     def __init__(self, interval: float) -> None:
-        self._interval = interval  # between pictures, where the time stamps do not tell
+        self._interval = interval  # between images, where the time stamps do not tell
         self._stamp: float | None = None
         self._seconds = 0.0
         self._started = False
 
     def seconds(self, stamp: float | None) -> float:
-        """Never decreases. A stamp that is missing, steps back or leaps hours ahead counts as one picture on."""
+        """Never decreases. A stamp that is missing, steps back or leaps hours ahead counts as one image on."""
         if not self._started:
             self._started = True
         elif stamp is None or self._stamp is None or not 0 <= stamp - self._stamp <= LONGEST_GAP:
@@ -30,14 +30,14 @@ class StreamClock:
 
 
 class Thinner:
-    """Keeps about `rate` pictures per second of those that pass; 0 keeps all."""
+    """Keeps about `rate` images per second of those that pass; 0 keeps all."""
 
     def __init__(self, rate: float) -> None:
         self._period = 1 / rate if rate > 0 else 0.0
         self._due = self._last = -math.inf
 
     def keeps(self, seconds: float) -> bool:
-        # A little early will do: time stamps jitter, and a picture missed by a hair would halve the rate.
+        # A little early will do: time stamps jitter, and an image missed by a hair would halve the rate.
         early = min(self._period / 4, (seconds - self._last) / 2)
         self._last = seconds
         if seconds < self._due - early:

@@ -49,20 +49,20 @@ class Video(Source):
         self._container = container
         stream = container.streams.best("video")
         if stream is None and live and not container.streams:
-            raise SourceLost(f"{name}: nothing came that could be told to be a picture")
+            raise SourceLost(f"{name}: nothing came that could be told to be an image")
         if stream is None:
-            raise DeployError(f"{name}: has no picture in it, only {_kinds(container)}; choose the video stream")
+            raise DeployError(f"{name}: has no image in it, only {_kinds(container)}; choose the video stream")
         if stream.codec_context is None:
             raise DeployError(f"{name}: PyAV has no decoder for its video; use H.264, H.265 or MJPEG")
         self._stream = stream
         self._thinner = Thinner(rate)
         told = float(stream.average_rate or 0)
         self._clock = StreamClock(1 / (told if 0 < told < 1000 else assumed_rate))
-        # Threads over frames are fastest, but hold back as many pictures as there are threads.
+        # Threads over frames are fastest, but hold back as many images as there are threads.
         stream.codec_context.thread_type = "SLICE" if live else "AUTO"
         if live:
             stream.codec_context.flags |= Flags.low_delay
-        # Every picture by itself: one that is not wanted need not even be decoded.
+        # Every image by itself: one that is not wanted need not even be decoded.
         self._skips_packets = live and stream.codec_context.codec.intra_only
         self._broken_in_row = 0
 
@@ -87,7 +87,7 @@ class Video(Source):
         """Video packets, then an empty one that flushes the decoder."""
         while not self.stopping:
             try:
-                # Of all streams, so that `stop` is seen when sound goes on and the picture does not.
+                # Of all streams, so that `stop` is seen when sound goes on and the image does not.
                 for packet in self._container.demux():
                     if self.stopping:
                         return

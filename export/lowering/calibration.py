@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 
 from deploy.runtime.crops import prepared
 from deploy.runtime.onnxruntime import open_session
+from export.crops import Pixels, evenly, find_images, read_images
 from export.lowering.quantise import activations
 from export.manifest import ExportError, Manifest
-from export.pictures import Pixels, evenly, find_pictures, read_pictures
 from export.progress import Bar
 
 Method = Literal["percentile", "entropy", "max"]
 Tool = Literal["onnxruntime", "modelopt"]
 FEW = 32
-"""Fewer pictures than this say little about the ranges; a warning is given."""
+"""Fewer images than this say little about the ranges; a warning is given."""
 BATCH = 8
-"""Pictures at a time: what enters every layer of a ViT-B for one picture is 40 MB."""
+"""Images at a time: what enters every layer of a ViT-B for one image is 40 MB."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Settings:
     percentile: float = 99.99
     """Share of the absolute values, in percent, that is represented without clipping ("percentile")."""
     most: int = 300
-    """Pictures taken, evenly spread over the folder."""
+    """Images taken, evenly spread over the folder."""
     tool: Tool | None = None
     """None: modelopt where it is installed and knows the method, onnxruntime otherwise."""
 
     def check(self) -> None:
-        """Raise ExportError for a folder without pictures and numbers that make no sense."""
-        find_pictures(self.folder)
+        """Raise ExportError for a folder without images and numbers that make no sense."""
+        find_images(self.folder)
         if not 50 <= self.percentile <= 100:
             raise ExportError(f"--percentile {self.percentile} must lie between 50 and 100; 99.99 is usual")
         if self.most < 1:
@@ -71,22 +71,22 @@ class Calibration:
 
 
 def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, bar: Bar) -> Calibration:
-    """Measure the ranges of an fp32 graph on the pictures of a folder.
+    """Measure the ranges of an fp32 graph on the images of a folder.
 
-    Raises ExportError for an empty folder, a picture that cannot be read, or a tool that is missing.
+    Raises ExportError for an empty folder, an image that cannot be read, or a tool that is missing.
     """
     settings.check()
-    paths = evenly(find_pictures(settings.folder), settings.most)
+    paths = evenly(find_images(settings.folder), settings.most)
     tool = settings.tool or ("modelopt" if _has_modelopt() and settings.method != "percentile" else "onnxruntime")
     if tool == "modelopt" and not _has_modelopt():
         raise ExportError("modelopt is not installed: pip install 'nvidia-modelopt[onnx]', or --tool onnxruntime")
     with bar("read crops", len(paths)) as advance:
-        pixels = read_pictures(paths, (manifest.input.height, manifest.input.width), advance)
+        pixels = read_images(paths, (manifest.input.height, manifest.input.width), advance)
     if tool == "modelopt":
         ranges, version = _with_modelopt(graph, manifest, pixels, settings), metadata.version("nvidia-modelopt")
     else:
         ranges, version = _with_onnxruntime(graph, manifest, pixels, settings, bar), onnxruntime.__version__
-    facts: dict[str, Any] = {"method": settings.method, "pictures": len(paths), "sha256": _digest(pixels)}
+    facts: dict[str, Any] = {"method": settings.method, "images": len(paths), "sha256": _digest(pixels)}
     if settings.method == "percentile":
         facts["percentile"] = settings.percentile
     return Calibration(ranges, f"ranges: {tool} {version}", facts)
@@ -95,7 +95,7 @@ def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, ba
 def _with_onnxruntime(
     graph: onnx.ModelProto, manifest: Manifest, pixels: Pixels, settings: Settings, bar: Bar
 ) -> dict[str, float]:
-    """Histograms of onnxruntime.quantization over what enters the layers, a batch of pictures at a time."""
+    """Histograms of onnxruntime.quantization over what enters the layers, a batch of images at a time."""
     from onnxruntime.quantization.calibrate import HistogramCollector
 
     names = list(dict.fromkeys(activations(graph).values()))

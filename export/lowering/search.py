@@ -41,7 +41,7 @@ def find_graph(
 ) -> Found:
     """Lower everything; where that misses `target`, exclude the most sensitive parts, as few as suffice.
 
-    `score` decides; `rough`, which may look at fewer pictures, orders the parts. `always_rank` measures the
+    `score` decides; `rough`, which may look at fewer images, orders the parts. `always_rank` measures the
     sensitivity of every part also where nothing needs to be excluded. Raises ExportFailure when not even a graph
     with every part excluded reaches the target.
     """

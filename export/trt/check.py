@@ -33,7 +33,7 @@ class Checked:
     worst_cosine: float | None = None
     mean_cosine: float | None = None
     same_first: float | None = None
-    """Share of pictures whose nearest other picture is the PyTorch model's."""
+    """Share of images whose nearest other image is the PyTorch model's."""
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,8 +46,8 @@ class Checked:
             return f"the engine FAILED on the check set: {self.why}"
         verdict = "passed" if self.passed else "FAILED"
         return (
-            f"{verdict} on {self.images} pictures: worst cosine {self.worst_cosine:.5f}, "
-            f"mean {self.mean_cosine:.5f}, {self.target} needed; same nearest picture for {self.same_first:.0%}"
+            f"{verdict} on {self.images} images: worst cosine {self.worst_cosine:.5f}, "
+            f"mean {self.mean_cosine:.5f}, {self.target} needed; same nearest image for {self.same_first:.0%}"
         )
 
 
@@ -76,16 +76,16 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
     """
     from deploy import runtime  # here: a machine without a GPU need not have its parts
 
-    pictures, expected = read_check_set(manifest)
+    images, expected = read_check_set(manifest)
     needed = target(manifest)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.plan"
         write_engine(path, plan, facts)
         try:
             with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
-                found = session.embed(pictures)
+                found = session.embed(images)
         except (ExportError, ExportFailure) as error:
-            return Checked(ran=True, passed=False, why=str(error), images=len(pictures), target=needed)
+            return Checked(ran=True, passed=False, why=str(error), images=len(images), target=needed)
     return judge(expected, found, needed)
 
 

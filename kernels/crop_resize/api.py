@@ -51,7 +51,7 @@ def crop_resize(
         impl: "reference" (plain torch) or "triton" (one kernel; CUDA, or Triton's interpreter).
 
     Returns:
-        [n, 3, height, width] RGB, contiguous; in torch.uint8 [n, height, width, 3], as pictures are stored.
+        [n, 3, height, width] RGB, contiguous; in torch.uint8 [n, height, width, 3], as images are stored.
 
     Raises:
         ValueError: naming the argument and what was expected. A box that is not finite or that has no area
@@ -104,7 +104,7 @@ def _(
 
 
 def _frame_size(frame: Tensor, layout: str) -> tuple[int, int]:
-    """(height, width) of the picture that the frame holds."""
+    """(height, width) of the image that the frame holds."""
     return (frame.shape[0] // 3 * 2 if layout == "nv12" else frame.shape[0]), frame.shape[1]
 
 

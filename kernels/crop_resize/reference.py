@@ -26,12 +26,12 @@ def crop_resize(
 ) -> Tensor:
     """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns `crops_shape`."""
     precision = torch.float64 if dtype == torch.float64 else torch.float32
-    picture = to_rgb(frame, layout, matrix, precision)  # [3, H, W]; bytes stay bytes, most are not needed
+    image = to_rgb(frame, layout, matrix, precision)  # [3, H, W]; bytes stay bytes, most are not needed
     crops = torch.empty((len(boxes), 3, *size), dtype=precision, device=frame.device)
     for crop, (x0, y0, x1, y1) in zip(crops, boxes.tolist(), strict=True):
-        left, across = resampling_weights(x0, x1, picture.shape[2], size[1], interpolation)
-        top, down = resampling_weights(y0, y1, picture.shape[1], size[0], interpolation)
-        source = picture[:, top : top + down.shape[1], left : left + across.shape[1]].to(precision)
+        left, across = resampling_weights(x0, x1, image.shape[2], size[1], interpolation)
+        top, down = resampling_weights(y0, y1, image.shape[1], size[0], interpolation)
+        source = image[:, top : top + down.shape[1], left : left + across.shape[1]].to(precision)
         rows = (source @ across.to(source).T).clamp(0, 255)  # [3, h, width]: as Pillow's 8 bits do
         crop.copy_((down.to(source) @ rows).clamp(0, 255))  # [3, height, width]
     if dtype == torch.uint8:

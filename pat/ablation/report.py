@@ -204,7 +204,7 @@ def _heldout(value: float | None, chosen: bool) -> str:
 
 def _reading(findings: Findings) -> list[str]:
     lines = [
-        "± is the standard deviation over seeds. The difference is paired: same seed, same pictures in the same "
+        "± is the standard deviation over seeds. The difference is paired: same seed, same images in the same "
         "order; its interval and p are a paired t-test's, p corrected by Holm over the rows of a table. Models "
         "are those of the last epoch.",
         "",

@@ -66,13 +66,13 @@ def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, di
     data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)
     scores = {}
     for spec in config.data.target:
-        pictures = open_evaluation_set(spec, config.model.image_size, data, Progress())
-        scores[pictures.name] = _scores_of(run, model, pictures, device)
+        images = open_evaluation_set(spec, config.model.image_size, data, Progress())
+        scores[images.name] = _scores_of(run, model, images, device)
     return scores
 
 
 def _scores_of(
-    run: Run, model: PartAwareTransformer, pictures: EvaluationSet, device: torch.device
+    run: Run, model: PartAwareTransformer, images: EvaluationSet, device: torch.device
 ) -> dict[str, dict[str, float]]:
     """By kind; those that differ in the ranking alone are embedded once."""
     vectors: dict[tuple[bool, bool], tuple[Features, Features]] = {}
@@ -82,7 +82,7 @@ def _scores_of(
         key = (kind.parts, kind.flip)
         if key not in vectors:
             embed = embedder(model, device, parts=kind.parts)
-            vectors[key] = embedded(embed, pictures, Progress(), flip=kind.flip)
+            vectors[key] = embedded(embed, images, Progress(), flip=kind.flip)
         slabs = reranked() if kind.rerank else None
         result = evaluate_ranking(*vectors[key], device=str(device), slabs=slabs)
         scores[name] = {"mAP": float(result.mAP), "rank1": float(result.cmc[0])}

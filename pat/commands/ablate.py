@@ -15,8 +15,8 @@ import tyro
 from tyro.conf import Positional, arg
 
 from pat.ablation import folder
-from pat.ablation.pictures import check_pictures
 from pat.ablation.plan import Run, scored_run, tuning_runs
+from pat.ablation.precheck import check_images
 from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tables, write_report
 from pat.ablation.study import STUDIES, Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
@@ -100,7 +100,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
 
 
 def run(given: Arguments, command: str, progress: Progress) -> Findings:
-    """The study from pictures to table."""
+    """The study from images to table."""
     device = choose_device(given.training.device)
     amp = amp_dtype(given.training.amp, device)
     base = dataclasses.replace(
@@ -116,13 +116,13 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
     for arm in study.arms:
         validate(arm.configured(base))
     if base.data.source:
-        _check_pictures(base, given)
+        _check_images(base, given)
     drawn = None if base.data.source else "quick" if given.quick else "full"
     with claimed(base.out):
         folder.prepare(base.out, given.study, base, holdout=given.holdout, drawn=drawn)
         if drawn:
             base = _on_drawn_people(base, QUICK_DOMAINS if given.quick else DOMAINS, progress)
-            _check_pictures(base, given)
+            _check_images(base, given)
         findings = carry_out_all(study, base, given, where, progress)
         threads = f", threads each: {where[0].threads}" if device.type == "cpu" else ""
         shared = f"{describe(device).split(',')[0]}; runs at a time: {len(where)}{threads}"
@@ -169,9 +169,9 @@ def check(given: Arguments) -> None:
         raise UserError(f"--holdout is {given.holdout}; it is a share between 0 and 1")
 
 
-def _check_pictures(base: TrainConfig, given: Arguments) -> None:
+def _check_images(base: TrainConfig, given: Arguments) -> None:
     tuned = len({1.0, *given.rate_factors}) > 1
-    check_pictures(base, range(base.seed, base.seed + min(given.seeds, given.tuning_seeds) * tuned), given.holdout)
+    check_images(base, range(base.seed, base.seed + min(given.seeds, given.tuning_seeds) * tuned), given.holdout)
 
 
 def carry_out_all(

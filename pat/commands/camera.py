@@ -28,7 +28,7 @@ LOG_EVERY = 30.0
 
 @dataclass(frozen=True)
 class Arguments(ProcessSettings):
-    """Find people in camera pictures, follow them, and say who they are.
+    """Find people in camera images, follow them, and say who they are.
 
     Settings come from the defaults, then --config FILE (.toml or .json), then flags. Events go to --output.events,
     figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
@@ -39,7 +39,7 @@ class Arguments(ProcessSettings):
     sources: Annotated[
         Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="(at least one)")
     ] = ()
-    """NAME=SOURCE or SOURCE: a video file, a folder of pictures, rtsp://, http://, /dev/video0, or "gst: ...".
+    """NAME=SOURCE or SOURCE: a video file, a folder of images, rtsp://, http://, /dev/video0, or "gst: ...".
     $VARIABLES come from the environment: a password need not stand on the command line."""
 
 

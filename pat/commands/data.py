@@ -1,4 +1,4 @@
-"""`pat data`: is a data set whole, its splits written down, its pictures taken out of a .mat."""
+"""`pat data`: is a data set whole, its splits written down, its images taken out of a .mat."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN = 10
 
 @dataclass(frozen=True)
 class Check:
-    """Say what data sets a folder holds, count them against the published figures, and open every picture.
+    """Say what data sets a folder holds, count them against the published figures, and open every image.
 
     Ends with 0 when all is well, with 1 when something is missing, broken, doubled or not as many as published.
     """
@@ -35,7 +35,7 @@ class Check:
     root: Positional[Path]
     """A data set, or the folder that holds several."""
     quick: bool = False
-    """Look at names alone: open no picture and look for no doubles."""
+    """Look at names alone: open no image and look for no doubles."""
     json: Path | None = None
     """A file for the whole report."""
 
@@ -54,7 +54,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class Extract:
-    """Take the pictures of CUHK03 out of cuhk-03.mat, into the folders images_detected and images_labeled."""
+    """Take the images of CUHK03 out of cuhk-03.mat, into the folders images_detected and images_labeled."""
 
     folder: Positional[Path]
     """The folder of CUHK03."""
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
         _write_splits(given)
     else:
         counts = extract(given.folder, TerminalProgress())
-        print("\n".join(f"{given.folder / f'images_{kind}'}: {count} pictures" for kind, count in counts.items()))
+        print("\n".join(f"{given.folder / f'images_{kind}'}: {count} images" for kind, count in counts.items()))
 
 
 def _check(given: Check) -> None:
@@ -108,14 +108,14 @@ def _print_table(findings: Sequence[Finding]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    numbers = (Column(name, justify="right") for name in ("identities", "pictures", "cameras"))
+    numbers = (Column(name, justify="right") for name in ("identities", "images", "cameras"))
     table = Table(Column("data set", overflow="fold"), Column("layout", no_wrap=True), "part", *numbers)
     for finding in findings:
         title = (finding.found.name, finding.found.layout)
         for part, count in finding.parts.items():
             published = size_of(finding.published, part) or (None, None)
-            cells = (_of(count.identities, published[0]), _of(count.pictures, published[1]), str(count.cameras))
-            if count.pictures:
+            cells = (_of(count.identities, published[0]), _of(count.images, published[1]), str(count.cameras))
+            if count.images:
                 table.add_row(*title, part, *cells)
                 title = ("", "")
         if not finding.parts:

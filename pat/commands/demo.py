@@ -21,8 +21,8 @@ from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve, training_curve
+from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import StripeHistogram
-from pat.evaluation.pictures import attention_picture, contact_sheet, ranked_list_picture
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.files import copy_whole, write_image, write_text
@@ -49,7 +49,7 @@ class Arguments:
     """
 
     out: Path = Path("runs/demo")
-    """Folder for everything; the pictures in it are drawn once and used again."""
+    """Folder for everything; the images in it are drawn once and used again."""
     epochs: int = TRAINING.epochs
     seed: int = 0
     device: str = "auto"
@@ -64,20 +64,20 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(given: Arguments, progress: Progress) -> None:
-    """The demo from pictures to report."""
+    """The demo from images to report."""
     started = time.perf_counter()
     device = choose_device(given.device)
     draw_domains(given.out / "data", progress)
     arms = train_arms(given, device, progress)
     progress.say("scoring on the target domain, which no training saw")
     config = TargetConfig(root=given.out / "data", cache=given.out / "cache")
-    pictures = open_evaluation_set(str(given.out / "data" / "target"), SIZE, config, progress)
-    scores = score_all(arms, pictures, device, progress)
+    images = open_evaluation_set(str(given.out / "data" / "target"), SIZE, config, progress)
+    scores = score_all(arms, images, device, progress)
     results = {NAMES[name]: each.result for name, each in scores.items()}
     print_table("people of the unseen domain", results)
     copy_whole(given.out / "pat" / "model.safetensors", given.out / "model.safetensors")
     minutes = (time.perf_counter() - started) / 60
-    write_results(given, scores, arms["pat"], pictures, minutes, device)
+    write_results(given, scores, arms["pat"], images, minutes, device)
     progress.say(f"done in {minutes:.1f} minutes; open {given.out / 'report.html'}")
 
 
@@ -121,12 +121,12 @@ def _train(arm: _Arm, device: str) -> None:
 
 
 def score_all(
-    arms: Mapping[str, PartAwareTransformer], pictures: EvaluationSet, device: torch.device, progress: Progress
+    arms: Mapping[str, PartAwareTransformer], images: EvaluationSet, device: torch.device, progress: Progress
 ) -> dict[str, Score]:
     """The histogram's score and every network's, by the names of report.json."""
-    scores = {"histogram": score(StripeHistogram(), pictures, progress, label="histogram")}
+    scores = {"histogram": score(StripeHistogram(), images, progress, label="histogram")}
     for name, model in arms.items():
-        scores[name] = score(embedder(model, device), pictures, progress, label=name)
+        scores[name] = score(embedder(model, device), images, progress, label=name)
     return scores
 
 
@@ -134,11 +134,11 @@ def write_results(
     given: Arguments,
     scores: Mapping[str, Score],
     model: PartAwareTransformer,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     minutes: float,
     device: torch.device,
 ) -> None:
-    """report.json, report.html and the pictures as files."""
+    """report.json, report.html and the images as files."""
     unseen = {name: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for name, each in scores.items()}
     facts = {
         "unseen": unseen,
@@ -169,7 +169,7 @@ def write_results(
         "One seed on little data: the difference to the training without CSL and PSD may well be chance."
     )
     report.add_results(results, caption="Scores on the target domain, one seed.")
-    for name, (image, caption) in draw_figures(given, scores, model, pictures, device).items():
+    for name, (image, caption) in draw_figures(given, scores, model, images, device).items():
         write_image(image, given.out / f"{name}.png")
         report.add_figure(image, caption)
     report.add_settings("Settings", {"demo": dataclasses.asdict(given), "training": dataclasses.asdict(TRAINING)})
@@ -181,28 +181,28 @@ def draw_figures(
     given: Arguments,
     scores: Mapping[str, Score],
     model: PartAwareTransformer,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     device: torch.device,
 ) -> dict[str, tuple[Image.Image, str]]:
-    """Name -> picture and caption, in the order of the page."""
+    """Name -> image and caption, in the order of the page."""
     found = scores["pat"]
     epochs = epochs_of(given.out / "pat")
     source = open_evaluation_set(
         str(given.out / "data" / "source"), SIZE, TargetConfig(cache=given.out / "cache"), Progress()
     )
-    rows = spread_rows(len(pictures.query.pixels), 6)
+    rows = spread_rows(len(images.query.pixels), 6)
     sheet = {
         name: each.gallery.pixels[spread_rows(len(each.gallery.pixels), 12)]
-        for name, each in (("source domain, seen in training", source), ("target domain, never seen", pictures))
+        for name, each in (("source domain, seen in training", source), ("target domain, never seen", images))
     }
-    ranked = ranked_list_picture(pictures.query.pixels, found.query, pictures.gallery.pixels, found.gallery, rows)
-    looked = attention_maps(model, to_images(pictures.query.pixels[rows], device)).cpu().numpy()
+    ranked = ranked_list_figure(images.query.pixels, found.query, images.gallery.pixels, found.gallery, rows)
+    looked = attention_maps(model, to_images(images.query.pixels[rows], device)).cpu().numpy()
     names = ["cls", *(f"part {part}" for part in range(1, model.parts + 1))]
     return {
         "domains": (contact_sheet(sheet), "People of both domains share garments, not cameras or places."),
         "ranked": (ranked, "First answers of PAT to some queries. Green: the same person. Red: somebody else."),
         "attention": (
-            attention_picture(pictures.query.pixels[rows], looked, names),
+            attention_figure(images.query.pixels[rows], looked, names),
             "Where the cls token and the part tokens look in the last block.",
         ),
         "cmc": (

@@ -1,4 +1,4 @@
-"""`pat embed`: pictures in, vectors out."""
+"""`pat embed`: images in, vectors out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
-from pat.data.pictures import read_pictures, samples_of
+from pat.data.pixels import read_images, samples_of
 from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.files import written_whole
@@ -23,12 +23,12 @@ from pat.progress import Progress, TerminalProgress
 
 @dataclass(frozen=True)
 class Arguments:
-    """Embed pictures. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
+    """Embed images. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
 
     model: Positional[Path]
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     paths: Positional[tuple[Path, ...]]
-    """Pictures, or folders that are searched for pictures."""
+    """Images, or folders that are searched for images."""
     out: Path = Path("embeddings.npz")
     """The file to write: .npz (arrays `paths` and `vectors`) or .parquet (columns `path` and `vector`)."""
     parts: bool = False
@@ -39,13 +39,13 @@ class Arguments:
     device: str = "auto"
     attention: AttentionImplementation = "auto"
     cache: Path = field(default=TargetConfig.cache)
-    """Where resized pictures are kept."""
+    """Where resized images are kept."""
     on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
-    """What an unreadable picture does: stop, or be skipped and named."""
+    """What an unreadable image does: stop, or be skipped and named."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Embed the pictures and write the file."""
+    """Embed the images and write the file."""
     given = parse(Arguments, arguments, "embed")
     if given.out.suffix not in (".npz", ".parquet"):
         raise UserError(f"--out {given.out} must end in .npz or .parquet")
@@ -62,20 +62,20 @@ def main(arguments: Sequence[str]) -> None:
 def embed(
     opened: OpenedModel, files: list[Path], given: Arguments, progress: Progress
 ) -> tuple[list[str], np.ndarray]:
-    """Paths of the readable pictures, and their vectors float32 [N, D]."""
+    """Paths of the readable images, and their vectors float32 [N, D]."""
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
-    pictures = read_pictures(samples_of(files), opened.image_size, config, progress)
-    with progress.bar("embed", len(pictures.samples)) as advance:
+    images = read_images(samples_of(files), opened.image_size, config, progress)
+    with progress.bar("embed", len(images.samples)) as advance:
         features = extract(
             opened.embedder(given.parts),
-            pictures.pixels,
-            pictures.identities,
-            pictures.cameras,
+            images.pixels,
+            images.identities,
+            images.cameras,
             batch_size=given.batch_size,
             flip=given.flip,
             progress=lambda count: advance(count, ""),
         )
-    return [str(sample.path) for sample in pictures.samples], features.vectors
+    return [str(sample.path) for sample in images.samples], features.vectors
 
 
 def write_vectors(path: Path, names: list[str], vectors: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""From a path on the command line to something that embeds pictures: a model file, or an exported bundle."""
+"""From a path on the command line to something that embeds images: a model file, or an exported bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A trained model, ready to embed uint8 pictures [n, H, W, 3] of its own size."""
+    """A trained model, ready to embed uint8 images [n, H, W, 3] of its own size."""
 
     path: Path
     image_size: tuple[int, int]
@@ -29,7 +29,7 @@ class OpenedModel:
     with_parts: Embedder | None
     """cls and part tokens together, where the model can give them."""
     model: PartAwareTransformer | None = None
-    """The network, where it is PyTorch's: for pictures of its attention."""
+    """The network, where it is PyTorch's: for images of its attention."""
     device: str = "cpu"
     """Where a ranking should run."""
     kind: str = "cls"

@@ -1,4 +1,4 @@
-"""`pat evaluate`: the score of a model on data sets, as a table, JSON, pictures and a page."""
+"""`pat evaluate`: the score of a model on data sets, as a table, JSON, images and a page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pat.config import EvaluateConfig, to_mapping
 from pat.data.sample import digest
 from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
-from pat.evaluation.pictures import attention_picture, ranked_list_picture
+from pat.evaluation.figures import attention_figure, ranked_list_figure
 from pat.evaluation.protocols import known_protocol, plan
 from pat.evaluation.ranking import RankingResult, evaluate_ranking
 from pat.evaluation.report import Report, versions
@@ -34,7 +34,7 @@ from pat.progress import Progress, TerminalProgress
 class Arguments:
     """Score a model on the query and gallery of data sets: CMC, mAP and mINP.
 
-    Pictures of the query's own identity and camera are left out, junk too; distractors stay. --data is short for
+    Images of the query's own identity and camera are left out, junk too; distractors stay. --data is short for
     --data.target. --protocol scores on the targets of a protocol that are under --data.root.
     """
 
@@ -88,18 +88,18 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     scores: dict[str, dict[str, Score]] = {}
     names = set[str]()
     for spec in config.data.target:
-        pictures = open_evaluation_set(spec, opened.image_size, config.data, progress)
-        if pictures.name in names:
-            raise UserError(f"two targets are called {pictures.name}; call one otherwise: --data NAME=PATH")
-        names.add(pictures.name)
-        samples = (*pictures.query.samples, *pictures.gallery.samples)
-        shared.agree({f"pictures of {pictures.name}": digest(samples, [each.identity for each in samples])})
+        images = open_evaluation_set(spec, opened.image_size, config.data, progress)
+        if images.name in names:
+            raise UserError(f"two targets are called {images.name}; call one otherwise: --data NAME=PATH")
+        names.add(images.name)
+        samples = (*images.query.samples, *images.gallery.samples)
+        shared.agree({f"images of {images.name}": digest(samples, [each.identity for each in samples])})
         if not shared.first:
-            _help_embedding(shared, pictures, config)
+            _help_embedding(shared, images, config)
             continue
-        found = scores[pictures.name] = score_embeddings(shared, pictures, config, progress)
-        print_table(pictures.name, {name: each.result for name, each in found.items()})
-        _add_pictures(report, config, opened, pictures, found, progress)
+        found = scores[images.name] = score_embeddings(shared, images, config, progress)
+        print_table(images.name, {name: each.result for name, each in found.items()})
+        _add_images(report, config, opened, images, found, progress)
     if not shared.first:
         return {}
     values = {
@@ -114,33 +114,33 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     return scores
 
 
-def _help_embedding(shared: SharedModel, pictures: EvaluationSet, config: EvaluateConfig) -> None:
+def _help_embedding(shared: SharedModel, images: EvaluationSet, config: EvaluateConfig) -> None:
     """This process's part of what the first one scores."""
     for parts, flip, rerank in kinds_of(shared.opened, config).values():
         if not rerank:
             size = config.batch_size * shared.processes
-            embedded(shared.opened.embedder(parts), pictures, Progress(), batch_size=size, flip=flip)
+            embedded(shared.opened.embedder(parts), images, Progress(), batch_size=size, flip=flip)
 
 
 def score_embeddings(
-    shared: SharedModel, pictures: EvaluationSet, config: EvaluateConfig, progress: Progress
+    shared: SharedModel, images: EvaluationSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Score]:
     """The score of the model's own embedding, and apart from it those of the options that were asked for."""
     opened, scores = shared.opened, dict[str, Score]()
     for name, (parts, flip, rerank) in kinds_of(opened, config).items():
         if rerank:  # comes after all plain rows
             plain = scores[name.removesuffix(RERANKED)]
-            scores[name] = _reranked(plain, f"{pictures.name}: {name}", config, progress)
+            scores[name] = _reranked(plain, f"{images.name}: {name}", config, progress)
             continue
         scores[name] = score(
             opened.embedder(parts),
-            pictures,
+            images,
             progress,
             batch_size=config.batch_size * shared.processes,
             flip=flip,
             max_rank=config.max_rank,
             device=opened.device,
-            label=f"{pictures.name}: {name}",
+            label=f"{images.name}: {name}",
         )
     return scores
 
@@ -166,28 +166,28 @@ def print_table(title: str, results: Mapping[str, RankingResult]) -> None:
     Console(file=sys.stdout).print(table)
 
 
-def _add_pictures(
+def _add_images(
     report: Report,
     config: EvaluateConfig,
     opened: OpenedModel,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     scores: Mapping[str, Score],
     progress: Progress,
 ) -> None:
     """Table, curve, ranked lists and attention maps of one data set, into the report and as files."""
-    folder = config.out / pictures.name
+    folder = config.out / images.name
     results = {name: each.result for name, each in scores.items()}
-    report.add_heading(pictures.name)
+    report.add_heading(images.name)
     report.add_results(results)
     curve = cmc_curve({name: result.cmc for name, result in results.items()})
     write_image(curve, folder / "cmc.png")
     report.add_figure(curve, "Share of queries with a match among the first answers.")
     found = scores[opened.kind]
     valid = np.flatnonzero(np.isfinite(found.result.average_precision))
-    rows = [int(valid[row]) for row in spread_rows(len(valid), config.pictures)]
+    rows = [int(valid[row]) for row in spread_rows(len(valid), config.images)]
     if not rows:
         return
-    ranked = ranked_list_picture(pictures.query.pixels, found.query, pictures.gallery.pixels, found.gallery, rows)
+    ranked = ranked_list_figure(images.query.pixels, found.query, images.gallery.pixels, found.gallery, rows)
     write_image(ranked, folder / "ranked.png")
     report.add_figure(ranked, "First answers to some queries. Green: the same person. Red: somebody else.")
     if opened.model is None:
@@ -195,8 +195,8 @@ def _add_pictures(
     from pat.model.attention_maps import attention_maps
     from pat.model.images import to_images
 
-    looked = attention_maps(opened.model, to_images(pictures.query.pixels[rows], opened.device)).cpu().numpy()
+    looked = attention_maps(opened.model, to_images(images.query.pixels[rows], opened.device)).cpu().numpy()
     names = ["cls", *(f"part {part}" for part in range(1, opened.model.parts + 1))]
-    seen = attention_picture(pictures.query.pixels[rows], looked, names)
+    seen = attention_figure(images.query.pixels[rows], looked, names)
     write_image(seen, folder / "attention.png")
     report.add_figure(seen, "Where the cls token and each part token look in the last block.")

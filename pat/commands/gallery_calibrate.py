@@ -1,4 +1,4 @@
-"""`pat gallery calibrate`: from which cosine on two pictures show the same person."""
+"""`pat gallery calibrate`: from which cosine on two images show the same person."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pat.commands.embedders import opened_model
 from pat.commands.gallery_tools import print_table
 from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
-from pat.data.pictures import read_pictures
+from pat.data.pixels import read_images
 from pat.data.sample import DISTRACTOR, JUNK, Sample
 from pat.errors import UserError
 from pat.evaluation.extract import extract
@@ -31,18 +31,18 @@ RATES = (0.1, 0.01, 0.001, 0.0001)
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Choose the threshold of `pat camera` on labelled pictures: who is known, who is somebody new.
+    """Choose the threshold of `pat camera` on labelled images: who is known, who is somebody new.
 
-    Compares all pictures with each other. A pair of different people above the threshold is a false match (FMR), a
+    Compares all images with each other. A pair of different people above the threshold is a false match (FMR), a
     pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR). The rate counts
-    comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use pictures like those of your
+    comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use images like those of your
     cameras, of people the model was not trained on.
     """
 
     bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
     """The bundle folder of `pat export` that the camera will use."""
     data: Annotated[Positional[str], arg(metavar="DATA")]
-    """Labelled pictures, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH."""
+    """Labelled images, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH."""
     false_match_rate: float = 0.001
     """Share of comparisons of different people that may lie above the threshold."""
     out: Path = Path("calibration.json")
@@ -50,9 +50,9 @@ class Calibrate:
     root: Annotated[Path, arg(name="data.root")] = field(default=TargetConfig.root)
     """Folder that holds the data sets named by layout."""
     cache: Path = field(default=TargetConfig.cache)
-    """Where resized pictures are kept."""
+    """Where resized images are kept."""
     on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
-    """What an unreadable picture does: stop, or be skipped and named."""
+    """What an unreadable image does: stop, or be skipped and named."""
 
     def run(self, progress: Progress) -> None:
         if not 0 < self.false_match_rate < 1:
@@ -78,13 +78,13 @@ class Calibrate:
     def _score(self, samples: Sequence[Sample], progress: Progress) -> PairScores:
         config = TargetConfig(root=self.root, cache=self.cache, on_error=self.on_error)
         with opened_model(self.bundle, "cpu", "auto", progress) as model:
-            pictures = read_pictures(samples, model.image_size, config, progress)
-            with progress.bar("embed", len(pictures.samples)) as advance:
+            images = read_images(samples, model.image_size, config, progress)
+            with progress.bar("embed", len(images.samples)) as advance:
                 features = extract(
                     model.embedder(),
-                    pictures.pixels,
-                    pictures.identities,
-                    pictures.cameras,
+                    images.pixels,
+                    images.identities,
+                    images.cameras,
                     progress=lambda count: advance(count, ""),
                 )
         with progress.bar("compare", len(features.vectors)) as advance:
@@ -121,7 +121,7 @@ class Calibrate:
 
 
 def labelled(data_set: DataSet) -> list[Sample]:
-    """The pictures of known people that a model was not trained on; all there are where nothing was set apart."""
+    """The images of known people that a model was not trained on; all there are where nothing was set apart."""
     chosen = [*data_set.query, *data_set.gallery] or list(data_set.train)
     once = {sample.path: sample for sample in chosen if sample.identity not in (JUNK, DISTRACTOR)}
     if not once:  # a layout without distractors counts its people from 0
@@ -138,7 +138,7 @@ def doubts(scores: PairScores, rate: float) -> list[str]:
             f"threshold still allows {scores.smallest_rate:.2g} (rule of three); take more people"
         )
     if scores.false_match_rate(scores.threshold(rate)) > rate:
-        found.append("even at a cosine of 1 more pairs match: pictures of different people are the same picture")
+        found.append("even at a cosine of 1 more pairs match: images of different people are the same image")
     if not scores.across_cameras:
         found.append("nobody was seen by two cameras: pairs of one camera are more alike than yours will be")
     if scores.identities < 30:

@@ -1,4 +1,4 @@
-"""`pat gallery enrol` and `search`: pictures of people into a gallery, and who a picture shows."""
+"""`pat gallery enrol` and `search`: images of people into a gallery, and who an image shows."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ BATCH = 32
 class Enrol(OnGallery):
     """Put known people into a gallery: crops in folders, one sub-folder for each identity.
 
-    The gallery is made where there is none. It keeps vectors, no pictures. Entries leave it when its retention has
+    The gallery is made where there is none. It keeps vectors, no images. Entries leave it when its retention has
     passed: `pat camera` sets that with --gallery.retention-hours, here it is --retention-hours.
     """
 
     bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
     """The bundle folder of `pat export`: the gallery takes vectors of one model only."""
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")]
-    """Folders with a sub-folder for each identity; with --identity, folders or pictures of that one."""
+    """Folders with a sub-folder for each identity; with --identity, folders or images of that one."""
     identity: str = ""
-    """All pictures show this one identity."""
+    """All images show this one identity."""
     camera: str = "enrolled"
     """The camera that the entries are said to come from."""
     note: str = ""
@@ -51,14 +51,14 @@ class Enrol(OnGallery):
     retention_hours: float = 0.0
     """How long the gallery keeps any entry; inf for ever. 0: as it does already, 24 when it is new."""
     skip_unreadable: bool = False
-    """Name unreadable pictures and go on, instead of stopping at the first."""
+    """Name unreadable images and go on, instead of stopping at the first."""
 
     def run(self, progress: Progress) -> None:
         if not self.folders:
-            raise UserError("name the folders or pictures to enrol")
+            raise UserError("name the folders or images to enrol")
         if not self.retention_hours >= 0:
             raise UserError(f"--retention-hours is {self.retention_hours}; it must be 0 or more")
-        found = named_pictures(self.folders, self.identity)
+        found = named_images(self.folders, self.identity)
         manifest = Manifest.load(self.bundle)
         kept = self._retention()
         people: set[str] = set()
@@ -81,7 +81,7 @@ class Enrol(OnGallery):
                     stored += len(names)
                 advance(len(batch))
         if not stored:
-            raise UserError("none of the pictures could be read; nothing was enrolled")
+            raise UserError("none of the images could be read; nothing was enrolled")
         progress.say(
             f"{self.gallery}: enrolled {len(people)} identities, {stored} entries, kept for {words(kept)}"
         )
@@ -106,11 +106,11 @@ class Enrol(OnGallery):
 
 @dataclass(frozen=True)
 class Search(OnGallery):
-    """Say who a picture of a person shows: the nearest entries of a gallery, best first."""
+    """Say who an image of a person shows: the nearest entries of a gallery, best first."""
 
     bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
     """The bundle folder that the gallery was filled with."""
-    picture: Annotated[Positional[Path], arg(metavar="PICTURE")]
+    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
     """A crop: one person, from head to feet."""
     k: int = 10
     """Answers."""
@@ -128,7 +128,7 @@ class Search(OnGallery):
     def run(self, progress: Progress) -> None:
         manifest = Manifest.load(self.bundle)
         since, until = seconds_of("--since", self.since), seconds_of("--until", self.until)
-        crop = crop_of(self.picture, manifest)
+        crop = crop_of(self.image, manifest)
         retention = read_facts(self.gallery).retention
         with runtime.open(self.bundle) as session:
             vector = session.embed(crop[None])[0]
@@ -151,25 +151,25 @@ class Search(OnGallery):
         print_table(["identity", "cosine", "camera", "time", "note"], rows)
 
 
-def named_pictures(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str]]:
-    """Pictures and the identity of each: the one given, or the sub-folder's name. Raises UserError without one."""
+def named_images(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str]]:
+    """Images and the identity of each: the one given, or the sub-folder's name. Raises UserError without one."""
     if identity:
-        return [(picture, identity) for picture in find_images(paths)]
+        return [(image, identity) for image in find_images(paths)]
     found = []
     for folder in paths:
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder of identities; for single pictures give --identity NAME")
-        for picture in find_images([folder]):
-            inside = picture.relative_to(folder).parts
+            raise UserError(f"{folder} is no folder of identities; for single images give --identity NAME")
+        for image in find_images([folder]):
+            inside = image.relative_to(folder).parts
             if len(inside) < 2:
                 raise UserError(
-                    f"{picture} lies in no identity's sub-folder; sort it into one, or give --identity"
+                    f"{image} lies in no identity's sub-folder; sort it into one, or give --identity"
                 )
-            found.append((picture, inside[0]))
+            found.append((image, inside[0]))
     return found
 
 
 def crop_of(path: Path, manifest: Manifest) -> np.ndarray:
-    """A picture at the size of the bundle's input, uint8 [H, W, 3]. Raises UnreadableImage (a UserError)."""
+    """An image at the size of the bundle's input, uint8 [H, W, 3]. Raises UnreadableImage (a UserError)."""
     size = (manifest.input.width, manifest.input.height)
     return np.asarray(load_rgb(path).resize(size, Image.Resampling.BICUBIC))

@@ -16,7 +16,7 @@ from pat.commands.embedders import OpenedModel
 from pat.commands.shared import SharedModel
 from pat.config import EvaluateConfig, to_mapping
 from pat.data.layouts import DataSet, Split, find_data_set
-from pat.data.pictures import Pictures, read_pictures
+from pat.data.pixels import Images, read_images
 from pat.data.sample import Sample, digest
 from pat.errors import UserError
 from pat.evaluation.extract import extract
@@ -113,20 +113,20 @@ def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataS
 def _score(
     shared: SharedModel, data_set: DataSet, config: EvaluateConfig, progress: Progress
 ) -> dict[str, Spread]:
-    """Mean and spread over the splits, by kind of embedding or ranking; each embeds a picture once."""
+    """Mean and spread over the splits, by kind of embedding or ranking; each embeds an image once."""
     opened = shared.opened
     splits = data_set.splits or (Split(data_set.train, data_set.query, data_set.gallery),)
     samples = list(dict.fromkeys(s for split in splits for s in (*split.query, *split.gallery)))
-    pictures = read_pictures(samples, opened.image_size, config.data, progress)
-    shared.agree({f"pictures of {data_set.name}": digest(pictures.samples, pictures.identities.tolist())})
-    row_of = {sample: row for row, sample in enumerate(pictures.samples)}
+    images = read_images(samples, opened.image_size, config.data, progress)
+    shared.agree({f"images of {data_set.name}": digest(images.samples, images.identities.tolist())})
+    row_of = {sample: row for row, sample in enumerate(images.samples)}
     sides = [[_rows(split.query, row_of), _rows(split.gallery, row_of)] for split in splits]
     embedded: dict[tuple[bool, bool], Features] = {}
     spreads = {}
     for kind, (parts, flip, rerank) in kinds_of(opened, config).items():
         if (parts, flip) not in embedded:
             label = f"{data_set.name}: {kind}"
-            embedded[parts, flip] = _embedded(shared, pictures, parts, flip, label, config, progress)
+            embedded[parts, flip] = _embedded(shared, images, parts, flip, label, config, progress)
         features = embedded[parts, flip]
         if not shared.first:
             continue
@@ -152,19 +152,19 @@ def _rows(samples: Sequence[Sample], row_of: Mapping[Sample, int]) -> Indices:
 
 def _embedded(
     shared: SharedModel,
-    pictures: Pictures,
+    images: Images,
     parts: bool,
     flip: bool,
     label: str,
     config: EvaluateConfig,
     progress: Progress,
 ) -> Features:
-    with progress.bar(label, len(pictures.samples)) as advance:
+    with progress.bar(label, len(images.samples)) as advance:
         return extract(
             shared.opened.embedder(parts),
-            pictures.pixels,
-            pictures.identities,
-            pictures.cameras,
+            images.pixels,
+            images.identities,
+            images.cameras,
             batch_size=config.batch_size * shared.processes,
             flip=flip,
             progress=lambda count: advance(count, ""),

@@ -1,4 +1,4 @@
-"""`pat rank`: a picture of the gallery's nearest answers to each query."""
+"""`pat rank`: an image of the gallery's nearest answers to each query."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
-from pat.data.pictures import Pictures, read_pictures, samples_of
+from pat.data.pixels import Images, read_images, samples_of
 from pat.errors import UserError
 from pat.evaluation.extract import extract
-from pat.evaluation.pictures import ranked_list_picture
+from pat.evaluation.figures import ranked_list_figure
 from pat.evaluation.ranking import Features
 from pat.files import write_image
 from pat.progress import Progress, TerminalProgress
@@ -24,17 +24,17 @@ from pat.progress import Progress, TerminalProgress
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw the gallery pictures nearest to each query picture, nearest first, with their distances.
+    """Draw the gallery images nearest to each query image, nearest first, with their distances.
 
-    Any pictures will do: nothing is assumed about who they show.
+    Any images will do: nothing is assumed about who they show.
     """
 
     model: Positional[Path]
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     query: tuple[Path, ...] = ()
-    """Pictures or folders to search for."""
+    """Images or folders to search for."""
     gallery: tuple[Path, ...] = ()
-    """Pictures or folders to search in."""
+    """Images or folders to search in."""
     out: Path = Path("ranked.png")
     k: int = 10
     """Answers to each query."""
@@ -43,16 +43,16 @@ class Arguments:
     device: str = "auto"
     attention: AttentionImplementation = "auto"
     cache: Path = field(default=TargetConfig.cache)
-    """Where resized pictures are kept."""
+    """Where resized images are kept."""
     on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
-    """What an unreadable picture does: stop, or be skipped and named."""
+    """What an unreadable image does: stop, or be skipped and named."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Embed both sides and draw."""
     given = parse(Arguments, arguments, "rank")
     if not given.query or not given.gallery:
-        raise UserError("give --query and --gallery, each with pictures or folders")
+        raise UserError("give --query and --gallery, each with images or folders")
     if given.k < 1 or given.most < 1:
         raise UserError("--k and --most must be at least 1")
     if given.out.suffix != ".png":
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
     with opened_model(given.model, given.device, given.attention, progress) as opened:
         query, query_features = _embedded(opened, queries[: given.most], config, progress)
         gallery, gallery_features = _embedded(opened, answers, config, progress)
-    picture = ranked_list_picture(
+    image = ranked_list_figure(
         query.pixels,
         query_features,
         gallery.pixels,
@@ -74,20 +74,20 @@ def main(arguments: Sequence[str]) -> None:
         k=min(given.k, len(gallery.samples)),
         names=([sample.path.stem for sample in query.samples], [sample.path.stem for sample in gallery.samples]),
     )
-    write_image(picture, given.out)
-    progress.say(f"wrote {given.out}: {len(query.samples)} queries, {len(gallery.samples)} gallery pictures")
+    write_image(image, given.out)
+    progress.say(f"wrote {given.out}: {len(query.samples)} queries, {len(gallery.samples)} gallery images")
 
 
 def _embedded(
     opened: OpenedModel, files: list[Path], config: TargetConfig, progress: Progress
-) -> tuple[Pictures, Features]:
-    pictures = read_pictures(samples_of(files), opened.image_size, config, progress)
-    with progress.bar("embed", len(pictures.samples)) as advance:
+) -> tuple[Images, Features]:
+    images = read_images(samples_of(files), opened.image_size, config, progress)
+    with progress.bar("embed", len(images.samples)) as advance:
         features = extract(
             opened.embedder(),
-            pictures.pixels,
-            pictures.identities,
-            pictures.cameras,
+            images.pixels,
+            images.identities,
+            images.cameras,
             progress=lambda count: advance(count, ""),
         )
-    return pictures, features
+    return images, features

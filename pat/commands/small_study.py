@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pat.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-from pat.data.synthetic import generate
 from pat.progress import Progress
+from pat.synthetic.flat import generate
 
 SIZE = (96, 48)
 """Height and width: a quarter of the paper's tokens would blur the bands, a smaller patch keeps 12 x 6."""
@@ -51,7 +51,7 @@ def draw_domains(folder: Path, progress: Progress, domains: Mapping[str, Mapping
     """Draw `folder`/source and `folder`/target, unless an earlier call drew them."""
     for name, numbers in domains.items():
         if (folder / name).exists():
-            progress.say(f"using the pictures in {folder / name}")
+            progress.say(f"using the images in {folder / name}")
             continue
         with progress.bar(f"draw {name}", 0) as advance:
             done = 0

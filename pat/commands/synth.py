@@ -9,14 +9,14 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from pat.commands.arguments import parse
-from pat.data.synthetic import generate
-from pat.data.synthetic.street import film_street
 from pat.progress import TerminalProgress
+from pat.synthetic.flat import generate
+from pat.synthetic.flat.street import film_street
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Draw synthetic people in Market-1501 layout, with the true attributes of every picture as JSONL.
+    """Draw synthetic people in Market-1501 layout, with the true attributes of every image as JSONL.
 
     With --street-cameras N they are filmed instead: OUT/camera-1.mp4 and so on, and who is where in
     OUT/truth.jsonl.
@@ -32,24 +32,24 @@ class Arguments:
     """Other people, for query and gallery."""
     cameras: int = 4
     images_per_camera: float = 4
-    """Pictures of each person in each camera; a fraction is a mean."""
+    """Images of each person in each camera; a fraction is a mean."""
     distractors: int = 0
-    """Gallery pictures of people who are no query."""
+    """Gallery images of people who are no query."""
     junk: int = 0
-    """Gallery pictures that an evaluation ignores."""
+    """Gallery images that an evaluation ignores."""
     size: tuple[int, int] = (128, 64)
     """Height and width in pixels."""
     street_cameras: int = 0
-    """Cameras that film the same people walking past; 0 takes single pictures."""
+    """Cameras that film the same people walking past; 0 takes single images."""
     people: int = 10
     """People who walk past every one of --street-cameras."""
     seed: int = 0
     workers: int | None = None
-    """Processes that draw; default: one for each core. The pictures do not depend on it."""
+    """Processes that draw; default: one for each core. The images do not depend on it."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw the pictures with a progress bar."""
+    """Draw the images with a progress bar."""
     given = parse(Arguments, arguments, "synth")
     progress = TerminalProgress()
     with progress.bar("draw", 0) as advance:
@@ -87,4 +87,4 @@ def main(arguments: Sequence[str]) -> None:
             progress=report,
         )
     people = f"{summary.identities} people in {summary.cameras} cameras"
-    progress.say(f"wrote {given.out}: {summary.pictures} pictures of {people}")
+    progress.say(f"wrote {given.out}: {summary.images} images of {people}")

@@ -1,7 +1,7 @@
-"""Random changes of training pictures: drawn for each picture, applied to the whole batch on its device.
+"""Random changes of training images: drawn for each image, applied to the whole batch on its device.
 
 Order: mirror image, black border and crop, colour (brightness, contrast, saturation, in this order), erasing.
-The crop moves whole pixels, so it equals flip, pad and crop of each picture by itself, exactly.
+The crop moves whole pixels, so it equals flip, pad and crop of each image by itself, exactly.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _GREY = (0.2989, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class AugmentDraw:
-    """The random numbers of a batch, a row for each picture."""
+    """The random numbers of a batch, a row for each image."""
 
     flip: Tensor
     """bool [B]"""
     corner: Tensor
-    """i64 [B, 2]: top and left of the crop in the picture with its border."""
+    """i64 [B, 2]: top and left of the crop in the image with its border."""
     jitter: Tensor
     """f32 [B, 3]: factors of brightness, contrast and saturation."""
     erased: Tensor
@@ -39,7 +39,7 @@ class AugmentDraw:
         return AugmentDraw(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
     def __getitem__(self, rows: slice | Tensor) -> AugmentDraw:
-        """The numbers of some pictures: a rank takes its rows of the global batch."""
+        """The numbers of some images: a rank takes its rows of the global batch."""
         return AugmentDraw(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class AugmentDraw:
 
 
 class Augmentation:
-    """Random changes as `config` sets them, for pictures of `image_size` (height, width).
+    """Random changes as `config` sets them, for images of `image_size` (height, width).
 
     fill: RGB in [0, 1] of erased rectangles; the default is the mean that the paper's input subtracts.
 
@@ -70,7 +70,7 @@ class Augmentation:
         self.fill = fill
 
     def draw(self, batch: int, generator: torch.Generator) -> AugmentDraw:
-        """Random numbers for `batch` pictures, on the CPU.
+        """Random numbers for `batch` images, on the CPU.
 
         Everything is drawn whether it is used or not: turning one change on leaves the others as they were.
         """
@@ -84,7 +84,7 @@ class Augmentation:
     def _draw_erased(self, batch: int, generator: torch.Generator) -> Tensor:
         """Rectangles i64 [B, 4], of area and aspect ratio (log-uniform) in the usual ranges.
 
-        As in torchvision: the first of ten tries that is smaller than the picture; none, and nothing is erased.
+        As in torchvision: the first of ten tries that is smaller than the image; none, and nothing is erased.
         """
         chosen = torch.rand(batch, generator=generator) < self.config.erasing
         random = torch.rand(4, batch, _ERASE_ATTEMPTS, generator=generator)
@@ -101,7 +101,7 @@ class Augmentation:
         return box * (chosen & fits.any(dim=1))[:, None]
 
     def apply(self, pixels: Tensor, draw: AugmentDraw) -> Tensor:
-        """Change pictures uint8 [B, H, W, 3] as drawn; f32 [B, 3, H, W] in [0, 1], not normalised.
+        """Change images uint8 [B, H, W, 3] as drawn; f32 [B, 3, H, W] in [0, 1], not normalised.
 
         pixels and draw are on one device. Raises ValueError for pixels of another type, shape or number.
         """
@@ -120,25 +120,25 @@ class Augmentation:
 def _moved(pixels: Tensor, draw: AugmentDraw, pad: int) -> Tensor:
     """Mirror, border and crop: uint8 [B, H, W, 3], not contiguous.
 
-    In memory a crop is one run of whole rows that starts at its corner, so each picture is a single copy: ten
+    In memory a crop is one run of whole rows that starts at its corner, so each image is a single copy: ten
     times as fast on a CPU as gathering its pixels.
     """
     batch, height, width, _ = pixels.shape
     full_height, full_width = height + 2 * pad, width + 2 * pad
-    # Pictures as they are, then mirrored, then room for the end of the last run.
+    # Images as they are, then mirrored, then room for the end of the last run.
     framed = pixels.new_zeros(2 * batch + 1, full_height, full_width, 3)
     inner = framed[: 2 * batch, pad : pad + height, pad : pad + width]
     inner[:batch] = pixels
     inner[batch:] = pixels.flip(2)
     runs = framed.as_strided((2 * batch * full_height * full_width, height * full_width * 3), (3, 1))
-    picture = torch.arange(batch, device=pixels.device) + batch * draw.flip
+    image = torch.arange(batch, device=pixels.device) + batch * draw.flip
     top, left = draw.corner.unbind(1)
-    first = (picture * full_height + top) * full_width + left  # [B], in pixels
+    first = (image * full_height + top) * full_width + left  # [B], in pixels
     return runs.index_select(0, first).view(batch, height, full_width, 3)[:, :, :width]
 
 
 def _jittered(images: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast and saturation in torchvision's sense, for float pictures in [0, 1]."""
+    """Brightness, contrast and saturation in torchvision's sense, for float images in [0, 1]."""
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)  # [B, 1, 1, 1] each
     images = (images * brightness).clamp_(0, 1)
     images = _blended(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), contrast)

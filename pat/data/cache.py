@@ -1,8 +1,8 @@
-"""Pictures decoded and resized once, then read through a memory map.
+"""Images decoded and resized once, then read through a memory map.
 
 An entry is two files, `pixels-KEY.u8` (the bytes of uint8 [N, H, W, 3]) and `pixels-KEY.json` (its facts and
-checksums). KEY covers the contents of the picture files, their order and the size, so a second run decodes
-nothing and a changed picture makes a new entry. The .json is written last: without it there is no entry.
+checksums). KEY covers the contents of the image files, their order and the size, so a second run decodes
+nothing and a changed image makes a new entry. The .json is written last: without it there is no entry.
 Whoever adds an entry removes those that were not used for 30 days.
 """
 
@@ -36,7 +36,7 @@ FORMAT = 1
 UNUSED_DAYS = 30
 
 _CHUNK = 256
-"""Pictures decoded, written and checked at a time; bounds the memory that building takes."""
+"""Images decoded, written and checked at a time; bounds the memory that building takes."""
 
 _OURS = re.compile(r"\.?pixels-[0-9a-f]{32}\..*(u8|json|lock|part)")
 
@@ -45,12 +45,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class CachedImages:
-    """Pixels of the pictures that could be read."""
+    """Pixels of the images that could be read."""
 
     pixels: np.ndarray
     """uint8 [N, H, W, 3], RGB, memory-mapped and read-only."""
     kept: np.ndarray
-    """i64 [N]: which of the pictures asked for each row is."""
+    """i64 [N]: which of the images asked for each row is."""
     broken: tuple[tuple[Path, str], ...]
     """The others, with the reason."""
 
@@ -63,17 +63,17 @@ def cached_images(
     on_error: OnError = "stop",
     progress: Progress | None = None,
 ) -> CachedImages:
-    """The pictures at `size` (height, width), from the cache in `folder` or decoded into it.
+    """The images at `size` (height, width), from the cache in `folder` or decoded into it.
 
-    Several processes may ask for the same pictures at once: one decodes, the others wait. A damaged entry is
-    noticed by its checksums and made anew. `progress(done, total)` is called while pictures are decoded.
+    Several processes may ask for the same images at once: one decodes, the others wait. A damaged entry is
+    noticed by its checksums and made anew. `progress(done, total)` is called while images are decoded.
 
-    Raises UserError for the first unreadable picture (on_error "stop") or when none can be read, and Failure
+    Raises UserError for the first unreadable image (on_error "stop") or when none can be read, and Failure
     when the entry cannot be written.
     """
     paths = [sample.path if isinstance(sample, Sample) else Path(sample) for sample in samples]
     if not paths:
-        raise UserError("there are no pictures to read")
+        raise UserError("there are no images to read")
     folder = folder.expanduser()
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         digests = list(threads.map(_digest, paths))
@@ -128,7 +128,7 @@ def _build(
     progress: Progress | None,
     threads: ThreadPoolExecutor,
 ) -> dict[str, Any]:
-    """Decode every picture into the entry and return its facts."""
+    """Decode every image into the entry and return its facts."""
     _remove_unused(entry)
     broken: list[tuple[int, str]] = []
     rows = 0
@@ -148,7 +148,7 @@ def _build(
             if progress:
                 progress(min(start + _CHUNK, len(paths)), len(paths))
         if not rows:
-            raise UserError(f"none of {len(paths)} pictures can be read; the first, {paths[0]}: {broken[0][1]}")
+            raise UserError(f"none of {len(paths)} images can be read; the first, {paths[0]}: {broken[0][1]}")
     facts: dict[str, Any] = {"shape": [rows, *size, 3], "broken": broken}
     facts["checksums"] = _checksums(entry.pixels(facts), threads)
     write_text(entry.index, json.dumps(facts))
@@ -156,11 +156,11 @@ def _build(
 
 
 def _stopped_at(error: UnreadableImage) -> UserError:
-    return UserError(f"{error}; --data.on-error skip leaves such pictures out")
+    return UserError(f"{error}; --data.on-error skip leaves such images out")
 
 
 def _digest(path: Path) -> str:
-    """Hash of a picture file; of a file that cannot be read, the reason."""
+    """Hash of an image file; of a file that cannot be read, the reason."""
     try:
         return hashlib.blake2b(read_bytes(path), digest_size=16).hexdigest()
     except UnreadableImage as error:
@@ -177,14 +177,14 @@ def _decoded(path: Path, digest: str, size: tuple[int, int]) -> np.ndarray | Unr
     try:
         data = read_bytes(path)
         if hashlib.blake2b(data, digest_size=16).hexdigest() != digest:
-            raise Failure(f"the picture {path} changed while it was being read; start again")
+            raise Failure(f"the image {path} changed while it was being read; start again")
         return resize(decode_rgb(data, path), size)
     except UnreadableImage as error:
         return error
 
 
 def _checksums(pixels: np.ndarray, threads: ThreadPoolExecutor) -> list[int]:
-    """A CRC of every _CHUNK pictures."""
+    """A CRC of every _CHUNK images."""
     starts = range(0, len(pixels), _CHUNK)
     return list(threads.map(lambda start: zlib.crc32(pixels[start : start + _CHUNK].data), starts))
 
@@ -210,7 +210,7 @@ def _remove_unused(entry: _Entry) -> None:
     """Remove what nobody used for UNUSED_DAYS, and what a killed process left of this entry.
 
     A process that has such an entry mapped keeps its pixels; one that waits for a removed lock at worst decodes
-    the same pictures again.
+    the same images again.
     """
     oldest = time.time() - UNUSED_DAYS * 24 * 3600
     for file in entry.data.parent.iterdir():

@@ -1,4 +1,4 @@
-"""Is a data set on disk whole? What it holds beside what was published, and which pictures cannot be used."""
+"""Is a data set on disk whole? What it holds beside what was published, and which images cannot be used."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Count:
     """What a part holds."""
 
     identities: int
-    pictures: int
+    images: int
     cameras: int
 
 
@@ -35,7 +35,7 @@ class Finding:
 
     found: Found
     parts: dict[str, Count] = field(default_factory=dict)
-    """train, query, gallery and, of all pictures in any part or split, whole."""
+    """train, query, gallery and, of all images in any part or split, whole."""
     published: Figures | None = None
     wrong: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Finding:
 
 
 def check(found: Found, progress: Progress, quick: bool = False) -> Finding:
-    """Read a data set, count it and open every picture; `quick` looks at names alone.
+    """Read a data set, count it and open every image; `quick` looks at names alone.
 
     What is wrong with it is in the result and not raised, a line each.
     """
@@ -69,7 +69,7 @@ def check(found: Found, progress: Progress, quick: bool = False) -> Finding:
         remarks.append(note.removeprefix(f"{data_set.name}: "))
     _count(data_set, finding)
     if not quick:
-        _open_pictures(data_set, finding, progress)
+        _open_images(data_set, finding, progress)
     return finding
 
 
@@ -100,26 +100,26 @@ def _count(data_set: DataSet, finding: Finding) -> None:
         count = Count(identities[part], len(samples), len({sample.camera for sample in samples}))
         finding.parts[part] = count
         published = size_of(figures, part)
-        if published and (count.identities, count.pictures) != published:
+        if published and (count.identities, count.images) != published:
             finding.wrong.append(
-                f"{part}: {count.identities} identities and {count.pictures} pictures, "
+                f"{part}: {count.identities} identities and {count.images} images, "
                 f"published are {published[0]} and {published[1]}"
-                + ("; half copied?" if count.pictures < published[1] else "")
+                + ("; half copied?" if count.images < published[1] else "")
             )
     cameras = finding.parts["whole"].cameras
     if figures and figures.cameras not in (None, cameras):
-        finding.wrong.append(f"pictures of {cameras} cameras, published are {figures.cameras}")
+        finding.wrong.append(f"images of {cameras} cameras, published are {figures.cameras}")
 
 
 def _every_sample(data_set: DataSet) -> list[Sample]:
-    """The pictures of any part of any split, each once, sorted by name."""
+    """The images of any part of any split, each once, sorted by name."""
     divisions = data_set.splits or (data_set,)
     samples = (sample for division in divisions for part in PARTS for sample in getattr(division, part))
     return sorted({sample.path: sample for sample in samples}.values(), key=lambda sample: sample.path.as_posix())
 
 
-def _open_pictures(data_set: DataSet, finding: Finding, progress: Progress) -> None:
-    """Decode every picture; name those that are broken, and those that are there twice."""
+def _open_images(data_set: DataSet, finding: Finding, progress: Progress) -> None:
+    """Decode every image; name those that are broken, and those that are there twice."""
     paths = [sample.path for sample in _every_sample(data_set)]
     same: dict[str, list[Path]] = {}
     broken = 0
@@ -138,11 +138,11 @@ def _open_pictures(data_set: DataSet, finding: Finding, progress: Progress) -> N
     for group in same.values():
         if len(group) > 1:
             # Where every count is the published one, the doubles are the data set's own.
-            (finding.remarks if counts_fit else finding.wrong).append(f"the same picture: {_joined(group)}")
+            (finding.remarks if counts_fit else finding.wrong).append(f"the same image: {_joined(group)}")
 
 
 def _opened(path: Path) -> tuple[str, str]:
-    """Hash of the contents (empty where there are none to compare), and why the picture is broken, or nothing."""
+    """Hash of the contents (empty where there are none to compare), and why the image is broken, or nothing."""
     try:
         data = read_bytes(path)
     except UnreadableImage as error:

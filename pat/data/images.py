@@ -1,4 +1,4 @@
-"""Pictures on disk: which files they are, and how one becomes RGB pixels, whatever it was saved as."""
+"""Images on disk: which files they are, and how one becomes RGB pixels, whatever it was saved as."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pat.errors import UserError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".jfif"})
 
 MAX_PIXELS = 80_000_000
-"""Larger pictures are refused: a person crop or a camera frame is far smaller, a decompression bomb is not."""
+"""Larger images are refused: a person crop or a camera frame is far smaller, a decompression bomb is not."""
 
 
 class UnreadableImage(UserError):
-    """A picture that cannot be used; the message is one line with the file and the reason."""
+    """An image that cannot be used; the message is one line with the file and the reason."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"cannot read the picture {path}: {reason}")
+        super().__init__(f"cannot read the image {path}: {reason}")
         self.path = path
         self.reason = reason
 
@@ -31,45 +31,45 @@ class UnreadableImage(UserError):
         return UnreadableImage, (self.path, self.reason)
 
 
-def is_picture_name(name: str) -> bool:
-    """True for the name of a picture; hidden files (`.x.jpg`, `._x.jpg`) and Thumbs.db are none."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+def is_image_name(name: str) -> bool:
+    """True for the name of an image; hidden files (`.x.jpg`, `._x.jpg`) and Thumbs.db are none."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The pictures among `paths`, folders searched recursively and sorted by name, each picture once.
+    """The images among `paths`, folders searched recursively and sorted by name, each image once.
 
     A file that is named itself is taken whatever its suffix. Raises UserError for a path that does not exist
-    and when there is no picture at all.
+    and when there is no image at all.
     """
     found: dict[Path, None] = {}
     names = [Path(path) for path in paths]
     for path in names:
         if path.is_dir():
             inside = [Path(folder, name) for folder, _, files in os.walk(path) for name in files]
-            shown = [file for file in inside if is_picture_name(file.name)]
+            shown = [file for file in inside if is_image_name(file.name)]
             found.update(dict.fromkeys(sorted(shown, key=Path.as_posix)))
         elif path.exists():
             found[path] = None
         else:
-            raise UserError(f"no such picture or folder: {path}")
+            raise UserError(f"no such image or folder: {path}")
     if not found:
-        raise UserError(f"no pictures in {', '.join(map(str, names)) or 'an empty list of paths'}")
+        raise UserError(f"no images in {', '.join(map(str, names)) or 'an empty list of paths'}")
     return list(found)
 
 
 def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture as RGB, upright: EXIF orientation applied, grey, palette, CMYK and 16 bits converted.
+    """The image as RGB, upright: EXIF orientation applied, grey, palette, CMYK and 16 bits converted.
 
     Transparent pixels become black. Raises UnreadableImage (a UserError) for a file that is missing, empty,
-    truncated, no picture, or larger than MAX_PIXELS.
+    truncated, no image, or larger than MAX_PIXELS.
     """
     path = Path(path)
     return decode_rgb(read_bytes(path), path)
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of a picture file. Raises UnreadableImage when the system cannot read it."""
+    """The contents of an image file. Raises UnreadableImage when the system cannot read it."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -89,7 +89,7 @@ def decode_rgb(data: bytes, path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnreadableImage(path, f"more than {MAX_PIXELS} pixels are too many") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImage(path, "not a picture, or a format that is not known") from error
+        raise UnreadableImage(path, "not an image, or a format that is not known") from error
     except UserError:
         raise
     except Exception as error:  # decoders raise nearly every type there is on a broken file
@@ -97,7 +97,7 @@ def decode_rgb(data: bytes, path: Path) -> Image.Image:
 
 
 def resize(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
-    """Bicubic resize of an RGB picture to `size` (height, width), as uint8 [H, W, 3]."""
+    """Bicubic resize of an RGB image to `size` (height, width), as uint8 [H, W, 3]."""
     height, width = size
     return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
 

@@ -1,4 +1,4 @@
-"""One picture of a person, as a data set layout describes it."""
+"""One image of a person, as a data set layout describes it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 JUNK = -1
-"""Identity of a picture that the evaluation ignores altogether (bad detections of Market-1501)."""
+"""Identity of an image that the evaluation ignores altogether (bad detections of Market-1501)."""
 
 DISTRACTOR = 0
-"""Identity of a gallery picture that matches no query but stays in the ranking."""
+"""Identity of a gallery image that matches no query but stays in the ranking."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture on disk.
+    """An image on disk.
 
     `identity` is the number that the data set uses: JUNK, DISTRACTOR, or a person above 0 (also 0 where a
     layout has no distractors). `camera` counts from 0. `domain` names the data set it came from.
@@ -29,7 +29,7 @@ class Sample:
 
 
 def digest(samples: Sequence[Sample], labels: Iterable[int]) -> str:
-    """A hash of pictures in order: data set, name, label, camera. Folders may move, or differ between machines."""
+    """A hash of images in order: data set, name, label, camera. Folders may move, or differ between machines."""
     text = "\n".join(
         f"{sample.domain}/{sample.path.name} {label} {sample.camera}"
         for sample, label in zip(samples, labels, strict=True)

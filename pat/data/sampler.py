@@ -1,7 +1,7 @@
-"""Which pictures each step of an epoch trains on: P identities with K pictures each.
+"""Which images each step of an epoch trains on: P identities with K images each.
 
 The rule is the field's (the random identity sampler of Hermans et al., "In Defense of the Triplet Loss"): the
-pictures of an identity are shuffled and cut into chunks of K, what remains is dropped for this epoch; each step
+images of an identity are shuffled and cut into chunks of K, what remains is dropped for this epoch; each step
 takes a chunk from each of P identities drawn at random among those that have one left, until fewer than P do.
 """
 
@@ -22,12 +22,12 @@ def batches_of_epoch(
     seed: int,
     epoch: int,
 ) -> np.ndarray:
-    """Indices of the pictures of every step, i64 [steps, identities * images]; `images` of one identity adjoin.
+    """Indices of the images of every step, i64 [steps, identities * images]; `images` of one identity adjoin.
 
     A pure function of its arguments: the same seed and epoch give the same batches on every machine. An identity
-    with fewer than `images` pictures repeats them, no more than it must. With `spread_cameras` an identity's
-    pictures are taken from its cameras in turn.
-    labels, cameras: i64 [N], of each picture.
+    with fewer than `images` images repeats them, no more than it must. With `spread_cameras` an identity's
+    images are taken from its cameras in turn.
+    labels, cameras: i64 [N], of each image.
 
     Raises UserError when there are fewer identities than a batch takes.
     """
@@ -53,7 +53,7 @@ def batches_of_epoch(
 def _chunks(
     members: np.ndarray, cameras: np.ndarray, images: int, spread_cameras: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """The pictures of an identity in random groups, i64 [groups, images]; at least one group."""
+    """The images of an identity in random groups, i64 [groups, images]; at least one group."""
     members = rng.permutation(members)
     if spread_cameras:
         members = members[_cameras_in_turn(cameras[members], rng)]
@@ -64,7 +64,7 @@ def _chunks(
 
 
 def _cameras_in_turn(cameras: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Order in which each camera gives a picture before any gives its next; the cameras' order is random."""
+    """Order in which each camera gives an image before any gives its next; the cameras' order is random."""
     kinds, which = np.unique(cameras, return_inverse=True)
     turn = np.empty(len(cameras), dtype=np.int64)
     for kind in range(len(kinds)):

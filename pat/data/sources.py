@@ -15,7 +15,7 @@ from pat.errors import UserError
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Training pictures of one or more data sets, in the order of the data sets and of names within each."""
+    """Training images of one or more data sets, in the order of the data sets and of names within each."""
 
     samples: tuple[Sample, ...]
     labels: np.ndarray
@@ -26,7 +26,7 @@ class TrainingSet:
     names: tuple[str, ...]
     """Of the data sets."""
     notes: tuple[str, ...] = ()
-    """What is unusual, a line each: data sets of one camera, identities with one picture."""
+    """What is unusual, a line each: data sets of one camera, identities with one image."""
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -35,7 +35,7 @@ class TrainingSet:
 def merge_sources(data_sets: Sequence[DataSet]) -> TrainingSet:
     """The training parts of `data_sets`, in the order given.
 
-    Raises UserError for a data set without training pictures, and where two hold the same picture: one person
+    Raises UserError for a data set without training images, and where two hold the same image: one person
     would become two.
     """
     if not data_sets:
@@ -47,11 +47,11 @@ def merge_sources(data_sets: Sequence[DataSet]) -> TrainingSet:
     places: list[tuple[int, int]] = []
     for number, data_set in enumerate(data_sets):
         if not data_set.train:
-            raise UserError(f"the data set {data_set.name} holds no training picture")
+            raise UserError(f"the data set {data_set.name} holds no training image")
         paths = {sample.path.as_posix() for sample in data_set.train}
         twice = sorted(paths & origin.keys())
         if twice:
-            raise UserError(f"{twice[0]} is in {origin[twice[0]]} and in {data_set.name}; give each picture once")
+            raise UserError(f"{twice[0]} is in {origin[twice[0]]} and in {data_set.name}; give each image once")
         origin.update(dict.fromkeys(paths, data_set.name))
         samples += data_set.train
         people += [(number, sample.identity) for sample in data_set.train]
@@ -67,8 +67,8 @@ def split_holdout(
 ) -> tuple[TrainingSet, tuple[Sample, ...], tuple[Sample, ...]]:
     """Hold out a share of the identities: what stays for training, and queries and gallery of the others.
 
-    The same share of each data set is drawn, the same for a seed on every machine. The queries are one picture
-    of each (identity, camera) whose identity another camera sees too, the gallery is every held-out picture;
+    The same share of each data set is drawn, the same for a seed on every machine. The queries are one image
+    of each (identity, camera) whose identity another camera sees too, the gallery is every held-out image;
     their identities and cameras are those of `training` (identities + 1), which do not collide over data sets.
 
     Raises UserError for a share outside (0, 1), where every data set has a single identity, and where none of the
@@ -92,7 +92,7 @@ def split_holdout(
 
 
 def subset(training: TrainingSet, rows: np.ndarray) -> TrainingSet:
-    """The pictures `rows` i64 of `training`, classes numbered anew from 0."""
+    """The images `rows` i64 of `training`, classes numbered anew from 0."""
     names, labels = np.unique(training.labels[rows], return_inverse=True)
     return replace(
         training,
@@ -123,8 +123,8 @@ def _numbered(keys: Sequence[tuple[int, int]]) -> np.ndarray:
 def _unusual(data_set: DataSet) -> list[str]:
     notes = []
     if len({sample.camera for sample in data_set.train}) == 1:
-        notes.append(f"{data_set.name}: every training picture is from one camera")
+        notes.append(f"{data_set.name}: every training image is from one camera")
     single = sum(count == 1 for count in Counter(sample.identity for sample in data_set.train).values())
     if single:
-        notes.append(f"{data_set.name}: {single} identities have a single training picture, repeated in a batch")
+        notes.append(f"{data_set.name}: {single} identities have a single training image, repeated in a batch")
     return notes

@@ -1,1 +1,1 @@
-"""Scoring of an embedder: features, ranking (CMC, mAP, mINP), pictures, and a report in one file."""
+"""Scoring of an embedder: features, ranking (CMC, mAP, mINP), images, and a report in one file."""

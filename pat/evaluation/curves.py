@@ -1,4 +1,4 @@
-"""Curves over ranks and epochs, spreads over seeds: transparent pictures that read on white and on black.
+"""Curves over ranks and epochs, spreads over seeds: transparent images that read on white and on black.
 
 matplotlib is imported when a curve is drawn.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pat.evaluation.pictures import DENSITY, TEXT
+from pat.evaluation.figures import DENSITY, TEXT
 
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#d946ef", "#8b93a1", "#ef4444", "#06b6d4")
 """In the order of the curves; each shows on white and on black."""

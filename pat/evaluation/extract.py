@@ -12,7 +12,7 @@ from pat.evaluation.ranking import Features, Floats, Indices
 
 Pixels = NDArray[np.uint8]
 Embedder = Callable[[Pixels], Floats]
-"""From uint8 RGB pictures [n, H, W, 3] to float32 vectors [n, D]."""
+"""From uint8 RGB images [n, H, W, 3] to float32 vectors [n, D]."""
 
 
 def extract(
@@ -25,18 +25,18 @@ def extract(
     flip: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> Features:
-    """Embed N pictures, `batch_size` at a time; only a batch of the pixels is in memory.
+    """Embed N images, `batch_size` at a time; only a batch of the pixels is in memory.
 
-    `pixels` uint8 [N, H, W, 3], a memory map for example. With `flip` a vector is the average of the picture's
-    and its mirror image's, at unit length. `progress` is called with the number of pictures just done.
+    `pixels` uint8 [N, H, W, 3], a memory map for example. With `flip` a vector is the average of the image's
+    and its mirror image's, at unit length. `progress` is called with the number of images just done.
 
-    Raises UserError when there are no pictures, ValueError when the embedder returns anything but floats [n, D],
+    Raises UserError when there are no images, ValueError when the embedder returns anything but floats [n, D],
     Failure when vectors are not finite.
     """
     if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
         raise ValueError(f"pixels must be uint8 [N, H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
     if not len(pixels):
-        raise UserError("there are no pictures to embed; check the folder and the split of the data set")
+        raise UserError("there are no images to embed; check the folder and the split of the data set")
     vectors: Floats | None = None
     for begin in range(0, len(pixels), batch_size):
         batch = np.ascontiguousarray(pixels[begin : begin + batch_size])
@@ -63,7 +63,7 @@ def _checked(vectors: Floats, count: int) -> Floats:
     vectors = np.asarray(vectors)
     if vectors.ndim != 2 or len(vectors) != count or not np.issubdtype(vectors.dtype, np.floating):
         raise ValueError(
-            f"the embedder returned {vectors.dtype} {list(vectors.shape)} for {count} pictures; "
+            f"the embedder returned {vectors.dtype} {list(vectors.shape)} for {count} images; "
             f"expected floats [{count}, D]"
         )
     return vectors

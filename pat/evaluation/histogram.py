@@ -3,7 +3,7 @@
 Clothes are told apart by their colours at a height of the body: the appearance model that person search used
 before it was learned (stripes of HSV histograms). It is given what is known to help such a model, so that it is
 a fair opponent: neighbouring bins share a pixel in proportion, grey pixels have bins of brightness instead of a
-meaningless hue, the picture's middle counts more than its sides, which show the background, and bins are
+meaningless hue, the image's middle counts more than its sides, which show the background, and bins are
 compared by the Hellinger distance.
 """
 
@@ -30,11 +30,11 @@ class StripeHistogram:
         return self.stripes * (self.hues * self.saturations + self.greys)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Floats:
-        return np.stack([self._embed(picture) for picture in pixels])
+        return np.stack([self._embed(image) for image in pixels])
 
-    def _embed(self, picture: NDArray[np.uint8]) -> Floats:
-        height, width = picture.shape[:2]
-        hue, saturation, value = _hsv(picture)
+    def _embed(self, image: NDArray[np.uint8]) -> Floats:
+        height, width = image.shape[:2]
+        hue, saturation, value = _hsv(image)
         chroma = np.minimum(1, saturation * value * 4)  # [H, W]; 1: all colour, 0: all grey
         across = np.exp(-0.5 * np.linspace(-2, 2, width, dtype=np.float32) ** 2)  # the person stands in the middle
         weight = np.broadcast_to(across, (height, width))
@@ -61,9 +61,9 @@ def _sums(bins: NDArray[np.int64], weights: Floats, size: int) -> NDArray[np.flo
     return np.bincount(bins.ravel(), weights=weights.ravel(), minlength=size).astype(np.float64, copy=False)
 
 
-def _hsv(picture: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
+def _hsv(image: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
     """Hue, saturation and value [H, W], each in [0, 1]."""
-    rgb = picture.astype(np.float32) / 255
+    rgb = image.astype(np.float32) / 255
     red, green, blue = np.moveaxis(rgb, -1, 0)
     value = rgb.max(axis=-1)
     spread = value - rgb.min(axis=-1)

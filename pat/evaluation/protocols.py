@@ -1,11 +1,11 @@
 """The protocols by which the field compares generalisation: what trains, what is tested on, what was published.
 
     single  one source, its training part; tested on each of the other large data sets
-    P1      every picture of Market-1501, CUHK02, CUHK03, CUHK-SYSU; tested on PRID, GRID, VIPeR, i-LIDS
+    P1      every image of Market-1501, CUHK02, CUHK03, CUHK-SYSU; tested on PRID, GRID, VIPeR, i-LIDS
     P2      leave one out over Market-1501, MSMT17, CUHK03, CUHK-SYSU: the training parts of the other three
-    P3      as P2 with every picture of the other three
+    P3      as P2 with every image of the other three
 
-CUHK-SYSU tells no cameras and is never a target; all of its pictures train. CUHK03 is the detected one.
+CUHK-SYSU tells no cameras and is never a target; all of its images train. CUHK03 is the detected one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """CMC, mAP and mINP of a person search, exact, without sorting the gallery.
 
-The protocol is that of Market-1501: for each query, gallery pictures of its identity from its camera are left
+The protocol is that of Market-1501: for each query, gallery images of its identity from its camera are left
 out, junk is left out altogether, and distractors stay in as wrong answers. The rank of a match is a count of
-the gallery pictures before it, so nothing is sorted, and only a slab of the score matrix exists at a time.
+the gallery images before it, so nothing is sorted, and only a slab of the score matrix exists at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COUNTING_LIMIT = 256
 
 @dataclass(frozen=True)
 class Features:
-    """Embeddings of N pictures, and who is where.
+    """Embeddings of N images, and who is where.
 
     `vectors` float32 [N, D] (other floats are converted), `identities` and `cameras` int64 [N]. Raises
     ValueError for other shapes or kinds of array, Failure for vectors that are not finite.
@@ -65,7 +65,7 @@ class Features:
         return len(self.vectors)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Features:
-        """The features of some pictures: a slice, indices, or a mask."""
+        """The features of some images: a slice, indices, or a mask."""
         return Features(self.vectors[rows], self.identities[rows], self.cameras[rows])
 
 
@@ -103,7 +103,7 @@ def evaluate_ranking(
 ) -> RankingResult:
     """Rank the gallery for every query by squared Euclidean distance (for unit vectors: by cosine).
 
-    Left out for each query: gallery pictures of its identity from its camera, and all of identity -1 (junk).
+    Left out for each query: gallery images of its identity from its camera, and all of identity -1 (junk).
     Queries of identity -1 and queries left without a match are not counted. Identity 0 needs no rule:
     where it means a distractor no query carries it, so it matches nothing and stays in the ranking; where a
     query does carry it, it is a person like any other. Equal distances, as computed in float32, are ranked in the
@@ -153,8 +153,8 @@ def rank_list(
 ) -> tuple[Indices, Floats]:
     """The first k answers to each query, in the order of `evaluate_ranking`.
 
-    Returns gallery indices int64 [Q, k] and Euclidean distances float32 [Q, k]; where fewer than k pictures
-    are allowed, -1 and inf. `leave_out=False` keeps pictures of the query's own identity and camera, and
+    Returns gallery indices int64 [Q, k] and Euclidean distances float32 [Q, k]; where fewer than k images
+    are allowed, -1 and inf. `leave_out=False` keeps images of the query's own identity and camera, and
     junk, in the list. Meant for a few queries: each orders the whole gallery.
     """
     _check_comparable(query, gallery)
@@ -273,9 +273,9 @@ def _why_no_query_is_valid(query: Features, gallery: Features) -> str:
     """One line for the user; `gallery` without junk."""
     nothing = "nothing can be scored: "
     if not (query.identities != JUNK).any():
-        return nothing + f"there are {len(query)} query pictures, and none has an identity (-1 is junk)"
+        return nothing + f"there are {len(query)} query images, and none has an identity (-1 is junk)"
     if not len(gallery):
-        return nothing + "the gallery is empty (pictures of identity -1 are junk and do not count)"
+        return nothing + "the gallery is empty (images of identity -1 are junk and do not count)"
     if not np.isin(query.identities, gallery.identities).any():
         return nothing + f"none of the {len(np.unique(query.identities))} query identities is in the gallery"
     return nothing + (

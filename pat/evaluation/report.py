@@ -13,12 +13,12 @@ from typing import Any
 
 from PIL import Image
 
-from pat.evaluation.pictures import DENSITY
+from pat.evaluation.figures import DENSITY
 from pat.evaluation.ranking import RankingResult
 from pat.files import write_text
 
 _WIDE, _NARROWEST = 800, 640
-"""A picture wider than the first shrinks to the second on a narrow page, then scrolls; others shrink to fit."""
+"""An image wider than the first shrinks to the second on a narrow page, then scrolls; others shrink to fit."""
 
 _DISTRIBUTIONS = ("pat-reid", "torch", "timm", "triton", "numpy", "onnxruntime", "tensorrt")
 
@@ -84,7 +84,7 @@ class Report:
         self.add_table(columns, rows, caption=caption, percent=range(1, len(columns) - 1))
 
     def add_figure(self, image: Image.Image, caption: str, *, alt: str = "") -> None:
-        """A picture of `pat.evaluation.pictures` or `.curves`; `alt` is for those who cannot see it."""
+        """An image of `pat.evaluation.figures` or `.curves`; `alt` is for those who cannot see it."""
         width = round(image.width / DENSITY)
         least = _NARROWEST if width > _WIDE else 0
         size = f'width="{width}" style="width:clamp({least}px, 100%, {width}px)"'

@@ -1,9 +1,9 @@
-"""k-reciprocal re-ranking: two pictures are alike where the pictures near both are the same.
+"""k-reciprocal re-ranking: two images are alike where the images near both are the same.
 
 Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017. It looks at all queries
 together, which a camera cannot do, so its score is reported apart from the plain one.
 
-Memory, for N = Q + G pictures of D numbers: two copies of the vectors (8 N D bytes), the k1 + 1 nearest of each
+Memory, for N = Q + G images of D numbers: two copies of the vectors (8 N D bytes), the k1 + 1 nearest of each
 and sparse matrices. A row of the encoding holds at most (k1 + 1)(k1 / 2 + 2) entries of 8 bytes, k2 times that
 after the expansion, and far fewer in practice. MSMT17 (N = 93,820, D = 768) needs 0.6 GB for the vectors, at most
 0.2 GB for the encoding and 1.1 GB, with its transposed copy 2.2 GB, for the expanded one: below 8 GB. Distances
@@ -37,7 +37,7 @@ def reranked(
 ) -> Slabs:
     """What `evaluate_ranking` takes as `slabs` to rank by the re-ranked distance.
 
-    `progress` is called with the number of pictures whose neighbours were just found, N in all.
+    `progress` is called with the number of images whose neighbours were just found, N in all.
     """
     if not (k1 >= 1 and k2 >= 1 and 0 <= weight <= 1):
         raise ValueError(f"k1 {k1} and k2 {k2} must be at least 1 and weight {weight} between 0 and 1")
@@ -56,7 +56,7 @@ def _slabs(
     """`size` queries at a time: the first one's index, and re-ranked distances float32 [size, G]."""
     if len(query) + len(gallery) <= max(k1, k2):
         raise UserError(
-            f"re-ranking looks at {max(k1, k2)} neighbours and there are {len(query) + len(gallery)} pictures"
+            f"re-ranking looks at {max(k1, k2)} neighbours and there are {len(query) + len(gallery)} images"
         )
     vectors = np.concatenate([query, gallery])  # [N, D]
     nearest, farthest = _neighbours(vectors, max(k1 + 1, k2), progress)
@@ -76,7 +76,7 @@ def _slabs(
 
 
 def _neighbours(vectors: Floats, count: int, progress: Callable[[int], object] | None) -> tuple[Numbers, Floats]:
-    """The `count` nearest of each picture, itself first, [N, count], and its largest squared distance [N]."""
+    """The `count` nearest of each image, itself first, [N, count], and its largest squared distance [N]."""
     nearest = np.empty((len(vectors), count), dtype=np.int32)
     farthest = np.empty(len(vectors), dtype=np.float32)
     norms = squared_norms(vectors)
@@ -84,7 +84,7 @@ def _neighbours(vectors: Floats, count: int, progress: Callable[[int], object] |
     for begin, scores in score_slabs(vectors, vectors, size):
         rows = np.arange(len(scores))
         farthest[begin : begin + len(scores)] = scores.max(axis=1) + norms[begin : begin + len(scores)]
-        scores[rows, begin + rows] = -np.inf  # a picture is its own nearest, also beside a copy of it
+        scores[rows, begin + rows] = -np.inf  # an image is its own nearest, also beside a copy of it
         some = np.sort(np.argpartition(scores, count - 1, axis=1)[:, :count], axis=1)
         order = np.argsort(np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
         nearest[begin : begin + len(scores)] = np.take_along_axis(some, order, axis=1)
@@ -94,7 +94,7 @@ def _neighbours(vectors: Floats, count: int, progress: Callable[[int], object] |
 
 
 def _encoded(vectors: Floats, nearest: Numbers, half: Numbers, farthest: Floats) -> Any:
-    """Each picture as weights over its expanded reciprocal neighbours, summing to 1: CSR [N, N] (equation 7)."""
+    """Each image as weights over its expanded reciprocal neighbours, summing to 1: CSR [N, N] (equation 7)."""
     from scipy import sparse
 
     mutual, mutual_half = _reciprocal(nearest), _reciprocal(half)
@@ -119,13 +119,13 @@ def _encoded(vectors: Floats, nearest: Numbers, half: Numbers, farthest: Floats)
 
 
 def _reciprocal(nearest: Numbers) -> Any:
-    """Which pictures are among the nearest of each other: symmetric CSR [N, N] of ones."""
+    """Which images are among the nearest of each other: symmetric CSR [N, N] of ones."""
     forward = _ones(nearest, np.int32(1))
     return forward.multiply(forward.T).tocsr()
 
 
 def _averaged(encoded: Any, nearest: Numbers) -> Any:
-    """The mean of the rows of each picture's nearest, itself among them (equation 11)."""
+    """The mean of the rows of each image's nearest, itself among them (equation 11)."""
     from scipy import sparse
 
     mean = _ones(nearest, np.float32(1 / nearest.shape[1]))

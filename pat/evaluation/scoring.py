@@ -1,4 +1,4 @@
-"""A model's score on a data set: the same code whatever embeds the pictures."""
+"""A model's score on a data set: the same code whatever embeds the images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from pat.config import TargetConfig
 from pat.data.layouts import open_data_set
-from pat.data.pictures import Pictures, read_pictures
+from pat.data.pixels import Images, read_images
 from pat.data.sample import Sample
 from pat.errors import UserError
 from pat.evaluation.extract import Embedder, extract
@@ -22,8 +22,8 @@ class EvaluationSet:
     """Query and gallery of a data set, decoded."""
 
     name: str
-    query: Pictures
-    gallery: Pictures
+    query: Images
+    gallery: Images
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ def decoded(
     """An evaluation set from samples. Raises UserError when a side is empty."""
     for side, samples in (("query", query), ("gallery", gallery)):
         if not samples:
-            raise UserError(f"{name} has no {side} pictures; an evaluation needs identities seen by two cameras")
+            raise UserError(f"{name} has no {side} images; an evaluation needs identities seen by two cameras")
     return EvaluationSet(
-        name, read_pictures(query, size, config, progress), read_pictures(gallery, size, config, progress)
+        name, read_images(query, size, config, progress), read_images(gallery, size, config, progress)
     )
 
 
 def score(
     embedder: Embedder,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     progress: Progress,
     *,
     batch_size: int = 64,
@@ -74,13 +74,13 @@ def score(
     label: str = "embed",
 ) -> Score:
     """Embed query and gallery and rank; `device` is where the ranking runs."""
-    query, gallery = embedded(embedder, pictures, progress, batch_size=batch_size, flip=flip, label=label)
+    query, gallery = embedded(embedder, images, progress, batch_size=batch_size, flip=flip, label=label)
     return Score(evaluate_ranking(query, gallery, max_rank=max_rank, device=device), query, gallery)
 
 
 def embedded(
     embedder: Embedder,
-    pictures: EvaluationSet,
+    images: EvaluationSet,
     progress: Progress,
     *,
     batch_size: int = 64,
@@ -89,9 +89,9 @@ def embedded(
 ) -> tuple[Features, Features]:
     """Query and gallery embedded, not ranked."""
     sides = []
-    total = len(pictures.query.pixels) + len(pictures.gallery.pixels)
+    total = len(images.query.pixels) + len(images.gallery.pixels)
     with progress.bar(label, total) as advance:
-        for side in (pictures.query, pictures.gallery):
+        for side in (images.query, images.gallery):
             sides.append(
                 extract(
                     embedder,
@@ -107,5 +107,5 @@ def embedded(
 
 
 def spread_rows(count: int, wanted: int) -> list[int]:
-    """`wanted` rows spread evenly over `count`, for pictures that show the good and the bad alike."""
+    """`wanted` rows spread evenly over `count`, for images that show the good and the bad alike."""
     return np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist() if count and wanted else []

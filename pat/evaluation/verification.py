@@ -1,4 +1,4 @@
-"""Are two pictures the same person? Error rates of a cosine threshold, over all pairs of a set of pictures."""
+"""Are two images the same person? Error rates of a cosine threshold, over all pairs of a set of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 512
 
 @dataclass(frozen=True)
 class PairScores:
-    """How many pairs of pictures have which cosine. A pair matches when its cosine reaches the threshold."""
+    """How many pairs of images have which cosine. A pair matches when its cosine reaches the threshold."""
 
     genuine: NDArray[np.int64]
     """[STEPS + 1] pairs of one person, by two cameras where that occurs. Entry i: cosines from i * 1e-6 - 1 on."""
@@ -66,10 +66,10 @@ class PairScores:
 
 
 def pair_scores(features: Features, progress: Callable[[int], object] | None = None) -> PairScores:
-    """Compare N pictures with each other, in memory that does not grow with their pairs.
+    """Compare N images with each other, in memory that does not grow with their pairs.
 
-    `features.vectors` float32 [N, D] of unit length. `progress` is called with the number of pictures just done.
-    Raises UserError when no person has two pictures, or all pictures show one person.
+    `features.vectors` float32 [N, D] of unit length. `progress` is called with the number of images just done.
+    Raises UserError when no person has two images, or all images show one person.
     """
     vectors, identities, cameras = features.vectors, features.identities, features.cameras
     genuine = {across: np.zeros(STEPS + 1, dtype=np.int64) for across in (True, False)}
@@ -88,9 +88,9 @@ def pair_scores(features: Features, progress: Callable[[int], object] | None = N
             progress(end - begin)
     across = bool(genuine[True].any())
     if not genuine[across].any():
-        raise UserError("no person has two pictures; calibrating needs some of the same person")
+        raise UserError("no person has two images; calibrating needs some of the same person")
     if not impostor.any():
-        raise UserError("all pictures show the same person; calibrating needs different people")
+        raise UserError("all images show the same person; calibrating needs different people")
     return PairScores(genuine[across], impostor, across, len(np.unique(identities)), len(np.unique(cameras)))
 
 

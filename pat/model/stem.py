@@ -46,7 +46,7 @@ class ConvolutionalStem(nn.Module):
     def freeze(self) -> None:
         """Fix the whole stem for good: no gradients, and batch normalisation by the statistics it came with.
 
-        A picture's patches then depend on that picture alone, on any number of processes.
+        An image's patches then depend on that image alone, on any number of processes.
         """
         self.requires_grad_(False)
         self.frozen = True

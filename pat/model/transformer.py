@@ -152,7 +152,7 @@ class PartAwareTransformer(nn.Module):
             self.patch_embed.proj.requires_grad_(False)
 
     def draw_drop_path(self, images: int, generator: torch.Generator | None = None) -> Tensor | None:
-        """Stochastic-depth factors for `images` pictures, on the CPU, or None at rate 0."""
+        """Stochastic-depth factors for `images` images, on the CPU, or None at rate 0."""
         return drop_path_factors(self.config.drop_path, len(self.blocks), images, generator)
 
     def tokens(self, images: Tensor) -> Tensor:

@@ -31,13 +31,13 @@ def fill_bank(
     progress: Progress,
     stop: Callable[[], bool],
 ) -> bool:
-    """Set every slot to its picture's part features; False when `stop` asked to leave off.
+    """Set every slot to its image's part features; False when `stop` asked to leave off.
 
-    In evaluation mode: plain pictures, full bands. In training mode, as the authors do: augmented pictures, random
+    In evaluation mode: plain images, full bands. In training mode, as the authors do: augmented images, random
     regions, stochastic depth.
 
-    Each rank embeds the pictures whose slots it holds, so nothing is exchanged. Random numbers are drawn for
-    whole batches, which gives a picture the same ones whatever the number of ranks.
+    Each rank embeds the images whose slots it holds, so nothing is exchanged. Random numbers are drawn for
+    whole batches, which gives an image the same ones whatever the number of ranks.
     """
     bank, model = state.bank, state.model
     assert bank is not None

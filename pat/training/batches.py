@@ -13,14 +13,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one step on the training device."""
+    """Images of one step on the training device."""
 
     pixels: Tensor
     """uint8 [b, H, W, 3], those of this rank's rows of the batch"""
     labels: Tensor
     """int64 [B], classes"""
     slots: Tensor
-    """int64 [B], indices into the training pictures and slots of the memory bank"""
+    """int64 [B], indices into the training images and slots of the memory bank"""
 
 
 def read_batches(
@@ -30,15 +30,15 @@ def read_batches(
     device: torch.device,
     rows: slice = slice(None),
 ) -> Iterator[Batch]:
-    """The batches whose picture indices are the rows of `steps` int64 [S, B]; pixels of `rows` of each.
+    """The batches whose image indices are the rows of `steps` int64 [S, B]; pixels of `rows` of each.
 
     A thread gathers the next batch from the memory-mapped `pixels` while the current one is in use; on a GPU
     it goes through pinned memory, so the copy does not hold up the kernels before it.
     """
 
     def gather(indices: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        pictures = torch.from_numpy(np.ascontiguousarray(pixels[indices[rows]]))
-        parts = pictures, torch.from_numpy(labels[indices]), torch.from_numpy(np.ascontiguousarray(indices))
+        images = torch.from_numpy(np.ascontiguousarray(pixels[indices[rows]]))
+        parts = images, torch.from_numpy(labels[indices]), torch.from_numpy(np.ascontiguousarray(indices))
         return tuple(part.pin_memory() for part in parts) if device.type == "cuda" else parts  # type: ignore[return-value]
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:

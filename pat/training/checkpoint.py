@@ -33,7 +33,7 @@ def save_checkpoint(
     """Write the run's state whole or not at all; `parts` maps names to objects with `state_dict()`.
 
     Every rank calls it, for the bank is gathered from all, and the one with `write` writes.
-    `samples` is the digest of the training pictures, because a slot of the memory bank is a picture's index.
+    `samples` is the digest of the training images, because a slot of the memory bank is an image's index.
     Raises Failure when the disk is full; the previous checkpoint stays.
     """
     state = {
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path, samples: str, parts: dict[str, Any]) -> Position
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of a training run (expected format {FORMAT})")
     if state["samples"] != samples:
-        raise UserError(f"the training pictures are not those that {path} was made with; the run cannot go on")
+        raise UserError(f"the training images are not those that {path} was made with; the run cannot go on")
     for name, part in parts.items():
         if part is None:
             continue

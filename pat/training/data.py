@@ -1,4 +1,4 @@
-"""The training pictures of a run: opened, merged, some identities held out, decoded once."""
+"""The training images of a run: opened, merged, some identities held out, decoded once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from pat.config import DataConfig
 from pat.data.layouts import open_data_set
-from pat.data.pictures import read_pictures
+from pat.data.pixels import read_images
 from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
 from pat.errors import UserError
 from pat.evaluation.scoring import EvaluationSet, decoded
@@ -28,7 +28,7 @@ class TrainingData:
 def open_training_data(
     config: DataConfig, image_size: tuple[int, int], seed: int, progress: Progress
 ) -> TrainingData:
-    """Open and decode the sources. Raises UserError when there is nothing to train on or a picture is broken."""
+    """Open and decode the sources. Raises UserError when there is nothing to train on or an image is broken."""
     if not config.source:
         raise UserError("name what to train on with --data.source (a layout such as market1501, or a folder)")
     sets = [open_data_set(spec, config.root, config.on_error) for spec in config.source]
@@ -40,13 +40,13 @@ def open_training_data(
     if config.holdout:
         training, query, gallery = split_holdout(training, config.holdout, seed)
         heldout = decoded("the held-out source", query, gallery, image_size, config, progress)
-    pictures = read_pictures(training.samples, image_size, config, progress)
-    if len(pictures.kept) < len(training.samples):
-        training = subset(training, pictures.kept)
+    images = read_images(training.samples, image_size, config, progress)
+    if len(images.kept) < len(training.samples):
+        training = subset(training, images.kept)
     for note in training.notes:
         progress.say(f"note: {note}")
     progress.say(
-        f"training on {len(training.samples)} pictures of {training.identities} identities, "
+        f"training on {len(training.samples)} images of {training.identities} identities, "
         f"{len(np.unique(training.cameras))} cameras"
     )
-    return TrainingData(training, pictures.pixels, heldout)
+    return TrainingData(training, images.pixels, heldout)

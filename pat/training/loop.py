@@ -143,7 +143,7 @@ class _Run:
             del config["data"][folders]
         return {
             "settings": json.dumps(config),
-            "training pictures": self.samples,
+            "training images": self.samples,
             "starting weights": self.state.weights_digest(),
             "position in the run": json.dumps(vars(self.position)),
         }
@@ -226,16 +226,16 @@ class _Run:
 
     def _report_divergence(self, step: int, losses: np.ndarray, indices: np.ndarray) -> None:
         """Name the batch and stop; the checkpoint on disk is older than the bad step."""
-        pictures = [str(self.data.training.samples[index].path) for index in indices]
+        images = [str(self.data.training.samples[index].path) for index in indices]
         found = dict(zip(TERMS, map(str, losses.tolist()), strict=True))
-        described = {"epoch": self.position.epoch, "step": step, "losses": found, "pictures": pictures}
+        described = {"epoch": self.position.epoch, "step": step, "losses": found, "images": images}
         self.log.flush()
         path = self.config.out / "diverged.json"
         if self.ranks.first:
             write_text(path, json.dumps(described, indent=2) + "\n")
         raise Diverged(
             f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
-            f"{len(pictures)} pictures are listed in {path} and the last checkpoint is kept; "
+            f"{len(images)} images are listed in {path} and the last checkpoint is kept; "
             "a lower --optim.lr or --optim.clip-norm 1 usually helps"
         )
 
@@ -284,7 +284,7 @@ class _Run:
             "epoch": min(self.position.epoch, self.config.epochs),
             "seed": self.config.seed,
             "source": list(self.config.data.source),
-            "pictures": len(self.data.training.samples),
+            "images": len(self.data.training.samples),
             "started_from": self.config.weights,
             "ema": self.config.ema,
         }

@@ -81,7 +81,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     elif config.model.stem == "convolution" and ranks.count > 1:
         raise UserError(
             "model.stem convolution is trained on one process alone, because its batch normalisation would see "
-            "each rank's pictures apart; on several it must be pretrained and stay frozen"
+            "each rank's images apart; on several it must be pretrained and stay frozen"
         )
     model.to(device)
 
@@ -89,7 +89,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     if config.model.parts and (config.loss.csl or config.loss.psd):
         if slots < ranks.count:
             raise UserError(
-                f"{slots} training pictures are too few for {ranks.count} ranks, which share their bank"
+                f"{slots} training images are too few for {ranks.count} ranks, which share their bank"
             )
         bank = MemoryBank(
             config.model.parts,

@@ -2,7 +2,7 @@
 
 The loop takes it, and so does whoever measures it: `phase` marks its parts by their names.
 
-Every random number belongs to a picture of the global batch and is drawn on the CPU from (seed, epoch, step):
+Every random number belongs to an image of the global batch and is drawn on the CPU from (seed, epoch, step):
 a resumed run draws what the uninterrupted one would have, and several ranks can each take their rows.
 """
 
@@ -45,8 +45,8 @@ class Draws:
     """float32 [depth, 2, B]"""
 
     def of(self, rows: slice) -> Draws:
-        """The numbers of some pictures of the global batch."""
-        shared = len(self.regions) != len(self.augment)  # one draw for all pictures
+        """The numbers of some images of the global batch."""
+        shared = len(self.regions) != len(self.augment)  # one draw for all images
         return Draws(
             self.augment[rows],
             self.regions if shared else self.regions[rows],
@@ -68,7 +68,7 @@ def draw(
     epoch: int,
     step: int,
 ) -> Draws:
-    """Draw a step's random numbers for a global batch of `batch` pictures."""
+    """Draw a step's random numbers for a global batch of `batch` images."""
     state = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state[0]) >> 1)
     return Draws(

@@ -29,7 +29,7 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
     if batch % ranks:
         raise UserError(
             f"{ranks} ranks cannot share a batch of {config.identities_per_batch} x {config.images_per_identity} "
-            f"= {batch} pictures equally; change --identities-per-batch, --images-per-identity or the ranks"
+            f"= {batch} images equally; change --identities-per-batch, --images-per-identity or the ranks"
         )
     shares = {
         "data.holdout": config.data.holdout,

@@ -148,12 +148,12 @@ def test_one_table_where_every_arms_own_rate_is_the_shared_one(study, make_runs,
 def test_the_figure_shows_every_row():
     drawn = spread_plot({"one": {"a": [1, 2], "b": []}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
     wide = spread_plot({"one": {"a": [1, 2], "b": [1, 2]}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
-    shown = [sum(of_colour(picture, colour) for colour in COLOURS[:2]) for picture in (drawn, wide)]
+    shown = [sum(of_colour(image, colour) for colour in COLOURS[:2]) for image in (drawn, wide)]
     assert all(of_colour(drawn, colour) > 300 for colour in COLOURS[:2])  # a mean has some 300 pixels
     assert shown[1] > shown[0] + 300  # one mean more
 
 
-def of_colour(picture, colour):
+def of_colour(image, colour):
     red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
-    pixels = np.asarray(picture.convert("RGBA")).astype(int)
+    pixels = np.asarray(image.convert("RGBA")).astype(int)
     return int((np.abs(pixels - [red, green, blue, 255]).max(-1) < 8).sum())

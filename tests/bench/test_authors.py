@@ -1,12 +1,12 @@
-"""The authors' way and ours take the same step on the same pictures, regions and depths."""
+"""The authors' way and ours take the same step on the same images, regions and depths."""
 
 import numpy as np
 import pytest
 import torch
 
 from bench.authors import network
+from bench.authors.loader import ImageFiles, load_batches
 from bench.authors.memory import ListMemory, soft_targets
-from bench.authors.pictures import PictureFiles, load_batches
 from bench.authors.step import training_losses as authors_losses
 from bench.authors.step import training_step as authors_step
 from kernels.part_attention.reference import visibility
@@ -95,7 +95,7 @@ def test_a_step_from_files_moves_the_weights(config, training):
     state = state_of(config, training)
     before = state.model.blocks[0].attn.qkv.weight.clone()
     memory = ListMemory(state.bank.features, [str(sample.path) for sample in training.samples])
-    files = PictureFiles([sample.path for sample in training.samples], training.labels, (32, 16))
+    files = ImageFiles([sample.path for sample in training.samples], training.labels, (32, 16))
     (batch,) = load_batches(files, np.array([[0, 1, 8, 9, 20, 21]]), pinned=False)
     images, labels, paths = batch
     assert images.shape == (6, 3, 32, 16)

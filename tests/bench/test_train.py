@@ -1,4 +1,4 @@
-"""`python -m bench train`: a run over several calls, its set of pictures, its result."""
+"""`python -m bench train`: a run over several calls, its set of images, its result."""
 
 import csv
 import dataclasses
@@ -20,7 +20,7 @@ from pat.errors import UserError
 from pat.progress import Progress
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"pictures": 60, "identities": 9}
+SMALL = {"images": 60, "identities": 9}
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_finished_run_is_only_reported_again(options, capsys):
     assert "epoch" not in captured.err
 
 
-@pytest.mark.parametrize("setting", ["epochs", "backbone", "pictures", "seed", "compile"])
+@pytest.mark.parametrize("setting", ["epochs", "backbone", "images", "seed", "compile"])
 def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, capsys):
     options = dataclasses.replace(options, epochs=1)
     assert bench_train.main(options) == 0
@@ -117,7 +117,7 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, cap
         settings = json.loads(options.config.read_text())
         options.config.write_text(json.dumps({**settings, setting: {"seed": 1, "compile": True}[setting]}))
     else:
-        other = {"epochs": 2, "backbone": "vit_small_patch16_224", "pictures": 61}
+        other = {"epochs": 2, "backbone": "vit_small_patch16_224", "images": 61}
         options = dataclasses.replace(options, **{setting: other[setting]})
     capsys.readouterr()
     assert bench_train.main(options) == 2
@@ -136,7 +136,7 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, cap
         ({}, {"weights": "pretrained", "out": "elsewhere", "data": {"cache": "cache"}}, True),
         ({"epochs": 60}, {}, True),
         ({"epochs": 59}, {}, False),
-        ({"pictures": 100}, {}, False),
+        ({"images": 100}, {}, False),
         ({"backbone": "vit_small_patch16_224"}, {}, False),
         ({}, {"identities_per_batch": 8}, False),
         ({}, {"amp": "off"}, False),
@@ -156,7 +156,7 @@ def test_only_the_defaults_make_a_run_of_full_size(tmp_path, monkeypatch, change
     [
         ({"minutes": 0.0}, "--minutes"),
         ({"epochs": 0}, "--epochs 0"),
-        ({"identities": 100, "pictures": 60}, "each needs one"),
+        ({"identities": 100, "images": 60}, "each needs one"),
         ({"config": Path("nowhere.toml")}, "nowhere.toml"),
         ({"backbone": "vit_enormous"}, "vit_enormous"),
     ],
@@ -182,7 +182,7 @@ def test_the_set_has_the_size_asked_for_and_is_drawn_once(tmp_path):
         draw_people(tmp_path / "other", 3, 4, Progress())
 
 
-def test_pictures_left_out_are_those_after_the_first():
+def test_images_left_out_are_those_after_the_first():
     names = [
         f"{person:04d}_c{camera}s1_{25 * shot:06d}_01.jpg"
         for person in (1, 2)

@@ -60,11 +60,11 @@ def test_interrupted_continued_and_extended(arguments, tmp_path, capsys):
 
 
 def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(arguments, market, capsys):
-    picture = next((market / "bounding_box_train").iterdir())
-    picture.write_bytes(picture.read_bytes()[:100])
+    image = next((market / "bounding_box_train").iterdir())
+    image.write_bytes(image.read_bytes()[:100])
     assert run("ablate", arguments) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"pat ablate: cannot read the picture {picture}")
+    assert last.startswith(f"pat ablate: cannot read the image {image}")
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,8 @@ class Stream:
 
     def __init__(self, video: Path) -> None:
         with av.open(str(video)) as container:
-            pictures = [frame.to_image() for frame in container.decode(video=0)]
-        self.pictures = [_jpeg(picture) for picture in pictures[20:120:2]]
+            images = [frame.to_image() for frame in container.decode(video=0)]
+        self.images = [_jpeg(image) for image in images[20:120:2]]
         self.port = 0
         self.on()
 
@@ -105,10 +105,10 @@ class Stream:
                 number = 0
                 running = stream.running
                 while running.is_set():
-                    picture = stream.pictures[number % len(stream.pictures)]
-                    head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+                    image = stream.images[number % len(stream.images)]
+                    head = b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(image)
                     try:
-                        self.wfile.write(head + picture + b"\r\n")
+                        self.wfile.write(head + image + b"\r\n")
                     except OSError:
                         return
                     number += 1
@@ -127,9 +127,9 @@ class Stream:
         self.server.server_close()
 
 
-def _jpeg(picture: Image.Image) -> bytes:
+def _jpeg(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    picture.save(out, "JPEG", quality=90)
+    image.save(out, "JPEG", quality=90)
     return out.getvalue()
 
 

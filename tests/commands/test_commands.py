@@ -61,10 +61,10 @@ def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
     table = pyarrow.parquet.read_table(tmp_path / "vectors.parquet").to_pydict()
     np.testing.assert_array_equal(np.array(table["vector"], dtype=np.float32), vectors["vectors"])
 
-    picture = tmp_path / "ranked.png"
+    image = tmp_path / "ranked.png"
     sides = ["--query", str(market / "query"), "--gallery", str(market / "bounding_box_test")]
-    assert run("rank", [str(trained.parent), *sides, "--out", str(picture), "--k", "5", *cache]) == 0
-    assert Image.open(picture).width > 300
+    assert run("rank", [str(trained.parent), *sides, "--out", str(image), "--k", "5", *cache]) == 0
+    assert Image.open(image).width > 300
 
 
 def test_training_scores_its_targets(market, tmp_path, tiny, capsys):
@@ -126,7 +126,7 @@ def test_missing_root_and_wrong_layout(tmp_path, capsys):
     assert "did you mean market1501" in message
 
 
-def test_broken_pictures_stop_or_are_skipped(market, tmp_path, tiny, capsys):
+def test_broken_images_stop_or_are_skipped(market, tmp_path, tiny, capsys):
     broken = market / "bounding_box_train" / "0001_c1s1_000777_00.jpg"
     broken.write_bytes(b"")
     (tmp_path / "tiny.json").write_text(json.dumps(tiny))
@@ -166,7 +166,7 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("rank", ["{model}"], "--query and --gallery"),
         ("rank", ["{model}", "--query", "{market}", "--gallery", "{tmp}/empty"], "empty"),
         ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
-        ("import-weights", ["{picture}", "o.safetensors"], "damaged or no checkpoint"),
+        ("import-weights", ["{image}", "o.safetensors"], "damaged or no checkpoint"),
         ("synth", ["{market}"], "market"),
         ("synth", ["{tmp}/new", "--style", "sorce"], "source"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
@@ -174,8 +174,8 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
 )
 def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    picture = next((market / "query").iterdir())
-    places = {"model": trained, "market": market, "tmp": tmp_path, "picture": picture}
+    image = next((market / "query").iterdir())
+    places = {"model": trained, "market": market, "tmp": tmp_path, "image": image}
     filled = [argument.format(**places) for argument in arguments]
     assert words in failed(capsys, 2, command, *filled)
 

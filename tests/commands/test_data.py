@@ -26,8 +26,8 @@ def viper(tmp_path: Path) -> Path:
     for number, camera in enumerate(("cam_a", "cam_b")):
         (folder / camera).mkdir(parents=True)
         for person in range(8):
-            picture = Image.new("RGB", (16, 32), (30 * person, 100 * number, 50))
-            picture.save(folder / camera / f"{person:03d}_{90 * number}.bmp")
+            image = Image.new("RGB", (16, 32), (30 * person, 100 * number, 50))
+            image.save(folder / camera / f"{person:03d}_{90 * number}.bmp")
     return folder
 
 
@@ -47,7 +47,7 @@ def test_check_of_whole_data(market: Path, tmp_path: Path, capsys: pytest.Captur
     assert "market1501" in out
     assert "36" in out
     [finding] = json.loads(report.read_text())
-    assert finding["parts"]["train"] == {"identities": 6, "pictures": 36, "cameras": 2}
+    assert finding["parts"]["train"] == {"identities": 6, "images": 36, "cameras": 2}
     assert finding["wrong"] == []
 
 
@@ -58,7 +58,7 @@ def test_check_of_a_root_with_damage(viper: Path, market: Path, capsys: pytest.C
     out, err = printed(capsys, 1, "check", viper.parent)
     assert err == "pat data: 1 of 2 data sets are not as they should be: viper"
     assert "4 of 316" in out
-    assert "viper: wrong: train: 4 identities and 8 pictures, published are 316 and 632; half copied?" in out
+    assert "viper: wrong: train: 4 identities and 8 images, published are 316 and 632; half copied?" in out
     assert "003_0.bmp: the file is empty" in out
     assert "people: wrong" not in out
     assert f"not recognised in {viper.parent}: holidays" in out
@@ -87,22 +87,22 @@ def test_splits_are_written_where_they_are_read_again(viper: Path, capsys: pytes
     values["splits"][0]["query"][0] = "cam_a/no.bmp"
     (viper / SPLITS_FILE).write_text(json.dumps(values))
     _, err = printed(capsys, 2, "splits", f"viper={viper}", "--out", viper / "other.json")
-    assert "pat-splits.json: split 0, query, entry 0: 'cam_a/no.bmp' is no picture of this data set" in err
+    assert "pat-splits.json: split 0, query, entry 0: 'cam_a/no.bmp' is no image of this data set" in err
     assert not (viper / "other.json").exists()
 
 
-def test_extract_takes_pictures_out_of_the_mat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extract_takes_images_out_of_the_mat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import h5py
 
     with h5py.File(tmp_path / "cuhk-03.mat", "w") as mat:
         for kind in ("detected", "labeled"):
-            picture = mat.create_dataset(f"{kind}_picture", data=np.zeros((3, 2, 4), np.uint8))
+            image = mat.create_dataset(f"{kind}_image", data=np.zeros((3, 2, 4), np.uint8))
             people = mat.create_dataset(f"{kind}_people", (10, 1), dtype=h5py.ref_dtype)
-            people[:, 0] = [picture.ref] * 10
+            people[:, 0] = [image.ref] * 10
             pairs = mat.create_dataset(kind, (1, 1), dtype=h5py.ref_dtype)
             pairs[0, 0] = people.ref
     out, _ = printed(capsys, 0, "extract", tmp_path)
-    assert f"{tmp_path / 'images_detected'}: 10 pictures" in out
+    assert f"{tmp_path / 'images_detected'}: 10 images" in out
     assert Image.open(tmp_path / "images_labeled" / "1_001_2_10.png").size == (2, 4)
 
 

@@ -29,7 +29,7 @@ def write_model(tmp_path, tiny_values):
 
 
 def draw_noise(path: Path, seed: int) -> None:
-    """A picture whose lower half is the seed's and whose upper half is of this file alone."""
+    """An image whose lower half is the seed's and whose upper half is of this file alone."""
     own = [ord(letter) for letter in "/".join(path.parts[-2:])]
     halves = [np.random.default_rng(numbers).integers(0, 256, (16, 16, 3)) for numbers in (own, seed)]
     Image.fromarray(np.concatenate(halves).astype(np.uint8)).save(path)
@@ -97,7 +97,7 @@ def test_wrong_input_is_one_line(sources, more, said, write_model, viper, capsys
 def test_reranking_is_a_row_beside_the_plain_one(write_model, market, tmp_path, capsys) -> None:
     for path in [*(market / "query").iterdir(), *(market / "bounding_box_test").iterdir()]:
         draw_noise(path, int(path.name[:4]))
-    plain = [write_model([]), "--data", str(market), "--data.cache", str(tmp_path / "cache"), "--pictures", "0"]
+    plain = [write_model([]), "--data", str(market), "--data.cache", str(tmp_path / "cache"), "--images", "0"]
     assert run("evaluate", [*plain, "--out", str(tmp_path / "a")]) == 0
     assert run("evaluate", [*plain, "--out", str(tmp_path / "b"), "--rerank"]) == 0
     a, b = (json.loads((tmp_path / n / "evaluation.json").read_text())["targets"]["market"] for n in "ab")

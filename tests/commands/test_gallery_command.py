@@ -71,7 +71,7 @@ def bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory) -> Path:
-    """Folders of four people, three pictures each, with cameras in the names."""
+    """Folders of four people, three images each, with cameras in the names."""
     root = tmp_path_factory.mktemp("crops")
     for person in range(4):
         colours = np.random.default_rng(person).integers(0, 256, (2, 1, 3))
@@ -108,19 +108,19 @@ def fails(capsys, code: int, *arguments) -> str:
 
 
 def test_who_was_enrolled_is_found(gallery, bundle, crops, capsys):
-    picture = crops / "person 2" / "c1_0.png"
-    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--json", "--k", "3")
+    image = crops / "person 2" / "c1_0.png"
+    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--json", "--k", "3")
     found = [json.loads(line) for line in out.splitlines()]
     assert len(found) == 3
     assert found[0]["identity"] == "person 2"
     assert found[0]["score"] == pytest.approx(1, abs=1e-5)
     assert found[0]["camera"] == "enrolled"
     assert time.time() - found[0]["time"] < 60
-    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--exclude-camera", "enrolled", "--json")
+    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--exclude-camera", "enrolled", "--json")
     assert out == ""
-    out, _ = succeeds(capsys, "search", gallery, bundle, picture, "--until", "2020-01-01T00:00", "--json")
+    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--until", "2020-01-01T00:00", "--json")
     assert out == ""
-    out, _ = succeeds(capsys, "search", gallery, bundle, picture)
+    out, _ = succeeds(capsys, "search", gallery, bundle, image)
     assert "person 2" in out
 
 
@@ -186,9 +186,9 @@ def test_the_gallerys_own_retention_stays(tmp_path, bundle, crops, capsys):
     assert "kept for 2 days" in succeeds(capsys, "list", path)[1]
 
 
-def test_unreadable_pictures(tmp_path, bundle, crops, capsys):
+def test_unreadable_images(tmp_path, bundle, crops, capsys):
     (tmp_path / "in" / "anna").mkdir(parents=True)
-    (tmp_path / "in" / "anna" / "1.jpg").write_bytes(b"no picture")
+    (tmp_path / "in" / "anna" / "1.jpg").write_bytes(b"no image")
     command = ["enrol", tmp_path / "gallery", bundle, tmp_path / "in"]
     assert "1.jpg" in fails(capsys, 2, *command)
     assert "nothing was enrolled" in fails(capsys, 2, *command, "--skip-unreadable")
@@ -210,11 +210,11 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
     lone = crops / "person 0"
     assert "lies in no identity's sub-folder" in fails(capsys, 2, "enrol", nowhere, bundle, lone)
     assert "name the folders" in fails(capsys, 2, "enrol", nowhere, bundle)
-    assert "no such picture" in fails(capsys, 2, "enrol", nowhere, bundle, nowhere, "--identity", "a")
+    assert "no such image" in fails(capsys, 2, "enrol", nowhere, bundle, nowhere, "--identity", "a")
     assert "control character" in fails(capsys, 2, "enrol", nowhere, bundle, lone, "--identity", "a\x07b")
-    picture = lone / "c1_0.png"
-    assert "is no time" in fails(capsys, 2, "search", gallery, bundle, picture, "--since", "yesterday")
-    assert "ask for 1 answer" in fails(capsys, 2, "search", gallery, bundle, picture, "--k", "0")
+    image = lone / "c1_0.png"
+    assert "is no time" in fails(capsys, 2, "search", gallery, bundle, image, "--since", "yesterday")
+    assert "ask for 1 answer" in fails(capsys, 2, "search", gallery, bundle, image, "--k", "0")
     assert "cannot reach the Qdrant server" in fails(capsys, 1, "list", "http://127.0.0.1:9/people")
     assert "not ftp://" in fails(capsys, 2, "list", "ftp://host/people")
     model = json.loads((gallery / "gallery.json").read_text())
@@ -244,7 +244,7 @@ def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, capsys):
 
 
 def all_pairs(bundle: Path, crops: Path) -> list[tuple[float, bool, bool]]:
-    """Cosine, same person, another camera: of every two pictures, worked out one by one."""
+    """Cosine, same person, another camera: of every two images, worked out one by one."""
     from deploy import runtime
 
     files = sorted(crops.rglob("*.png"))
@@ -268,8 +268,8 @@ def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):
         "sys.meta_path.insert(0, Refuse())\n"
         "from pat.cli import run\n"
         "gallery, bundle, crops, folder = sys.argv[1:]\n"
-        "picture = crops + '/person 1/c1_0.png'\n"
-        "assert run('gallery', ['search', gallery, bundle, picture, '--json', '--k', '1']) == 0\n"
+        "image = crops + '/person 1/c1_0.png'\n"
+        "assert run('gallery', ['search', gallery, bundle, image, '--json', '--k', '1']) == 0\n"
         "rest = ['--cache', folder + '/cache', '--out', folder + '/calibration.json']\n"
         "assert run('gallery', ['calibrate', bundle, crops, *rest]) == 0\n"
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def draw(folder: Path, names: Iterable[str]) -> Path:
-    """Small pictures, each different from the others."""
+    """Small images, each different from the others."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,11 +52,11 @@ def cuhk02(folder: Path) -> Path:
     return folder
 
 
-CUHK03_PICTURES = [f"{pair}_{person:03d}_{view}_{5 * view - 4:02d}.png"
+CUHK03_IMAGES = [f"{pair}_{person:03d}_{view}_{5 * view - 4:02d}.png"
                    for pair in (1, 2) for person in (1, 2) for view in (1, 2)]  # fmt: skip
 
 
-def cuhk03_protocol(file: Path, names: list[str] = CUHK03_PICTURES) -> None:
+def cuhk03_protocol(file: Path, names: list[str] = CUHK03_IMAGES) -> None:
     """Persons 1 and 2 train; of 3 and 4 the first view asks and the second answers."""
     import scipy.io
 
@@ -69,7 +69,7 @@ def cuhk03_protocol(file: Path, names: list[str] = CUHK03_PICTURES) -> None:
 
 def cuhk03(folder: Path) -> Path:
     for boxes in ("detected", "labeled"):
-        draw(folder / f"images_{boxes}", CUHK03_PICTURES)
+        draw(folder / f"images_{boxes}", CUHK03_IMAGES)
         cuhk03_protocol(folder / f"cuhk03_new_protocol_config_{boxes}.mat")
     return folder
 
@@ -122,7 +122,7 @@ def prid(folder: Path, shared: int = 6) -> Path:
 
 
 def grid(folder: Path, people: int = 6) -> Path:
-    """`people` pairs, three pictures of nobody, and partitions in which people 1 to 3, 2 to 4, ... train."""
+    """`people` pairs, three images of nobody, and partitions in which people 1 to 3, 2 to 4, ... train."""
     import scipy.io
 
     draw(folder / "probe", [f"{person:04d}_1_25004_107_32_106_22{person}.jpeg" for person in range(1, people + 1)])

@@ -1,4 +1,4 @@
-"""Batched augmentation against the same changes made picture by picture with Pillow and torchvision."""
+"""Batched augmentation against the same changes made image by image with Pillow and torchvision."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_wrong_pixels_and_wrong_settings() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_gives_the_same_pictures() -> None:
+def test_gpu_gives_the_same_images() -> None:
     augmentation, batch = make(color_jitter=0.3, erasing=0.5), pixels(16)
     draw = draws(augmentation, 16)
     there = augmentation.apply(batch.cuda(), draw.to("cuda")).cpu()

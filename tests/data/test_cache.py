@@ -1,4 +1,4 @@
-"""The cache of resized pictures: decoded once, never half written, never wrong."""
+"""The cache of resized images: decoded once, never half written, never wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def samples(tmp_path: Path) -> list[Sample]:
     rng = np.random.default_rng(0)
     made = []
     for i in range(12):
-        path = tmp_path / "pictures" / f"{i:02d}.png"
+        path = tmp_path / "images" / f"{i:02d}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(path)
         made.append(Sample(path, i, 0, "a"))
@@ -44,7 +44,7 @@ def entry(folder: Path, suffix: str) -> Path:
     return file
 
 
-def test_pixels_are_the_resized_pictures_and_decoded_once(tmp_path: Path, samples: list[Sample]) -> None:
+def test_pixels_are_the_resized_images_and_decoded_once(tmp_path: Path, samples: list[Sample]) -> None:
     progress: list[tuple[int, int]] = []
     first = cached_images(samples, SIZE, tmp_path / "cache", progress=lambda *at: progress.append(at))
     assert isinstance(first.pixels, np.memmap)
@@ -65,7 +65,7 @@ def test_chunks_join_without_a_seam(
     tmp_path: Path, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_CHUNK", 5)
-    (samples[6].path).write_bytes(b"no picture")
+    (samples[6].path).write_bytes(b"no image")
     progress: list[tuple[int, int]] = []
     found = cached_images(samples, SIZE, tmp_path / "c", on_error="skip", progress=lambda *at: progress.append(at))
     assert progress == [(5, 12), (10, 12), (12, 12)]
@@ -81,7 +81,7 @@ def test_contents_and_size_are_the_key(tmp_path: Path, samples: list[Sample]) ->
     samples[0].path.parent.rename(moved)
     paths = [moved / sample.path.name for sample in samples]
     cached_images(paths, SIZE, folder)
-    assert len(list(folder.glob("*.u8"))) == 1  # the same pictures in another place
+    assert len(list(folder.glob("*.u8"))) == 1  # the same images in another place
     assert cached_images(paths, (16, 8), folder).pixels.shape == (12, 16, 8, 3)
     assert len(list(folder.glob("*.u8"))) == 2
     stamp = paths[3].stat()
@@ -92,16 +92,16 @@ def test_contents_and_size_are_the_key(tmp_path: Path, samples: list[Sample]) ->
     np.testing.assert_array_equal(cached_images(paths[::-1], SIZE, folder).pixels[8], changed.resize((16, 32)))
 
 
-def test_unreadable_picture_stops_and_is_named(tmp_path: Path, samples: list[Sample]) -> None:
+def test_unreadable_image_stops_and_is_named(tmp_path: Path, samples: list[Sample]) -> None:
     samples[4].path.write_bytes(samples[4].path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"04\.png: .*--data\.on-error skip"):
         cached_images(samples, SIZE, tmp_path / "cache")
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path, samples: list[Sample]) -> None:
+def test_unreadable_images_are_skipped_and_listed(tmp_path: Path, samples: list[Sample]) -> None:
     samples[0].path.write_bytes(b"")
-    samples[4].path.write_bytes(b"no picture")
+    samples[4].path.write_bytes(b"no image")
     samples[7].path.unlink()
     for _ in range(2):  # decoded, then from the cache
         found = cached_images(samples, SIZE, tmp_path / "cache", on_error="skip")
@@ -116,9 +116,9 @@ def test_unreadable_pictures_are_skipped_and_listed(tmp_path: Path, samples: lis
 def test_nothing_readable(tmp_path: Path, samples: list[Sample]) -> None:
     for sample in samples:
         sample.path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of 12 pictures can be read; .*00\.png: the file is empty"):
+    with pytest.raises(UserError, match=r"none of 12 images can be read; .*00\.png: the file is empty"):
         cached_images(samples, SIZE, tmp_path / "cache", on_error="skip")
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         cached_images([], SIZE, tmp_path / "cache")
 
 
@@ -184,10 +184,10 @@ except Failure as error:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files by resource")
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, samples: list[Sample]) -> None:
-    pictures = str(samples[0].path.parent)
+    images = str(samples[0].path.parent)
     folder = tmp_path / "cache"
     run = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, pictures, str(folder)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FULL_DISK, images, str(folder)], capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith(f"cannot write {folder}")

@@ -1,4 +1,4 @@
-"""Pictures in every shape they come in, and files that are none."""
+"""Images in every shape they come in, and files that are none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pat.data.images import MAX_PIXELS, UnreadableImage, find_images, is_picture_name, load_rgb, resize
+from pat.data.images import MAX_PIXELS, UnreadableImage, find_images, is_image_name, load_rgb, resize
 from pat.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_plain_rgb_is_unchanged(tmp_path: Path, rgb: np.ndarray) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, rgb: np.ndarray, orientation: int) -> None:
-    # What a camera stores for an upright picture, by the EXIF table of row 0 and column 0.
+    # What a camera stores for an upright image, by the EXIF table of row 0 and column 0.
     stored = {
         1: rgb, 2: rgb[:, ::-1], 3: rgb[::-1, ::-1], 4: rgb[::-1], 5: rgb.transpose(1, 0, 2),
         6: np.rot90(rgb, 1), 7: np.rot90(rgb, 2).transpose(1, 0, 2), 8: np.rot90(rgb, -1),
@@ -40,7 +40,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, rgb: np.ndarray, orientatio
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_exif_leaves_the_picture_as_stored(tmp_path: Path, rgb: np.ndarray) -> None:
+def test_broken_exif_leaves_the_image_as_stored(tmp_path: Path, rgb: np.ndarray) -> None:
     Image.fromarray(rgb).save(tmp_path / "a.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff nonsense")
     np.testing.assert_array_equal(np.asarray(load_rgb(tmp_path / "a.png")), rgb)
 
@@ -86,7 +86,7 @@ def test_transparent_pixels_become_black(tmp_path: Path, rgb: np.ndarray) -> Non
     np.testing.assert_array_equal(loaded[6:], rgb[6:])
 
 
-def test_float_and_32_bit_pictures_are_refused(tmp_path: Path) -> None:
+def test_float_and_32_bit_images_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "f.tif")
     Image.fromarray(np.full((4, 4), 70000, dtype=np.int32)).save(tmp_path / "i.tif")
     with pytest.raises(UnreadableImage, match=r"f\.tif: floating-point"):
@@ -95,13 +95,13 @@ def test_float_and_32_bit_pictures_are_refused(tmp_path: Path) -> None:
         load_rgb(tmp_path / "i.tif")
 
 
-def test_files_that_are_no_pictures_are_named_in_one_line(tmp_path: Path, rgb: np.ndarray) -> None:
+def test_files_that_are_no_images_are_named_in_one_line(tmp_path: Path, rgb: np.ndarray) -> None:
     big = np.random.default_rng(0).integers(0, 256, (64, 32, 3), dtype=np.uint8)
     Image.fromarray(big).save(tmp_path / "whole.jpg")
     Image.fromarray(big).save(tmp_path / "whole.png")
     contents = {
         "zero.jpg": b"",
-        "text.jpg": b"this is no picture",
+        "text.jpg": b"this is no image",
         "cut.jpg": (tmp_path / "whole.jpg").read_bytes()[:-900],
         "cut.png": (tmp_path / "whole.png").read_bytes()[:-900],
         "head.jpg": (tmp_path / "whole.jpg").read_bytes()[:20],
@@ -143,18 +143,18 @@ def test_find_images_searches_sorts_and_keeps_each_once(tmp_path: Path) -> None:
 
 
 def test_find_images_refuses_what_is_missing_or_empty(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no such picture or folder: .*nowhere"):
+    with pytest.raises(UserError, match=r"no such image or folder: .*nowhere"):
         find_images([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         find_images([tmp_path])
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         find_images([])
 
 
-def test_names_of_pictures() -> None:
-    assert is_picture_name("a.JPEG")
-    assert not is_picture_name("._a.jpg")
-    assert not is_picture_name("Thumbs.db")
+def test_names_of_images() -> None:
+    assert is_image_name("a.JPEG")
+    assert not is_image_name("._a.jpg")
+    assert not is_image_name("Thumbs.db")
 
 
 def png(width: int, height: int, depth: int, data: bytes) -> bytes:

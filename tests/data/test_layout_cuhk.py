@@ -43,9 +43,9 @@ def test_cuhk02_half_copied(tmp_path: Path, miniature: Miniature) -> None:
     with pytest.raises(UserError, match=r"has not the layout cuhk02: .*missing P4/cam2; found P1, P2"):
         open_data_set("cuhk02", tmp_path)
     miniature("cuhk02", folder)
-    for picture in (folder / "P5" / "cam1").iterdir():
-        picture.unlink()
-    with pytest.raises(UserError, match=r"cam1 holds no pictures; expected names like 001_0001\.png"):
+    for image in (folder / "P5" / "cam1").iterdir():
+        image.unlink()
+    with pytest.raises(UserError, match=r"cam1 holds no images; expected names like 001_0001\.png"):
         open_data_set("cuhk02", tmp_path)
 
 
@@ -81,14 +81,14 @@ def test_cuhk03_with_one_kind_of_boxes(tmp_path: Path, miniature: Miniature) -> 
 def test_cuhk03_from_its_mat(tmp_path: Path, miniature: Miniature) -> None:
     folder = tmp_path / "cuhk03"
     miniature("cuhk03_mat", folder / "cuhk03_release" / "cuhk-03.mat")
-    with pytest.raises(UserError, match=r"cuhk-03\.mat still holds the pictures; .*pat data extract .*cuhk03$"):
+    with pytest.raises(UserError, match=r"cuhk-03\.mat still holds the images; .*pat data extract .*cuhk03$"):
         open_data_set("cuhk03", tmp_path)
     assert extract(folder, Progress()) == {"detected": 4, "labeled": 4}
     names = ["1_001_1_01.png", "1_001_2_06.png", "2_001_1_01.png", "2_001_2_06.png"]
     assert sorted(path.name for path in (folder / "images_labeled").iterdir()) == names
-    picture = Image.open(folder / "images_detected" / names[3])
-    assert picture.size == (3, 4)
-    np.testing.assert_array_equal(np.asarray(picture)[2, 1], [1, 5, 200])
+    image = Image.open(folder / "images_detected" / names[3])
+    assert image.size == (3, 4)
+    np.testing.assert_array_equal(np.asarray(image)[2, 1], [1, 5, 200])
     with pytest.raises(UserError, match=f"missing {PROTOCOL}"):
         open_data_set("cuhk03", tmp_path)
     cells = np.empty((4, 1), dtype=object)
@@ -147,7 +147,7 @@ def test_cuhk03_with_another_protocol_file(tmp_path: Path, miniature: Miniature)
 def test_cuhk03_half_copied(tmp_path: Path, miniature: Miniature) -> None:
     folder = miniature("cuhk03", tmp_path / "cuhk03")
     (folder / "images_detected" / "1_002_2_06.png").unlink()
-    with pytest.raises(UserError, match=r"the picture .*1_002_2_06\.png does not exist; --data\.on-error skip"):
+    with pytest.raises(UserError, match=r"the image .*1_002_2_06\.png does not exist; --data\.on-error skip"):
         open_data_set("cuhk03", tmp_path)
     assert len(open_data_set("cuhk03", tmp_path, "skip").train) == 3
 

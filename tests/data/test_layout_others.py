@@ -1,4 +1,4 @@
-"""DukeMTMC-reID, RandPerson and folders of pictures that nobody has named."""
+"""DukeMTMC-reID, RandPerson and folders of images that nobody has named."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_randperson_cameras_are_those_of_a_scene(tmp_path: Path, miniature: Mini
     assert [(sample.identity, sample.camera) for sample in data_set.train] == [(0, 0), (0, 1), (7, 2)]
 
 
-def test_unlabelled_pictures_are_people_of_their_own(tmp_path: Path, miniature: Miniature) -> None:
+def test_unlabelled_images_are_people_of_their_own(tmp_path: Path, miniature: Miniature) -> None:
     miniature("folder", tmp_path / "LUPerson" / "uk" / "video1")
     data_set = open_data_set(f"unlabelled={tmp_path / 'LUPerson'}", tmp_path)
     assert [sample.identity for sample in data_set.train] == [1, 2, 3, 4]
@@ -44,7 +44,7 @@ def test_unlabelled_has_to_be_asked_for(tmp_path: Path, miniature: Miniature) ->
     with pytest.raises(UserError, match="unlabelled=PATH"):
         open_data_set("unlabelled", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no pictures in .*empty"):
+    with pytest.raises(UserError, match=r"no images in .*empty"):
         open_data_set(f"unlabelled={tmp_path / 'empty'}", tmp_path)
     with pytest.raises(UserError, match="has not the layout unlabelled"):
         open_data_set(f"unlabelled={next((folder / 'anna').iterdir())}", tmp_path)

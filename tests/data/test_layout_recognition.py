@@ -19,7 +19,7 @@ NAMES = ("market1501", "msmt17", "dukemtmc", "cuhk02", "cuhk03", "cuhk-sysu", "v
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_is_recognised_by_its_own_layout_alone(tmp_path: Path, miniature: Miniature, name: str) -> None:
-    folder = miniature(name, tmp_path / "pictures")
+    folder = miniature(name, tmp_path / "images")
     knows = {other for other, layout in LAYOUTS.items() if layout.FOLDERS and layout.recognises(folder)}
     assert knows == ({"cuhk03", "cuhk03-labeled"} if name == "cuhk03" else {name})
     assert find_data_set(str(folder), tmp_path).layout == name
@@ -56,12 +56,12 @@ def test_a_name_finds_the_usual_folders(tmp_path: Path, miniature: Miniature, na
 
 
 def test_a_root_with_several(tmp_path: Path, miniature: Miniature) -> None:
-    for name, place in (("viper", "viper/VIPeR"), ("cuhk03", "cuhk03"), ("market1501", "pictures")):
+    for name, place in (("viper", "viper/VIPeR"), ("cuhk03", "cuhk03"), ("market1501", "images")):
         miniature(name, tmp_path / place)
     (tmp_path / "MSMT17_V1" / "train").mkdir(parents=True)  # half copied: no list
     found = {(each.layout, each.path.relative_to(tmp_path).as_posix()) for each in find_data_sets(tmp_path)}
     assert found == {
-        ("viper", "viper/VIPeR"), ("cuhk03", "cuhk03"), ("cuhk03-labeled", "cuhk03"), ("market1501", "pictures"),
+        ("viper", "viper/VIPeR"), ("cuhk03", "cuhk03"), ("cuhk03-labeled", "cuhk03"), ("market1501", "images"),
         ("msmt17", "MSMT17_V1"),
     }  # fmt: skip
     assert [each.layout for each in find_data_sets(tmp_path / "viper" / "VIPeR")] == ["viper"]

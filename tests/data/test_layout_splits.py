@@ -36,7 +36,7 @@ def test_the_order_is_the_documented_one_and_stays() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_hold_together(tmp_path: Path, miniature: Miniature, name: str) -> None:
-    data_set = open_data_set(str(miniature(name, tmp_path / "pictures")), tmp_path)
+    data_set = open_data_set(str(miniature(name, tmp_path / "images")), tmp_path)
     assert len(data_set.splits) == 10
     assert len({split.train for split in data_set.splits}) > 1
     first = data_set.splits[0]
@@ -110,7 +110,7 @@ def test_splits_are_the_same_wherever_the_folder_lies(tmp_path: Path, miniature:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_splits_file_is_read_back_and_wins(tmp_path: Path, miniature: Miniature, name: str) -> None:
-    folder = miniature(name, tmp_path / "pictures")
+    folder = miniature(name, tmp_path / "images")
     before = open_data_set(f"{name}={folder}", tmp_path)
     values = json.loads(splits_text(before, folder))
     values["splits"] = values["splits"][3:5]
@@ -139,8 +139,8 @@ def edited(folder: Path, data_set: DataSet, change: Callable[[dict[str, Any]], o
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s["query"].append("cam_a/9_0.bmp"), r"split 2, query, entry 4: 'cam_a/9_0\.bmp' is no picture"),
-        (lambda s: s["train"].append(7), "split 2, train, entry 8: 7 is no picture"),
+        (lambda s: s["query"].append("cam_a/9_0.bmp"), r"split 2, query, entry 4: 'cam_a/9_0\.bmp' is no image"),
+        (lambda s: s["train"].append(7), "split 2, train, entry 8: 7 is no image"),
         (lambda s: s["query"].append(s["query"][0]), "split 2, query: 'cam_a/.*' is there twice"),
         (lambda s: s["query"].append(s["train"][0]), "split 2: person .* is in both halves: .* in train"),
         (lambda s: s["gallery"].pop(0), "split 2, query: .* has no match by another camera in gallery"),
@@ -168,18 +168,18 @@ def test_a_splits_file_of_another_form(tmp_path: Path, miniature: Miniature, tex
 
 
 @pytest.mark.parametrize(
-    ("name", "picture", "words"),
+    ("name", "image", "words"),
     [
         ("viper", "cam_b/000_90.bmp", r"cam_a.000_0\.bmp has no partner in the other camera"),
         ("prid", "single_shot/cam_a/person_0002.png", r"cam_b.person_0002\.png has no partner"),
         ("grid", "gallery/0002_2_25023_116_134_128_330.jpeg", r"probe.0002_1_.* has no match in"),
     ],
 )
-def test_a_person_with_one_picture_missing(
-    tmp_path: Path, miniature: Miniature, name: str, picture: str, words: str
+def test_a_person_with_one_image_missing(
+    tmp_path: Path, miniature: Miniature, name: str, image: str, words: str
 ) -> None:
-    folder = miniature(name, tmp_path / "pictures")
-    (folder / picture).unlink()
+    folder = miniature(name, tmp_path / "images")
+    (folder / image).unlink()
     with pytest.raises(UserError, match=f"{words}.*--data.on-error skip"):
         open_data_set(f"{name}={folder}", tmp_path)
     skipped = open_data_set(f"{name}={folder}", tmp_path, "skip")
@@ -187,11 +187,11 @@ def test_a_person_with_one_picture_missing(
     assert all(missing not in people(split.train) | people(split.query) for split in skipped.splits)
 
 
-def test_ilids_person_with_one_picture(tmp_path: Path, miniature: Miniature) -> None:
+def test_ilids_person_with_one_image(tmp_path: Path, miniature: Miniature) -> None:
     folder = miniature("ilids", tmp_path / "iLIDS")
     for name in ("0002001.jpg", "0002003.jpg"):
         (folder / "Persons" / name).unlink()
-    with pytest.raises(UserError, match=r"0002002\.jpg is the only picture of its person"):
+    with pytest.raises(UserError, match=r"0002002\.jpg is the only image of its person"):
         open_data_set("ilids", tmp_path)
     assert len(open_data_set("ilids", tmp_path, "skip").notes) == 2
 
@@ -207,7 +207,7 @@ def test_ilids_person_with_one_picture(tmp_path: Path, miniature: Miniature) -> 
 def test_a_camera_that_was_not_copied(
     tmp_path: Path, miniature: Miniature, name: str, gone: str, words: str
 ) -> None:
-    folder = miniature(name, tmp_path / "pictures")
+    folder = miniature(name, tmp_path / "images")
     shutil.rmtree(folder / gone)
     with pytest.raises(UserError, match=f"has not the layout {name}: expected .*{words}"):
         open_data_set(str(folder), tmp_path)
@@ -243,9 +243,9 @@ def test_grid_without_or_with_other_partitions(tmp_path: Path, miniature: Miniat
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_does_not_parse(tmp_path: Path, miniature: Miniature, name: str) -> None:
-    folder = miniature(name, tmp_path / "pictures")
-    picture = open_data_set(f"{name}={folder}", tmp_path).query[0].path
-    shutil.copy(picture, picture.with_stem("holiday"))
+    folder = miniature(name, tmp_path / "images")
+    image = open_data_set(f"{name}={folder}", tmp_path).query[0].path
+    shutil.copy(image, image.with_stem("holiday"))
     with pytest.raises(UserError, match=r"holiday\..* has not the expected form .*--data\.on-error skip"):
         open_data_set(f"{name}={folder}", tmp_path)
     skipped = open_data_set(f"{name}={folder}", tmp_path, "skip")

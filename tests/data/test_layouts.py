@@ -103,11 +103,11 @@ def test_msmt17_line_that_does_not_parse(tmp_path: Path, line: str) -> None:
     assert line in skipped.notes[0]
 
 
-def test_msmt17_listed_picture_that_is_missing(tmp_path: Path) -> None:
+def test_msmt17_listed_image_that_is_missing(tmp_path: Path) -> None:
     folder = make_msmt17(tmp_path / "MSMT17")
-    picture = folder / "test" / MSMT17["query"][0].split()[0]
-    picture.unlink()
-    with pytest.raises(UserError, match=f"{picture.name} does not exist"):
+    image = folder / "test" / MSMT17["query"][0].split()[0]
+    image.unlink()
+    with pytest.raises(UserError, match=f"{image.name} does not exist"):
         open_data_set("msmt17", tmp_path)
 
 
@@ -131,8 +131,8 @@ def test_missing_root_and_missing_data_set(tmp_path: Path) -> None:
 
 def test_wrong_layout_says_what_was_expected_and_found(tmp_path: Path) -> None:
     (tmp_path / "Market-1501" / "query").mkdir(parents=True)
-    (tmp_path / "Market-1501" / "pictures").mkdir()
-    with pytest.raises(UserError, match=r"expected .*bounding_box_train.*missing .*found pictures, query"):
+    (tmp_path / "Market-1501" / "images").mkdir()
+    with pytest.raises(UserError, match=r"expected .*bounding_box_train.*missing .*found images, query"):
         open_data_set("market1501", tmp_path)
     make_msmt17(tmp_path / "MSMT17_V1")
     with pytest.raises(UserError, match=r"MSMT17_V1 has not the layout market1501.*found list_gallery\.txt"):
@@ -147,7 +147,7 @@ def test_empty_part_of_market1501(tmp_path: Path, part: str) -> None:
     folder = make_market(tmp_path / "Market-1501")
     for name in MARKET[part]:
         (folder / part / name).unlink()
-    with pytest.raises(UserError, match=f"{part} holds no pictures"):
+    with pytest.raises(UserError, match=f"{part} holds no images"):
         open_data_set("market1501", tmp_path)
 
 
@@ -163,9 +163,9 @@ def test_unknown_names_say_what_was_meant(tmp_path: Path) -> None:
 
 
 def test_paths_are_recognised_and_may_be_named(tmp_path: Path) -> None:
-    market = make_market(tmp_path / "a" / "pictures")
+    market = make_market(tmp_path / "a" / "images")
     msmt = make_msmt17(tmp_path / "b")
-    assert open_data_set(str(market), Path("data")).name == "pictures"
+    assert open_data_set(str(market), Path("data")).name == "images"
     named = open_data_set(f"mall={market}", Path("data"))
     assert named.name == "mall"
     assert {sample.domain for sample in named.train} == {"mall"}
@@ -266,7 +266,7 @@ def test_folder_of_one_camera_trains_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["anna/portrait.jpg", "stray.jpg", "anna/door/day/1.jpg"])
-def test_folder_with_a_picture_out_of_place(tmp_path: Path, bad: str) -> None:
+def test_folder_with_a_image_out_of_place(tmp_path: Path, bad: str) -> None:
     touch(tmp_path / "people" / "anna" / "c1_1.jpg")
     touch(tmp_path / "people" / bad)
     with pytest.raises(UserError, match=Path(bad).parts[-2] if bad.count("/") > 1 else Path(bad).name):
@@ -320,7 +320,7 @@ def test_table_problems_name_file_and_line(tmp_path: Path) -> None:
         file.write('{"path": "people/missing.jpg", "identity": 1, "camera": 1}\n{broken\n')
         file.write('{"path": "people/x/1.jpg", "identity": null, "camera": 1}\n')
         file.write('{"path": "people/x/1.jpg", "identity": 1, "camera": 1, "split": "trian"}\n')
-    with pytest.raises(UserError, match=r"shop\.jsonl, line 4: the picture .*missing\.jpg does not exist"):
+    with pytest.raises(UserError, match=r"shop\.jsonl, line 4: the image .*missing\.jpg does not exist"):
         open_data_set(str(table), tmp_path)
     data_set = open_data_set(str(table), tmp_path, on_error="skip")
     assert len(data_set.train) == 3

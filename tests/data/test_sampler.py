@@ -42,13 +42,13 @@ def test_every_step_is_p_times_k(sizes: list[int], images: int, spread: bool, se
         counts = [seen[index] for index in np.flatnonzero(labels == label)]
         if size >= images:
             assert max(counts) <= 1
-        elif sum(counts):  # fewer pictures than K: one group, its repeats as even as they can be
+        elif sum(counts):  # fewer images than K: one group, its repeats as even as they can be
             assert sum(counts) == images
             assert max(counts) - min(counts) <= 1
 
 
-def test_the_epoch_ends_when_fewer_than_p_identities_have_pictures_left() -> None:
-    labels = np.repeat(np.arange(4), [9, 8, 4, 4])  # groups of 4: 2, 2, 1, 1, with one picture dropped
+def test_the_epoch_ends_when_fewer_than_p_identities_have_images_left() -> None:
+    labels = np.repeat(np.arange(4), [9, 8, 4, 4])  # groups of 4: 2, 2, 1, 1, with one image dropped
     steps = batches(labels, identities=2)
     assert len(steps) in (2, 3)  # 3 where the draw pairs them well
     assert len(batches(np.repeat(np.arange(4), 8), identities=4)) == 2
@@ -61,7 +61,7 @@ def test_same_seed_and_epoch_same_batches_another_epoch_others() -> None:
     assert not np.array_equal(batches(labels)[0], batches(labels, seed=1)[0])
 
 
-def test_over_epochs_every_picture_is_used_alike() -> None:
+def test_over_epochs_every_image_is_used_alike() -> None:
     labels = np.repeat(np.arange(6), 10)
     counts = np.zeros(60)
     for epoch in range(300):

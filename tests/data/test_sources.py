@@ -43,14 +43,14 @@ def test_data_sets_of_one_name_stay_apart() -> None:
 
 
 def test_nothing_to_train_on() -> None:
-    with pytest.raises(UserError, match="the data set a holds no training picture"):
+    with pytest.raises(UserError, match="the data set a holds no training image"):
         merge_sources([people("a", range(0), range(2))])
     with pytest.raises(UserError, match=r"--data\.source"):
         merge_sources([])
 
 
-def test_the_same_pictures_twice() -> None:
-    with pytest.raises(UserError, match=r"0001_c0_0\.jpg is in a and in a; give each picture once"):
+def test_the_same_images_twice() -> None:
+    with pytest.raises(UserError, match=r"0001_c0_0\.jpg is in a and in a; give each image once"):
         merge_sources([people("a", range(1, 3), range(2))] * 2)
 
 
@@ -58,8 +58,8 @@ def test_one_camera_and_one_image_are_noted_and_work() -> None:
     training = merge_sources([people("lone", range(1, 4), range(1), each=1), people("b", range(2), range(2))])
     assert training.identities == 5
     assert len(training.notes) == 2
-    assert "lone: every training picture is from one camera" in training.notes
-    assert any("3 identities have a single training picture" in note for note in training.notes)
+    assert "lone: every training image is from one camera" in training.notes
+    assert any("3 identities have a single training image" in note for note in training.notes)
 
 
 def test_subset_numbers_its_classes_anew() -> None:

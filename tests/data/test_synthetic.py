@@ -15,16 +15,16 @@ from PIL import Image
 
 from pat.data.layouts import market1501
 from pat.data.layouts.reading import Problems
-from pat.data.synthetic import DomainStyle, generate, style_named
-from pat.data.synthetic.body import VIEWS, Body, Pose
-from pat.data.synthetic.camera import Camera
-from pat.data.synthetic.canvas import Canvas, Light
-from pat.data.synthetic.domains import SOURCE, TARGET
-from pat.data.synthetic.fabric import Label
-from pat.data.synthetic.figure import draw_person
-from pat.data.synthetic.generate import ATTRIBUTES
-from pat.data.synthetic.wardrobe import COLOURS, NOTHING, Identity, Item, Wardrobe, identities
 from pat.errors import UserError
+from pat.synthetic.flat import DomainStyle, generate, style_named
+from pat.synthetic.flat.body import VIEWS, Body, Pose
+from pat.synthetic.flat.camera import Camera
+from pat.synthetic.flat.canvas import Canvas, Light
+from pat.synthetic.flat.domains import SOURCE, TARGET
+from pat.synthetic.flat.fabric import Label
+from pat.synthetic.flat.figure import draw_person
+from pat.synthetic.flat.generate import ATTRIBUTES
+from pat.synthetic.flat.wardrobe import COLOURS, NOTHING, Identity, Item, Wardrobe, identities
 
 SMALL: dict[str, Any] = {
     "style": "source",
@@ -62,7 +62,7 @@ def test_bytes_do_not_depend_on_the_number_of_workers(written: Path, tmp_path: P
     assert _files(tmp_path / "again") == _files(written)
 
 
-def test_another_seed_makes_other_people_and_pictures(written: Path, tmp_path: Path) -> None:
+def test_another_seed_makes_other_people_and_images(written: Path, tmp_path: Path) -> None:
     generate(tmp_path / "other", **{**SMALL, "seed": 1})
     first, second = _files(written), _files(tmp_path / "other")
     assert not set(first.values()) & set(second.values())
@@ -90,9 +90,9 @@ def test_layout_is_market1501(written: Path) -> None:
 def test_summary_and_progress_count_what_was_written(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     summary = generate(tmp_path / "out", **SMALL, progress=lambda done, all_: calls.append((done, all_)))
-    pictures = len(list((tmp_path / "out").rglob("*.jpg")))
-    assert (summary.pictures, summary.identities, summary.cameras) == (pictures, 6, 2)
-    assert calls[-1] == (pictures, pictures)
+    images = len(list((tmp_path / "out").rglob("*.jpg")))
+    assert (summary.images, summary.identities, summary.cameras) == (images, 6, 2)
+    assert calls[-1] == (images, images)
     assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
@@ -109,7 +109,7 @@ def test_fractional_count_is_an_average(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(128, 64), (100, 40)])
-def test_pictures_have_the_size_asked_for(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_images_have_the_size_asked_for(tmp_path: Path, size: tuple[int, int]) -> None:
     generate(tmp_path / "out", **{**SMALL, "junk": 10, "size": size})
     for path in (tmp_path / "out").rglob("*.jpg"):
         with Image.open(path) as image:
@@ -126,7 +126,7 @@ def test_empty_folder_is_used(tmp_path: Path) -> None:
 # -- attributes
 
 
-def test_every_picture_has_its_attributes(written: Path) -> None:
+def test_every_image_has_its_attributes(written: Path) -> None:
     lines = _attributes(written)
     assert sorted(line["path"] for line in lines) == sorted(
         str(path.relative_to(written)) for path in written.rglob("*.jpg")
@@ -142,7 +142,7 @@ def test_every_picture_has_its_attributes(written: Path) -> None:
             assert line["occlusion"]["share"] == 0
 
 
-def test_a_person_wears_the_same_in_all_pictures(written: Path) -> None:
+def test_a_person_wears_the_same_in_all_images(written: Path) -> None:
     worn = ("top", "bottom", "shoes", "bag", "hat", "hair", "skin", "build")
     outfits: dict[int, set[str]] = {}
     for line in _attributes(written):
@@ -241,7 +241,7 @@ def test_wardrobe_that_is_used_up_is_named() -> None:
 
 
 def _mean_colours(style: DomainStyle, tmp_path: Path) -> np.ndarray:
-    """Mean RGB of the pictures of each camera [cameras, 3]."""
+    """Mean RGB of the images of each camera [cameras, 3]."""
     out = tmp_path / style.name
     generate(out, **{**SMALL, "style": style, "identities_test": 8, "cameras": 4, "size": (64, 32)})
     means = []

@@ -362,7 +362,7 @@ def interpreted_kernel(facts: dict, driver: Driver | DriverInC, launches: list[d
 
 
 def make_bundle(folder: Path, dtype: str, kernels: dict[str, bytes]) -> Path:
-    """A bundle whose graph is a random projection of the pixels, with a check set of four pictures of noise."""
+    """A bundle whose graph is a random projection of the pixels, with a check set of four images of noise."""
     random = np.random.default_rng(0)
     nhwc = dtype == "uint8"
     shape = ["batch", HEIGHT, WIDTH, 3] if nhwc else ["batch", 3, HEIGHT, WIDTH]
@@ -390,9 +390,9 @@ def make_bundle(folder: Path, dtype: str, kernels: dict[str, bytes]) -> Path:
         output=Output("embeddings", SIZE, "cls"),
         opset=18, files={}, model={}, training={}, weights={}, tools={},
     )  # fmt: skip
-    pictures = random.integers(0, 256, (4, HEIGHT, WIDTH, 3), dtype=np.uint8)
-    expected = onnxruntime.InferenceSession(content).run(None, {"crops": prepared(pictures, manifest)})[0]
-    write_bundle(folder, manifest, content, pictures, expected, kernels)
+    images = random.integers(0, 256, (4, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    expected = onnxruntime.InferenceSession(content).run(None, {"crops": prepared(images, manifest)})[0]
+    write_bundle(folder, manifest, content, images, expected, kernels)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Annotated pictures: boxes where they belong, any name, a video that plays after a kill."""
+"""Annotated images: boxes where they belong, any name, a video that plays after a kill."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def label(box, identity="anna", track=1):
 
 
 def test_a_box_is_drawn_where_it_is():
-    picture = draw(GREY, [label([50, 40, 90, 100])])
-    changed = np.nonzero((picture != GREY).any(2))
+    image = draw(GREY, [label([50, 40, 90, 100])])
+    changed = np.nonzero((image != GREY).any(2))
     assert changed[0].max() in (99, 100)
     assert abs(int(changed[1].min()) - 50) <= 1
-    assert (picture[60:90, 60:80] == GREY[60:90, 60:80]).all()
+    assert (image[60:90, 60:80] == GREY[60:90, 60:80]).all()
     assert (GREY == 90).all()
 
 
@@ -55,8 +55,8 @@ def test_no_name_is_a_problem(name):
 def write(path, sizes):
     video = VideoFile(path)
     for number, (height, width) in enumerate(sizes):
-        picture = np.full((height, width, 3), 10 * number, dtype=np.uint8)
-        video.put(Frame("gate", number, 100 + number / 10, picture), picture)
+        image = np.full((height, width, 3), 10 * number, dtype=np.uint8)
+        video.put(Frame("gate", number, 100 + number / 10, image), image)
     video.close()
 
 
@@ -77,8 +77,8 @@ from deploy.annotate import VideoFile
 from deploy.frames import Frame
 video, rng = VideoFile(Path(sys.argv[1])), np.random.default_rng(0)
 for number in range(200):
-    picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    video.put(Frame("gate", number, number / 10, picture), picture)
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    video.put(Frame("gate", number, number / 10, image), image)
 print("written", flush=True)
 time.sleep(60)
 """
@@ -104,22 +104,22 @@ def test_a_video_that_cannot_be_made_is_named(tmp_path):
 
 def test_a_sink_that_fails_is_left_out(caplog):
     class Full:
-        def put(self, frame, picture):
+        def put(self, frame, image):
             raise OSError("No space left on device")
 
         def close(self): ...
 
     class Kept(Full):
-        pictures = 0
+        images = 0
 
-        def put(self, frame, picture):
-            self.pictures += 1
+        def put(self, frame, image):
+            self.images += 1
 
     kept = Kept()
     view = View([Full(), kept])
     for _ in range(2):
         view.show(Frame("gate", 0, 0.0, GREY), [])
-    assert kept.pictures == 2
+    assert kept.images == 2
     assert caplog.text.count("No space left") == 1
 
 
@@ -131,7 +131,7 @@ def test_no_display_is_said(monkeypatch):
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
-def test_a_window_shows_the_pictures(monkeypatch):
+def test_a_window_shows_the_images(monkeypatch):
     """With PyAV loaded, which this test file does: in one process with it OpenCV's window hangs."""
     read, write = os.pipe()
     # Without -noreset the server starts over, refusing who comes, whenever a screenshot was its only client.

@@ -10,9 +10,9 @@ import pytest
 
 from deploy.appearance import Appearance, EmbeddingPolicy, covered, qualities, sharpness
 from deploy.errors import DeployError
-from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import SCALE, film_camera, walks_of
-from pat.data.synthetic.wardrobe import identities
+from pat.synthetic.flat.domains import style_named
+from pat.synthetic.flat.street import SCALE, film_camera, walks_of
+from pat.synthetic.flat.wardrobe import identities
 
 BOX = (200.0, 100.0, 270.0, 270.0)
 
@@ -84,7 +84,7 @@ def test_boxes_that_reach_outside_are_judged_by_what_is_inside(textured):
 
 
 def test_only_the_nearer_of_two_is_in_front(textured):
-    nearer = (220.0, 120.0, 290.0, 290.0)  # its feet are lower in the picture
+    nearer = (220.0, 120.0, 290.0, 290.0)  # its feet are lower in the image
     alone, behind = quality(textured), quality(textured, BOX, nearer)
     hidden = (50 * 150) / (70 * 170)
     assert behind == pytest.approx(alone * (1 - hidden), rel=1e-5)

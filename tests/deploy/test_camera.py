@@ -30,15 +30,15 @@ def frame_of(number: int, size: int = 16) -> Pixels:
 
 
 class Scripted(Source):
-    """A source whose pictures come from a generator."""
+    """A source whose images come from a generator."""
 
-    def __init__(self, pictures: Callable[[], Iterator[Pixels]], *, live: bool = True) -> None:
+    def __init__(self, images: Callable[[], Iterator[Pixels]], *, live: bool = True) -> None:
         super().__init__("scripted", live=live)
-        self._pictures = pictures
+        self._images = images
         self.closed = False
 
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:
-        for count, pixels in enumerate(self._pictures()):
+        for count, pixels in enumerate(self._images()):
             if self.stopping:
                 return
             self.heard = time.monotonic()
@@ -92,7 +92,7 @@ def everything(camera: Camera) -> list[Frame]:
 
 @pytest.fixture
 def video(tmp_path: Path) -> str:
-    """Thirty pictures, 25 per second."""
+    """Thirty images, 25 per second."""
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -162,12 +162,12 @@ def test_fewer_frames_a_second(video: str) -> None:
 def test_a_live_camera_gives_the_newest_frame_and_counts_the_others() -> None:
     read, over = threading.Event(), threading.Event()
 
-    def pictures() -> Iterator[Pixels]:
+    def images() -> Iterator[Pixels]:
         yield from map(frame_of, range(50))
         read.set()
         over.wait()
 
-    with Camera("door", "x", open=opens(lambda: Scripted(pictures)), stale_after=60.0) as camera:
+    with Camera("door", "x", open=opens(lambda: Scripted(images)), stale_after=60.0) as camera:
         assert read.wait(30)
         (frame,) = take(camera, 1)
         assert frame.index == 49
@@ -183,13 +183,13 @@ def test_a_live_camera_gives_the_newest_frame_and_counts_the_others() -> None:
 def test_memory_is_bounded_when_nobody_takes_frames(live: bool) -> None:
     made: list[weakref.ref[Pixels]] = []
 
-    def pictures() -> Iterator[Pixels]:
+    def images() -> Iterator[Pixels]:
         for number in range(500):
             pixels = frame_of(number, 64)
             made.append(weakref.ref(pixels))
             yield pixels
 
-    with Camera("door", "x", capacity=4, open=opens(lambda: Scripted(pictures, live=live))) as camera:
+    with Camera("door", "x", capacity=4, open=opens(lambda: Scripted(images, live=live))) as camera:
         until(lambda: camera.status().frames == (500 if live else 4))
         until(lambda: len(made) == (500 if live else 5))  # of a recording one more waits to be let in
         assert sum(each() is not None for each in made) <= 6
@@ -226,18 +226,18 @@ def test_a_hopeless_source_fails_with_its_reason_and_leaves_others_alone(video: 
 
 
 def test_a_damaged_recording_fails_in_the_end() -> None:
-    def pictures() -> Iterator[Pixels]:
+    def images() -> Iterator[Pixels]:
         yield frame_of(1)
         raise DeployFailure("damaged from here on")
 
-    with Camera("door", "x", open=opens(lambda: Scripted(pictures, live=False))) as camera:
+    with Camera("door", "x", open=opens(lambda: Scripted(images, live=False))) as camera:
         take(camera, 1)
         assert camera.get(30.0) is None
         assert (camera.state, camera.status().error) == ("failed", "damaged from here on")
 
 
 @pytest.mark.parametrize("loop", [True, False])
-def test_a_recording_without_pictures_fails(loop: bool) -> None:
+def test_a_recording_without_images_fails(loop: bool) -> None:
     with Camera("door", "x", loop=loop, open=opens(lambda: Scripted(lambda: iter(()), live=False))) as camera:
         assert camera.get(30.0) is None
         assert camera.state == "failed"
@@ -267,12 +267,12 @@ def test_reads_that_hang_are_replaced_and_bounded() -> None:
     made: list[Scripted] = []
 
     def hanging() -> Source:
-        def pictures() -> Iterator[Pixels]:
+        def images() -> Iterator[Pixels]:
             yield frame_of(0)
             release.wait()
             yield frame_of(1)
 
-        made.append(Scripted(pictures))
+        made.append(Scripted(images))
         return made[-1]
 
     camera = Camera("hangs", "x", open=opens(hanging), **(QUICK | {"stale_after": 0.05})).start()
@@ -317,8 +317,8 @@ def test_time_limits_reach_the_source() -> None:
     assert told == {"url": "rtsp://host", "live": True, "rate": 3.0, "timeout": 7.0, "read_timeout": 2.0}
 
 
-def test_a_source_that_skips_pictures_is_fresh() -> None:
-    """Wanted are fewer pictures than one in `stale_after`."""
+def test_a_source_that_skips_images_is_fresh() -> None:
+    """Wanted are fewer images than one in `stale_after`."""
 
     class Skipping(Scripted):
         def __iter__(self) -> Iterator[tuple[Pixels, float]]:
@@ -374,12 +374,12 @@ def test_the_wall_clock_may_jump() -> None:
     offset = [0.0]
     jumps = itertools.cycle([0.0, 3600.0, -3600.0, -86400.0, 50.0])
 
-    def pictures() -> Iterator[Pixels]:
+    def images() -> Iterator[Pixels]:
         for pixels in endless():
             offset[0] = next(jumps)
             yield pixels
 
-    open = opens(lambda: Scripted(pictures))
+    open = opens(lambda: Scripted(images))
     with Camera("door", "x", open=open, wall=lambda: time.time() + offset[0], **QUICK) as camera:
         frames = take(camera, 50)
         assert camera.state == "live"
@@ -409,7 +409,7 @@ def test_the_time_of_a_recording_goes_on_in_each_pass() -> None:
     assert [clock.at(seconds) for seconds in (0.0, 0.5, 1.0)] == [100.0, 100.5, 101.0]
     clock.again()
     assert [clock.at(seconds) for seconds in (0.0, 0.5)] == [101.5, 102.0]
-    clock = RecordedClock(0.0)  # of one picture
+    clock = RecordedClock(0.0)  # of one image
     clock.at(0.0)
     clock.again()
     assert clock.at(0.0) > 0

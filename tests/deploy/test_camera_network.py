@@ -24,12 +24,12 @@ from deploy.errors import DeployError
 from deploy.frames import Frame
 from deploy.sources import SourceLost, open_source
 
-LEVELS = 40  # brightness tells a picture's number up to here
-PERIOD = 0.02  # seconds between the pictures that a server sends
+LEVELS = 40  # brightness tells an image's number up to here
+PERIOD = 0.02  # seconds between the images that a server sends
 QUICK = {"retry": (0.01, 0.05), "stale_after": 0.6, "timeout": 2.0}
 
 
-def picture(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
+def image(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
     return np.full((size[1], size[0], 3), 20 + 5 * (number % LEVELS), dtype=np.uint8)
 
 
@@ -39,16 +39,16 @@ def number_of(pixels: np.ndarray) -> int:
 
 def jpeg(number: int, size: tuple[int, int] = (96, 64)) -> bytes:
     data = io.BytesIO()
-    Image.fromarray(picture(number, size)).save(data, "JPEG")
+    Image.fromarray(image(number, size)).save(data, "JPEG")
     return data.getvalue()
 
 
 def h264() -> list[bytes]:
-    """LEVELS pictures, each with its start codes; every tenth can be decoded without those before it."""
+    """LEVELS images, each with its start codes; every tenth can be decoded without those before it."""
     codec = av.CodecContext.create("libx264", "w")
     codec.width, codec.height, codec.pix_fmt, codec.time_base = 96, 64, "yuv420p", Fraction(1, 25)
     codec.options = {"tune": "zerolatency", "g": "10", "preset": "ultrafast"}
-    frames = [av.VideoFrame.from_ndarray(picture(number), format="rgb24") for number in range(LEVELS)]
+    frames = [av.VideoFrame.from_ndarray(image(number), format="rgb24") for number in range(LEVELS)]
     return [bytes(packet) for frame in [*frames, None] for packet in codec.encode(frame)]
 
 
@@ -119,9 +119,9 @@ def http(kind: str, chunks: Callable[[], Iterable[bytes]]) -> Callable[[Server, 
     return talk
 
 
-def multipart(pictures: Callable[[], Iterable[bytes]]) -> Callable[[Server, socket.socket], None]:
+def multipart(images: Callable[[], Iterable[bytes]]) -> Callable[[Server, socket.socket], None]:
     def parts() -> Iterator[bytes]:
-        for data in pictures():
+        for data in images():
             yield b"--cut\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(data), data)
 
     return http("multipart/x-mixed-replace; boundary=cut", parts)
@@ -135,7 +135,7 @@ def silent(server: Server, connection: socket.socket) -> None:
 
 
 def stalling(after: int) -> Callable[[Server, socket.socket], None]:
-    """Falls silent after some pictures, and keeps the connection."""
+    """Falls silent after some images, and keeps the connection."""
 
     def talk(server: Server, connection: socket.socket) -> None:
         multipart(lambda: map(jpeg, range(after)))(server, connection)
@@ -154,7 +154,7 @@ class Rtsp:
 
     def __init__(self, *, refuse: str = "", damage: bool = False) -> None:
         self.refuse, self.damage = refuse, damage
-        self.pictures = h264()
+        self.images = h264()
 
     def __call__(self, server: Server, connection: socket.socket) -> None:
         while True:
@@ -179,7 +179,7 @@ class Rtsp:
     def _play(self, server: Server, connection: socket.socket) -> None:
         sequence = itertools.count()
         for number in itertools.count():
-            units = self.pictures[number % LEVELS].replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
+            units = self.images[number % LEVELS].replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")[1:]
             for unit in units:
                 if self.damage and number % 5 == 3:
                     unit = unit[:3] + bytes(255 - byte for byte in unit[3:])
@@ -204,12 +204,12 @@ def fragments(unit: bytes, size: int = 400) -> Iterator[tuple[bytes, bool]]:
 
 
 def transport_stream(path: Path) -> Callable[[], Iterator[bytes]]:
-    """The pictures of `h264` in MPEG-TS, over and over; time stamps jump back at each seam."""
+    """The images of `h264` in MPEG-TS, over and over; time stamps jump back at each seam."""
     with av.open(str(path), "w", format="mpegts") as container:
         stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for number in range(LEVELS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), format="rgb24")))
         container.mux(stream.encode())
     data = path.read_bytes()
     return lambda: (data[at : at + 1316] for at in itertools.cycle(range(0, len(data), 1316)))
@@ -267,7 +267,7 @@ def test_a_stream_is_stopped_and_restarted(stream: tuple[Server, str]) -> None:
     assert frames[0].pixels.shape == (64, 96, 3)
 
 
-def test_pictures_of_a_stream_keep_their_order(stream: tuple[Server, str]) -> None:
+def test_images_of_a_stream_keep_their_order(stream: tuple[Server, str]) -> None:
     _, url = stream
     with open_source(url) as source:
         assert source.live
@@ -336,10 +336,10 @@ def test_a_stream_that_ends_is_lost() -> None:
         list(source)
 
 
-def test_pictures_may_change_their_size() -> None:
+def test_images_may_change_their_size() -> None:
     sizes = [(96, 64), (96, 64), (64, 96), (160, 120), (32, 32)]
-    pictures = multipart(lambda: (jpeg(number, size) for number, size in enumerate(itertools.cycle(sizes))))
-    with closing(Server(pictures)) as server, open_source(f"http://127.0.0.1:{server.port}/") as source:
+    images = multipart(lambda: (jpeg(number, size) for number, size in enumerate(itertools.cycle(sizes))))
+    with closing(Server(images)) as server, open_source(f"http://127.0.0.1:{server.port}/") as source:
         frames = [pixels for pixels, _ in itertools.islice(source, 20)]
     shapes = [(frame.shape[1], frame.shape[0]) for frame in frames]
     at = sizes.index(shapes[2]) - 2 if shapes[2] != (96, 64) else 0
@@ -347,12 +347,12 @@ def test_pictures_may_change_their_size() -> None:
     assert all(frame.flags.c_contiguous for frame in frames)
 
 
-def test_damaged_pictures_in_a_stream_are_counted() -> None:
-    def pictures() -> Iterator[bytes]:
+def test_damaged_images_in_a_stream_are_counted() -> None:
+    def images() -> Iterator[bytes]:
         for number in itertools.count():
-            yield b"\xff\xd8 no picture" if number % 3 == 2 else jpeg(number)
+            yield b"\xff\xd8 no image" if number % 3 == 2 else jpeg(number)
 
-    with closing(Server(multipart(pictures))) as server, open_source(f"http://127.0.0.1:{server.port}/") as source:
+    with closing(Server(multipart(images))) as server, open_source(f"http://127.0.0.1:{server.port}/") as source:
         assert len(list(itertools.islice(source, 12))) == 12
         assert source.broken >= 4
 
@@ -411,7 +411,7 @@ def test_a_recording_behind_a_web_server_ends(tmp_path: Path) -> None:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for number in range(LEVELS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), format="rgb24")))
         container.mux(stream.encode())
     data = path.read_bytes()
 

@@ -1,4 +1,4 @@
-"""Boxes out of frames on the CPU: Pillow's own result, and the same picture as the GPU's kernel makes."""
+"""Boxes out of frames on the CPU: Pillow's own result, and the same image as the GPU's kernel makes."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_patch_of_the_frame_gives_what_the_whole_frame_would(size):
 
 @pytest.mark.parametrize("impl", ["reference", "triton"])
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_the_cpu_and_the_gpu_kernel_cut_the_same_picture(dtype, impl):
+def test_the_cpu_and_the_gpu_kernel_cut_the_same_image(dtype, impl):
     frame, described = noise(HEIGHT, WIDTH, 3), manifest(dtype)
     rows = np.full(rows_shape(described, len(BOXES)), 77, dtype=dtype)
     write_boxes(frame, BOXES, rows, described)

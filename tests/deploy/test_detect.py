@@ -14,9 +14,9 @@ from deploy.detect import open_detector
 from deploy.detect.boxes import in_frame, nested, suppressed
 from deploy.detect.hog import HogDetector
 from deploy.errors import DeployError
-from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import SCALE, film_camera, walks_of
-from pat.data.synthetic.wardrobe import identities
+from pat.synthetic.flat.domains import style_named
+from pat.synthetic.flat.street import SCALE, film_camera, walks_of
+from pat.synthetic.flat.wardrobe import identities
 
 
 def iou(a, b) -> float:
@@ -58,7 +58,7 @@ def test_hog_finds_the_people_of_the_synthetic_street(street):
 
 
 def test_hog_maps_boxes_back_from_its_working_width(street):
-    """The same picture twice as large, and half as wide to work at: the boxes are in pixels of the frame."""
+    """The same image twice as large, and half as wide to work at: the boxes are in pixels of the frame."""
     pixels, _ = street[0]
     small = HogDetector().detect(pixels)
     large = HogDetector().detect(np.repeat(np.repeat(pixels, 2, axis=0), 2, axis=1))

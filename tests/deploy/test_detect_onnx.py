@@ -41,7 +41,7 @@ def save(path: Path, nodes, outputs, constants=(), side=SIDE, inputs=1) -> Path:
 
 
 def constant(path: Path, **outputs: np.ndarray) -> Path:
-    """A model that gives the same outputs for every picture."""
+    """A model that gives the same outputs for every image."""
     nodes, constants = [], {}
     for name, value in outputs.items():
         constants[f"{name}_value"] = value.astype(np.float32)
@@ -50,7 +50,7 @@ def constant(path: Path, **outputs: np.ndarray) -> Path:
 
 
 def seeing_yolox(path: Path, channel: int, decoded: bool = False) -> Path:
-    """A YOLOX that finds grid cells where one channel of the picture is bright: a box as large as the cell."""
+    """A YOLOX that finds grid cells where one channel of the image is bright: a box as large as the cell."""
     nodes = [helper.make_node("Slice", ["images", "from", "to", "axis"], ["one"])]
     constants = {
         "from": np.array([channel]),
@@ -82,7 +82,7 @@ def seeing_yolox(path: Path, channel: int, decoded: bool = False) -> Path:
 
 
 def seeing_rf_detr(path: Path) -> Path:
-    """An RF-DETR whose 16 queries find red in the cells of a 4 x 4 grid. The picture arrives normalised."""
+    """An RF-DETR whose 16 queries find red in the cells of a 4 x 4 grid. The image arrives normalised."""
     nodes = [
         helper.make_node("Slice", ["images", "from", "to", "axis"], ["red"]),
         helper.make_node("AveragePool", ["red"], ["pool"], kernel_shape=[16, 16], strides=[16, 16]),
@@ -241,24 +241,24 @@ def test_what_is_not_finite_is_left_out_and_counted(tmp_path, family, caplog):
     assert len(caplog.records) == 1
 
 
-def test_the_picture_is_normalised_channel_by_channel():
+def test_the_image_is_normalised_channel_by_channel():
     wanted = DetectorInput("images", 5, 7, "BGR", "squash", 255.0, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    picture, scale = prepared(pixels, wanted)
-    assert picture.shape == (1, 3, 5, 7)
-    assert picture.dtype == np.float32
+    image, scale = prepared(pixels, wanted)
+    assert image.shape == (1, 3, 5, 7)
+    assert image.dtype == np.float32
     assert scale.tolist() == [1, 1, 1, 1]
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
         expected = (pixels[..., 2 - channel] / 255 - mean) / std
-        np.testing.assert_allclose(picture[0, channel], expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(image[0, channel], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_letterbox_keeps_the_shape_and_ends_in_grey():
     wanted = DetectorInput("images", 64, 64, "RGB", "letterbox", 1.0, (0, 0, 0), (1, 1, 1))
-    picture, scale = prepared(np.full((30, 120, 3), 200, np.uint8), wanted)
+    image, scale = prepared(np.full((30, 120, 3), 200, np.uint8), wanted)
     assert scale.tolist() == pytest.approx([64 / 120] * 4)
-    assert (picture[0, :, :16] == 200).all()
-    assert (picture[0, :, 16:] == 114).all()
+    assert (image[0, :, :16] == 200).all()
+    assert (image[0, :, 16:] == 114).all()
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_the_manifest_says_how_to_feed_and_read_the_model(model):
         ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
         ({"boxes": "corners"}, "boxes is 'corners'"),
         ({"sha256": "0" * 64}, "SHA-256"),
-        ({"input__name": "pictures"}, "takes images and gives output"),
+        ({"input__name": "images"}, "takes images and gives output"),
         ({"outputs__predictions": "boxes"}, "takes images and gives output"),
         ({"input__height": 128}, "expected tensor(float) [1, 3, 128, 64]"),
         ({"classes": 80}, "[1, 84, 8], expected [1, 84, 85]"),
@@ -368,7 +368,7 @@ def test_a_truncated_model_is_refused(model, share):
 
 
 def test_a_model_that_breaks_while_it_runs_is_a_failure(tmp_path):
-    """The graph takes the mean of the picture as an index, which a bright one puts out of range."""
+    """The graph takes the mean of the image as an index, which a bright one puts out of range."""
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
         helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64),
@@ -441,7 +441,7 @@ def test_an_open_size_is_named_by_the_user(tmp_path, capsys):
     assert len(open_detector(str(file)).detect(np.zeros((10, 10, 3), np.uint8))) == 0
 
 
-def test_a_model_that_takes_no_grey_picture_is_refused(tmp_path, capsys):
+def test_a_model_that_takes_no_grey_image_is_refused(tmp_path, capsys):
     nodes = [
         helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
         helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64),

@@ -288,7 +288,7 @@ def test_a_store_that_does_not_load_is_one_line(filled):
 
 def test_folders_that_are_no_galleries_are_refused(tmp_path):
     (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").write_bytes(b"picture")
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"image")
     with pytest.raises(DeployError, match=r"is no gallery: it has no gallery\.json"):
         opened(tmp_path / "photos")
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["a.jpg"]

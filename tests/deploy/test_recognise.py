@@ -72,7 +72,7 @@ def test_another_view_of_a_known_person(gallery, remember, entries):
     assert gallery.count() == entries
 
 
-def test_nobody_is_in_a_picture_twice(gallery):
+def test_nobody_is_in_a_image_twice(gallery):
     found = ask(make(gallery, "known"), unit(1.0, 0.05), in_view={"anna"})
     assert found.identity is None
 

@@ -72,12 +72,12 @@ def test_the_compiled_kernel_cuts_what_pillow_cuts(bundle):
     padded = np.zeros((720, 1300, 3), np.uint8)
     padded[:, :1280] = frame
     with runtime.open(bundle, "tensorrt") as session:
-        for picture, wanted in ((frame, boxes[:8]), (padded[:, :1280], boxes[:8]), (narrow, few)):
+        for image, wanted in ((frame, boxes[:8]), (padded[:, :1280], boxes[:8]), (narrow, few)):
             cutter, found = session._cutter(), np.empty_like(session._rows)
             expected = np.empty_like(session._rows[: len(wanted)])
-            write_boxes(picture, wanted, expected, session.manifest)
+            write_boxes(image, wanted, expected, session.manifest)
             with session._gpu as gpu:
-                cutter.show(picture)
+                cutter.show(image)
                 cutter.cut(wanted[:2], 0)
                 cutter.cut(wanted[2:], 2)
                 gpu.download(found, session._input)

@@ -1,4 +1,4 @@
-"""Sources on disk: videos of every kind, folders of pictures, and what is damaged or missing."""
+"""Sources on disk: videos of every kind, folders of images, and what is damaged or missing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 
 from deploy.errors import DeployError, DeployFailure
 from deploy.sources import open_source, shown
+from deploy.sources.folder import natural
 from deploy.sources.gstreamer import as_rgb, has_gstreamer
 from deploy.sources.names import Kind, kind_of
-from deploy.sources.pictures import natural
 from deploy.sources.timing import StreamClock, Thinner
 
 STEP = 6  # of brightness from one frame to the next
 
 
-def picture(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
+def image(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
     """uint8 [H, W, 3]: the number as brightness, a bright square that moves over it."""
     width, height = size
     pixels = np.full((height, width, 3), 20 + STEP * number, dtype=np.uint8)
@@ -33,7 +33,7 @@ def picture(number: int, size: tuple[int, int] = (96, 64)) -> np.ndarray:
 
 
 def number_of(pixels: np.ndarray) -> int:
-    """Which `picture` this was, after lossy coding."""
+    """Which `image` this was, after lossy coding."""
     return round((float(pixels[: pixels.shape[0] // 2].mean()) - 20) / STEP)
 
 
@@ -46,13 +46,13 @@ def write_video(
     rate: int = 25,
     **options: str,
 ) -> Path:
-    """Encodes `picture`s; `options` are the encoder's."""
+    """Encodes `image`s; `options` are the encoder's."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = 96, 64, pixels
         stream.codec_context.gop_size = 10
         for number in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), format="rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -68,7 +68,7 @@ def read(url: Any, **options: Any) -> tuple[list[int], list[float]]:
     ("name", "options"),
     [
         ("a.mp4", {}),
-        ("b.mkv", {"bf": "2"}),  # pictures are stored out of order
+        ("b.mkv", {"bf": "2"}),  # images are stored out of order
         ("ten-bit.mkv", {"pixels": "yuv420p10le"}),
         ("interlaced.ts", {"flags": "+ildct+ilme"}),
         ("a.avi", {"codec": "mpeg4", "qmax": "2"}),
@@ -77,7 +77,7 @@ def read(url: Any, **options: Any) -> tuple[list[int], list[float]]:
         ("a name with spaces, ünïcode and 100%.mp4", {}),
     ],
 )
-def test_a_video_gives_all_its_pictures_in_order(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+def test_a_video_gives_all_its_images_in_order(tmp_path: Path, name: str, options: dict[str, str]) -> None:
     path = write_video(tmp_path / name, **options)  # type: ignore[arg-type]
     with open_source(str(path)) as source:
         frames = list(source)
@@ -89,7 +89,7 @@ def test_a_video_gives_all_its_pictures_in_order(tmp_path: Path, name: str, opti
         assert pixels.shape == (64, 96, 3)
         assert pixels.dtype == np.uint8
         assert pixels.flags.c_contiguous
-        assert np.abs(pixels.astype(int) - picture(number)).mean() < 4
+        assert np.abs(pixels.astype(int) - image(number)).mean() < 4
 
 
 def test_grey_video_becomes_rgb(tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_video_held_upright_is_turned(tmp_path: Path) -> None:
     assert pixels.shape == (96, 64, 3)
     assert pixels.flags.c_contiguous
     # What was the lower edge is at the left: clockwise by a quarter.
-    np.testing.assert_allclose(pixels[:, :16].mean(), np.rot90(picture(0), -1)[:, :16].mean(), atol=6)
+    np.testing.assert_allclose(pixels[:, :16].mean(), np.rot90(image(0), -1)[:, :16].mean(), atol=6)
 
 
-def test_flipped_bytes_cost_pictures_and_nothing_else(tmp_path: Path) -> None:
+def test_flipped_bytes_cost_images_and_nothing_else(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", frames=35, codec="mjpeg", pixels="yuvj420p")
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -162,9 +162,9 @@ def test_damage_without_end_is_a_failure_in_one_line(tmp_path: Path) -> None:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image(0), format="rgb24")))
         for time in range(1, 400):
-            packet = av.Packet(b"\xff\xd8 no picture in here")
+            packet = av.Packet(b"\xff\xd8 no image in here")
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, time, time, stream.time_base
             container.mux(packet)
     with open_source(str(path)) as source:
@@ -177,21 +177,21 @@ def test_damage_without_end_is_a_failure_in_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_in_natural_order(tmp_path: Path) -> None:
     for number in (0, 1, 2, 9, 10, 11):
-        Image.fromarray(picture(number)).save(tmp_path / f"frame{number}.png")
-    (tmp_path / "notes.txt").write_text("no picture")
+        Image.fromarray(image(number)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / ".frame3.png").write_text("hidden")
     (tmp_path / "frame4.jpg").write_bytes(b"damaged")
     (tmp_path / "0.png").mkdir()
     with open_source(str(tmp_path), assumed_rate=10) as source:
         frames = list(source)
-        assert source.broken == 2  # the damaged one, and the folder that is called like a picture
+        assert source.broken == 2  # the damaged one, and the folder that is called like an image
     assert [number_of(pixels) for pixels, _ in frames] == [0, 1, 2, 9, 10, 11]
     np.testing.assert_allclose([seconds for _, seconds in frames], [0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
     assert read(tmp_path, assumed_rate=10, rate=5)[0] == [1, 10]
 
 
-def test_pictures_of_every_mode_are_rgb(tmp_path: Path) -> None:
-    colour = Image.fromarray(picture(10))
+def test_images_of_every_mode_are_rgb(tmp_path: Path) -> None:
+    colour = Image.fromarray(image(10))
     colour.convert("L").save(tmp_path / "1-grey.png")
     colour.convert("RGBA").save(tmp_path / "2-alpha.png")
     colour.convert("P").save(tmp_path / "3-palette.png")
@@ -208,14 +208,14 @@ def test_pictures_of_every_mode_are_rgb(tmp_path: Path) -> None:
         assert frame.flags.c_contiguous
 
 
-def test_one_picture(tmp_path: Path) -> None:
-    Image.fromarray(picture(7)).save(tmp_path / "one.JPG")
+def test_one_image(tmp_path: Path) -> None:
+    Image.fromarray(image(7)).save(tmp_path / "one.JPG")
     assert read(tmp_path / "one.JPG") == ([7], [0.0])
 
 
-def test_only_damaged_pictures_is_a_failure(tmp_path: Path) -> None:
+def test_only_damaged_images_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
-    with open_source(str(tmp_path)) as source, pytest.raises(DeployFailure, match="none of 1 pictures"):
+    with open_source(str(tmp_path)) as source, pytest.raises(DeployFailure, match="none of 1 images"):
         list(source)
 
 
@@ -251,10 +251,10 @@ def sound(folder: Path) -> Path:
     ("source", "message"),
     [
         (lambda folder: folder / "none.mp4", "no such file or folder"),
-        (lambda folder: folder, "has no pictures; wanted are .bmp"),
+        (lambda folder: folder, "has no images; wanted are .bmp"),
         (text, "is no video that can be read"),
         (empty, "is no video that can be read"),
-        (sound, "has no picture in it, only audio"),
+        (sound, "has no image in it, only audio"),
         (lambda folder: "", "has no source"),
         (lambda folder: "a\0b", "NUL"),
         (lambda folder: "foo://host/x", "no such kind of source; use rtsp"),
@@ -275,7 +275,7 @@ def test_what_can_never_work_is_told_in_one_line(
 
 
 def test_a_negative_rate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeployError, match=r"rate is -1; give the pictures per second"):
+    with pytest.raises(DeployError, match=r"rate is -1; give the images per second"):
         open_source(str(tmp_path), rate=-1)
 
 
@@ -347,7 +347,7 @@ def test_kinds(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     wanted = {
         str(tmp_path): Kind.FOLDER,
-        f"{tmp_path}/a.PNG": Kind.PICTURE,
+        f"{tmp_path}/a.PNG": Kind.IMAGE,
         f"{tmp_path}/a.mp4": Kind.FILE,
         "rtsp://host/x": Kind.NETWORK,
         "/dev/video0": Kind.DEVICE,

@@ -15,9 +15,9 @@ from deploy.detect.hog import HogDetector
 from deploy.errors import DeployError
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
-from pat.data.synthetic.domains import style_named
-from pat.data.synthetic.street import RATE, SCALE, film_camera, walks_of
-from pat.data.synthetic.wardrobe import identities
+from pat.synthetic.flat.domains import style_named
+from pat.synthetic.flat.street import RATE, SCALE, film_camera, walks_of
+from pat.synthetic.flat.wardrobe import identities
 
 PIXELS = np.zeros((480, 640, 3), dtype=np.uint8)
 

@@ -160,7 +160,7 @@ def test_a_known_person_leaves_one_more_view(tmp_path, gallery):
     assert gallery.count() == 2
 
 
-def test_two_in_one_picture_are_two_people(tmp_path, gallery):
+def test_two_in_one_image_are_two_people(tmp_path, gallery):
     told, metrics, _ = run(tmp_path, gallery, Script([[PERSON, OTHER]] * 10), Answers(), threshold=-1.0)
     assert len({each["identity"] for each in told}) == 2
     assert metrics.value("pat_frames_total", camera="gate") == 10

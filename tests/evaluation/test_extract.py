@@ -55,12 +55,12 @@ def test_reads_a_memory_map_batch_by_batch(tmp_path, pixels: np.ndarray) -> None
     assert [shape[0] for shape in seen] == done == [4, 4, 2]
 
 
-def test_bad_embedders_and_pictures(pixels: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"returned float64 \[10\] for 10 pictures; expected floats \[10, D\]"):
+def test_bad_embedders_and_images(pixels: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"returned float64 \[10\] for 10 images; expected floats \[10, D\]"):
         extract(lambda batch: batch.mean((1, 2, 3)), pixels, *LABELS)
     with pytest.raises(Failure, match="10 of 10 embeddings are NaN"):
         extract(lambda batch: np.full((len(batch), 2), np.nan), pixels, *LABELS)
     with pytest.raises(ValueError, match=r"uint8 \[N, H, W, 3\]"):
         extract(corner_means, pixels.astype(np.float32), *LABELS)
-    with pytest.raises(UserError, match="no pictures"):
+    with pytest.raises(UserError, match="no images"):
         extract(corner_means, pixels[:0], *(labels[:0] for labels in LABELS))

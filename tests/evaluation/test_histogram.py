@@ -11,10 +11,10 @@ from pat.evaluation.histogram import StripeHistogram, _hsv
 
 
 def person(top: tuple[int, int, int], bottom: tuple[int, int, int], noise: int = 0, seed: int = 0) -> np.ndarray:
-    picture = np.empty((64, 32, 3), np.int64)
-    picture[:32], picture[32:] = top, bottom
+    image = np.empty((64, 32, 3), np.int64)
+    image[:32], image[32:] = top, bottom
     rng = np.random.default_rng(seed)
-    return np.clip(picture + rng.integers(-noise, noise + 1, picture.shape), 0, 255).astype(np.uint8)
+    return np.clip(image + rng.integers(-noise, noise + 1, image.shape), 0, 255).astype(np.uint8)
 
 
 RED, BLUE, GREY = (200, 30, 40), (40, 60, 180), (120, 120, 120)

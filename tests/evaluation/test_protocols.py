@@ -73,7 +73,7 @@ def test_unknown_names_say_what_was_meant() -> None:
         training_sources("P3", "cuhk-sysu")
 
 
-def test_all_pictures_of_a_data_set_train(market: Path) -> None:
+def test_all_images_of_a_data_set_train(market: Path) -> None:
     usual, whole = open_data_set(str(market), Path(".")), open_data_set(f"{market}:all", Path("."))
     assert {s.path for s in whole.train} == {s.path for p in (usual.train, usual.query, usual.gallery) for s in p}
     assert len(whole.train) == 10 * 2 * 3
@@ -95,7 +95,7 @@ def test_test_people_of_msmt17_stay_others(tmp_path: Path) -> None:
 
 
 def test_distractors_and_junk_do_not_train(market: Path) -> None:
-    picture = next((market / "query").iterdir())
+    image = next((market / "query").iterdir())
     for name in ("0000_c1s1_000001_00.jpg", "-1_c1s1_000001_00.jpg"):
-        (market / "bounding_box_test" / name).write_bytes(picture.read_bytes())
+        (market / "bounding_box_test" / name).write_bytes(image.read_bytes())
     assert min(s.identity for s in open_data_set(f"{market}:all", Path(".")).train) == 1

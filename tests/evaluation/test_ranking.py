@@ -127,7 +127,7 @@ def test_ties_follow_the_gallery(device: str) -> None:
         assert result.mAP == pytest.approx(1 / (position + 1))
 
 
-def test_copies_of_a_picture_tie_wherever_they_stand() -> None:
+def test_copies_of_a_image_tie_wherever_they_stand() -> None:
     rng = np.random.default_rng(2)
     vectors = rng.standard_normal((1013, 384), dtype=np.float32)
     places = np.sort(rng.choice(1013, 40, replace=False))
@@ -172,7 +172,7 @@ def test_identity_zero_is_a_person_where_a_query_has_it() -> None:
 
 
 def test_hand_counted_case() -> None:
-    """Ranks 1 and 4 after the same-camera picture is left out: AP = (1/1 + 2/4) / 2, INP = 2/4."""
+    """Ranks 1 and 4 after the same-camera image is left out: AP = (1/1 + 2/4) / 2, INP = 2/4."""
     query = features([[0.0]], [1], [0])
     gallery = features([[0.1], [0.2], [0.3], [0.4], [0.5]], [1, 1, 2, 2, 1], [0, 1, 1, 0, 2])
     result = evaluate_ranking(query, gallery, max_rank=2)
@@ -196,7 +196,7 @@ def test_a_small_gallery_keeps_the_last_value(device: str) -> None:
         (([[0.0]], [-1], [0]), ([[1.0]], [-1], [1]), "none has an identity"),
         (([[0.0]], [1], [0]), ([[1.0]], [-1], [1]), "gallery is empty"),
         (([[0.0]], [1], [0]), (np.zeros((0, 1)), [], []), "gallery is empty"),
-        ((np.zeros((0, 1)), [], []), ([[1.0]], [1], [1]), "0 query pictures"),
+        ((np.zeros((0, 1)), [], []), ([[1.0]], [1], [1]), "0 query images"),
         (([[0.0, 1.0]], [1], [0]), ([[1.0]], [1], [1]), "same model"),
     ],
 )

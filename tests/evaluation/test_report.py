@@ -73,7 +73,7 @@ def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
             assert (attributes["src"] or "").startswith("data:image/webp;base64,")
 
 
-def test_every_picture_has_a_text(page: Page) -> None:
+def test_every_image_has_a_text(page: Page) -> None:
     (image,) = (attributes for tag, attributes in page.tags if tag == "img")
     assert image["alt"] == NASTY
     assert image["width"] == "20"

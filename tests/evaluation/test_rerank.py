@@ -86,7 +86,7 @@ def test_ranks_better_and_leaves_out_junk() -> None:
     assert evaluate_ranking(query, both, slabs=reranked()).mAP == better.mAP
 
 
-def test_memory_grows_with_the_pictures_and_not_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_grows_with_the_images_and_not_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pat.evaluation.rerank._SLAB_BYTES", 1 << 20)
     peaks = []
     for count in (1500, 6000):
@@ -96,13 +96,13 @@ def test_memory_grows_with_the_pictures_and_not_their_square(monkeypatch: pytest
         evaluate_ranking(query, gallery, slabs=reranked(), slab_bytes=1 << 20)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 6 * peaks[0]  # four times the pictures; the square would be sixteen
+    assert peaks[1] < 6 * peaks[0]  # four times the images; the square would be sixteen
     assert peaks[1] < 6750**2 * 4 / 2  # half of one float32 matrix of all distances
 
 
-def test_too_few_pictures_and_wrong_numbers() -> None:
+def test_too_few_images_and_wrong_numbers() -> None:
     few = people(np.random.default_rng(0), 8, 2)
-    with pytest.raises(UserError, match="20 neighbours and there are 16 pictures"):
+    with pytest.raises(UserError, match="20 neighbours and there are 16 images"):
         evaluate_ranking(few, few, slabs=reranked())
     with pytest.raises(ValueError, match="weight 2"):
         reranked(weight=2)

@@ -49,10 +49,10 @@ def test_the_rule_of_three():
     assert pair_scores(people(9, 5, 1)).smallest_rate == 3 / (9 * 8 / 2 * 25)
 
 
-def test_pictures_that_tell_nothing_are_refused():
-    with pytest.raises(UserError, match="no person has two pictures"):
+def test_images_that_tell_nothing_are_refused():
+    with pytest.raises(UserError, match="no person has two images"):
         pair_scores(people(5, 1, 2))
-    with pytest.raises(UserError, match="all pictures show the same person"):
+    with pytest.raises(UserError, match="all images show the same person"):
         pair_scores(people(1, 5, 2))
-    with pytest.raises(UserError, match="no person has two pictures"):
+    with pytest.raises(UserError, match="no person has two images"):
         pair_scores(people(1, 1, 1))

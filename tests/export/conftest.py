@@ -69,9 +69,9 @@ def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
 
 @pytest.fixture
 def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
-    """An fp16 bundle with a check set of four pictures of noise."""
+    """An fp16 bundle with a check set of four images of noise."""
     model = small_model(18)
-    pictures = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
     manifest = Manifest(
         input=Input("crops", "uint8", "NHWC", 256, 128),
         output=Output("embeddings", 192, "cls"),
@@ -85,6 +85,6 @@ def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
     )
     out = tmp_path / "bundle"
     write_bundle(
-        out, manifest, trt_graph("fp16", 18).read_bytes(), pictures, model.embed(to_images(pictures)).numpy()
+        out, manifest, trt_graph("fp16", 18).read_bytes(), images, model.embed(to_images(images)).numpy()
     )
     return out

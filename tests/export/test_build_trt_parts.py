@@ -33,7 +33,7 @@ def test_the_same_embeddings_pass():
     assert checked.worst_cosine == pytest.approx(1)
 
 
-def test_one_wrong_picture_among_many_fails():
+def test_one_wrong_image_among_many_fails():
     found = vectors()
     found[3] = found[4]
     checked = judge(vectors(), found, 0.999)

@@ -29,7 +29,7 @@ from export.manifest import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = np.arange(2 * 8 * 4 * 3, dtype=np.uint8).reshape(2, 8, 4, 3)
+IMAGES = np.arange(2 * 8 * 4 * 3, dtype=np.uint8).reshape(2, 8, 4, 3)
 VECTORS = np.eye(2, 5, dtype=np.float32)
 
 
@@ -55,7 +55,7 @@ def described(**changes) -> Manifest:
 @pytest.fixture
 def folder(tmp_path):
     """A bundle whose model is not looked at."""
-    write_bundle(tmp_path / "bundle", described(), b"the model", PICTURES, VECTORS)
+    write_bundle(tmp_path / "bundle", described(), b"the model", IMAGES, VECTORS)
     return tmp_path / "bundle"
 
 
@@ -70,8 +70,8 @@ def test_what_is_written_is_read_back(folder):
     assert sorted(path.name for path in folder.iterdir()) == [CHECK_SET, MANIFEST, MODEL]
     assert manifest.file(MODEL).read_bytes() == b"the model"
     assert Manifest.load(folder / MANIFEST) == manifest
-    pictures, vectors = read_check_set(manifest)
-    np.testing.assert_array_equal(pictures, PICTURES)
+    images, vectors = read_check_set(manifest)
+    np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(vectors, VECTORS)
 
 
@@ -128,22 +128,22 @@ def test_a_changed_truncated_or_missing_file_is_noticed(folder):
 
 
 def test_a_check_set_of_another_shape_is_refused(tmp_path):
-    manifest = write_bundle(tmp_path / "b", described(), b"x", PICTURES[:, :7], VECTORS)
+    manifest = write_bundle(tmp_path / "b", described(), b"x", IMAGES[:, :7], VECTORS)
     with pytest.raises(ExportError, match="does not describe"):
         read_check_set(manifest)
 
 
 def test_a_bundle_replaces_a_bundle_and_nothing_else(folder, tmp_path):
-    write_bundle(folder, described(opset=23), b"another", PICTURES, VECTORS)
+    write_bundle(folder, described(opset=23), b"another", IMAGES, VECTORS)
     assert Manifest.load(folder).opset == 23
     assert Manifest.load(folder).file(MODEL).read_bytes() == b"another"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "mother.txt").write_text("dear")
     with pytest.raises(ExportError, match="holds files and is no bundle"):
-        write_bundle(tmp_path / "letters", described(), b"x", PICTURES, VECTORS)
+        write_bundle(tmp_path / "letters", described(), b"x", IMAGES, VECTORS)
     with pytest.raises(ExportError, match="is a file"):
-        write_bundle(tmp_path / "letters" / "mother.txt", described(), b"x", PICTURES, VECTORS)
+        write_bundle(tmp_path / "letters" / "mother.txt", described(), b"x", IMAGES, VECTORS)
     assert (tmp_path / "letters" / "mother.txt").read_text() == "dear"
 
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_old_bundle(folder, tmp_path, monkeypatch, where)
             Path, "rename", lambda old, new: refuse() if old.suffix == ".part" else rename(old, new)
         )
     with pytest.raises(ExportFailure, match="No space left on device; what was there is untouched"):
-        write_bundle(folder, described(), b"x", PICTURES, VECTORS)
+        write_bundle(folder, described(), b"x", IMAGES, VECTORS)
     monkeypatch.undo()
     assert Manifest.load(folder).file(MODEL).read_bytes() == b"the model"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

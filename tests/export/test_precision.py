@@ -40,20 +40,20 @@ LAYERS = [
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """An fp32 graph, its manifest, and what the model says to some pictures."""
+    """An fp32 graph, its manifest, and what the model says to some images."""
 
     graph: onnx.ModelProto
     manifest: Manifest
-    pictures: np.ndarray
+    images: np.ndarray
     embeddings: np.ndarray
 
     def cosine(self, graph: onnx.ModelProto, **options) -> float:
         run = runner(graph, self.manifest, threads=1, **options)
-        return compare(self.embeddings, run(self.pictures)).worst
+        return compare(self.embeddings, run(self.images)).worst
 
     def score(self, graph: onnx.ModelProto) -> Agreement:
         run = runner(emulated(graph), self.manifest, threads=1, optimise=False)
-        return compare(self.embeddings, run(self.pictures))
+        return compare(self.embeddings, run(self.images))
 
     def declared(self, graph: onnx.ModelProto) -> float:
         return self.score(graph).worst
@@ -72,19 +72,19 @@ def case(request) -> Case:
         input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"),
         opset=request.param, files={}, model={}, training={}, weights={}, tools={},
     )  # fmt: skip
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
-    return Case(to_graph(model, opset=request.param), manifest, pictures, model.embed(to_images(pictures)).numpy())
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
+    return Case(to_graph(model, opset=request.param), manifest, images, model.embed(to_images(images)).numpy())
 
 
 @pytest.fixture
 def bundle(case, tmp_path):
-    write_bundle(tmp_path / "fp32", case.manifest, case.graph.SerializeToString(), case.pictures, case.embeddings)
+    write_bundle(tmp_path / "fp32", case.manifest, case.graph.SerializeToString(), case.images, case.embeddings)
     return tmp_path / "fp32"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Resized pictures of labelled data sets are kept there."""
+    """Resized images of labelled data sets are kept there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -162,12 +162,12 @@ def test_instance_norms_of_a_stem_stay_in_fp32(low):
         "vit_tiny_patch16_224", image_size=(64, 32), depth=1, stem="convolution", attention="sdpa"
     )
     model = PartAwareTransformer(config).eval()
-    pictures = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
     manifest = Manifest(
         input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"), opset=23,
         files={}, model={}, training={}, weights={}, tools={},
     )  # fmt: skip
-    case = Case(to_graph(model, opset=23), manifest, pictures, model.embed(to_images(pictures)).numpy())
+    case = Case(to_graph(model, opset=23), manifest, images, model.embed(to_images(images)).numpy())
     graph = cast_graph(case.graph, low)
     check_graph(graph, manifest)
     norms = [kind for kind in types(graph).values() if kind[0] == "InstanceNormalization"]
@@ -287,7 +287,7 @@ def test_stored_weights_are_the_nearest_representable(kind):
     assert (np.abs(restored - weight) <= np.maximum(relative, least) * 1.01 + 127 * scale * 2.0**-11).all()
 
 
-def test_ranges_follow_the_pictures_and_the_method(case, crops):
+def test_ranges_follow_the_images_and_the_method(case, crops):
     names = set(activations(case.graph).values())
     found = {
         method: calibrate(case.graph, case.manifest, Settings(crops, method, tool="onnxruntime"), silent)
@@ -296,7 +296,7 @@ def test_ranges_follow_the_pictures_and_the_method(case, crops):
     for method, each in found.items():
         assert set(each.ranges) == names
         assert each.tool.startswith("ranges: onnxruntime ")
-        assert each.facts["pictures"] == 5
+        assert each.facts["images"] == 5
         assert each.facts["method"] == method
         assert all(0 < each.ranges[name] <= found["max"].ranges[name] * 1.001 for name in names)
     loose = Settings(crops, "percentile", percentile=90, tool="onnxruntime")
@@ -306,7 +306,7 @@ def test_ranges_follow_the_pictures_and_the_method(case, crops):
     entering = activations(case.graph)["patch_embed.proj"]
     assert found["max"].ranges[entering] == pytest.approx(1.0)
     few = calibrate(case.graph, case.manifest, Settings(crops, most=2, tool="onnxruntime"), silent)
-    assert few.facts["pictures"] == 2
+    assert few.facts["images"] == 2
     assert few.facts["sha256"] != found["max"].facts["sha256"]
 
 
@@ -327,7 +327,7 @@ def spoiled(case: Case, layer: str) -> dict[str, float]:
 def calibrate_max(case: Case) -> dict[str, float]:
     from export.lowering.calibration import _with_onnxruntime
 
-    return _with_onnxruntime(case.graph, case.manifest, case.pictures, Settings(None, "max"), silent)
+    return _with_onnxruntime(case.graph, case.manifest, case.images, Settings(None, "max"), silent)
 
 
 def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
@@ -374,7 +374,7 @@ def test_blocks_are_excluded_from_16_bits_until_the_target_holds(case):
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "fp8"])
 def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path):
     settings = Settings(crops, "max", tool="onnxruntime") if kind in ("int8", "fp8") else None
-    target = 0.9 if settings else None  # noise, five pictures: the mechanics, not the accuracy
+    target = 0.9 if settings else None  # noise, five images: the mechanics, not the accuracy
     out = tmp_path / kind
     manifest = lower_bundle(bundle, out, kind, calibration=settings, target=target)
     assert Manifest.load(out) == manifest
@@ -403,7 +403,7 @@ def test_the_old_bundle_stays_when_the_target_is_missed(case, bundle, tmp_path):
     before = (out / MANIFEST).read_bytes()
     # With the answers of another model no precision agrees.
     other = np.roll(case.embeddings, 1, 0)
-    write_bundle(bundle, case.manifest, case.graph.SerializeToString(), case.pictures, other)
+    write_bundle(bundle, case.manifest, case.graph.SerializeToString(), case.images, other)
     with pytest.raises(ExportFailure, match=r"with every layer excluded, below the target 0\.999"):
         lower_bundle(bundle, out, "bf16")
     assert (out / MANIFEST).read_bytes() == before
@@ -419,7 +419,7 @@ def test_the_script_prints_what_it_found(bundle, crops, tmp_path, capsys):
     for words in (
         "most sensitive (centred cosine alone): ",
         "cosine to fp32: worst ",
-        "so few pictures say little",
+        "so few images say little",
         "int8, opset",
     ):
         assert words in said
@@ -440,9 +440,9 @@ def test_mistakes_are_one_line_with_exit_code_2(case, bundle, crops, tmp_path, c
         ((bundle, crops, "--precision", "fp16"), "holds files and is no bundle"),
         ((bundle, out, "--precision", "int8"), "int8 needs --calibration"),
         ((bundle, out, "--precision", "bf16", "--calibration", crops), "bf16 takes no --calibration"),
-        ((*int8, empty), f"the folder {empty} holds no pictures"),
+        ((*int8, empty), f"the folder {empty} holds no images"),
         ((*int8, tmp_path / "nowhere"), "there is no folder"),
-        ((*int8, broken), f"cannot read the picture {broken / 'half.png'}"),
+        ((*int8, broken), f"cannot read the image {broken / 'half.png'}"),
         ((*int8, crops, "--percentile", 3), "must lie between 50 and 100"),
         ((*int8, crops, "--most", 0), "must be at least 1"),
         ((*int8, crops, "--tool", "modelopt"), "modelopt knows no percentiles"),

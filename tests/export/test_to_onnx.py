@@ -82,7 +82,7 @@ def test_the_bundle_gives_what_the_model_gives(exported, checkpoint):
         found = session.embed(pixels)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    # Other pictures are far apart, so the agreement above is about more than a constant.
+    # Other images are far apart, so the agreement above is about more than a constant.
     assert compare(expected, np.roll(expected, 1, 0)).worst < 0.99
 
 
@@ -207,15 +207,15 @@ def test_the_manifest_tells_what_the_model_file_tells(exported, checkpoint):
     assert len(manifest.weights["sha256"]) == 64
     assert manifest.tools["torch"] == torch.__version__.split("+")[0]
     assert any("noise, batch 1, 3, 64" in line for line in manifest.checks)
-    assert any("pictures, batch 1, 3, 64" in line for line in manifest.checks)
+    assert any("images, batch 1, 3, 64" in line for line in manifest.checks)
 
 
 def test_the_check_set_holds_the_models_own_answers(exported, checkpoint):
-    pictures, vectors = read_check_set(Manifest.load(exported[0]))
-    assert pictures.shape == (32, 128, 64, 3)
-    assert len({picture.tobytes() for picture in pictures}) == 32
+    images, vectors = read_check_set(Manifest.load(exported[0]))
+    assert images.shape == (32, 128, 64, 3)
+    assert len({image.tobytes() for image in images}) == 32
     model = pat.load(checkpoint)
-    np.testing.assert_allclose(model.embed(to_images(pictures), exported[3]).numpy(), vectors, atol=1e-6)
+    np.testing.assert_allclose(model.embed(to_images(images), exported[3]).numpy(), vectors, atol=1e-6)
 
 
 def test_a_graph_that_is_not_the_model_is_caught(exported, checkpoint):
@@ -226,12 +226,12 @@ def test_a_graph_that_is_not_the_model_is_caught(exported, checkpoint):
     def embed(pixels):
         return model.embed(to_images(pixels), parts).numpy()
 
-    pictures, _ = read_check_set(manifest)
+    images, _ = read_check_set(manifest)
     weight = next(each for each in graph.graph.initializer if each.name == "blocks.2.mlp.fc2.weight")
     changed = 1.05 * onnx.numpy_helper.to_array(weight)
     weight.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), weight.name))
     with pytest.raises(ExportFailure, match="the graph is not the model"):
-        check_numbers(graph, manifest, embed, pictures, (1, 3), lambda steps, total=None: None)
+        check_numbers(graph, manifest, embed, images, (1, 3), lambda steps, total=None: None)
     with pytest.raises(ExportFailure, match="expected"):
         check_graph(graph, dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, size=7)))
 
@@ -272,7 +272,7 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
     empty.mkdir()
     crops = tmp_path / "crops"
     crops.mkdir()
-    (crops / "a.jpg").write_bytes(b"no picture")
+    (crops / "a.jpg").write_bytes(b"no image")
     plain = tmp_path / "plain.safetensors"
     save(PartAwareTransformer(dataclasses.replace(CONFIG, parts=0)), plain)
     letters = tmp_path / "letters"
@@ -285,11 +285,11 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((empty, out), "holds no model.safetensors"),
         ((plain, out, "--parts"), "without part tokens"),
         ((checkpoint, letters), "holds files and is no bundle"),
-        ((checkpoint, out, "--check-images", empty), "holds no pictures"),
-        ((checkpoint, out, "--check-images", crops), f"cannot read the picture {crops / 'a.jpg'}"),
+        ((checkpoint, out, "--check-images", empty), "holds no images"),
+        ((checkpoint, out, "--check-images", crops), f"cannot read the image {crops / 'a.jpg'}"),
         ((checkpoint, out, "--precision", "int8"), "int8 needs --calibration"),
         ((checkpoint, out, "--precision", "fp16", "--calibration", crops), "fp16 takes no --calibration"),
-        ((checkpoint, out, "--precision", "int8", "--calibration", empty), "holds no pictures"),
+        ((checkpoint, out, "--precision", "int8", "--calibration", empty), "holds no images"),
         ((checkpoint, out, "--precision", "fp16", "--target", "1.5"), "must be a cosine between 0 and 1"),
     ):
         assert command(*arguments) == 2, arguments
@@ -317,10 +317,10 @@ def test_the_command_exports_a_run_folder_with_real_crops_in_its_check_set(check
     manifest = Manifest.load(out)
     assert manifest.precision.name == "fp16"
     assert manifest.precision.cosine["worst"] >= 0.999
-    pictures, _ = read_check_set(manifest)
+    images, _ = read_check_set(manifest)
     expected = Image.open(crops / "1.png").resize((64, 128), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(pictures[1], np.asarray(expected))
-    assert len(pictures) == 3
+    np.testing.assert_array_equal(images[1], np.asarray(expected))
+    assert len(images) == 3
 
 
 @pytest.mark.slow

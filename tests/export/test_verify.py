@@ -48,7 +48,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """Resized pictures of labelled data sets are kept there."""
+    """Resized images of labelled data sets are kept there."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
@@ -70,7 +70,7 @@ def run(*arguments: object) -> int:
 def test_the_model_and_its_bundle_agree(folder, crops, capsys, other):
     assert run(folder / "model.safetensors", folder / other, "--images", crops) == 0
     said = capsys.readouterr().out
-    assert "20 pictures: cosine worst 0.9999" in said or "20 pictures: cosine worst 1.0000" in said
+    assert "20 images: cosine worst 0.9999" in said or "20 images: cosine worst 1.0000" in said
     assert said.endswith("they agree\n")
 
 
@@ -156,12 +156,12 @@ def test_mistakes_are_one_line_with_exit_code_2(folder, crops, tmp_path, capsys)
     save(PartAwareTransformer(ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=1)), other)
     fp32 = folder / "fp32"
     for arguments, message in (
-        ((fp32, folder / "fp16"), "name pictures to compare on"),
+        ((fp32, folder / "fp16"), "name images to compare on"),
         ((fp32, tmp_path / "nowhere", "--images", crops), "does not exist"),
         ((fp32, empty, "--images", crops), "is no bundle"),
         ((tmp_path / "no.safetensors", fp32, "--images", crops), "there is no model file"),
-        ((fp32, other, "--images", crops), "take pictures of different size: (32, 16) and (64, 32)"),
-        ((fp32, folder / "fp16", "--images", empty), "holds no pictures"),
+        ((fp32, other, "--images", crops), "take images of different size: (32, 16) and (64, 32)"),
+        ((fp32, folder / "fp16", "--images", empty), "holds no images"),
         ((fp32, folder / "fp16", "--images", crops, "--most", 0), "must be at least 1"),
         ((fp32, folder / "fp16", "--data", empty), str(empty)),
     ):

@@ -192,9 +192,9 @@ COLOUR_BARS = {
 def test_nv12_colours(matrix):
     for (y, u, v), rgb in COLOUR_BARS[matrix].items():
         frame = torch.tensor([[y, y], [y, y], [u, v]], dtype=torch.uint8)
-        picture = to_rgb(frame, "nv12", matrix, torch.float64)
-        assert picture.shape == (3, 2, 2)
-        assert (picture - torch.tensor(rgb).view(3, 1, 1)).abs().max() <= 1.6  # the codes above are rounded
+        image = to_rgb(frame, "nv12", matrix, torch.float64)
+        assert image.shape == (3, 2, 2)
+        assert (image - torch.tensor(rgb).view(3, 1, 1)).abs().max() <= 1.6  # the codes above are rounded
 
 
 def test_nv12_chroma_belongs_to_its_two_by_two_pixels():

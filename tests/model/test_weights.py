@@ -127,7 +127,7 @@ def test_the_authors_own_small_vit(tmp_path):
     torch.testing.assert_close(model._run(images, None, None, 132), expected, atol=1e-3, rtol=1e-3)
 
 
-def test_another_picture_size_is_asked_for_when_patches_do_not_tell(tmp_path):
+def test_another_image_size_is_asked_for_when_patches_do_not_tell(tmp_path):
     state = authors_state(grid=(24, 8))
     with pytest.raises(UserError, match="--image-size"):
         imported(tmp_path, state)

@@ -145,7 +145,7 @@ def pass_state(state):
 
 
 def pass_tokens(vit, state, images):
-    """timm's blocks on PASS's sequence, each area token masked to its half of the picture."""
+    """timm's blocks on PASS's sequence, each area token masked to its half of the image."""
     tokens = torch.cat([state["cls_token"], *(state[f"part_token{n}"] for n in (1, 2, 3))], dim=1)
     positions = torch.cat(
         [state["cls_pos"], *(state[f"part{n}_pos"] for n in (1, 2, 3)), state["pos_embed"]], dim=1

@@ -46,7 +46,7 @@ def test_normalisation_that_the_file_does_not_tell(vit, imported, asked, mean):
     assert (f"normalisation: {asked}, as asked for" in report) is (asked != "auto")
 
 
-def test_normalisation_supposed_of_upright_pictures_and_told_by_others(vit, imported):
+def test_normalisation_supposed_of_upright_images_and_told_by_others(vit, imported):
     upright = {**vit, "pos_embed": torch.zeros(1, 9, 192)}
     model, report = imported(upright)
     assert model.config.mean == IMAGENET
@@ -78,7 +78,7 @@ def test_known_heads_and_decoders_are_left_out(vit, imported, prefix):
         named | {"dino_head.mlp.0.weight": torch.zeros(3), "ibot_head.mlp.0.bias": torch.zeros(3)}
     )
     assert "(the head of the self-supervised training)" in report
-    assert "(for pictures with hidden patches, in the self-supervised training)" in report
+    assert "(for images with hidden patches, in the self-supervised training)" in report
     assert "(a head for classes" in report
 
 

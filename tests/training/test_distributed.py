@@ -77,7 +77,7 @@ class Job:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory, make_market, tiny_values):
-    """`settings(out, name=value, ...)` makes the arguments of a run on a small market: 8 pictures a batch."""
+    """`settings(out, name=value, ...)` makes the arguments of a run on a small market: 8 images a batch."""
     root = tmp_path_factory.mktemp("distributed")
     market = make_market(root / "market")
 
@@ -187,7 +187,7 @@ def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market, tmp_pa
     count = f"os.environ['COUNTS'] = {str(tmp_path / 'rank-')!r}\n{COUNT_EMBEDDED}"
     assert Job(settings.root, [*arguments, *target], 2, prelude=count).ended() == ([0, 0], [])
     shares = [sum(map(int, (tmp_path / f"rank-{rank}").read_text().split())) for rank in range(2)]
-    assert shares == [21, 21]  # of 14 queries and 28 gallery pictures
+    assert shares == [21, 21]  # of 14 queries and 28 gallery images
     cache, again = ["--data.cache", str(settings.root / "cache")], settings.root / "scored-again"
     assert run("evaluate", [str(folder), *target, "--out", str(again), *cache]) == 0
     together, alone = (
@@ -198,7 +198,7 @@ def test_a_target_is_scored_by_all_ranks_as_by_one(settings, make_market, tmp_pa
     np.testing.assert_allclose(together["mAP"], alone["mAP"], atol=0.02)  # near ties in a ranking may swap
 
 
-def test_ranks_with_other_pictures_score_nothing(settings, one, make_market, tmp_path):
+def test_ranks_with_other_images_score_nothing(settings, one, make_market, tmp_path):
     targets = [make_market(tmp_path / str(rank) / "elsewhere", each=3 + rank) for rank in range(2)]
 
     def arguments(rank):
@@ -208,7 +208,7 @@ def test_ranks_with_other_pictures_score_nothing(settings, one, make_market, tmp
     codes, (line,) = Job(settings.root, arguments, 2, command="evaluate").ended()
     assert codes == [2, 2]
     assert "rank 1 of 2" in line
-    assert "has other pictures of elsewhere than rank 0" in line
+    assert "has other images of elsewhere than rank 0" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -238,9 +238,9 @@ def test_a_rank_that_dies_or_hangs_is_named_and_the_job_ends_and_resumes(setting
 
 def test_a_rank_that_dies_before_the_first_step_is_named(settings, make_market):
     endless = make_market(settings.root / "endless")
-    picture = next((endless / "bounding_box_train").iterdir())
-    picture.unlink()
-    os.mkfifo(picture)  # who reads it waits
+    image = next((endless / "bounding_box_train").iterdir())
+    image.unlink()
+    os.mkfifo(image)  # who reads it waits
     job = Job(settings.root, lambda rank: settings("early", **({"source": endless} if rank else {})), 2)
     deadline = time.monotonic() + PATIENCE
     while not job.said[0].exists() or "device:" not in job.said[0].read_text():  # it waits for the other
@@ -272,7 +272,7 @@ def test_one_rank_tells_what_is_wrong_with_the_settings(settings):
     codes, lines = Job(settings.root, settings("uneven", images_per_identity=3, identities_per_batch=3), 2).ended()
     assert codes == [2, 2]
     assert lines == [
-        "pat train: 2 ranks cannot share a batch of 3 x 3 = 9 pictures equally; "
+        "pat train: 2 ranks cannot share a batch of 3 x 3 = 9 images equally; "
         "change --identities-per-batch, --images-per-identity or the ranks"
     ]
 
@@ -285,11 +285,11 @@ def test_a_stem_that_would_learn_on_several_ranks_is_refused(settings):
     assert "model.stem convolution is trained on one process alone" in lines[0]
 
 
-@pytest.mark.parametrize("difference", ["training pictures", "settings", "nothing to read"])
+@pytest.mark.parametrize("difference", ["training images", "settings", "nothing to read"])
 def test_ranks_with_unequal_data_or_settings_are_named(settings, make_market, tmp_path, difference):
     out = difference.replace(" ", "-")
     same = settings(out)
-    if difference == "training pictures":
+    if difference == "training images":
         other = settings(out, source=make_market(tmp_path / "market", each=4))  # the other machine has half of it
     elif difference == "settings":
         other = [*same, "--loss.k", "4"]
@@ -323,9 +323,9 @@ def test_torchrun_ends_a_job_with_a_dead_rank_and_finishes_it_afterwards(setting
 def test_rows_and_slots_are_shared_without_loss_or_overlap(batch, slots, count):
     device = torch.device("cpu")
     ranks = [Group(device, rank, count) for rank in range(count)] if count > 1 else [Ranks(device)]
-    picture = np.arange(batch)
-    assert np.concatenate([picture[rank.rows(batch)] for rank in ranks]).tolist() == picture.tolist()
-    assert len({len(picture[rank.rows(batch)]) for rank in ranks}) == 1
+    image = np.arange(batch)
+    assert np.concatenate([image[rank.rows(batch)] for rank in ranks]).tolist() == image.tolist()
+    assert len({len(image[rank.rows(batch)]) for rank in ranks}) == 1
     shards = [rank.shard(slots) for rank in ranks]
     assert [slot for shard in shards for slot in shard] == list(range(slots))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1

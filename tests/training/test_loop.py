@@ -186,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoin
     with pytest.raises(Failure, match=r"epoch \d, step \d is not finite") as caught:
         train(settings)
     described = json.loads((settings.out / "diverged.json").read_text())
-    assert len(described["pictures"]) == 6
+    assert len(described["images"]) == 6
     assert f"epoch {described['epoch']}, step {described['step']}" in str(caught.value)
     state = torch.load(settings.out / "checkpoint.pt", weights_only=True)
     assert state["position"]["epoch"] <= described["epoch"]
@@ -203,7 +203,7 @@ def test_a_folder_holds_one_run(config):
         train(other)
 
 
-def test_resume_refuses_other_settings_other_pictures_and_nothing_there(config, market):
+def test_resume_refuses_other_settings_other_images_and_nothing_there(config, market):
     with pytest.raises(UserError, match="no run to resume"):
         train(config("none", resume=True))
     train(config())

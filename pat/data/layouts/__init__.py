@@ -1,4 +1,4 @@
-"""From a few words on the command line to the pictures of a data set.
+"""From a few words on the command line to the images of a data set.
 
 A layout is a module that recognises and reads one way of storing a data set; `LAYOUTS` is all of them, in the
 order in which a folder is tried.
@@ -74,7 +74,7 @@ class Found:
     """Key of LAYOUTS."""
     path: Path
     whole: bool = False
-    """Every picture of a person trains, as `NAME:all` says."""
+    """Every image of a person trains, as `NAME:all` says."""
 
     def read(self, on_error: OnError = "stop") -> DataSet:
         """Raises UserError as `open_data_set` does."""
@@ -91,8 +91,8 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
     spec: the name of a layout with a usual folder ("market1501"), looked for under `root`; a folder, .csv or
         .jsonl, whose layout is recognised; NAME=PATH, the same under a name of your own; or LAYOUT=PATH, which
         recognises nothing. A relative path starts at the working folder, or else at `root`.
-        With ":all" after it every picture of a person trains.
-    on_error: "skip" leaves out pictures whose names do not parse and notes them, "stop" raises.
+        With ":all" after it every image of a person trains.
+    on_error: "skip" leaves out images whose names do not parse and notes them, "stop" raises.
 
     Raises UserError, saying what was expected and what was found, for an unknown name, a missing folder, a wrong
     layout and (unless skipped) a name that does not parse.
@@ -114,7 +114,7 @@ def find_data_sets(root: Path) -> list[Found]:
     """The data sets in a folder: the folder itself, or those in it that have a usual name or a known layout.
 
     A folder with a usual name and other contents is found too, unless what it is named for is inside it. Own
-    pictures are found where `root` itself is nothing else. Raises UserError where there is no data set.
+    images are found where `root` itself is nothing else. Raises UserError where there is no data set.
     """
     if not root.exists():
         raise UserError(f"there is no file or folder {root}")
@@ -137,16 +137,16 @@ def find_data_sets(root: Path) -> list[Found]:
 
 
 def _all_training(data_set: DataSet, layout: str) -> DataSet:
-    """The data set with every picture of a person in `train` and nothing to test on."""
+    """The data set with every image of a person in `train` and nothing to test on."""
     figures = FIGURES.get(layout)
     nobody = figures.nobody if figures else {JUNK}
     # Where the numbers of the test part start again they are other people.
     shift = 1 + max((s.identity for s in data_set.train), default=0) if figures and figures.counted_apart else 0
     test = [s for part in data_set.splits or (data_set,) for s in (*part.query, *part.gallery)]
-    pictures = {s.path: replace(s, identity=s.identity + shift) for s in test if s.identity not in nobody}
-    pictures.update((s.path, s) for part in data_set.splits or (data_set,) for s in part.train)
-    train = tuple(sorted(pictures.values(), key=lambda sample: sample.path.as_posix()))
-    note = f"{data_set.name}: all {len(train)} pictures of people train, those of query and gallery too"
+    images = {s.path: replace(s, identity=s.identity + shift) for s in test if s.identity not in nobody}
+    images.update((s.path, s) for part in data_set.splits or (data_set,) for s in part.train)
+    train = tuple(sorted(images.values(), key=lambda sample: sample.path.as_posix()))
+    note = f"{data_set.name}: all {len(train)} images of people train, those of query and gallery too"
     notes = tuple(note for note in data_set.notes if "of the first of" not in note)
     return DataSet(data_set.name, train, (), (), (*notes, note))
 

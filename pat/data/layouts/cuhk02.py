@@ -1,7 +1,7 @@
 """CUHK02: five pairs of cameras, P1/cam1/001_0001.png and so on; the name starts with the person's number.
 
 The numbers start again in each pair and are other people there: people count from 1 over all pairs, cameras
-from 0 to 9. Studies of generalisation train on every picture of it and never test on it, so it has no query and
+from 0 to 9. Studies of generalisation train on every image of it and never test on it, so it has no query and
 no gallery. Source: Li and Wang, "Locally Aligned Feature Transforms across Views", CVPR 2013.
 """
 
@@ -32,12 +32,12 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     if missing:
         raise wrong_layout(path, "cuhk02", EXPECTED, ", ".join(missing))
     found = [
-        (picture, (number // 2, int(match[1])), number)
+        (image, (number // 2, int(match[1])), number)
         for number, camera in enumerate(cameras)
-        for picture, match in parsed_names(folder / camera, _NAME, "001_0001.png", problems)
+        for image, match in parsed_names(folder / camera, _NAME, "001_0001.png", problems)
     ]
     people = {person: number for number, person in enumerate(sorted({who for _, who, _ in found}), 1)}
-    train = tuple(Sample(picture, people[who], camera, name) for picture, who, camera in found)
+    train = tuple(Sample(image, people[who], camera, name) for image, who, camera in found)
     return DataSet(name, train, (), (), tuple(problems.notes))
 
 

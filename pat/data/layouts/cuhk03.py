@@ -1,7 +1,7 @@
 """CUHK03 in the new protocol, 767 people to train on and 700 to search for; boxes detected, or labelled by hand.
 
-    cuhk03/cuhk03_release/cuhk-03.mat                 as published; `pat data extract` takes the pictures out
-    cuhk03/images_detected/1_001_1_01.png             pair of cameras, person, view (1 or 2), number of the picture
+    cuhk03/cuhk03_release/cuhk-03.mat                 as published; `pat data extract` takes the images out
+    cuhk03/images_detected/1_001_1_01.png             pair of cameras, person, view (1 or 2), number of the image
     cuhk03/images_labeled/1_001_1_01.png
     cuhk03/cuhk03_new_protocol_config_detected.mat    who trains, asks and answers; and _labeled.mat
     cuhk03-np/detected/bounding_box_train/...         or stored again as Market-1501 is; and labeled
@@ -44,18 +44,18 @@ class Cuhk03:
 
     def recognises(self, path: Path) -> bool:
         kinds: tuple[Boxes, ...] = ("detected", "labeled")
-        there = [boxes for boxes in kinds if _pictures(path, boxes).is_dir() or _like_market(path, boxes)]
+        there = [boxes for boxes in kinds if _images(path, boxes).is_dir() or _like_market(path, boxes)]
         # With the .mat alone both kinds are inside; one layout has to speak for it.
         return self.boxes in there or (self.boxes == "detected" and not there and mat_file(path) is not None)
 
     def read(self, path: Path, name: str, problems: Problems) -> DataSet:
-        """Read the folder of CUHK03. Raises UserError when pictures or protocol are missing."""
+        """Read the folder of CUHK03. Raises UserError when images or protocol are missing."""
         if _like_market(path, self.boxes):
             return market1501.read(path / self.boxes, name, problems)
-        folder = _pictures(path, self.boxes)
+        folder = _images(path, self.boxes)
         mat = mat_file(path)
         if not folder.is_dir() and mat is not None:
-            raise UserError(f"{mat} still holds the pictures; take them out once with pat data extract {path}")
+            raise UserError(f"{mat} still holds the images; take them out once with pat data extract {path}")
         missing = [place.name for place in (folder, path / self.config) if not place.exists()]
         if missing:
             raise wrong_layout(path, self.layout, self.EXPECTED, ", ".join(missing))
@@ -64,7 +64,7 @@ class Cuhk03:
 
     def _protocol(self, path: Path, domain: str, problems: Problems) -> list[tuple[Sample, ...]]:
         """The three parts that the protocol file lists, each sorted by name."""
-        file, folder = path / self.config, _pictures(path, self.boxes)
+        file, folder = path / self.config, _images(path, self.boxes)
         values = load_version_5(file, (*_INDICES, "labels", "filelist"))
         names = [str(np.asarray(cell).ravel()[0]) for cell in values["filelist"].ravel()]
         people = values["labels"].ravel().astype(np.int64)
@@ -81,7 +81,7 @@ class Cuhk03:
                 if not match:
                     problems.report(f"{file}: {names[row]!r} has not the expected form 1_001_1_01.png")
                 elif not (folder / names[row]).is_file():
-                    problems.report(f"{file}: the picture {folder / names[row]} does not exist")
+                    problems.report(f"{file}: the image {folder / names[row]} does not exist")
                 else:
                     samples.append(Sample(folder / names[row], int(people[row]), int(match[1]) - 1, domain))
             parts.append(tuple(sorted(samples, key=lambda sample: sample.path.as_posix())))
@@ -93,12 +93,12 @@ LABELED = Cuhk03("labeled")
 
 
 def mat_file(path: Path) -> Path | None:
-    """Where the published file with all pictures lies, or None."""
+    """Where the published file with all images lies, or None."""
     places = (path / "cuhk-03.mat", path / "cuhk03_release" / "cuhk-03.mat")
     return next((place for place in places if place.is_file()), None)
 
 
-def _pictures(path: Path, boxes: Boxes) -> Path:
+def _images(path: Path, boxes: Boxes) -> Path:
     return path / f"images_{boxes}"
 
 

@@ -1,4 +1,4 @@
-"""The pictures of CUHK03, taken out of its cuhk-03.mat into files."""
+"""The images of CUHK03, taken out of its cuhk-03.mat into files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pat.progress import Progress
 
 _KINDS = ("detected", "labeled")
 _PER_VIEW = 5
-"""Places for pictures of a person in each of the two views."""
+"""Places for images of a person in each of the two views."""
 
 
 def extract(path: Path, progress: Progress) -> dict[str, int]:
-    """Write images_detected and images_labeled in the folder of CUHK03; how many pictures each holds now.
+    """Write images_detected and images_labeled in the folder of CUHK03; how many images each holds now.
 
-    `cuhk-03.mat` has for each kind five pairs of cameras, for each pair a table of people by ten pictures (five
+    `cuhk-03.mat` has for each kind five pairs of cameras, for each pair a table of people by ten images (five
     of each view, some empty), each uint8 [H, W, 3] stored column first. A folder appears when it is whole, and
     one that is there already is left as it is.
 
@@ -59,15 +59,15 @@ def _extract_kind(stored: _Stored, kind: str, folder: Path, progress: Progress) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_person(pictures: Sequence[np.ndarray], start: str, folder: Path) -> None:
-    for number, pixels in enumerate(pictures):
+def _write_person(images: Sequence[np.ndarray], start: str, folder: Path) -> None:
+    for number, pixels in enumerate(images):
         if pixels.ndim == 3:  # an empty place is a vector
             view = 1 + number // _PER_VIEW
             Image.fromarray(pixels).save(folder / f"{start}_{view}_{number + 1:02d}.png")
 
 
 class _Stored:
-    """The pictures of one kind in the opened file; what is not as published raises UserError."""
+    """The images of one kind in the opened file; what is not as published raises UserError."""
 
     def __init__(self, mat: Any, kind: str, file: Path) -> None:
         self._mat, self._kind, self._file = mat, kind, file
@@ -75,10 +75,10 @@ class _Stored:
 
     def person(self, places: np.ndarray) -> list[np.ndarray]:
         """uint8 [H, W, 3] of each place; of an empty one, a vector."""
-        pictures = [self._read(reference).T for reference in places]
-        if any(pixels.ndim == 3 and (pixels.dtype != np.uint8 or pixels.shape[2] != 3) for pixels in pictures):
+        images = [self._read(reference).T for reference in places]
+        if any(pixels.ndim == 3 and (pixels.dtype != np.uint8 or pixels.shape[2] != 3) for pixels in images):
             raise self._unlike()
-        return pictures
+        return images
 
     def _read_references(self) -> np.ndarray:
         try:

@@ -1,10 +1,10 @@
 """CUHK-SYSU, a person-search set, cut into people: cropped_images/p00001_n01_s00001_hard0.png.
 
-`p` is the person (-1: nobody in particular, left out), `n` the person's picture where it is told, `s` the scene
+`p` is the person (-1: nobody in particular, left out), `n` the person's image where it is told, `s` the scene
 it was cut from; `p1_s2_3.jpg` is met as well. The scenes are street photographs and film stills: no camera is
-named, so all pictures count as one camera. Studies of generalisation train on every picture and never test on
+named, so all images count as one camera. Studies of generalisation train on every image and never test on
 it. Source: Xiao et al., "Joint Detection and Identification Feature Learning for Person Search", CVPR 2017; the
-cut pictures are those of Song et al., "Generalizable Person Re-Identification by Domain-Invariant Mapping
+cut images are those of Song et al., "Generalizable Person Re-Identification by Domain-Invariant Mapping
 Network", CVPR 2019.
 """
 
@@ -27,13 +27,13 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read the cut pictures. Raises UserError when there are none."""
+    """Read the cut images. Raises UserError when there are none."""
     folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
     if folder is None:
-        raise wrong_layout(path, "cuhk-sysu", EXPECTED, "such pictures")
+        raise wrong_layout(path, "cuhk-sysu", EXPECTED, "such images")
     parsed = parsed_names(folder, _NAME, "p00001_n01_s00001_hard0.png", problems)
-    train = tuple(Sample(picture, int(match[1]), 0, name) for picture, match in parsed if int(match[1]) != JUNK)
-    problems.notes.append(f"{name}: no picture tells a camera; all count as one, and it is for training alone")
+    train = tuple(Sample(image, int(match[1]), 0, name) for image, match in parsed if int(match[1]) != JUNK)
+    problems.notes.append(f"{name}: no image tells a camera; all count as one, and it is for training alone")
     return DataSet(name, train, (), (), tuple(problems.notes))
 
 

@@ -1,11 +1,11 @@
-"""Own pictures: a folder for each identity.
+"""Own images: a folder for each identity.
 
     shop/anna/c1_0001.jpg              the camera is in the name: c1, c1s2, cam1, cam_a between separators
     shop/anna/entrance/0001.jpg        the camera is a folder
     shop/cam_a/anna/0001.jpg           the outer folder, where its name tells a camera and the inner's does not
     shop/train/anna/c1_0001.jpg        with a split: train, query and gallery (or test), each optional
 
-Where no picture tells a camera, all count as one camera. Identities and cameras become numbers, and pictures
+Where no image tells a camera, all count as one camera. Identities and cameras become numbers, and images
 without a split serve training and evaluation, as `layouts.named` says; a folder named -1 is junk.
 """
 
@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pat.data.layouts.named import SPLITS, NamedPicture, data_set_of
-from pat.data.layouts.reading import DataSet, Problems, listing, picture_names, sub_folders
+from pat.data.layouts.named import SPLITS, NamedImage, data_set_of
+from pat.data.layouts.reading import DataSet, Problems, image_names, listing, sub_folders
 from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read a folder per identity. Raises UserError when there are no identities or no pictures in them."""
+    """Read a folder per identity. Raises UserError when there are no identities or no images in them."""
     if not recognises(path):
         raise UserError(f"{path} has not the layout folder: expected {EXPECTED}; found {listing(path)}")
     tops = sub_folders(path)
@@ -39,31 +39,31 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
         others = [top.name for top in tops if top not in splits]
         if others:
             problems.notes.append(f"{name}: beside the parts of the split, not read: {', '.join(others)}")
-        pictures = [p for top in splits for p in _identities(top, top.name, problems)]
+        images = [p for top in splits for p in _identities(top, top.name, problems)]
     else:
-        pictures = list(_identities(path, "", problems))
-    if not pictures:
-        raise UserError(f"{path} holds no pictures: expected {EXPECTED}; found {listing(path)}")
-    return data_set_of(_with_cameras(pictures, name, problems), name, path, problems)
+        images = list(_identities(path, "", problems))
+    if not images:
+        raise UserError(f"{path} holds no images: expected {EXPECTED}; found {listing(path)}")
+    return data_set_of(_with_cameras(images, name, problems), name, path, problems)
 
 
-def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedPicture]:
-    """Pictures below a folder of identities; the camera is empty where nothing tells it."""
-    for name in picture_names(folder):
+def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedImage]:
+    """Images below a folder of identities; the camera is empty where nothing tells it."""
+    for name in image_names(folder):
         problems.report(f"{folder / name} lies in no identity's folder")
     for identity in sub_folders(folder):
-        for name in picture_names(identity):
-            yield NamedPicture(identity / name, identity.name, _camera_in(Path(name).stem), split)
+        for name in image_names(identity):
+            yield NamedImage(identity / name, identity.name, _camera_in(Path(name).stem), split)
         for camera_folder in sub_folders(identity):
             outer, inner = _camera_in(identity.name), _camera_in(camera_folder.name)
             if outer and not inner:
                 who, camera = camera_folder.name, outer
             else:
                 who, camera = identity.name, inner or camera_folder.name
-            for name in picture_names(camera_folder):
-                yield NamedPicture(camera_folder / name, who, camera, split)
+            for name in image_names(camera_folder):
+                yield NamedImage(camera_folder / name, who, camera, split)
             for deeper in sub_folders(camera_folder):
-                problems.report(f"{deeper} lies deeper than identity/camera/picture")
+                problems.report(f"{deeper} lies deeper than identity/camera/image")
 
 
 def _camera_in(name: str) -> str:
@@ -73,13 +73,13 @@ def _camera_in(name: str) -> str:
     return str(int(camera)) if camera.isdecimal() else camera.lower()
 
 
-def _with_cameras(pictures: list[NamedPicture], name: str, problems: Problems) -> list[NamedPicture]:
-    """The pictures that tell their camera; all of them where none does."""
-    told = [picture for picture in pictures if picture.camera]
+def _with_cameras(images: list[NamedImage], name: str, problems: Problems) -> list[NamedImage]:
+    """The images that tell their camera; all of them where none does."""
+    told = [image for image in images if image.camera]
     if not told:
         problems.notes.append(f"{name}: neither names nor folders tell a camera; all count as one camera")
-        return pictures
-    for picture in pictures:
-        if not picture.camera:
-            problems.report(f"{picture.path} tells no camera, others do; expected a name like 0001_c2_0003.jpg")
+        return images
+    for image in images:
+        if not image.camera:
+            problems.report(f"{image.path} tells no camera, others do; expected a name like 0001_c2_0003.jpg")
     return told

@@ -1,8 +1,8 @@
 """GRID, an underground station: probe/0001_1_25004_107_32_106_221.jpeg and gallery, and ten given partitions.
 
-The name tells person (0000 in gallery: nobody who was asked for, 775 pictures) and camera from 1. The partitions
+The name tells person (0000 in gallery: nobody who was asked for, 775 images) and camera from 1. The partitions
 are in features_and_partitions.mat: `trainIdxAll` holds ten structures whose third field lists the 125 people who
-train; the 125 others of probe ask, and gallery without those who train answers with 125 + 775 pictures. Source:
+train; the 125 others of probe ask, and gallery without those who train answers with 125 + 775 images. Source:
 Loy et al., "Multi-Camera Activity Correlation Analysis", CVPR 2009, and the readme of the release.
 """
 

@@ -1,10 +1,10 @@
-"""QMUL i-LIDS, an airport: i-LIDS_Pedestrian/Persons/0001002.jpg, person 1, its second picture.
+"""QMUL i-LIDS, an airport: i-LIDS_Pedestrian/Persons/0001002.jpg, person 1, its second image.
 
-476 pictures of 119 people; which of the cameras took a picture is not told. Within a person each picture counts
+476 images of 119 people; which of the cameras took an image is not told. Within a person each image counts
 as a camera of its own, so that no answer is left out of a ranking for being from the query's camera. Names of
 seven digits are common, so without the folder Persons it is recognised by its folder's name alone.
 
-Ten splits (layouts.splits): 59 people train with all their pictures. Of each of the 60 others two pictures are
+Ten splits (layouts.splits): 59 people train with all their images. Of each of the 60 others two images are
 drawn, one to ask and one for the gallery, as studies of generalisation do; the rest of theirs serve nothing.
 Source: Zheng et al., "Associating Groups of People", BMVC 2009.
 """
@@ -30,17 +30,17 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read the folder of i-LIDS. Raises UserError when there are no such pictures."""
+    """Read the folder of i-LIDS. Raises UserError when there are no such images."""
     folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
     if folder is None:
-        raise wrong_layout(path, "ilids", EXPECTED, "such pictures")
+        raise wrong_layout(path, "ilids", EXPECTED, "such images")
     people: dict[int, dict[str, Sample]] = {}
-    for picture, match in parsed_names(folder, _NAME, "0001002.jpg", problems):
-        sample = Sample(picture, int(match[1]), int(match[2]) - 1, name)
-        people.setdefault(sample.identity, {})[picture.stem] = sample
-    for person in [person for person, pictures in people.items() if len(pictures) < 2]:
-        problems.report(f"{next(iter(people.pop(person).values())).path} is the only picture of its person")
-    every = [sample for pictures in people.values() for sample in pictures.values()]
+    for image, match in parsed_names(folder, _NAME, "0001002.jpg", problems):
+        sample = Sample(image, int(match[1]), int(match[2]) - 1, name)
+        people.setdefault(sample.identity, {})[image.stem] = sample
+    for person in [person for person, images in people.items() if len(images) < 2]:
+        problems.report(f"{next(iter(people.pop(person).values())).path} is the only image of its person")
+    every = [sample for images in people.values() for sample in images.values()]
     return divided(path, name, every, lambda: [_split(people, number) for number in range(SPLITS)], problems)
 
 
@@ -49,13 +49,13 @@ def _split(people: dict[int, dict[str, Sample]], number: int) -> Split:
     train: list[Sample] = []
     query: list[Sample] = []
     gallery: list[Sample] = []
-    for person, pictures in sorted(people.items()):
+    for person, images in sorted(people.items()):
         if person in training:
-            train += pictures.values()
+            train += images.values()
         else:
-            first, second = in_drawn_order(pictures, "ilids", number)[:2]
-            query.append(pictures[first])
-            gallery.append(pictures[second])
+            first, second = in_drawn_order(images, "ilids", number)[:2]
+            query.append(images[first])
+            gallery.append(images[second])
     return Split(tuple(train), tuple(query), tuple(gallery))
 
 

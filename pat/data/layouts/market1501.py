@@ -25,7 +25,7 @@ _NAME = re.compile(r"(-1|\d+)_c([1-9]\d*)(?:s\d+)?[_.]")
 
 
 def has_parts(path: Path) -> bool:
-    """True where a folder is stored like Market-1501, whatever the names of its pictures."""
+    """True where a folder is stored like Market-1501, whatever the names of its images."""
     return any((path / part).is_dir() for part in ("bounding_box_train", "bounding_box_test"))
 
 

@@ -1,6 +1,6 @@
-"""MSMT17: lists of pictures, `0000/0000_000_01_0303morning_0008_0.jpg 0`, and two folders they lie in.
+"""MSMT17: lists of images, `0000/0000_000_01_0303morning_0008_0.jpg 0`, and two folders they lie in.
 
-V1 keeps the pictures in `train` and `test`, V2 (faces masked) in `mask_train_v2` and `mask_test_v2`. The number
+V1 keeps the images in `train` and `test`, V2 (faces masked) in `mask_train_v2` and `mask_test_v2`. The number
 after the name is the identity, the third field of the name the camera, 1 to 15. The training part is list_train
 and list_val together, as is usual: they show the same 1,041 people. Identities of the training and the test
 part count from 0 each and are different people. Source: Wei et al., "Person Transfer GAN to Bridge Domain Gap
@@ -50,7 +50,7 @@ def _first_folder(path: Path, *names: str) -> Path:
 
 
 def _listed(path: Path, part: str, folder: Path, domain: str, problems: Problems) -> list[Sample]:
-    """The pictures of one list, sorted by name."""
+    """The images of one list, sorted by name."""
     file = path / f"list_{part}.txt"
     if not file.is_file():
         raise wrong_layout(path, "msmt17", EXPECTED, file.name)
@@ -64,9 +64,9 @@ def _listed(path: Path, part: str, folder: Path, domain: str, problems: Problems
         if not (match and identity.isdecimal() and int(match[1]) in _CAMERAS):
             problems.report(f"{file}, line {number}: {line!r} has not the expected form {_FORM}")
         elif not (folder / relative).is_file():
-            problems.report(f"{file}, line {number}: the picture {folder / relative} does not exist")
+            problems.report(f"{file}, line {number}: the image {folder / relative} does not exist")
         else:
             samples.append(Sample(folder / relative, int(identity), int(match[1]) - 1, domain))
     if not samples:
-        raise UserError(f"{file} lists no picture; expected lines like {_FORM}")
+        raise UserError(f"{file} lists no image; expected lines like {_FORM}")
     return sorted(samples, key=lambda sample: sample.path.as_posix())

@@ -1,8 +1,8 @@
 """From identities and cameras that are names to a data set: shared by the layouts for own data.
 
 Names become numbers in sorted order over the whole data set, identities from 1 and cameras from 0; an identity
-named -1 is junk. Without a split every picture serves training and evaluation alike: the gallery is everything,
-the queries are one picture of each (identity, camera) whose identity another camera sees too. A part `test` is
+named -1 is junk. Without a split every image serves training and evaluation alike: the gallery is everything,
+the queries are one image of each (identity, camera) whose identity another camera sees too. A part `test` is
 a gallery; where there is no `query` part, the queries are chosen from the gallery in the same way.
 """
 
@@ -20,8 +20,8 @@ SPLITS = ("train", "query", "gallery", "test")
 
 
 @dataclass(frozen=True)
-class NamedPicture:
-    """A picture whose identity and camera are still names; `split` is empty in a data set without one."""
+class NamedImage:
+    """An image whose identity and camera are still names; `split` is empty in a data set without one."""
 
     path: Path
     identity: str
@@ -29,17 +29,17 @@ class NamedPicture:
     split: str = ""
 
 
-def data_set_of(pictures: Sequence[NamedPicture], name: str, origin: Path, problems: Problems) -> DataSet:
-    """Number the pictures and divide them. Raises UserError when there is none; `origin` is for messages."""
-    if not pictures:
-        raise UserError(f"{origin} holds no picture that can be used")
+def data_set_of(images: Sequence[NamedImage], name: str, origin: Path, problems: Problems) -> DataSet:
+    """Number the images and divide them. Raises UserError when there is none; `origin` is for messages."""
+    if not images:
+        raise UserError(f"{origin} holds no image that can be used")
     junk = str(JUNK)
-    identities = {**numbered((p.identity for p in pictures if p.identity != junk), start=1), junk: JUNK}
-    cameras = numbered((p.camera for p in pictures), start=0)
+    identities = {**numbered((p.identity for p in images if p.identity != junk), start=1), junk: JUNK}
+    cameras = numbered((p.camera for p in images), start=0)
     parts: dict[str, list[Sample]] = {}
-    for picture in sorted(pictures, key=lambda p: p.path.as_posix()):
-        sample = Sample(picture.path, identities[picture.identity], cameras[picture.camera], name)
-        parts.setdefault(picture.split, []).append(sample)
+    for image in sorted(images, key=lambda p: p.path.as_posix()):
+        sample = Sample(image.path, identities[image.identity], cameras[image.camera], name)
+        parts.setdefault(image.split, []).append(sample)
 
     everything = parts.get("", [])
     train = [sample for sample in everything + parts.get("train", []) if sample.identity != JUNK]

@@ -1,7 +1,7 @@
 """PRID 2011, the single-shot version: single_shot/cam_a/person_0001.png and cam_b.
 
 People 1 to 200 are in both cameras. From 201 on a number in cam_a and the same number in cam_b are different
-people, and those of cam_a serve nothing. Ten splits of the 200 in halves (layouts.splits): 100 pictures of cam_a
+people, and those of cam_a serve nothing. Ten splits of the 200 in halves (layouts.splits): 100 images of cam_a
 ask, the gallery is cam_b without the 100 who train: 649 people. Source: Hirzer et al., "Person Re-Identification
 by Descriptive and Discriminative Classification", SCIA 2011, and the readme of the release.
 """
@@ -35,8 +35,8 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     a = {person: sample for person, sample in a.items() if person <= SHARED}
     strangers = {person: sample for person, sample in b.items() if person > SHARED}
     people = partners(a, {person: b[person] for person in b.keys() - strangers.keys()}, problems)
-    pictures = [*a.values(), *b.values()]
-    return divided(path, name, pictures, lambda: halves(people, a, b, strangers, "prid"), problems)
+    images = [*a.values(), *b.values()]
+    return divided(path, name, images, lambda: halves(people, a, b, strangers, "prid"), problems)
 
 
 def _single_shot(path: Path) -> Path:

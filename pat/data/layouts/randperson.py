@@ -14,7 +14,7 @@ from pat.data.layouts.reading import DataSet, Problems, holds, numbered, parsed_
 from pat.data.sample import Sample
 
 FOLDERS: tuple[str, ...] = ("randperson_subset", "RandPerson")
-EXPECTED = "pictures named like 000000_s00_c00_f000264.jpg, in the folder or in its folder randperson_subset"
+EXPECTED = "images named like 000000_s00_c00_f000264.jpg, in the folder or in its folder randperson_subset"
 
 _NAME = re.compile(r"(\d+)_(s\d+_c\d+)_f\d+")
 
@@ -24,13 +24,13 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read the subset. Raises UserError when there are no such pictures."""
+    """Read the subset. Raises UserError when there are no such images."""
     folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
     if folder is None:
-        raise wrong_layout(path, "randperson", EXPECTED, "such pictures")
+        raise wrong_layout(path, "randperson", EXPECTED, "such images")
     parsed = parsed_names(folder, _NAME, "000000_s00_c00_f000264.jpg", problems)
     cameras = numbered((match[2] for _, match in parsed), start=0)
-    train = tuple(Sample(picture, int(match[1]), cameras[match[2]], name) for picture, match in parsed)
+    train = tuple(Sample(image, int(match[1]), cameras[match[2]], name) for image, match in parsed)
     return DataSet(name, train, (), (), tuple(problems.notes))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from pat.data.images import is_picture_name
+from pat.data.images import is_image_name
 from pat.data.sample import JUNK, Sample
 from pat.errors import UserError
 
@@ -27,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """The pictures of one data set, each part sorted by name.
+    """The images of one data set, each part sorted by name.
 
     `notes` tells what was left out and what is unusual, a line each. `splits` are all divisions of a data set
     that is scored over several; `train`, `query` and `gallery` are then those of the first. Elsewhere it is
@@ -44,7 +44,7 @@ class DataSet:
 
 @dataclass
 class Problems:
-    """Pictures that cannot be used: the first one stops the reading, or each is left out and noted."""
+    """Images that cannot be used: the first one stops the reading, or each is left out and noted."""
 
     on_error: OnError = "stop"
     notes: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Problems:
     def report(self, problem: str) -> None:
         """Raise UserError with the `problem`, or note it and return."""
         if self.on_error == "stop":
-            raise UserError(f"{problem}; --data.on-error skip leaves such pictures out")
+            raise UserError(f"{problem}; --data.on-error skip leaves such images out")
         self.notes.append(f"left out: {problem}")
 
 
@@ -87,27 +87,27 @@ def listing(folder: Path, shown: int = 6) -> str:
     return (", ".join(names[:shown]) or "nothing") + rest
 
 
-def picture_names(folder: Path) -> list[str]:
-    """Names of the pictures directly in a folder, sorted by name and never in the system's order."""
-    return sorted(entry.name for entry in os.scandir(folder) if is_picture_name(entry.name))
+def image_names(folder: Path) -> list[str]:
+    """Names of the images directly in a folder, sorted by name and never in the system's order."""
+    return sorted(entry.name for entry in os.scandir(folder) if is_image_name(entry.name))
 
 
 def holds(folder: Path, name: re.Pattern[str]) -> bool:
-    """True where a picture directly in a folder has such a name."""
-    return folder.is_dir() and any(name.match(each) for each in picture_names(folder))
+    """True where an image directly in a folder has such a name."""
+    return folder.is_dir() and any(name.match(each) for each in image_names(folder))
 
 
 def parsed_names(
     folder: Path, name: re.Pattern[str], form: str, problems: Problems
 ) -> list[tuple[Path, re.Match[str]]]:
-    """The pictures directly in a folder and what their names tell, sorted by name.
+    """The images directly in a folder and what their names tell, sorted by name.
 
     A name that does not match is a problem; `form` shows what it should look like. Raises UserError when the
-    folder holds no pictures.
+    folder holds no images.
     """
-    names = picture_names(folder)
+    names = image_names(folder)
     if not names:
-        raise UserError(f"{folder} holds no pictures; expected names like {form}")
+        raise UserError(f"{folder} holds no images; expected names like {form}")
     parsed = []
     for each in names:
         match = name.match(each)
@@ -135,10 +135,10 @@ def numbered(names: Iterable[str], start: int) -> dict[str, int]:
 
 
 def queries_of(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """One picture, the first, of each (identity, camera) whose identity is also seen by another camera.
+    """One image, the first, of each (identity, camera) whose identity is also seen by another camera.
 
-    With all of `samples` as the gallery each of these queries has a match: its own picture is left out of the
-    ranking by the rule that leaves out pictures of the same identity and camera.
+    With all of `samples` as the gallery each of these queries has a match: its own image is left out of the
+    ranking by the rule that leaves out images of the same identity and camera.
     """
     first: dict[tuple[int, int], Sample] = {}
     cameras: dict[int, set[int]] = {}

@@ -8,7 +8,7 @@ everywhere: things are put in the order of the SHA-256 of "DATASET SPLIT THING",
 17 in split 0, and the first half of the people train (rounded down).
 
 A file `pat-splits.json` in the folder of the data set wins over this rule: {"splits": [{"train": [...],
-"query": [...], "gallery": [...]}, ...]}, each entry a picture's path from that folder.
+"query": [...], "gallery": [...]}, ...]}, each entry an image's path from that folder.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def first_half(people: Iterable[int], data_set: str, split: int) -> set[int]:
 
 
 def divided(
-    path: Path, name: str, pictures: Sequence[Sample], make: Callable[[], Sequence[Split]], problems: Problems
+    path: Path, name: str, images: Sequence[Sample], make: Callable[[], Sequence[Split]], problems: Problems
 ) -> DataSet:
     """The data set in the folder `path`, with the splits of its file or else those that `make` gives."""
     file = path / SPLITS_FILE
     if file.is_file():
-        splits = read_splits(file, path, pictures)
+        splits = read_splits(file, path, images)
         problems.notes.append(f"{name}: its splits are those of {file}")
     else:
         splits = tuple(make())
@@ -75,10 +75,10 @@ def splits_text(data_set: DataSet, path: Path) -> str:
     return json.dumps({"data_set": data_set.name, "splits": splits}, indent=1) + "\n"
 
 
-def read_splits(file: Path, path: Path, pictures: Sequence[Sample]) -> tuple[Split, ...]:
-    """The splits of a file, of the `pictures` of the data set in the folder `path`.
+def read_splits(file: Path, path: Path, images: Sequence[Sample]) -> tuple[Split, ...]:
+    """The splits of a file, of the `images` of the data set in the folder `path`.
 
-    Raises UserError naming the entry for a file of another form, a picture that the data set has not or that is
+    Raises UserError naming the entry for a file of another form, an image that the data set has not or that is
     there twice, a person in both halves, and a query without a match in the gallery.
     """
     try:
@@ -88,7 +88,7 @@ def read_splits(file: Path, path: Path, pictures: Sequence[Sample]) -> tuple[Spl
     splits = values.get("splits") if isinstance(values, dict) else None
     if not (isinstance(splits, list) and splits):
         raise UserError(f"{file} has no list `splits` of objects with train, query and gallery")
-    known = {sample.path.relative_to(path).as_posix(): sample for sample in pictures}
+    known = {sample.path.relative_to(path).as_posix(): sample for sample in images}
     return tuple(_split(entry, f"{file}: split {number}", known) for number, entry in enumerate(splits))
 
 
@@ -112,10 +112,10 @@ def _split(entry: Any, where: str, known: dict[str, Sample]) -> Split:
 def _part(entry: dict[str, Any], part: str, where: str, known: dict[str, Sample]) -> tuple[Sample, ...]:
     names = entry.get(part)
     if not (isinstance(names, list) and names):
-        raise UserError(f"{where} has no {part}; expected a list of pictures")
+        raise UserError(f"{where} has no {part}; expected a list of images")
     for number, name in enumerate(names):
         if not isinstance(name, str) or name not in known:
-            raise UserError(f"{where}, {part}, entry {number}: {name!r} is no picture of this data set")
+            raise UserError(f"{where}, {part}, entry {number}: {name!r} is no image of this data set")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(f"{where}, {part}: {twice[0]!r} is there twice")

@@ -1,7 +1,7 @@
-"""Own pictures listed in a table: .csv with a header, or .jsonl with an object on each line.
+"""Own images listed in a table: .csv with a header, or .jsonl with an object on each line.
 
 Columns: path, identity, camera and, where the data set is divided, split (train, query, gallery or test); others
-are not read. Relative paths start at the table's folder. Identities and cameras become numbers, and pictures
+are not read. Relative paths start at the table's folder. Identities and cameras become numbers, and images
 without a split serve training and evaluation, as `layouts.named` says; the identity -1 is junk.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pat.data.layouts.named import SPLITS, NamedPicture, data_set_of
+from pat.data.layouts.named import SPLITS, NamedImage, data_set_of
 from pat.data.layouts.reading import DataSet, Problems
 from pat.errors import UserError
 
@@ -29,21 +29,21 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read a table. Raises UserError for another kind of file, a missing column or a table without pictures."""
+    """Read a table. Raises UserError for another kind of file, a missing column or a table without images."""
     if not recognises(path):
         raise UserError(f"{path} has not the layout table: expected {EXPECTED}")
     rows = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
-    pictures = []
+    images = []
     try:
         for line, row in rows(path, problems):
-            picture = _picture(row, path, line, problems)
-            if picture:
-                pictures.append(picture)
+            image = _image(row, path, line, problems)
+            if image:
+                images.append(image)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read the table {path}: {error}") from error
-    if len({bool(picture.split) for picture in pictures}) > 1:
+    if len({bool(image.split) for image in images}) > 1:
         raise UserError(f"{path}: some rows have a split and some have none; give all of them one, or none")
-    return data_set_of(pictures, name, path, problems)
+    return data_set_of(images, name, path, problems)
 
 
 def _csv_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -76,18 +76,18 @@ def _jsonl_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str,
                 problems.report(f"{path}, line {number} is no JSON object with path, identity and camera")
 
 
-def _picture(row: dict[str, Any], table: Path, line: int, problems: Problems) -> NamedPicture | None:
-    """The picture of a row, or None after its problem was reported."""
+def _image(row: dict[str, Any], table: Path, line: int, problems: Problems) -> NamedImage | None:
+    """The image of a row, or None after its problem was reported."""
     values = {column: row.get(column) for column in (*_COLUMNS, "split")}
     texts = {column: "" if value is None else str(value).strip() for column, value in values.items()}
     empty = [column for column in _COLUMNS if not texts[column]]
-    picture = table.parent / texts["path"]
+    image = table.parent / texts["path"]
     if empty:
         problems.report(f"{table}, line {line}: no {' and no '.join(empty)}")
     elif texts["split"] and texts["split"] not in SPLITS:
         problems.report(f"{table}, line {line}: split {texts['split']!r} is none of {', '.join(SPLITS)}")
-    elif not picture.is_file():
-        problems.report(f"{table}, line {line}: the picture {picture} does not exist")
+    elif not image.is_file():
+        problems.report(f"{table}, line {line}: the image {image} does not exist")
     else:
-        return NamedPicture(picture, texts["identity"], texts["camera"], texts["split"])
+        return NamedImage(image, texts["identity"], texts["camera"], texts["split"])
     return None

@@ -1,4 +1,4 @@
-"""One picture of each person in cam_a and in cam_b, scored over splits in halves: shared by VIPeR and PRID."""
+"""One image of each person in cam_a and in cam_b, scored over splits in halves: shared by VIPeR and PRID."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pat.data.sample import Sample
 CAMERAS = ("cam_a", "cam_b")
 
 Side = dict[int, Sample]
-"""The picture of each person in one camera."""
+"""The image of each person in one camera."""
 
 
 def read_sides(

@@ -1,10 +1,10 @@
-"""Pictures of people nobody has named, such as LUPerson, in folders of any depth: unlabelled=PATH.
+"""Images of people nobody has named, such as LUPerson, in folders of any depth: unlabelled=PATH.
 
-Each picture is a person of its own, numbered from 1 in the order of the paths. That is what the memory bank
-needs: it has a slot for every picture and never looks at identities, and with one identity a picture "the same
-person" leaves out the picture itself and nothing else. It is for studies of the bank's size, time and
-neighbours; a classifier over it has a class for every picture, and batches repeat each picture. The folder that
-a picture lies in counts as its camera, because LUPerson keeps the pictures of a video together. There is no
+Each image is a person of its own, numbered from 1 in the order of the paths. That is what the memory bank
+needs: it has a slot for every image and never looks at identities, and with one identity an image "the same
+person" leaves out the image itself and nothing else. It is for studies of the bank's size, time and
+neighbours; a classifier over it has a class for every image, and batches repeat each image. The folder that
+an image lies in counts as its camera, because LUPerson keeps the images of a video together. There is no
 query and no gallery. Source: Fu et al., "Unsupervised Pre-training for Person Re-identification", CVPR 2021.
 """
 
@@ -18,7 +18,7 @@ from pat.data.sample import Sample
 from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ()
-EXPECTED = "a folder of pictures, in folders of any depth; always asked for, as unlabelled=PATH"
+EXPECTED = "a folder of images, in folders of any depth; always asked for, as unlabelled=PATH"
 
 
 def recognises(path: Path) -> bool:
@@ -27,14 +27,14 @@ def recognises(path: Path) -> bool:
 
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
-    """Read every picture below a folder. Raises UserError when there is none."""
+    """Read every image below a folder. Raises UserError when there is none."""
     if not path.is_dir():
         raise UserError(f"{path} has not the layout unlabelled: expected {EXPECTED}")
-    pictures = find_images([path])
-    cameras = numbered((picture.parent.as_posix() for picture in pictures), start=0)
+    images = find_images([path])
+    cameras = numbered((image.parent.as_posix() for image in images), start=0)
     train = tuple(
-        Sample(picture, identity, cameras[picture.parent.as_posix()], name)
-        for identity, picture in enumerate(pictures, 1)
+        Sample(image, identity, cameras[image.parent.as_posix()], name)
+        for identity, image in enumerate(images, 1)
     )
-    problems.notes.append(f"{name}: nobody is named, so each picture is a person of its own")
+    problems.notes.append(f"{name}: nobody is named, so each image is a person of its own")
     return DataSet(name, train, (), (), tuple(problems.notes))

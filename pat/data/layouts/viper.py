@@ -1,4 +1,4 @@
-"""VIPeR: 632 people, one picture of each in cam_a and in cam_b, `000_45.bmp`: the person's number and the angle.
+"""VIPeR: 632 people, one image of each in cam_a and in cam_b, `000_45.bmp`: the person's number and the angle.
 
 Ten splits in halves of 316 people (layouts.splits): cam_a asks, cam_b is the gallery. Source: Gray et al.,
 "Evaluating Appearance Models for Recognition, Reacquisition, and Tracking", PETS 2007.
@@ -28,5 +28,5 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the folder of VIPeR. Raises UserError when a camera is missing or empty."""
     a, b = read_sides(path, "viper", EXPECTED, _NAME, _FORM, name, problems)
     people = partners(a, b, problems)
-    pictures = [*a.values(), *b.values()]
-    return divided(path, name, pictures, lambda: halves(people, a, b, (), "viper"), problems)
+    images = [*a.values(), *b.values()]
+    return divided(path, name, images, lambda: halves(people, a, b, (), "viper"), problems)

@@ -135,7 +135,7 @@ def without_parts(tensors: dict[str, Tensor]) -> int:
 
 
 def is_upright(patches: int) -> bool:
-    """Whether the patches can be those of a picture twice as high as wide, as crops of people are."""
+    """Whether the patches can be those of an image twice as high as wide, as crops of people are."""
     return patches % 2 == 0 and _is_square(patches // 2)
 
 

@@ -19,8 +19,8 @@ _BACKBONE = ("cls_token", "cls_pos", "pos_embed", "patch_embed.", "blocks.", "no
 def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkpoint:
     """Rename a PASS checkpoint; its area tokens become the part tokens.
 
-    PASS crops the areas of its three tokens from the upper, middle and lower half of a picture, which are the
-    bands of our parts. On a whole picture its tokens see everything; here a part token sees its band alone.
+    PASS crops the areas of its three tokens from the upper, middle and lower half of an image, which are the
+    bands of our parts. On a whole image its tokens see everything; here a part token sees its band alone.
     """
 
     def name_of(key: str) -> str | LeftOut | None:
@@ -48,7 +48,7 @@ def from_pass(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
     report = [
         f"weights: {where}, a {'fine-tuned' if tuned else 'self-supervised'} ViT of PASS",
         *left_out,
-        f"  part tokens: the {len(parts)} area tokens, trained on crops of the same bands and on whole pictures",
+        f"  part tokens: the {len(parts)} area tokens, trained on crops of the same bands and on whole images",
     ]
     mean, std = HALF if tuned else IMAGENET
     return Checkpoint(tensors, dataclasses.replace(config, mean=mean, std=std), report)

@@ -28,7 +28,7 @@ _BACKBONE = (
 _HEAD = ("classifier.weight", "bottleneck.")
 _OUTSIDE = (
     (r"head\.(mlp|last_layer)|(dino|ibot)_head\.", "the head of the self-supervised training"),
-    (r"mask_token$|masked_embed$|decoder_", "for pictures with hidden patches, in the self-supervised training"),
+    (r"mask_token$|masked_embed$|decoder_", "for images with hidden patches, in the self-supervised training"),
     (r"(head|linear_head|fc|fc_norm|pre_logits)\.", "a head for classes, no part of the backbone"),
     (r"(classifier|bottleneck)(_\d+)?\.|fcneck\.", "a head for identities, no part of the backbone"),
     (r"sie_embed$", "embeddings of the training cameras: features of others are as of no camera"),
@@ -97,5 +97,5 @@ def _origin(state: StateDict, prefix: str, stem: str, upright: bool) -> tuple[st
     if prefix == "backbone." or ibn:
         return f"a self-distilled ViT{ibn} (DINO, TransReID-SSL, SOLIDER)", IMAGENET, True
     if upright and prefix == "":  # timm's own are square
-        return "a timm state dict of upright pictures, taken for one of TransReID-SSL", IMAGENET, False
+        return "a timm state dict of upright images, taken for one of TransReID-SSL", IMAGENET, False
     return "a timm state dict", None, False

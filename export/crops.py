@@ -16,15 +16,15 @@ Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def find_pictures(folder: str | Path) -> list[Path]:
-    """The pictures in a folder and below, sorted. Raises ExportError when there is none."""
+def find_images(folder: str | Path) -> list[Path]:
+    """The images in a folder and below, sorted. Raises ExportError when there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ExportError(f"there is no folder {folder}; name a folder of person crops")
     names = [Path(place, name) for place, _, files in os.walk(folder) for name in files]
     found = sorted(path for path in names if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
     if not found:
-        raise ExportError(f"the folder {folder} holds no pictures ({', '.join(SUFFIXES)})")
+        raise ExportError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
     return found
 
 
@@ -33,10 +33,10 @@ def evenly(paths: Sequence[Path], most: int) -> list[Path]:
     return [paths[row] for row in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
 
 
-def read_pictures(
+def read_images(
     paths: Sequence[Path], size: tuple[int, int], done: Callable[[int], object] = lambda count: None
 ) -> Pixels:
-    """RGB pictures, upright, bicubic at `size` (height, width): uint8 [n, H, W, 3].
+    """RGB images, upright, bicubic at `size` (height, width): uint8 [n, H, W, 3].
 
     `done` is called with 1 after each. Raises ExportError naming the first that cannot be read.
     """
@@ -47,7 +47,7 @@ def read_pictures(
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except Exception as error:  # decoders raise nearly every type there is on a broken file
             reason = " ".join(str(error).split())[:120]
-            raise ExportError(f"cannot read the picture {path} ({reason}); mend or remove it") from error
+            raise ExportError(f"cannot read the image {path} ({reason}); mend or remove it") from error
         row[:] = np.asarray(upright.resize((size[1], size[0]), Image.Resampling.BICUBIC))
         done(1)
     return pixels

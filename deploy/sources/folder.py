@@ -1,4 +1,4 @@
-"""A folder of pictures as a recording, or one picture, read by Pillow."""
+"""A folder of images as a recording, or one image, read by Pillow."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from PIL import Image, ImageOps
 from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Pixels
 from deploy.sources.base import Source
-from deploy.sources.names import PICTURES, shown
+from deploy.sources.names import IMAGES, shown
 from deploy.sources.timing import Thinner
 
-# What Pillow raises for damaged files of the formats in PICTURES.
+# What Pillow raises for damaged files of the formats in IMAGES.
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
-class Pictures(Source):
-    """The pictures of one folder (not of folders in it) in natural order, `assumed_rate` per second."""
+class Images(Source):
+    """The images of one folder (not of folders in it) in natural order, `assumed_rate` per second."""
 
     def __init__(self, path: str, *, rate: float, assumed_rate: float) -> None:
         super().__init__(shown(path), live=False)
@@ -30,11 +30,11 @@ class Pictures(Source):
         self._thinner = Thinner(rate)
         self._paths = [Path(path)] if Path(path).is_file() else self._listed(Path(path))
         if not self._paths:
-            raise DeployError(f"{self.name}: the folder has no pictures; wanted are {' '.join(sorted(PICTURES))}")
+            raise DeployError(f"{self.name}: the folder has no images; wanted are {' '.join(sorted(IMAGES))}")
 
     def _listed(self, folder: Path) -> list[Path]:
         try:
-            found = [p for p in folder.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
+            found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")]
         except OSError as error:
             raise DeployError(f"{self.name}: the folder cannot be read: {error.strerror}") from None
         return sorted(found, key=lambda path: natural(path.name))
@@ -49,13 +49,13 @@ class Pictures(Source):
                 self.skipped += 1
                 continue
             try:
-                pixels = read_picture(path)
+                pixels = read_image(path)
             except BROKEN:
                 self.broken += 1
                 continue
             yield pixels, seconds
         if self.broken and self.broken + self.skipped == len(self._paths):
-            raise DeployFailure(f"{self.name}: none of {self.broken} pictures can be decoded; are they damaged?")
+            raise DeployFailure(f"{self.name}: none of {self.broken} images can be decoded; are they damaged?")
 
     def close(self) -> None:
         """Files are open only while they are read."""
@@ -67,11 +67,11 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
-def read_picture(path: Path) -> Pixels:
-    """Upright RGB of any picture; 16-bit grey is brought to 8, transparency dropped."""
-    with Image.open(path) as picture:
-        picture.load()
-        upright = ImageOps.exif_transpose(picture)
+def read_image(path: Path) -> Pixels:
+    """Upright RGB of any image; 16-bit grey is brought to 8, transparency dropped."""
+    with Image.open(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
         if upright.mode.startswith("I"):  # 16 bits: Pillow's own conversion clips at 255
             grey = np.clip(np.asarray(upright) >> 8, 0, 255).astype(np.uint8)  # [H, W]
             return np.repeat(grey[:, :, None], 3, axis=2)

@@ -6,10 +6,10 @@ from math import cos, hypot, sin
 
 import numpy as np
 
-from pat.data.synthetic.body import Body
-from pat.data.synthetic.canvas import Array, Canvas, Labels, Paint, Point
-from pat.data.synthetic.fabric import Label, cloth, darker, facing, flat, folded, inside, labelled, mixed
-from pat.data.synthetic.wardrobe import Identity, Item
+from pat.synthetic.flat.body import Body
+from pat.synthetic.flat.canvas import Array, Canvas, Labels, Paint, Point
+from pat.synthetic.flat.fabric import Label, cloth, darker, facing, flat, folded, inside, labelled, mixed
+from pat.synthetic.flat.wardrobe import Identity, Item
 
 TALL = 0.142
 """From crown to chin, in person heights."""

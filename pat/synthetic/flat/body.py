@@ -10,7 +10,7 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from pat.data.synthetic.canvas import Point
+from pat.synthetic.flat.canvas import Point
 
 Joint = tuple[float, float, float]
 Limb = tuple[Joint, Joint, Joint]
@@ -90,12 +90,12 @@ class Body:
         return joint[2] * cos(self.pose.yaw) - joint[0] * sin(self.pose.yaw)
 
     def reach(self) -> float:
-        """Half of the width that the person takes up on the picture."""
+        """Half of the width that the person takes up on the image."""
         joints = (*self.left_leg, *self.right_leg, *self.left_arm, *self.right_arm)
         return max(abs(self.seen(joint)[0]) for joint in joints) + 0.05
 
     def breadth(self, front: float, side: float) -> float:
-        """Half width on the picture of something with these half widths from the front and from the side."""
+        """Half width on the image of something with these half widths from the front and from the side."""
         across = front * self.width * cos(self.pose.yaw)
         return float(np.hypot(across, side * (0.5 + 0.5 * self.width) * sin(self.pose.yaw)))
 

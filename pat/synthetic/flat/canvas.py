@@ -1,4 +1,4 @@
-"""A picture that is painted from back to front, with the part that each pixel shows kept beside it."""
+"""An image that is painted from back to front, with the part that each pixel shows kept beside it."""
 
 from __future__ import annotations
 

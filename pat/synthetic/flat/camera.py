@@ -1,4 +1,4 @@
-"""How a camera turns light into a stored picture."""
+"""How a camera turns light into a stored image."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from pat.data.synthetic.canvas import Array
-from pat.data.synthetic.domains import DomainStyle, Range
-from pat.data.synthetic.randomness import stream
+from pat.synthetic.flat.canvas import Array
+from pat.synthetic.flat.domains import DomainStyle, Range
+from pat.synthetic.flat.randomness import stream
 
 GREY = np.array((0.299, 0.587, 0.114), np.float32)
 
@@ -67,24 +67,24 @@ class Camera:
         )
 
     def develop(self, scene: Array, generator: np.random.Generator) -> Image.Image:
-        """The stored picture [H, W] of a scene in sRGB [H, W, 3]; `generator` draws exposure and noise."""
+        """The stored image [H, W] of a scene in sRGB [H, W, 3]; `generator` draws exposure and noise."""
         light = np.clip(scene, 0, 1) ** 2.2
         stops = self.exposure + generator.normal(0, self.exposure_jitter)
         light *= np.array(self.gains, np.float32) * np.float32(2.0**stops)
         light += self.crosstalk * (light.mean(axis=2, keepdims=True) - light)
         light = light * (1 - self.haze) + self.haze
         light = np.where(light > 0.6, 0.6 + 0.4 * np.tanh((light - 0.6) / 0.4), light)  # highlights roll off
-        picture = light ** (self.gamma / 2.2)
-        picture = (picture - 0.45) * self.contrast + 0.45
-        grey = picture @ GREY
-        picture = grey[..., None] + self.saturation * (picture - grey[..., None])
-        picture = self._through_lens(picture)
-        picture = picture + generator.normal(0, self.noise, picture.shape)
-        return self._streamed(_to_image(picture))
+        image = light ** (self.gamma / 2.2)
+        image = (image - 0.45) * self.contrast + 0.45
+        grey = image @ GREY
+        image = grey[..., None] + self.saturation * (image - grey[..., None])
+        image = self._through_lens(image)
+        image = image + generator.normal(0, self.noise, image.shape)
+        return self._streamed(_to_image(image))
 
-    def _through_lens(self, picture: Array) -> Array:
-        radius = self.blur * picture.shape[0] / 128
-        blurred = _to_image(picture).filter(ImageFilter.GaussianBlur(radius))
+    def _through_lens(self, image: Array) -> Array:
+        radius = self.blur * image.shape[0] / 128
+        blurred = _to_image(image).filter(ImageFilter.GaussianBlur(radius))
         return np.asarray(blurred, np.float32) / 255
 
     def _streamed(self, image: Image.Image) -> Image.Image:
@@ -94,5 +94,5 @@ class Camera:
         return Image.open(stream).convert("RGB")
 
 
-def _to_image(picture: Array) -> Image.Image:
-    return Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
+def _to_image(image: Array) -> Image.Image:
+    return Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Pictures show what the ranking says."""
+"""Images show what the ranking says."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from pat.evaluation.curves import cmc_curve, training_curve
-from pat.evaluation.pictures import (
+from pat.evaluation.figures import (
     LEFT_OUT,
     MATCH,
     WRONG,
-    attention_picture,
+    attention_figure,
     contact_sheet,
-    ranked_list_picture,
+    ranked_list_figure,
 )
 from pat.evaluation.ranking import Features
 
@@ -27,7 +27,7 @@ def colours(image: Image.Image) -> set[tuple[int, ...]]:
 
 @pytest.fixture
 def sides() -> tuple[np.ndarray, Features, np.ndarray, Features]:
-    """One query; in the gallery, by distance: its own camera's picture, a match, a stranger, junk."""
+    """One query; in the gallery, by distance: its own camera's image, a match, a stranger, junk."""
     gallery = Features(
         np.array([[0.1], [0.2], [0.3], [0.4]], np.float32), np.array([5, 5, 9, -1]), np.array([0, 1, 1, 2])
     )
@@ -44,8 +44,8 @@ def frames(image: Image.Image) -> list[tuple[int, ...]]:
 
 
 def test_frames_follow_the_ranking(sides) -> None:
-    assert frames(ranked_list_picture(*sides, rows=[0], k=4)) == [MATCH, WRONG]
-    everything = ranked_list_picture(*sides, rows=[0], k=4, leave_out=False)
+    assert frames(ranked_list_figure(*sides, rows=[0], k=4)) == [MATCH, WRONG]
+    everything = ranked_list_figure(*sides, rows=[0], k=4, leave_out=False)
     assert frames(everything) == [LEFT_OUT, MATCH, WRONG, LEFT_OUT]
 
 
@@ -54,17 +54,17 @@ def test_rows_choose_queries(sides) -> None:
     two = Features(np.zeros((2, 1), np.float32), np.array([5, 9]), np.array([0, 0]))
     painted = np.zeros((2, 32, 16, 3), np.uint8)
     painted[1] = (10, 200, 90)
-    one, both = (ranked_list_picture(painted, two, gallery_pixels, gallery, rows) for rows in ([0], [0, 1]))
+    one, both = (ranked_list_figure(painted, two, gallery_pixels, gallery, rows) for rows in ([0], [0, 1]))
     assert (10, 200, 90) not in colours(one)
     assert (10, 200, 90) in colours(both)
     assert both.height > 1.8 * one.height
 
 
 def test_attention_lights_up_where_it_is() -> None:
-    picture = np.full((1, 64, 32, 3), 128, np.uint8)
+    crop = np.full((1, 64, 32, 3), 128, np.uint8)
     maps = np.zeros((1, 2, 8, 4), np.float32)
     maps[0, 0, :2], maps[0, 1, 6:] = 0.5, 0.01  # tokens are scaled on their own
-    image = np.asarray(attention_picture(picture, maps, ["cls", "part 1"]).convert("RGB"), np.int64)
+    image = np.asarray(attention_figure(crop, maps, ["cls", "part 1"]).convert("RGB"), np.int64)
     below = image[-280:].sum(axis=2)  # without the names
     columns = np.split(below[:, : below.shape[1] // 3 * 3], 3, axis=1)
     _, first, second = (column[:, column.shape[1] // 2] for column in columns)
@@ -73,16 +73,16 @@ def test_attention_lights_up_where_it_is() -> None:
 
 
 def test_attention_of_zeros_and_of_a_wrong_shape() -> None:
-    picture = np.full((1, 64, 32, 3), 128, np.uint8)
-    assert attention_picture(picture, np.zeros((1, 1, 8, 4)), ["cls"]).mode == "RGBA"
+    crop = np.full((1, 64, 32, 3), 128, np.uint8)
+    assert attention_figure(crop, np.zeros((1, 1, 8, 4)), ["cls"]).mode == "RGBA"
     with pytest.raises(ValueError, match=r"maps must be \[1, 2, R, C\], not \[1, 1, 8, 4\]"):
-        attention_picture(picture, np.zeros((1, 1, 8, 4)), ["cls", "part 1"])
+        attention_figure(crop, np.zeros((1, 1, 8, 4)), ["cls", "part 1"])
 
 
-def test_contact_sheet_shows_every_picture() -> None:
-    pictures = np.zeros((3, 32, 16, 3), np.uint8)
-    pictures[0], pictures[1], pictures[2] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
-    sheet = contact_sheet({"source": pictures, "target": pictures[:1]})
+def test_contact_sheet_shows_every_image() -> None:
+    images = np.zeros((3, 32, 16, 3), np.uint8)
+    images[0], images[1], images[2] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    sheet = contact_sheet({"source": images, "target": images[:1]})
     assert {(200, 0, 0), (0, 200, 0), (0, 0, 200)} <= colours(sheet)
     assert np.asarray(sheet)[0, -1, 3] == 0  # the ground is transparent
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pat.data.synthetic.canvas import Array, Canvas, Paint
-from pat.data.synthetic.fabric import Label, flat
-from pat.data.synthetic.wardrobe import Colour
+from pat.synthetic.flat.canvas import Array, Canvas, Paint
+from pat.synthetic.flat.fabric import Label, flat
+from pat.synthetic.flat.wardrobe import Colour
 
 
 def draw_pole(canvas: Canvas, generator: np.random.Generator) -> None:

@@ -9,9 +9,9 @@ from math import cos, sin
 
 import numpy as np
 
-from pat.data.synthetic.body import Body, Joint
-from pat.data.synthetic.canvas import Array, Canvas, Labels, Paint
-from pat.data.synthetic.fabric import (
+from pat.synthetic.flat.body import Body, Joint
+from pat.synthetic.flat.canvas import Array, Canvas, Labels, Paint
+from pat.synthetic.flat.fabric import (
     Label,
     chest_print,
     cloth,
@@ -23,8 +23,8 @@ from pat.data.synthetic.fabric import (
     labelled,
     mixed,
 )
-from pat.data.synthetic.head import draw_hair_behind, draw_head
-from pat.data.synthetic.wardrobe import Identity, Item
+from pat.synthetic.flat.head import draw_hair_behind, draw_head
+from pat.synthetic.flat.wardrobe import Identity, Item
 
 TRUNK = (  # half widths from the front and from the side, between the neck and the hips
     (0.045, 0.040),

@@ -5,7 +5,7 @@ also wear, so that people look alike locally and differ as a whole. A domain is 
 a wardrobe.
 """
 
-from pat.data.synthetic.domains import DomainStyle, style_named
-from pat.data.synthetic.generate import Summary, generate
+from pat.synthetic.flat.domains import DomainStyle, style_named
+from pat.synthetic.flat.generate import Summary, generate
 
 __all__ = ["DomainStyle", "Summary", "generate", "style_named"]

@@ -1,4 +1,4 @@
-"""The pictures of a study, looked at before anything is trained: hours later a mistake would cost hours."""
+"""The images of a study, looked at before anything is trained: hours later a mistake would cost hours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pat.data.sources import TrainingSet, merge_sources, split_holdout
 from pat.errors import UserError
 
 
-def check_pictures(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -> None:
+def check_images(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -> None:
     """Open sources and targets as the runs will, and split the sources as the tuning will.
 
     Raises UserError for a data set that is missing, cannot train or cannot be scored on, for targets of one name,
@@ -53,7 +53,7 @@ def _check_target(target: DataSet, others: Iterable[DataSet], known: Set[str]) -
         raise UserError(f"two targets are called {target.name}; call one otherwise: --data.target NAME=PATH")
     shared = sorted(_files((*target.query, *target.gallery)) & known)
     if shared:
-        raise UserError(f"{target.name} is no unseen target: a source holds its pictures too, such as {shared[0]}")
+        raise UserError(f"{target.name} is no unseen target: a source holds its images too, such as {shared[0]}")
 
 
 def _files(samples: Iterable[Sample]) -> set[str]:

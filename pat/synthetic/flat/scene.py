@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from pat.data.synthetic.canvas import Array
-from pat.data.synthetic.domains import DomainStyle, choose
-from pat.data.synthetic.randomness import stream
+from pat.synthetic.flat.canvas import Array
+from pat.synthetic.flat.domains import DomainStyle, choose
+from pat.synthetic.flat.randomness import stream
 
 RESOLUTION = 96
 """Pixels of the panorama per person height."""
@@ -25,14 +25,14 @@ Rgb = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Place:
-    """The surroundings of one camera as a panorama, wider than any picture."""
+    """The surroundings of one camera as a panorama, wider than any image."""
 
     panorama: Image.Image
 
     def seen(self, size: tuple[int, int], scale: float, left: float, top: float) -> Array:
-        """The part behind a picture [H, W, 3] in [0, 1] of `size` (H, W) at `scale` pixels per person height.
+        """The part behind an image [H, W, 3] in [0, 1] of `size` (H, W) at `scale` pixels per person height.
 
-        `left` and `top` place the picture in the panorama, in person heights.
+        `left` and `top` place the image in the panorama, in person heights.
         """
         height, width = size
         reach = (left + width / scale, top + height / scale)

@@ -1,4 +1,4 @@
-"""Pictures as worker processes prepare them: decoded, resized and augmented one by one, in each epoch anew."""
+"""Images as worker processes prepare them: decoded, resized and augmented one by one, in each epoch anew."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torchvision import transforms
 WORKERS = min(8, os.cpu_count() or 1)
 
 
-class PictureFiles(Dataset[tuple[Tensor, int, str]]):
-    """Picture, class and path; the network subtracts the mean."""
+class ImageFiles(Dataset[tuple[Tensor, int, str]]):
+    """Image, class and path; the network subtracts the mean."""
 
     def __init__(self, paths: Sequence[Path], labels: np.ndarray, image_size: tuple[int, int]) -> None:
         self.paths, self.labels = [str(path) for path in paths], labels.tolist()
@@ -35,10 +35,10 @@ class PictureFiles(Dataset[tuple[Tensor, int, str]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
-        with Image.open(self.paths[index]) as picture:
-            return self.change(picture.convert("RGB")), self.labels[index], self.paths[index]
+        with Image.open(self.paths[index]) as image:
+            return self.change(image.convert("RGB")), self.labels[index], self.paths[index]
 
 
-def load_batches(files: PictureFiles, steps: np.ndarray, *, pinned: bool) -> DataLoader[Any]:
-    """The batches whose picture indices are the rows of `steps` [S, B]: images [B, 3, H, W], classes, paths."""
+def load_batches(files: ImageFiles, steps: np.ndarray, *, pinned: bool) -> DataLoader[Any]:
+    """The batches whose image indices are the rows of `steps` [S, B]: images [B, 3, H, W], classes, paths."""
     return DataLoader(files, batch_sampler=steps.tolist(), num_workers=WORKERS, pin_memory=pinned)

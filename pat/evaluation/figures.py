@@ -1,4 +1,4 @@
-"""Pictures for people to judge by: ranked lists, attention maps, contact sheets.
+"""Images for people to judge by: ranked lists, attention maps, contact sheets.
 
 All are RGBA with a transparent ground and mid-grey text, so that they read on white and on black, and drawn at
 twice their size on the page for dense screens.
@@ -25,7 +25,7 @@ LEFT_OUT: Colour = (148, 153, 163)
 TEXT: Colour = (125, 131, 141)
 
 DENSITY = 2
-"""Pixels of the picture to one on the page."""
+"""Pixels of the crop to one on the page."""
 
 _HEIGHT = 150 * DENSITY
 _GAP = 10 * DENSITY
@@ -38,7 +38,7 @@ _LINE = 17 * DENSITY
 _HEAT = np.array([(38, 16, 84), (125, 30, 109), (203, 65, 73), (246, 140, 30), (252, 235, 130)], np.float32)
 
 
-def ranked_list_picture(
+def ranked_list_figure(
     query_pixels: Pixels,
     query: Features,
     gallery_pixels: Pixels,
@@ -51,11 +51,11 @@ def ranked_list_picture(
 ) -> Image.Image:
     """The first k answers to the queries `rows`, one row each, with their identity, camera and distance.
 
-    Green frame: the same identity. Red: another, or a distractor. With `leave_out=False` the pictures that do
+    Green frame: the same identity. Red: another, or a distractor. With `leave_out=False` the images that do
     not count (same identity and camera, junk) are shown too, in grey. Pixels are uint8 [N, H, W, 3], in the
     order of the features.
 
-    Where nobody knows who is who, `names` (of queries, of gallery pictures) are the captions instead, nothing is
+    Where nobody knows who is who, `names` (of queries, of gallery images) are the captions instead, nothing is
     left out and no frame judges.
     """
     leave_out = leave_out and names is None
@@ -84,37 +84,37 @@ def ranked_list_picture(
     return sheet
 
 
-def attention_picture(pictures: Pixels, maps: NDArray[np.floating[Any]], names: Sequence[str]) -> Image.Image:
-    """Where tokens look: each picture, then the picture under the heat map of each token.
+def attention_figure(images: Pixels, maps: NDArray[np.floating[Any]], names: Sequence[str]) -> Image.Image:
+    """Where tokens look: each crop, then the crop under the heat map of each token.
 
-    `pictures` uint8 [n, H, W, 3]; `maps` floats [n, T, R, C], attention of T tokens over the patch grid, not
+    `images` uint8 [n, H, W, 3]; `maps` floats [n, T, R, C], attention of T tokens over the patch grid, not
     negative; each map is scaled to its own largest value. `names` are the tokens' captions, T of them.
     """
-    if maps.ndim != 4 or maps.shape[:2] != (len(pictures), len(names)):
-        raise ValueError(f"maps must be [{len(pictures)}, {len(names)}, R, C], not {list(maps.shape)}")
+    if maps.ndim != 4 or maps.shape[:2] != (len(images), len(names)):
+        raise ValueError(f"maps must be [{len(images)}, {len(names)}, R, C], not {list(maps.shape)}")
     rows = []
-    for picture, tokens in zip(pictures, maps, strict=True):
-        image = _fitted(picture)
+    for crop, tokens in zip(images, maps, strict=True):
+        image = _fitted(crop)
         rows.append([np.asarray(image), *(_overlaid(image, token) for token in tokens)])
-    return _grid(rows, ["picture", *names])
+    return _grid(rows, ["crop", *names])
 
 
 def contact_sheet(rows: Mapping[str, Pixels]) -> Image.Image:
-    """A row of pictures uint8 [n, H, W, 3] beneath each name: a data set at a glance."""
-    widest = max(len(pictures) for pictures in rows.values())
-    width = max(_fitted(pictures[0]).width for pictures in rows.values() if len(pictures))
+    """A row of images uint8 [n, H, W, 3] beneath each name: a data set at a glance."""
+    widest = max(len(images) for images in rows.values())
+    width = max(_fitted(images[0]).width for images in rows.values() if len(images))
     row_height = _LINE + _GAP // 2 + _HEIGHT + _GAP
     sheet = Image.new("RGBA", (widest * (width + _GAP) - _GAP, len(rows) * row_height))
     draw = ImageDraw.Draw(sheet)
-    for r, (name, pictures) in enumerate(rows.items()):
+    for r, (name, images) in enumerate(rows.items()):
         draw.text((0, r * row_height), name, fill=TEXT, font=_font(_NORMAL))
-        for c, picture in enumerate(pictures):
-            _cell(sheet, c * (width + _GAP), r * row_height + _LINE + _GAP // 2, picture, None, [])
+        for c, crop in enumerate(images):
+            _cell(sheet, c * (width + _GAP), r * row_height + _LINE + _GAP // 2, crop, None, [])
     return sheet
 
 
 def _grid(rows: list[list[Pixels]], names: Sequence[str]) -> Image.Image:
-    """Rows of pictures of one size under the columns' names."""
+    """Rows of images of one size under the columns' names."""
     width = max(_fitted(rows[0][0]).width, max(_text_width(name, _NORMAL) for name in names))
     top = _LINE + _GAP // 2
     sheet = Image.new("RGBA", (len(names) * (width + _GAP) - _GAP, top + len(rows) * (_HEIGHT + _GAP) - _GAP))
@@ -127,9 +127,9 @@ def _grid(rows: list[list[Pixels]], names: Sequence[str]) -> Image.Image:
     return sheet
 
 
-def _cell(sheet: Image.Image, x: int, y: int, picture: Pixels, frame: Colour | None, captions: list[str]) -> None:
-    """A picture with round corners, its frame, and lines of text beneath."""
-    image = _fitted(picture)
+def _cell(sheet: Image.Image, x: int, y: int, crop: Pixels, frame: Colour | None, captions: list[str]) -> None:
+    """A crop with round corners, its frame, and lines of text beneath."""
+    image = _fitted(crop)
     box = (0, 0, image.width - 1, image.height - 1)
     sheet.paste(image, (x, y), _rounded_mask(image.size))
     draw = ImageDraw.Draw(sheet)
@@ -160,7 +160,7 @@ def _badge(sheet: Image.Image, x: int, y: int, verdict: Colour) -> None:
 
 
 def _overlaid(image: Image.Image, attention: NDArray[np.floating[Any]]) -> Pixels:
-    """The picture, dimmed and greyed, beneath the colours of the map [R, C]."""
+    """The crop, dimmed and greyed, beneath the colours of the map [R, C]."""
     scaled = np.asarray(attention, np.float32) / max(float(attention.max()), 1e-12)
     smooth = Image.fromarray(scaled).resize(image.size, Image.Resampling.BICUBIC)
     heat = np.clip(np.asarray(smooth), 0, 1)  # [H, W]
@@ -182,22 +182,22 @@ def _verdict(query: Features, i: int, gallery: Features, j: int) -> Colour:
 
 
 def _who_and_where(features: Features, i: int) -> str:
-    """The caption of a picture; for people, cameras count from 1."""
+    """The caption of a crop; for people, cameras count from 1."""
     who = "junk" if features.identities[i] == JUNK else f"id {features.identities[i]}"
     return f"{who}  cam {features.cameras[i] + 1}"
 
 
 def _shortened(name: str, width: int) -> str:
-    """The end of a file name, as much of it as fits beneath a picture."""
+    """The end of a file name, as much of it as fits beneath a crop."""
     shown = name
     while len(shown) > 4 and _text_width(shown, _SMALL) > width:
         shown = "…" + shown.lstrip("…")[1:]
     return shown
 
 
-def _fitted(picture: Pixels) -> Image.Image:
+def _fitted(crop: Pixels) -> Image.Image:
     """At the common height."""
-    image = Image.fromarray(np.asarray(picture))
+    image = Image.fromarray(np.asarray(crop))
     width = round(image.width * _HEIGHT / image.height)
     return image if image.height == _HEIGHT else image.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
 

@@ -15,8 +15,8 @@ from pat.progress import Progress
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The readable pictures of a list of samples."""
+class Images:
+    """The readable images of a list of samples."""
 
     samples: tuple[Sample, ...]
     pixels: np.ndarray
@@ -35,10 +35,10 @@ class Pictures:
         return np.array([sample.camera for sample in self.samples], dtype=np.int64)
 
 
-def read_pictures(
+def read_images(
     samples: Sequence[Sample], size: tuple[int, int], config: TargetConfig, progress: Progress
-) -> Pictures:
-    """The pictures at `size` (height, width) from the cache, decoded into it where they are missing.
+) -> Images:
+    """The images at `size` (height, width) from the cache, decoded into it where they are missing.
 
     Raises UserError for an unreadable one, unless `config.on_error` says to skip: then each is named.
     """
@@ -53,9 +53,9 @@ def read_pictures(
         images = cached_images(samples, size, config.cache, on_error=config.on_error, progress=report)
     for path, reason in images.broken:
         progress.say(f"skipped {path}: {reason}")
-    return Pictures(tuple(samples[index] for index in images.kept), images.pixels, images.kept)
+    return Images(tuple(samples[index] for index in images.kept), images.pixels, images.kept)
 
 
 def samples_of(paths: Sequence[Path]) -> list[Sample]:
-    """Samples of pictures whose identity and camera nobody knows."""
+    """Samples of images whose identity and camera nobody knows."""
     return [Sample(path, identity=0, camera=0, domain="") for path in paths]

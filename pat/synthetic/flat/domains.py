@@ -57,11 +57,11 @@ class DomainStyle:
     daylight: Range
     """Brightness of the surroundings."""
     occlusion: float
-    """Share of pictures in which something stands in front of the person."""
+    """Share of images in which something stands in front of the person."""
     elevation: Range
     """Angle in radians by which a camera looks down."""
 
-    # How the cameras see; each camera draws its own values, and its pictures vary around them.
+    # How the cameras see; each camera draws its own values, and its images vary around them.
     warmth: Range
     """Natural logarithm of the red gain; the blue gain is its inverse."""
     tint: Range
@@ -69,16 +69,16 @@ class DomainStyle:
     exposure: Range
     """Stops."""
     exposure_jitter: float
-    """Standard deviation between the pictures of one camera, in stops."""
+    """Standard deviation between the images of one camera, in stops."""
     gamma: Range
     contrast: Range
     saturation: Range
     crosstalk: Range
     """Share of each colour channel that leaks into the others."""
     haze: Range
-    """Light that veils the whole picture; full scale is 1."""
+    """Light that veils the whole image; full scale is 1."""
     blur: Range
-    """Standard deviation of the optics in pixels of a picture 128 pixels high."""
+    """Standard deviation of the optics in pixels of an image 128 pixels high."""
     noise: Range
     """Standard deviation of the sensor noise; full scale is 1."""
     stream_quality: Range

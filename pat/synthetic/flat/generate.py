@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from pat.data.sample import DISTRACTOR, JUNK
-from pat.data.synthetic.domains import DomainStyle, style_named
-from pat.data.synthetic.picture import take_picture
-from pat.data.synthetic.randomness import stream
-from pat.data.synthetic.wardrobe import Identity, identities
 from pat.errors import Failure, UserError
 from pat.processes import cores, follow_parent
+from pat.synthetic.flat.domains import DomainStyle, style_named
+from pat.synthetic.flat.photograph import take_photograph
+from pat.synthetic.flat.randomness import stream
+from pat.synthetic.flat.wardrobe import Identity, identities
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 ATTRIBUTES = "attributes.jsonl"
@@ -39,7 +39,7 @@ Progress = Callable[[int, int], None]
 class Summary:
     """What was written; `identities` counts the people with a number above 0."""
 
-    pictures: int
+    images: int
     identities: int
     cameras: int
 
@@ -61,14 +61,14 @@ def generate(
 ) -> Summary:
     """Write the folder `out` in Market-1501 layout, whole or not at all.
 
-    `images_per_camera` is the number of pictures of each person in each camera: exactly where it is whole,
-    on average otherwise (then at least 1 in training and 2 in the test). One picture of each test identity
+    `images_per_camera` is the number of images of each person in each camera: exactly where it is whole,
+    on average otherwise (then at least 1 in training and 2 in the test). One image of each test identity
     and camera is a query; the others are the gallery, together with `distractors` (other people) and `junk`
     (bad detections of the test people). `size` is height and width in pixels. `progress` is called with the
-    numbers of finished and of all pictures. The bytes depend on all arguments but `out`, `workers` and
+    numbers of finished and of all images. The bytes depend on all arguments but `out`, `workers` and
     `progress`.
 
-    `attributes.jsonl` has a line for each picture: path, identity, camera (from 1, as in the name), view,
+    `attributes.jsonl` has a line for each image: path, identity, camera (from 1, as in the name), view,
     what the person wears, which parts of it are visible, and what stands in front.
 
     `workers` are processes, one for each core if None; more than one are started by "spawn", so a script
@@ -100,7 +100,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Shot:
-    """A picture still to be taken; `number` is the identity in the name, `camera` counts from 0."""
+    """An image still to be taken; `number` is the identity in the name, `camera` counts from 0."""
 
     path: str
     number: int
@@ -159,7 +159,7 @@ class _Plan:
                 raise UserError(message)
 
     def shots(self, style: DomainStyle) -> Iterator[_Shot]:
-        """Every picture of the data set; identities 1 to `train` are those of training."""
+        """Every image of the data set; identities 1 to `train` are those of training."""
         people = list(islice(identities(style, self.seed), self.train + self.test + self.distractors))
         generator = stream("plan", style.seed, self.seed)
 
@@ -180,7 +180,7 @@ class _Plan:
             yield shot(GALLERY, JUNK, int(generator.integers(self.cameras)), index, person)
 
     def _count(self, generator: np.random.Generator, least: int) -> int:
-        """Pictures of one person in one camera."""
+        """Images of one person in one camera."""
         mean = self.images_per_camera
         return int(mean) if float(mean).is_integer() else least + int(generator.poisson(mean - least))
 
@@ -192,11 +192,11 @@ class _Plan:
 
 
 def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> list[dict[str, Any]]:
-    """Take some pictures and store them; returns their attributes."""
+    """Take some images and store them; returns their attributes."""
     described = []
     for shot in shots:
-        generator = stream("picture", style.seed, plan.seed, shot.number + 1, shot.camera, shot.index)
-        picture = take_picture(
+        generator = stream("image", style.seed, plan.seed, shot.number + 1, shot.camera, shot.index)
+        image = take_photograph(
             style,
             shot.camera,
             shot.identity,
@@ -205,9 +205,9 @@ def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> li
             passer_by=shot.passer_by,
             badly_framed=shot.number == JUNK,
         )
-        picture.image.save(root / shot.path, "JPEG", quality=QUALITY)
+        image.image.save(root / shot.path, "JPEG", quality=QUALITY)
         described.append(
-            {"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **picture.attributes}
+            {"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **image.attributes}
         )
     return described
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.data.synthetic.body import VIEWS, Body, Pose
-from pat.data.synthetic.camera import Camera
-from pat.data.synthetic.canvas import Canvas, Light
-from pat.data.synthetic.domains import DomainStyle, style_named
-from pat.data.synthetic.figure import draw_person
-from pat.data.synthetic.picture import cast_shadow
-from pat.data.synthetic.randomness import stream
-from pat.data.synthetic.scene import FLOOR, TALL, WIDE, place_of
-from pat.data.synthetic.wardrobe import Identity, identities
 from pat.errors import UserError
 from pat.files import write_text, written_whole
+from pat.synthetic.flat.body import VIEWS, Body, Pose
+from pat.synthetic.flat.camera import Camera
+from pat.synthetic.flat.canvas import Canvas, Light
+from pat.synthetic.flat.domains import DomainStyle, style_named
+from pat.synthetic.flat.figure import draw_person
+from pat.synthetic.flat.photograph import cast_shadow
+from pat.synthetic.flat.randomness import stream
+from pat.synthetic.flat.scene import FLOOR, TALL, WIDE, place_of
+from pat.synthetic.flat.wardrobe import Identity, identities
 
 TRUTH = "truth.jsonl"
 RATE = 10
@@ -30,18 +30,18 @@ RATE = 10
 SCALE = 160
 """Pixels of a person height in the middle of the street, unless another number is asked for."""
 GAP = 2.5
-"""Seconds between two people who come into the picture, on average."""
+"""Seconds between two people who come into the image, on average."""
 PACE = (0.55, 0.8)
 """Person heights walked in a second."""
 MARGIN = 0.5
-"""Person heights beyond the picture at which people begin and end their way."""
+"""Person heights beyond the image at which people begin and end their way."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Walk:
-    """One person's way through the picture of one camera."""
+    """One person's way through the image of one camera."""
 
     person: int
     identity: Identity

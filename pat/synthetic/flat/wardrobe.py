@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pat.data.synthetic.domains import DomainStyle, Weights, choose
-from pat.data.synthetic.randomness import stream
 from pat.errors import UserError
+from pat.synthetic.flat.domains import DomainStyle, Weights, choose
+from pat.synthetic.flat.randomness import stream
 
 Colour = tuple[float, float, float]
 """sRGB in [0, 1]."""
@@ -70,7 +70,7 @@ class Item:
     second: Colour = COLOURS["black"]
 
     def described(self) -> dict[str, Any]:
-        """The attributes of the item, as they are written beside the pictures."""
+        """The attributes of the item, as they are written beside the images."""
         if self.kind == "none":
             return {"type": "none"}
         described = {
@@ -108,7 +108,7 @@ class Identity:
         return self.top, self.bottom, self.shoes, self.bag, self.hat, self.hair
 
     def described(self) -> dict[str, Any]:
-        """The attributes of the person, as they are written beside the pictures."""
+        """The attributes of the person, as they are written beside the images."""
         names = ("top", "bottom", "shoes", "bag", "hat", "hair")
         worn = {name: item.described() for name, item in zip(names, self.parts, strict=True)}
         build = {"height": round(self.height, 3), "width": round(self.width, 3)}

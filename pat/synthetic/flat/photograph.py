@@ -1,4 +1,4 @@
-"""One picture: a person in a pose, in front of a place, behind an obstacle, through a camera."""
+"""One image: a person in a pose, in front of a place, behind an obstacle, through a camera."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pat.data.synthetic.body import VIEWS, Body, Pose
-from pat.data.synthetic.camera import Camera
-from pat.data.synthetic.canvas import Array, Canvas, Labels, Light
-from pat.data.synthetic.domains import DomainStyle
-from pat.data.synthetic.fabric import Label
-from pat.data.synthetic.figure import draw_person
-from pat.data.synthetic.obstacle import OBSTACLES
-from pat.data.synthetic.scene import FLOOR, WIDE, place_of
-from pat.data.synthetic.wardrobe import Identity
+from pat.synthetic.flat.body import VIEWS, Body, Pose
+from pat.synthetic.flat.camera import Camera
+from pat.synthetic.flat.canvas import Array, Canvas, Labels, Light
+from pat.synthetic.flat.domains import DomainStyle
+from pat.synthetic.flat.fabric import Label
+from pat.synthetic.flat.figure import draw_person
+from pat.synthetic.flat.obstacle import OBSTACLES
+from pat.synthetic.flat.scene import FLOOR, WIDE, place_of
+from pat.synthetic.flat.wardrobe import Identity
 
 SUPERSAMPLING = 2
 VISIBLE_SHARE = 0.002
-"""Share of the picture from which on a part counts as visible: 16 pixels of 64 x 128."""
+"""Share of the image from which on a part counts as visible: 16 pixels of 64 x 128."""
 OCCLUDERS = (*OBSTACLES, "passer-by")
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A finished picture and what is true about it."""
+class Photograph:
+    """A finished image and what is true about it."""
 
     image: Image.Image
     attributes: dict[str, Any]
@@ -37,7 +37,7 @@ class Framing:
     """Where the detector's box lies around the person, in person heights."""
 
     height: float
-    width: float  # stretched to the width of the picture, as detections are
+    width: float  # stretched to the width of the image, as detections are
     top: float  # of the box, relative to the crown
     shift: float  # of the person from the middle
 
@@ -62,7 +62,7 @@ class Framing:
         return Framing(1.1, 0.5, -0.1, side * float(generator.uniform(0.18, 0.28)))
 
 
-def take_picture(
+def take_photograph(
     style: DomainStyle,
     camera_number: int,
     identity: Identity,
@@ -71,8 +71,8 @@ def take_picture(
     size: tuple[int, int],
     passer_by: Identity,
     badly_framed: bool = False,
-) -> Picture:
-    """Draw one picture of `size` (H, W); everything random comes from `generator`."""
+) -> Photograph:
+    """Draw one image of `size` (H, W); everything random comes from `generator`."""
     camera = Camera.of(style, camera_number)
     view = list(VIEWS)[int(generator.integers(len(VIEWS)))]
     pose = Pose.drawn(generator, view, camera.elevation)
@@ -93,7 +93,7 @@ def take_picture(
         "visible": _visible(canvas.labels),
         "occlusion": {"type": occluder, "share": round(share, 3)},
     }
-    return Picture(image, attributes)
+    return Photograph(image, attributes)
 
 
 def _empty_canvas(
@@ -160,7 +160,7 @@ def _visible(labels: Labels) -> list[str]:
 
 
 def _resized(pixels: Array, size: tuple[int, int]) -> Array:
-    """The picture at its final size (H, W), edges smoothed by averaging."""
+    """The image at its final size (H, W), edges smoothed by averaging."""
     image = Image.fromarray((np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8))
     smaller = image.resize((size[1], size[0]), Image.Resampling.HAMMING)
     return np.asarray(smaller, np.float32) / 255

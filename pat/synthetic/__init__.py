@@ -1,0 +1,1 @@
+"""People who do not exist, drawn by code: training data without a picture of anybody."""
