@@ -37,7 +37,13 @@ class Light:
 
 
 def look_at(
-    eye: NDArray, target: NDArray, *, focal: float, height: int, width: int, centre: tuple[float, float] | None = None
+    eye: NDArray,
+    target: NDArray,
+    *,
+    focal: float,
+    height: int,
+    width: int,
+    centre: tuple[float, float] | None = None,
 ) -> View:
     """A view from `eye` towards `target` without roll; `focal` in pixels, `centre` (u, v) of the optical axis.
 
