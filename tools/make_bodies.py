@@ -81,7 +81,9 @@ class Model:
             local = np.eye(4)
             if name.startswith("finger"):
                 side, finger, joint = name[-1], int(name[6]), int(name[8])
-                across = heads[self.bones.index(f"finger5-1.{side}")] - heads[self.bones.index(f"finger2-1.{side}")]
+                across = (
+                    heads[self.bones.index(f"finger5-1.{side}")] - heads[self.bones.index(f"finger2-1.{side}")]
+                )
                 angle = np.radians((14, 18, 22)[joint - 1] if finger == 1 else (32, 42, 30)[joint - 1])
                 local[:3, :3] = rotation(across, angle if side == "R" else -angle)
                 local[:3, 3] = heads[bone] - local[:3, :3] @ heads[bone]
@@ -90,7 +92,7 @@ class Model:
         return np.einsum("vij,vj->vi", skin[:, :3, :3], vertices) + skin[:, :3, 3]
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weights f64 [V, len(KEPT)] with every bone that is never bent given to its ancestor; parents int [len(KEPT)]."""
+        """Weights f64 [V, len(KEPT)], bones that never bend given to their ancestors; parents int [len(KEPT)]."""
 
         def ancestor(bone: int) -> int:
             while self.bones[bone] not in KEPT:
@@ -105,7 +107,7 @@ class Model:
 
 
 def features(phenotypes: np.ndarray) -> np.ndarray:
-    """Monomials up to the third degree of phenotypes [N, 8] scaled to [-1, 1]; pat.synthetic.people.bodies has its twin."""
+    """Monomials up to the third degree of phenotypes [N, 8] scaled to [-1, 1]; Bodies.shape has its twin."""
     low, high = np.array(list(AXES.values())).T
     x = (phenotypes - low) / (high - low) * 2 - 1
     x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
@@ -196,7 +198,9 @@ def main() -> None:
         bone_weights=(share / share.sum(1, keepdims=True)).astype(np.float32),
         error_mm=error_mm,
     )
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices, {len(model.faces)} faces")
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices, {len(model.faces)} faces"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Hair, hats, glasses, bags and what people push: simple solids on a bone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pat.synthetic.people import dress
+from pat.synthetic.people.bodies import bodies
+from pat.synthetic.people.dress import Body
+from pat.synthetic.people.mesh import Mesh, blob, grid, rod
+from pat.synthetic.people.person import Person
+
+Solid = tuple[NDArray, NDArray]
+
+
+def _solid(body: Body, solid: Solid, at: NDArray, material: int, shares: dict[str, float | NDArray]) -> Mesh:
+    points, faces = solid
+    points = points + at
+    weights = np.zeros((len(points), len(body.joints)))
+    for bone, share in shares.items():
+        weights[:, bodies().bones.index(bone)] = share
+    cloth = np.concatenate([points, np.full((len(points), 2), -1.0)], axis=1)
+    return Mesh(points, cloth, weights, faces, np.full(len(faces), material))
+
+
+def _scalp(body: Body, thickness: float, keep: NDArray, material: int) -> Mesh:
+    """A copy of the head, `thickness` metres out, where `keep` is positive."""
+    mesh = body.mesh
+    rim = np.clip(keep / 0.03, 0.25, 1)
+    ripple = 1 + 0.25 * np.sin(mesh.cloth[:, 0] * 110 + mesh.cloth[:, 2] * 60)
+    moved = mesh.rest + body.normals * (thickness * rim * ripple)[:, None]
+    return Mesh(moved, mesh.cloth, mesh.weights, mesh.faces, mesh.material).cut(keep).of(material)
+
+
+def head_centre(body: Body) -> NDArray:
+    head = body.mesh.rest[(body.height > 1.70) & (body.arm < 0)]
+    return (head.min(0) + head.max(0)) / 2
+
+
+def hair(body: Body, person: Person) -> list[Mesh]:
+    x, y, z = body.mesh.cloth[:, :3].T
+    high = np.where((body.arm < 0) & (z > 1.58), 1.0, -1.0)
+    line = 1.792 + 0.008 * np.tanh(person.tint[38])
+    keep = np.where(high > 0, (z - line) + (y + 0.045) * 1.35 + 0.18 * np.abs(x), -1)
+    keep = np.where(high > 0, np.minimum(keep, z - 1.60), keep)
+    style, out = person.hair, []
+    if style in ("bald", "covered"):
+        return out
+    thickness = {"cropped": 0.005, "short": 0.016, "medium": 0.022, "long": 0.018, "afro": 0.065}.get(style, 0.010)
+    out.append(_scalp(body, thickness, keep, dress.HAIR))
+    centre = head_centre(body)
+    half = np.ptp(body.mesh.rest[(body.height > 1.70) & (body.arm < 0)][:, 0]) / 2
+    if style in ("medium", "long"):
+        length = 0.17 if style == "medium" else 0.30 + 0.06 * np.tanh(person.tint[39])
+        out.append(_curtain(body, centre, half + 0.012, length, person.tint[39]))
+    if style == "tied":
+        tail = blob((0.028, 0.026, 0.11), 1.0, 10)
+        share = np.clip((tail[0][:, 2] + 0.11) / 0.22, 0.3, 1)
+        out.append(
+            _solid(
+                body, tail, centre + np.array([0, 0.115, -0.10]), dress.HAIR, {"head": share, "spine01": 1 - share}
+            )
+        )
+    if style == "bun":
+        out.append(
+            _solid(
+                body,
+                blob((0.042, 0.038, 0.040), 1.0, 10),
+                centre + np.array([0, 0.10, 0.05]),
+                dress.HAIR,
+                {"head": 1.0},
+            )
+        )
+    return out
+
+
+def _curtain(body: Body, centre: NDArray, half: float, length: float, wave: float) -> Mesh:
+    """Hair that falls from the temples round the back of the head."""
+    u = np.linspace(np.radians(-22), np.radians(202), 18)  # from one temple over the nape to the other
+    rings = []
+    steps = np.linspace(0, 1, 7)
+    for step in steps:
+        wide = half * (1.0 + 0.10 * np.sin(step * 3 + wave)) * (1 - 0.10 * step)
+        deep = 0.112 * (1 - 0.12 * step)
+        rings.append(
+            np.stack(
+                [np.cos(u) * wide, np.sin(u) * deep - 0.012, np.full(len(u), 0.035 - step * (length + 0.05))], 1
+            )
+        )
+    points, faces = grid(np.array(rings))
+    seam = (faces % len(u) == len(u) - 1).any(1) & (faces % len(u) == 0).any(1)
+    share = np.repeat(np.clip(1.2 - steps * length / 0.22, 0.15, 1), len(u))
+    return _solid(body, (points, faces[~seam]), centre, dress.HAIR, {"head": share, "spine01": 1 - share})
+
+
+def headwear(body: Body, person: Person) -> list[Mesh]:
+    x, y, z = body.mesh.cloth[:, :3].T
+    head = (body.arm < 0) & (z > 1.50)
+    centre = head_centre(body)
+    out = []
+    if person.hat == "headscarf":
+        oval = ((x / 0.062) ** 2 + ((z - 1.69) / 0.088) ** 2) - 1
+        keep = np.where(head, np.where(y < -0.06, oval * 0.05, 0.05), -1)
+        out.append(_scalp(body, 0.016, np.minimum(keep, (z - 1.50) * 1.0), dress.HAT))
+        out.append(
+            _solid(
+                body,
+                blob((0.125, 0.115, 0.10), 0.9),
+                body.joint("neck01") + np.array([0, -0.01, 0.0]),
+                dress.HAT,
+                {"spine01": 0.5, "neck01": 0.5},
+            )
+        )
+    elif person.hat in ("cap", "beanie", "brimmed hat"):
+        line = 1.765 if person.hat != "beanie" else 1.755
+        thickness = 0.026 if person.hat == "beanie" else 0.022
+        out.append(_scalp(body, thickness, np.where(head, z - line + 0.2 * (y + 0.05), -1), dress.HAT))
+        if person.hat == "cap":
+            out.append(
+                _solid(
+                    body,
+                    blob((0.075, 0.075, 0.007), 1.0, 12),
+                    centre + np.array([0, -0.135, 0.030]),
+                    dress.HAT,
+                    {"head": 1.0},
+                )
+            )
+        if person.hat == "brimmed hat":
+            out.append(
+                _solid(
+                    body,
+                    blob((0.165, 0.175, 0.010), 1.0, 16),
+                    centre + np.array([0, 0, 0.035]),
+                    dress.HAT,
+                    {"head": 1.0},
+                )
+            )
+    if person.glasses != "none":
+        front = body.mesh.rest[(np.abs(body.height - 1.722) < 0.02) & (np.abs(x) < 0.05)][:, 1].min()
+        z_eye = body.mesh.rest[(np.abs(body.height - 1.722) < 0.015) & (np.abs(x) < 0.06) & (y < -0.1)][
+            :, 2
+        ].mean()
+        thin = 0.010 if person.glasses == "glasses" else 0.018
+        for sign in (-1, 1):
+            out.append(
+                _solid(
+                    body,
+                    blob((0.026, 0.006, thin), 0.7, 8),
+                    np.array([sign * 0.031, front + 0.012, z_eye]),
+                    dress.ACCESSORY,
+                    {"head": 1.0},
+                )
+            )
+    return out
+
+
+def bags(body: Body, person: Person) -> list[Mesh]:
+    r = np.abs(np.array(person.tint[28:32]))
+    r = np.minimum(r, 1.5) / 1.5
+    out: list[Mesh] = []
+    if person.bag == "backpack":
+        back = body.extents[np.abs(dress.LEVELS - 1.26).argmin(), 2] + 0.02
+        size = (0.13 + 0.04 * r[0], 0.07 + 0.06 * r[1], 0.19 + 0.07 * r[2])
+        at = np.array([0, back + size[1] * 0.9, body.level(1.27)])
+        out.append(_solid(body, blob(size, 0.5), at, dress.BAG, {"spine03": 0.5, "spine01": 0.5}))
+        pocket = (size[0] * 0.75, 0.03, size[2] * 0.4)
+        out.append(
+            _solid(
+                body,
+                blob(pocket, 0.5, 10),
+                at + np.array([0, size[1], -size[2] * 0.4]),
+                dress.BAG,
+                {"spine03": 0.5, "spine01": 0.5},
+            )
+        )
+    elif person.bag == "shoulder bag":
+        wide = body.extents[2:4, 0].max() + 0.05
+        size = (0.05, 0.12 + 0.06 * r[0], 0.09 + 0.07 * r[1])
+        out.append(
+            _solid(body, blob(size, 0.45), np.array([-wide, 0.02, body.level(0.93)]), dress.BAG, {"root": 1.0})
+        )
+    elif person.bag in ("handbag", "carrier bag"):
+        wrist, elbow = body.joint("wrist.R"), body.joint("lowerarm01.R")
+        down = (wrist - elbow) / np.linalg.norm(wrist - elbow)
+        across = np.array([0, 1.0, 0]) - down * down[1]
+        across /= np.linalg.norm(across)
+        deep, tall = (
+            (0.14 + 0.05 * r[0], 0.10 + 0.05 * r[1]) if person.bag == "handbag" else (0.15, 0.20 + 0.04 * r[1])
+        )
+        points, faces = blob((0.055, deep, tall), 0.4)
+        points = points @ np.stack([np.cross(across, -down), across, -down])
+        out.append(_solid(body, (points, faces), wrist + down * (tall + 0.17), dress.BAG, {"wrist.R": 1.0}))
+    elif person.bag == "suitcase":
+        at = np.array([-0.36, 0.38, 0.33])
+        out.append(
+            _solid(body, blob((0.11, 0.18 + 0.04 * r[0], 0.27 + 0.05 * r[1]), 0.3), at, dress.BAG, {"root": 1.0})
+        )
+        out.append(
+            _solid(
+                body,
+                rod(at + np.array([0, -0.1, 0.25]), np.array([-0.30, 0.05, 0.80]), 0.012),
+                np.zeros(3),
+                dress.VEHICLE,
+                {"root": 1.0},
+            )
+        )
+    return out
+
+
+def vehicles(body: Body, person: Person) -> list[Mesh]:
+    """What is pushed or held up: carried by the hips, which no pose turns, so that it stays upright."""
+    out: list[Mesh] = []
+    if person.bag == "bicycle":
+        side = -0.48
+        a, b = np.array([side, 0.52, 0.34]), np.array([side, -0.52, 0.34])
+        seat, bar, crank = (
+            np.array([side, 0.22, 0.88]),
+            np.array([side, -0.38, 0.92]),
+            np.array([side, 0.10, 0.30]),
+        )
+        pairs = ((a, crank), (a, seat), (crank, seat), (crank, bar), (seat, bar), (bar, b))
+        solids = [rod(p, q, 0.018) for p, q in pairs]
+        solids += [rod(bar + np.array([-0.26, 0, 0.08]), bar + np.array([0.26, 0, 0.08]), 0.014)]
+        solids += [_wheel(centre, 0.33) for centre in (a, b)]
+        out += [_solid(body, solid, np.zeros(3), dress.VEHICLE, {"root": 1.0}) for solid in solids]
+        out.append(
+            _solid(
+                body, blob((0.07, 0.13, 0.03), 0.8, 8), seat + np.array([0, 0, 0.05]), dress.VEHICLE, {"root": 1.0}
+            )
+        )
+    if person.umbrella:
+        top = body.mesh.rest[:, 2].max() + 0.28
+        u = np.arange(16) * 2 * np.pi / 16
+        rings = [
+            np.stack([np.cos(u) * q * 0.52, np.sin(u) * q * 0.52 - 0.05, np.full(16, top - 0.26 * q * q)], 1)
+            for q in (0.02, 0.35, 0.7, 1.0)
+        ]
+        out.append(_solid(body, grid(np.array(rings)), np.array([-0.18, 0, 0]), dress.UMBRELLA, {"root": 1.0}))
+        out.append(
+            _solid(
+                body,
+                rod(np.array([-0.18, -0.05, 1.0]), np.array([-0.18, -0.05, top]), 0.010),
+                np.zeros(3),
+                dress.VEHICLE,
+                {"root": 1.0},
+            )
+        )
+    return out
+
+
+def _wheel(centre: NDArray, radius: float) -> Solid:
+    around = np.arange(20) * 2 * np.pi / 20
+    ring = np.stack([np.zeros(20), np.cos(around), np.sin(around)], axis=1)
+    section = [(radius - 0.02, -0.014), (radius, 0.0), (radius - 0.02, 0.014)]
+    return grid(np.array([centre + ring * r + [x, 0, 0] for r, x in section]))

@@ -1,0 +1,147 @@
+"""A person, dressed and posed, standing somewhere in the world."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pat.synthetic.people import carried, dress, shade
+from pat.synthetic.people.mesh import join
+from pat.synthetic.people.person import Person
+from pat.synthetic.people.pose import Pose
+from pat.synthetic.people.raster import skin
+from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, PARTS
+
+
+@dataclass(frozen=True)
+class Figure:
+    vertices: NDArray[np.float32]  # [V, 3] world, metres
+    cloth: NDArray[np.float32]  # [V, 5] place on the template body, along the arm, along the leg
+    faces: NDArray[np.int32]  # [F, 3]
+    material: NDArray[np.int32]  # [F] row of `materials`
+    materials: NDArray[np.float32]  # [M, shade.COLUMNS]
+
+
+@dataclass(frozen=True)
+class _Dressed:
+    rest: NDArray[np.float32]
+    cloth: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    material: NDArray[np.int32]
+    joints: NDArray[np.float64]
+
+
+def figure(
+    person: Person, pose: Pose, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
+) -> Figure:
+    """The person in a pose; `heading` 0 looks along -y and turns to the left. The lowest foot stands on z = 0."""
+    dressed = _dressed(person)
+    points = skin(dressed.rest, dressed.weights, pose.bones(dressed.joints))
+    feet = dressed.cloth[:, 4] > 0.9
+    points[:, 2] -= points[feet, 2].min()
+    c, s = np.cos(heading), np.sin(heading)
+    turn = np.array([[c, s], [-s, c]], np.float32)
+    points[:, :2] = points[:, :2] @ turn + np.array(position, np.float32)
+    return Figure(points, dressed.cloth, dressed.faces, dressed.material, materials(person))
+
+
+@lru_cache(maxsize=64)  # the images of one person come one after another, and dressing costs more than drawing
+def _dressed(person: Person) -> _Dressed:
+    body = dress.Body(person)
+    mesh = join(
+        [
+            *dress.clothes(body, person),
+            *carried.hair(body, person),
+            *carried.headwear(body, person),
+            *carried.bags(body, person),
+            *carried.vehicles(body, person),
+        ]
+    )
+    return _Dressed(
+        mesh.rest.astype(np.float32),
+        mesh.cloth.astype(np.float32),
+        mesh.weights.astype(np.float32),
+        mesh.faces.astype(np.int32),
+        mesh.material.astype(np.int32),
+        body.joints,
+    )
+
+
+@lru_cache(maxsize=64)
+def materials(person: Person) -> NDArray[np.float32]:
+    """The table the renderer colours by, f32 [13, shade.COLUMNS]."""
+    table = np.zeros((13, shade.COLUMNS), np.float32)
+
+    def put(
+        row: int, part: str, kind: int, colour: tuple[float, ...], **columns: float | tuple[float, ...]
+    ) -> None:
+        table[row, shade.PART], table[row, shade.KIND] = PARTS.index(part), kind
+        table[row, shade.SCALE], table[row, shade.SEED] = 0.06, 1 + abs(person.tint[34]) * 3
+        for offset in (shade.COLOUR, shade.SECOND, shade.THIRD):
+            table[row, offset : offset + 3] = colour
+        for name, value in columns.items():
+            column = getattr(shade, name.upper())
+            table[row, column : column + (len(value) if isinstance(value, tuple) else 1)] = value
+
+    hair = HAIR_COLOURS[person.hair_colour]
+    bag = person.colour(person.bag_colour, 5)
+    folds = 0.35 + 0.3 * min(1.5, abs(person.tint[33]))
+    strap = {"backpack": 1, "shoulder bag": 2}.get(person.bag, 0)
+    second = person.colour(person.top_second, 1)
+    third = bag if strap else person.colour(person.inner_colour, 3)
+    put(dress.SKIN, "skin", shade.SKIN, person.skin, gloss=0.02)
+    beard = {"none": 0.0, "stubble": 0.35, "beard": 0.85}[person.beard]
+    put(dress.FACE, "face", shade.FACE, person.skin, second=hair, trim=beard, gloss=0.02)
+    put(dress.HAIR, "hair", shade.HAIR, hair, gloss=0.03)
+    closed = person.opened == 0 and person.top in (
+        "shirt",
+        "jacket",
+        "blazer",
+        "coat",
+        "long coat",
+        "down jacket",
+        "hoodie",
+    )
+    shiny = 0.06 if person.top in ("down jacket", "sports shirt") else 0.0
+    put(
+        dress.TOP,
+        "top",
+        shade.CLOTH,
+        person.colour(person.top_colour, 0),
+        second=second,
+        third=third,
+        pattern=shade.PATTERNS.index(person.top_pattern),
+        scale=person.top_scale,
+        folds=folds,
+        strap=strap,
+        trim=float(closed),
+        gloss=shiny,
+    )
+    put(dress.INNER, "top", shade.CLOTH, person.colour(person.inner_colour, 3), folds=folds * 0.6)
+    plain_top = person.bottom_pattern == "plain"
+    put(
+        dress.BOTTOM,
+        "bottom",
+        shade.CLOTH,
+        person.colour(person.bottom_colour, 2),
+        second=COLOURS["white"] if person.bottom_pattern == "side stripe" else person.colour("grey", 4),
+        pattern=0 if plain_top else shade.PATTERNS.index(person.bottom_pattern),
+        folds=folds * 0.8,
+    )
+    put(
+        dress.SHOES,
+        "shoes",
+        shade.SHOE,
+        person.colour(person.shoe_colour, 4),
+        second=COLOURS[person.sole_colour],
+        gloss=0.05,
+    )
+    put(dress.BAG, "bag", shade.BAG, bag, gloss=0.03)
+    put(dress.HAT, "hat", shade.CLOTH, person.colour(person.hat_colour, 6), folds=0.2)
+    put(dress.ACCESSORY, "accessory", shade.BAG, (0.02, 0.02, 0.02), gloss=0.2)
+    put(dress.VEHICLE, "vehicle", shade.BAG, (0.05, 0.05, 0.055), gloss=0.2)
+    put(dress.UMBRELLA, "umbrella", shade.BAG, bag)
+    put(dress.SOCKS, "bottom", shade.CLOTH, COLOURS["white"])
+    return table

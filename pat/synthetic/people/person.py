@@ -1,0 +1,208 @@
+"""A person who does not exist is a seed; all that is seen of them follows from it."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pat.synthetic.people import wardrobe as w
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Colours are linear RGB. `changed` names the attribute in which a look-alike differs from the first one."""
+
+    seed: int
+    sex: str
+    phenotypes: tuple[tuple[str, float], ...]
+    skin: Colour
+    hair: str
+    hair_colour: str
+    beard: str
+    top: str
+    top_colour: str
+    top_second: str
+    top_pattern: str
+    top_scale: float
+    opened: float  # half-width in metres of an open front, 0 closed
+    inner_colour: str
+    bottom: str
+    bottom_colour: str
+    bottom_pattern: str
+    shoes: str
+    shoe_colour: str
+    sole_colour: str
+    bag: str
+    bag_colour: str
+    hat: str
+    hat_colour: str
+    glasses: str
+    umbrella: bool
+    tint: tuple[float, ...]  # what makes one red differ from another
+    family: int = -1
+    changed: str = ""
+
+    @classmethod
+    def sample(cls, seed: int, *, style: w.Name = "train") -> "Person":
+        """The person of a seed ≥ 0. Raises ValueError for a negative seed or an unknown style."""
+        if seed < 0:
+            raise ValueError(f"a person's seed is 0 or more, not {seed}")
+        if style not in w.WARDROBES:
+            raise ValueError(f"no wardrobe {style!r}; there are {', '.join(w.WARDROBES)}")
+        rng = np.random.default_rng([seed, 0x9E0])
+        wardrobe, woman = w.WARDROBES[style], rng.random() < 0.5
+        phenotypes = _phenotypes(rng, woman)
+        covered = woman and rng.random() < 0.07
+        top = _pick(rng, w.WOMEN_TOPS if woman else w.MEN_TOPS)
+        bags = {name: odds for name, odds in w.BAGS.items() if name in wardrobe.bags}
+        hat = "headscarf" if covered else _pick(rng, w.HATS)
+        hair = "covered" if covered else _pick(rng, w.WOMEN_HAIR if woman else w.MEN_HAIR)
+        grey = phenotypes["age"] > 0.85 and rng.random() < 0.6
+        top_colour = _pick(rng, w.TOP_COLOURS)
+        pattern = str(rng.choice(wardrobe.patterns)) if rng.random() < 0.42 else "plain"
+        if top == "high-visibility vest":
+            top_colour, pattern = ("lime", "orange")[rng.integers(2)], "high-visibility"
+        elif top in ("coat", "long coat", "blazer", "down jacket") and rng.random() < 0.7:
+            pattern = "plain"
+        bag = _pick(rng, bags)
+        return cls(
+            seed=seed,
+            sex="female" if woman else "male",
+            phenotypes=tuple(phenotypes.items()),
+            skin=_skin(rng),
+            hair=hair,
+            hair_colour=("grey", "white")[rng.integers(2)] if grey else _pick(rng, w.HAIR_ODDS),
+            beard="none" if woman else _pick(rng, {"none": 60, "stubble": 18, "beard": 16}),
+            top=top,
+            top_colour=top_colour,
+            top_second="light grey" if pattern == "high-visibility" else _other(rng, w.TOP_COLOURS, top_colour),
+            top_pattern=pattern,
+            top_scale=float(rng.uniform(0.035, 0.12)),
+            opened=float(rng.uniform(0.03, 0.10)) if top in w.OPEN_TOPS and rng.random() < 0.42 else 0.0,
+            inner_colour=_pick(rng, w.TOP_COLOURS),
+            bottom=_pick(rng, w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS),
+            bottom_colour=_pick(rng, w.BOTTOM_COLOURS),
+            bottom_pattern=_pick(
+                rng, {"plain": 75, "heather": 10, "side stripe": 6, "check": 2, "camouflage": 2, "flowers": 2}
+            ),
+            shoes=_pick(rng, w.SHOES),
+            shoe_colour=_pick(rng, w.SHOE_COLOURS),
+            sole_colour=_pick(rng, {"black": 3, "white": 4, "brown": 1}),
+            bag=bag,
+            bag_colour=_pick(rng, w.BAG_COLOURS),
+            hat=hat,
+            hat_colour=_pick(rng, w.TOP_COLOURS),
+            glasses=_pick(rng, {"none": 76, "glasses": 16, "sunglasses": 8}),
+            umbrella=bool(rng.random() < 0.025) and bag not in ("bicycle", "suitcase"),
+            tint=tuple(float(x) for x in rng.normal(0, 1, 40)),
+        )
+
+    @classmethod
+    def look_alikes(cls, seed: int, count: int, *, style: w.Name = "train") -> list["Person"]:
+        """`count` people; each but the first differs from the first in exactly one attribute, named in `changed`.
+
+        Raises ValueError for a count below 1.
+        """
+        if count < 1:
+            raise ValueError(f"a family has at least one member, not {count}")
+        first = replace(cls.sample(seed, style=style), family=seed)
+        rng = np.random.default_rng([seed, 0xA11])
+        members, taken = [first], {first}
+        while len(members) < count:
+            other = _change(first, rng, style)
+            if other not in taken:
+                taken.add(other)
+                members.append(other)
+        return members
+
+    def colour(self, name: str, slot: int) -> Colour:
+        """A named colour in this person's own shade of it; `slot` keeps two garments of one colour apart."""
+        base = np.array(w.COLOURS[name])
+        shift = np.array(self.tint[4 * slot : 4 * slot + 4])
+        return _rgb(np.clip(base * np.exp(0.22 * shift[0] + 0.08 * shift[1:4]), 0.010, 0.9))
+
+    def attributes(self) -> dict[str, str | float | bool]:
+        """Flat, for a table: everything but the shape's and the tint's numbers, and the top's and bottom's RGB."""
+        flat: dict[str, Any] = {k: v for k, v in asdict(self).items() if k not in ("phenotypes", "tint", "skin")}
+        flat |= {f"body_{k}": v for k, v in self.phenotypes}
+        flat["tone"] = float(np.mean(self.skin))
+        for name, slot in (("top", 0), ("bottom", 2)):
+            rgb = self.colour(getattr(self, f"{name}_colour"), slot)
+            flat |= {
+                f"{name}_{channel}": value for channel, value in zip(("red", "green", "blue"), rgb, strict=True)
+            }
+        return flat
+
+
+def _rgb(values: np.ndarray) -> Colour:
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _pick(rng: np.random.Generator, odds: dict[str, Any]) -> str:
+    share = np.array(list(odds.values()), float)
+    return list(odds)[int(rng.choice(len(share), p=share / share.sum()))]
+
+
+def _other(rng: np.random.Generator, odds: dict[str, Any], but: str) -> str:
+    return _pick(rng, {name: share for name, share in odds.items() if name != but})
+
+
+def _phenotypes(rng: np.random.Generator, woman: bool) -> dict[str, float]:
+    african, asian, _ = rng.dirichlet([0.6, 0.6, 0.6])
+
+    def around(middle: float, spread: float, low: float, high: float) -> float:
+        return float(np.clip(rng.normal(middle, spread), low, high))
+
+    return {
+        "gender": around(0.08, 0.08, 0, 1) if woman else around(0.92, 0.08, 0, 1),
+        "age": around(0.70, 0.10, 0.55, 1.0),
+        "muscle": around(0.5, 0.12, 0.2, 0.9),
+        "weight": around(0.46, 0.17, 0.12, 0.95),
+        "height": around(0.5, 0.17, 0.1, 0.9),
+        "proportions": around(0.6, 0.12, 0.2, 0.9),
+        "african": float(african),
+        "asian": float(asian),
+    }
+
+
+def _skin(rng: np.random.Generator) -> Colour:
+    """Even over tones from very dark to very light, apart from the shape of the face."""
+    stops = np.array(
+        [(0.045, 0.022, 0.014), (0.12, 0.060, 0.035), (0.27, 0.145, 0.085), (0.46, 0.29, 0.19), (0.64, 0.43, 0.33)]
+    )
+    at = rng.uniform(0, len(stops) - 1)
+    return _rgb(
+        np.array([np.interp(at, range(len(stops)), stops[:, k]) for k in range(3)])
+        * np.exp(rng.normal(0, 0.05, 3))
+    )
+
+
+def _change(first: Person, rng: np.random.Generator, style: w.Name) -> Person:
+    woman, wardrobe = first.sex == "female", w.WARDROBES[style]
+    odds: dict[str, dict[str, Any]] = {
+        "top_colour": w.TOP_COLOURS,
+        "bottom_colour": w.BOTTOM_COLOURS,
+        "shoe_colour": w.SHOE_COLOURS,
+        "bag": {name: share for name, share in w.BAGS.items() if name in wardrobe.bags},
+        "top_pattern": dict.fromkeys(("plain", *wardrobe.patterns), 1),
+        "bottom": w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS,
+        "top": w.WOMEN_TOPS if woman else w.MEN_TOPS,
+    }
+    if first.hat == "none":
+        odds["hair"] = w.WOMEN_HAIR if woman else w.MEN_HAIR
+        odds["hair_colour"] = w.HAIR_ODDS
+    if first.hat != "headscarf":
+        odds["hat"] = w.HATS
+    if first.bag != "none":
+        odds["bag_colour"] = w.BAG_COLOURS
+    if first.hair == "bald":
+        odds.pop("hair_colour", None)
+    if first.top in ("dress", "long dress", "robe"):
+        odds.pop("bottom")
+        odds.pop("bottom_colour")
+    if first.top_pattern == "high-visibility":
+        odds.pop("top_colour")
+    name = list(odds)[rng.integers(len(odds))]
+    return replace(first, **{name: _other(rng, odds[name], getattr(first, name)), "changed": name})

@@ -1,0 +1,329 @@
+"""The colour of what a sample sees: cloth patterns from template coordinates, folds, faces, hair, light."""
+
+import numpy as np
+from numba import njit
+
+from pat.synthetic.people.raster import lit
+
+# Columns of the table of materials, f32 [M, COLUMNS].
+PART, KIND, COLOUR, SECOND, THIRD, PATTERN, SCALE, FOLDS, GLOSS, SEED, TRIM, STRAP, OWNER = (
+    0,
+    1,
+    2,
+    5,
+    8,
+    11,
+    12,
+    13,
+    14,
+    15,
+    16,
+    17,
+    18,
+)
+COLUMNS = 19
+CLOTH, SKIN, FACE, HAIR, BAG, SHOE = range(6)
+PATTERNS = (
+    "plain",
+    "stripes",
+    "pinstripes",
+    "check",
+    "tartan",
+    "camouflage",
+    "colour block",
+    "chest logo",
+    "lettering",
+    "dots",
+    "raglan",
+    "heather",
+    "back print",
+    "sleeve stripes",
+    "chest band",
+    "gradient",
+    "flowers",
+    "zigzag",
+    "high-visibility",
+    "side stripe",
+    "diamonds",
+    "big number",
+    "tie-dye",
+)
+
+
+@njit(cache=True)
+def _hash(x, y, z):
+    n = (x * 73856093) ^ (y * 19349663) ^ (z * 83492791)
+    n = (n ^ (n >> 13)) & 0x7FFFFFFF
+    n = (n * (n * n * 15731 + 789221) + 1376312589) & 0x7FFFFFFF
+    return n / 2147483647.0
+
+
+@njit(cache=True)
+def noise(x, y, z):
+    """Smooth value noise in [0, 1] over a lattice of step 1."""
+    i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
+    f, g, h = x - i, y - j, z - k
+    f, g, h = f * f * (3 - 2 * f), g * g * (3 - 2 * g), h * h * (3 - 2 * h)
+    a = _hash(i, j, k) * (1 - f) + _hash(i + 1, j, k) * f
+    b = _hash(i, j + 1, k) * (1 - f) + _hash(i + 1, j + 1, k) * f
+    c = _hash(i, j, k + 1) * (1 - f) + _hash(i + 1, j, k + 1) * f
+    d = _hash(i, j + 1, k + 1) * (1 - f) + _hash(i + 1, j + 1, k + 1) * f
+    return (a * (1 - g) + b * g) * (1 - h) + (c * (1 - g) + d * g) * h
+
+
+@njit(cache=True)
+def pattern(kind, scale, seed, x, y, z, arm, leg):
+    """Share of the second colour at a place on the template body; from 2 on, of the third colour plus 2."""
+    on_arm = arm >= 0
+    u = y * 1.2 if on_arm else np.arctan2(x, -y - 0.03) * 0.16
+    v = arm * 0.55 if on_arm else z
+    if leg >= 0:
+        u = np.arctan2(abs(x) - 0.13, -y) * 0.09
+    front = y < -0.03 and not on_arm
+    if kind == 1:
+        return 1.0 if v / scale % 1 < 0.5 else 0.0
+    if kind == 2:
+        return 1.0 if u / (scale * 0.6) % 1 < 0.3 else 0.0
+    if kind == 3:
+        return 0.5 * (v / scale % 1 < 0.5) + 0.5 * (u / scale % 1 < 0.5)
+    if kind == 4:
+        p, q = v / (scale * 1.6) % 1, u / (scale * 1.6) % 1
+        if abs(p - 0.25) < 0.04 or abs(q - 0.25) < 0.04:
+            return 3.0
+        return 0.5 * (abs(p - 0.6) < 0.2) + 0.5 * (abs(q - 0.6) < 0.2)
+    if kind == 5:
+        n = noise(u / scale * 1.5 + seed, v / scale * 1.5, y * 3 + seed)
+        return 0.0 if n < 0.42 else (1.0 if n < 0.6 else 3.0)
+    if kind == 6:
+        return 1.0 if z < 1.1 + 0.25 * (seed % 1) and not on_arm else 0.0
+    if kind == 7:
+        p, q = x - 0.075, z - 1.36
+        return 1.0 if front and p * p + q * q < 0.0011 else 0.0
+    if kind == 8 or kind == 12:
+        side = front if kind == 8 else (y > -0.03 and not on_arm)
+        p, q = x / 0.12, (z - 1.27) / (0.035 + 0.05 * (seed * 7 % 1))
+        if side and abs(p) < 1 and abs(q) < 1:
+            row = int(np.floor(q * (1 + int(seed * 13) % 2)))
+            return 1.0 if _hash(int(np.floor(p * 9)), int(np.floor(q * 4)), int(seed * 100) + row) > 0.42 else 0.0
+        return 0.0
+    if kind == 9:
+        p, q = u / scale % 1 - 0.5, v / scale % 1 - 0.5
+        return 1.0 if p * p + q * q < 0.075 else 0.0
+    if kind == 10:
+        return 1.0 if on_arm else 0.0
+    if kind == 11:
+        return 0.75 * noise(x * 180, y * 180, z * 180)
+    if kind == 13:
+        return (
+            1.0
+            if on_arm and y > -0.03 - 0.16 * arm and abs(arm * 9 % 1 - 0.5) < 2 and abs(u % 0.05) < 0.016
+            else 0.0
+        )
+    if kind == 14:
+        return 1.0 if abs(z - 1.28 - 0.08 * (seed % 1)) < 0.06 and not on_arm else 0.0
+    if kind == 15:
+        return min(1.0, max(0.0, (1.45 - z) / 0.5)) if not on_arm else min(1.0, max(0.0, arm))
+    if kind == 16:
+        i, j = int(np.floor(u / scale)), int(np.floor(v / scale))
+        p = u / scale - i - 0.5 - 0.3 * (_hash(i, j, 3) - 0.5)
+        q = v / scale - j - 0.5 - 0.3 * (_hash(i, j, 5) - 0.5)
+        d = np.sqrt(p * p + q * q)
+        petal = 0.28 + 0.1 * np.cos(5 * np.arctan2(q, p))
+        return 3.0 if d < 0.1 else (1.0 if d < petal and _hash(i, j, 7) > 0.25 else 0.0)
+    if kind == 17:
+        return 1.0 if (v / scale + abs(u / scale % 1 - 0.5) * 1.2) % 1 < 0.4 else 0.0
+    if kind == 18:
+        if not on_arm and (
+            abs(z - 1.05) < 0.03 or abs(z - 1.2) < 0.03 or (z > 1.2 and abs(abs(x) - 0.11) < 0.028)
+        ):
+            return 1.0
+        return 1.0 if on_arm and abs(arm - 0.45) < 0.06 else 0.0
+    if kind == 19:
+        return 1.0 if leg >= 0 and abs(x) > 0.16 + 0.05 * leg and abs(y + 0.01) < 0.022 else 0.0
+    if kind == 20:
+        return 1.0 if abs(u / scale % 1 - 0.5) + abs(v / scale % 1 - 0.5) < 0.33 else 0.0
+    if kind == 21:
+        p, q = x / 0.07, (z - 1.25) / 0.11
+        if on_arm or abs(p) > 1 or abs(q) > 1:
+            return 0.0
+        digit = int(seed * 10) % 4
+        bar = abs(q) > 0.72 or abs(q) < 0.14
+        stem = abs(p) > 0.6 if digit == 0 else (p > 0.6 if digit == 1 else (p * q > 0 and abs(p) > 0.6))
+        return 1.0 if bar or stem else 0.0
+    if kind == 22:
+        p, q = x - 0.05, z - 1.2
+        r = np.sqrt(p * p + q * q) + 0.05 * noise(x * 25, z * 25, seed)
+        return 0.5 + 0.5 * np.sin(r * 55 + seed)
+    return 0.0
+
+
+@njit(cache=True)
+def shade(
+    screen,
+    close_world,
+    normal,
+    cloth,
+    faces,
+    material,
+    mats,
+    nearest,
+    eye,
+    sun_dir,
+    sun,
+    sky,
+    ground,
+    shadow,
+    frame,
+    samples,
+    colour,
+    alpha,
+    part,
+    owner,
+    depth,
+):
+    """Fills the layers: each pixel is shaded once for every material among its samples."""
+    height, width = alpha.shape
+    for row in range(height):
+        for col in range(width):
+            nearest_depth = 0.0
+            done = 0
+            seen = np.full(8, -1, np.int64)
+            for s in range(samples * samples):
+                j, i = row * samples + s // samples, col * samples + s % samples
+                f = nearest[j, i]
+                if f < 0:
+                    continue
+                m = material[f]
+                known = False
+                for k in range(done):
+                    if seen[k] == m:
+                        known = True
+                if known:
+                    continue
+                if done < 8:
+                    seen[done] = m
+                    done += 1
+                share = 0
+                for k in range(samples * samples):
+                    g = nearest[row * samples + k // samples, col * samples + k % samples]
+                    if g >= 0 and material[g] == m:
+                        share += 1
+                weight = share / (samples * samples)
+                ia, ib, ic = faces[f, 0], faces[f, 1], faces[f, 2]
+                ax, ay, bx, by = screen[ia, 0], screen[ia, 1], screen[ib, 0], screen[ib, 1]
+                cx, cy = screen[ic, 0], screen[ic, 1]
+                area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+                u = ((i + 0.5 - ax) * (cy - ay) - (cx - ax) * (j + 0.5 - ay)) / area
+                v = ((bx - ax) * (j + 0.5 - ay) - (i + 0.5 - ax) * (by - ay)) / area
+                wa, wb, wc = (1 - u - v) * screen[ia, 2], u * screen[ib, 2], v * screen[ic, 2]
+                inverse = wa + wb + wc
+                wa, wb, wc = wa / inverse, wb / inverse, wc / inverse
+                px = wa * close_world[ia, 0] + wb * close_world[ib, 0] + wc * close_world[ic, 0]
+                py = wa * close_world[ia, 1] + wb * close_world[ib, 1] + wc * close_world[ic, 1]
+                pz = wa * close_world[ia, 2] + wb * close_world[ib, 2] + wc * close_world[ic, 2]
+                nx = wa * normal[ia, 0] + wb * normal[ib, 0] + wc * normal[ic, 0]
+                ny = wa * normal[ia, 1] + wb * normal[ib, 1] + wc * normal[ic, 1]
+                nz = wa * normal[ia, 2] + wb * normal[ib, 2] + wc * normal[ic, 2]
+                x = wa * cloth[ia, 0] + wb * cloth[ib, 0] + wc * cloth[ic, 0]
+                y = wa * cloth[ia, 1] + wb * cloth[ib, 1] + wc * cloth[ic, 1]
+                z = wa * cloth[ia, 2] + wb * cloth[ib, 2] + wc * cloth[ic, 2]
+                arm = wa * cloth[ia, 3] + wb * cloth[ib, 3] + wc * cloth[ic, 3]
+                leg = wa * cloth[ia, 4] + wb * cloth[ib, 4] + wc * cloth[ic, 4]
+                vx, vy, vz = eye[0] - px, eye[1] - py, eye[2] - pz
+                n = np.sqrt(vx * vx + vy * vy + vz * vz)
+                vx, vy, vz = vx / n, vy / n, vz / n
+                inner = 1.0
+                if nx * vx + ny * vy + nz * vz < 0:
+                    nx, ny, nz = -nx, -ny, -nz
+                    inner = 0.6
+                mat = mats[m]
+                kind = int(mat[KIND])
+                seed = mat[SEED]
+                red, green, blue = mat[COLOUR], mat[COLOUR + 1], mat[COLOUR + 2]
+                dark = inner
+                share_second = pattern(int(mat[PATTERN]), mat[SCALE], seed, x, y, z, arm, leg)
+                base = SECOND
+                if share_second >= 2:
+                    share_second -= 2
+                    base = THIRD
+                red += (mat[base] - red) * share_second
+                green += (mat[base + 1] - green) * share_second
+                blue += (mat[base + 2] - blue) * share_second
+                if kind == CLOTH:
+                    if mat[TRIM] > 0 and arm < 0 and leg < 0.1 and y < -0.03 and abs(x) < 0.005:
+                        dark *= 0.55  # a zip or a row of buttons
+                    strap = int(mat[STRAP])
+                    on = False
+                    if strap == 1 and arm < 0.1 and z > 1.15 and abs(abs(x) - 0.115) < 0.024 and y < 0.03:
+                        on = True
+                    if strap == 2 and arm < 0.05 and abs((z - 1.22) - x * 1.35) < 0.028 and z > 0.95:
+                        on = True
+                    if on:
+                        red, green, blue = mat[THIRD], mat[THIRD + 1], mat[THIRD + 2]
+                elif kind == FACE and y < -0.08:
+                    side = abs(x)
+                    if abs(side - 0.031) < 0.014 and abs(z - 1.722) < 0.006:
+                        dark *= 0.3
+                    elif abs(side - 0.031) < 0.02 and abs(z - 1.722) < 0.013:
+                        dark *= 0.75
+                    if abs(side - 0.032) < 0.019 and abs(z - 1.745 + 4 * (side - 0.032) ** 2) < 0.004:
+                        red, green, blue = (
+                            red * 0.4 + 0.6 * mat[SECOND],
+                            green * 0.4 + 0.6 * mat[SECOND + 1],
+                            blue * 0.4 + 0.6 * mat[SECOND + 2],
+                        )
+                    if side < 0.023 and abs(z - 1.642) < 0.006:
+                        green, blue = green * 0.6, blue * 0.6
+                        red *= 0.85
+                    if side < 0.018 and abs(z - 1.666) < 0.005:
+                        dark *= 0.7
+                    if mat[TRIM] > 0 and z < 1.668 and not (side < 0.02 and abs(z - 1.642) < 0.006):
+                        w = mat[TRIM]
+                        red, green, blue = (
+                            red + (mat[SECOND] - red) * w,
+                            green + (mat[SECOND + 1] - green) * w,
+                            blue + (mat[SECOND + 2] - blue) * w,
+                        )
+                elif kind == HAIR:
+                    dark *= 0.65 + 0.7 * noise(x * 150, y * 150, z * 12)
+                elif kind == BAG:
+                    dark *= 0.9 if abs(z * 9 % 1 - 0.5) < 0.06 else 1.0
+                elif kind == SHOE and z < 0.03:
+                    red, green, blue = mat[SECOND], mat[SECOND + 1], mat[SECOND + 2]
+                folds = mat[FOLDS]
+                if folds > 0:
+                    fx, fy, fz = x * 15 + seed, y * 15, z * 8 + seed
+                    if arm >= 0:
+                        fx, fy, fz = x * 22 + seed, y * 15, z * 22
+                    e = 0.25
+                    n0 = noise(fx, fy, fz)
+                    gx = noise(fx + e, fy, fz) - n0
+                    gy = noise(fx, fy + e, fz) - n0
+                    gz = noise(fx, fy, fz + e) - n0
+                    nx, ny, nz = nx - folds * gx * 2.2, ny - folds * gy * 2.2, nz - folds * gz * 1.6
+                    dark *= 1 - 0.3 * folds * max(0.0, 0.55 - n0)
+                n = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
+                nx, ny, nz = nx / n, ny / n, nz / n
+                facing = max(0.0, nx * sun_dir[0] + ny * sun_dir[1] + nz * sun_dir[2])
+                if facing > 0:
+                    facing *= lit(shadow, frame, px + nx * 0.015, py + ny * 0.015, pz + nz * 0.015, 0.004, 1)
+                up = 0.5 + 0.5 * nz
+                hx, hy, hz = vx + sun_dir[0], vy + sun_dir[1], vz + sun_dir[2]
+                n = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
+                gloss = mat[GLOSS] * max(0.0, (nx * hx + ny * hy + nz * hz) / n) ** 20 if facing > 0 else 0.0
+                # Between the thighs and towards the ground less of the sky is seen.
+                shut = 1 - 0.35 * np.exp(-pz / 0.25)
+                if arm < 0 and z > 0.45 and z < 1.0 and kind != BAG:
+                    shut *= 0.65 + 0.35 * min(1.0, abs(x) / 0.06)
+                for k in range(3):
+                    value = red if k == 0 else (green if k == 1 else blue)
+                    ambient = (sky[k] * up + ground[k] * (1 - up)) * shut
+                    colour[row, col, k] += weight * (
+                        dark * value * (ambient + sun[k] * facing) + gloss * sun[k] * facing
+                    )
+                alpha[row, col] += weight
+                if inverse > nearest_depth:
+                    nearest_depth = inverse
+                    part[row, col] = int(mat[PART])
+                    owner[row, col] = int(mat[OWNER])
+                    depth[row, col] = 1 / inverse
