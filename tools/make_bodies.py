@@ -199,7 +199,7 @@ def main() -> None:
         error_mm=error_mm,
     )
     print(
-        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices, {len(model.faces)} faces"
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices"
     )
 
 

@@ -79,7 +79,7 @@ def widen(body: Body, points: NDArray, limb: NDArray, axis: NDArray, least: NDAr
 def top_layer(
     body: Body, material: int, hem: float, sleeve: float, ease: float, neck: float, opened: float
 ) -> Mesh:
-    """A garment for the trunk and arms. `hem` and `neck` are heights on the template, `sleeve` a share of the arm."""
+    """A garment for trunk and arms. `hem`, `neck`: heights on the template; `sleeve`: a share of the arm."""
     t, arm = body.mesh.cloth, body.arm
     shoulder = np.clip((1.53 - t[:, 2]) / 0.12, 0.22, 1)
     points = body.mesh.rest + body.normals * (0.003 + ease * shoulder)[:, None]
