@@ -39,8 +39,8 @@ def head_centre(body: Body) -> NDArray:
 def hair(body: Body, person: Person) -> list[Mesh]:
     x, y, z = body.mesh.cloth[:, :3].T
     high = np.where((body.arm < 0) & (z > 1.58), 1.0, -1.0)
-    line = 1.792 + 0.008 * np.tanh(person.tint[38])
-    keep = np.where(high > 0, (z - line) + (y + 0.045) * 1.35 + 0.18 * np.abs(x), -1)
+    line = np.interp(y, [-0.15, -0.10, -0.06, -0.03, 0.02], [1.790, 1.784, 1.748, 1.685, 1.620])
+    keep = np.where(high > 0, z - line - 0.008 * np.tanh(person.tint[38]), -1)
     keep = np.where(high > 0, np.minimum(keep, z - 1.60), keep)
     style, out = person.hair, []
     if style in ("bald", "covered"):

@@ -79,7 +79,7 @@ def widen(body: Body, points: NDArray, limb: NDArray, axis: NDArray, least: NDAr
 def top_layer(
     body: Body, material: int, hem: float, sleeve: float, ease: float, neck: float, opened: float
 ) -> Mesh:
-    """A garment for trunk and arms. `hem`, `neck`: heights on the template; `sleeve`: a share of the arm."""
+    """A garment for trunk and arms. `hem`: height on the template; `neck`: radius of its opening."""
     t, arm = body.mesh.cloth, body.arm
     shoulder = np.clip((1.53 - t[:, 2]) / 0.12, 0.22, 1)
     points = body.mesh.rest + body.normals * (0.003 + ease * shoulder)[:, None]
@@ -95,12 +95,12 @@ def top_layer(
     axis, limb = body.limb(("upperarm01", "lowerarm01", "wrist"), arm)
     least = np.interp(arm, [0, 0.5, 1], [0.050, 0.046, 0.040]) + ease * 0.8
     points = widen(body, points, limb, axis, least, np.clip((arm - 0.12) / 0.25, 0, 1))
-    front = np.maximum(0, 0.07 - np.abs(t[:, 0])) * (t[:, 1] < 0)
-    keep = np.where(arm >= 0, sleeve - arm, np.minimum(neck - front * 0.55 - t[:, 2], t[:, 2] - max(hem, 0.855)))
-    keep = np.where((body.leg > 0.15) & (arm < 0), -1.0, keep)
+    away = np.sqrt(t[:, 0] ** 2 + (t[:, 1] + 0.035) ** 2 + ((t[:, 2] - 1.585) / 1.15) ** 2)
+    keep = np.minimum(np.minimum(away - neck, 1.585 - t[:, 2]), t[:, 2] - (hem if hem >= 0.855 else 0.93))
+    keep = np.where(arm >= 0, sleeve - arm, keep)
     mesh = replace(body.mesh, rest=points).cut(keep).of(material)
     if hem < 0.855:
-        mesh = join([mesh, tube(body, material, 0.98, hem, ease + 0.006, 0.02 + ease)])
+        mesh = join([mesh, tube(body, material, 1.0, hem, ease + 0.014, 0.02 + ease)])
     return open_front(mesh, opened)
 
 
@@ -176,29 +176,29 @@ def clothes(body: Body, person: Person) -> list[Mesh]:
     """Skin that shows, and every garment over it."""
     sleeve, hem, ease = w.TOPS[person.top]
     collar = person.top in ("shirt", "polo shirt", "jacket", "coat", "long coat", "down jacket", "hoodie", "robe")
-    neck = 1.572 if collar else 1.535 - 0.02 * min(1.0, abs(person.tint[36]))
+    neck = 0.068 if collar else 0.084 + 0.022 * min(1.0, abs(person.tint[36]))
     whole = person.top in ("dress", "long dress", "robe")
     layers = shoes_layer(body, person.shoes)
     outer = person.top in ("vest", "high-visibility vest", "jacket", "blazer", "coat", "long coat", "down jacket")
     inner = person.opened > 0 or outer
     if inner:
         sleeves = 0.97 if person.top in ("vest", "high-visibility vest") else 0.6
-        layers.append(top_layer(body, INNER, 0.91, sleeves, 0.006, 1.53, 0.0))
+        layers.append(top_layer(body, INNER, 0.91, sleeves, 0.006, 0.085, 0.0))
     layers.append(top_layer(body, TOP, hem, sleeve, ease + 0.004 * abs(person.tint[37]), neck, person.opened))
     if not whole:
         layers.append(bottom_layer(body, person.bottom))
-    return [*skin_that_shows(body, person, hem, sleeve, neck, whole, inner), *layers]
+    return [*skin_that_shows(body, person, sleeve, whole, inner), *layers]
 
 
 def skin_that_shows(
-    body: Body, person: Person, hem: float, sleeve: float, neck: float, whole: bool, inner: bool
+    body: Body, person: Person, sleeve: float, whole: bool, inner: bool
 ) -> list[Mesh]:
     """The body without what surely lies under cloth, which would poke through."""
     arm, leg, z = body.arm, body.leg, body.height
     sleeve = 0.9 if inner and sleeve < 0.3 else sleeve
     length = -1.0 if whole or person.bottom in w.SKIRTS else w.BOTTOMS[person.bottom][0]
     rim = {"trainers": 0.06, "shoes": 0.05, "boots": 0.22, "sandals": 0.0}[person.shoes]
-    hidden = np.where(arm >= 0, arm < sleeve - 0.06, (z > 0.94) & (z < min(neck, 1.53) - 0.08) & (leg < 0.1))
+    hidden = np.where(arm >= 0, arm < sleeve - 0.06, (z > 0.94) & (z < 1.36) & (leg < 0.1))
     hidden |= (leg >= 0) & (arm < 0) & (leg < length - 0.06)
     hidden |= (arm < 0) & (z < rim)
     shown = ~hidden[body.mesh.faces].all(1)

@@ -84,9 +84,7 @@ class Person:
             inner_colour=_pick(rng, w.TOP_COLOURS),
             bottom=_pick(rng, w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS),
             bottom_colour=_pick(rng, w.BOTTOM_COLOURS),
-            bottom_pattern=_pick(
-                rng, {"plain": 75, "heather": 10, "side stripe": 6, "check": 2, "camouflage": 2, "flowers": 2}
-            ),
+            bottom_pattern=_pick(rng, w.BOTTOM_PATTERNS | ({"flowers": 3} if woman else {})),
             shoes=_pick(rng, w.SHOES),
             shoe_colour=_pick(rng, w.SHOE_COLOURS),
             sole_colour=_pick(rng, {"black": 3, "white": 4, "brown": 1}),

@@ -35,6 +35,15 @@ class Pose:
         pose.pop("_swing")
         return cls("walk", tuple((bone, tuple(turns)) for bone, turns in pose.items()))
 
+    def holding(self, side: str, *, raised: bool) -> "Pose":
+        """The same pose with one arm hanging straight down, or raised as under an umbrella."""
+        sign = 1 if side == "L" else -1
+        upper, lower = ((-20.0, 36.0), -95.0) if raised else ((2.0, 36.0), 16.0)
+        turns = dict(self.turns)
+        turns[f"upperarm01.{side}"] = (("x", upper[0]), ("y", sign * upper[1]))
+        turns[f"lowerarm01.{side}"] = (("x", lower), ("y", sign * 8.0), ("z", -sign * 6.0))
+        return Pose(self.action, tuple(turns.items()))
+
     def bones(self, joints: NDArray) -> NDArray[np.float64]:
         """Transforms f64 [J, 3, 4] of rest points for joints f64 [J, 3]."""
         body = bodies()
@@ -96,7 +105,7 @@ def _arms(action: str, swing: float, rng: np.random.Generator) -> Turns:
             }[action]
         pose[f"clavicle.{side}"] = [("y", sign * 4.0)]
         pose[f"upperarm01.{side}"] = [("x", forward + 6), ("y", sign * (lower - 4))]
-        pose[f"lowerarm01.{side}"] = [("x", elbow + 8), ("y", sign * 8.0), ("z", -sign * inward)]
+        pose[f"lowerarm01.{side}"] = [("x", elbow + 20), ("y", sign * 8.0), ("z", -sign * inward)]
     return pose
 
 

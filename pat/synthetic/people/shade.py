@@ -183,11 +183,11 @@ def shade(
 ):
     """Fills the layers: each pixel is shaded once for every material among its samples."""
     height, width = alpha.shape
+    seen = np.full(8, -1, np.int64)
     for row in range(height):
         for col in range(width):
             nearest_depth = 0.0
             done = 0
-            seen = np.full(8, -1, np.int64)
             for s in range(samples * samples):
                 j, i = row * samples + s // samples, col * samples + s % samples
                 f = nearest[j, i]
@@ -288,7 +288,7 @@ def shade(
                     dark *= 0.65 + 0.7 * noise(x * 150, y * 150, z * 12)
                 elif kind == BAG:
                     dark *= 0.9 if abs(z * 9 % 1 - 0.5) < 0.06 else 1.0
-                elif kind == SHOE and z < 0.03:
+                elif kind == SHOE and z < 0.016:
                     red, green, blue = mat[SECOND], mat[SECOND + 1], mat[SECOND + 2]
                 folds = mat[FOLDS]
                 if folds > 0:
@@ -313,7 +313,7 @@ def shade(
                 gloss = mat[GLOSS] * max(0.0, (nx * hx + ny * hy + nz * hz) / n) ** 20 if facing > 0 else 0.0
                 # Between the thighs and towards the ground less of the sky is seen.
                 shut = 1 - 0.35 * np.exp(-pz / 0.25)
-                if arm < 0 and z > 0.45 and z < 1.0 and kind != BAG:
+                if leg >= 0 and leg < 0.6:
                     shut *= 0.65 + 0.35 * min(1.0, abs(x) / 0.06)
                 for k in range(3):
                     value = red if k == 0 else (green if k == 1 else blue)

@@ -228,7 +228,7 @@ BAGS = {
 HATS = {"none": 80, "cap": 9, "beanie": 4, "brimmed hat": 2.5}
 MEN_HAIR = {"short": 60, "cropped": 16, "medium": 7, "long": 3, "tied": 2, "bun": 1, "afro": 3, "bald": 10}
 WOMEN_HAIR = {"short": 10, "medium": 20, "long": 34, "tied": 20, "bun": 9, "afro": 4, "cropped": 1}
-MATERIAL_PATTERNS = {"high-visibility vest": "high-visibility"}
+BOTTOM_PATTERNS = {"plain": 80, "heather": 9, "side stripe": 6, "check": 2, "camouflage": 1.5}
 
 Name = Literal["train", "test"]
 
