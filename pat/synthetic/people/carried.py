@@ -37,7 +37,7 @@ def head_centre(body: Body) -> NDArray:
 
 
 def hair(body: Body, person: Person) -> list[Mesh]:
-    x, y, z = body.mesh.cloth[:, :3].T
+    y, z = body.mesh.cloth[:, 1:3].T
     high = np.where((body.arm < 0) & (z > 1.58), 1.0, -1.0)
     line = np.interp(y, [-0.15, -0.10, -0.06, -0.03, 0.02], [1.790, 1.784, 1.748, 1.685, 1.620])
     keep = np.where(high > 0, z - line - 0.008 * np.tanh(person.tint[38]), -1)
@@ -46,6 +46,7 @@ def hair(body: Body, person: Person) -> list[Mesh]:
     if style in ("bald", "covered"):
         return out
     thickness = {"cropped": 0.005, "short": 0.016, "medium": 0.022, "long": 0.018, "afro": 0.065}.get(style, 0.010)
+    thickness = min(thickness, 0.012) if person.hat != "none" else thickness
     out.append(_scalp(body, thickness, keep, dress.HAIR))
     centre = head_centre(body)
     half = np.ptp(body.mesh.rest[(body.height > 1.70) & (body.arm < 0)][:, 0]) / 2
@@ -112,7 +113,7 @@ def headwear(body: Body, person: Person) -> list[Mesh]:
         )
     elif person.hat in ("cap", "beanie", "brimmed hat"):
         line = 1.765 if person.hat != "beanie" else 1.755
-        thickness = 0.026 if person.hat == "beanie" else 0.022
+        thickness = 0.030
         out.append(_scalp(body, thickness, np.where(head, z - line + 0.2 * (y + 0.05), -1), dress.HAT))
         if person.hat == "cap":
             out.append(

@@ -184,6 +184,8 @@ def clothes(body: Body, person: Person) -> list[Mesh]:
     if inner:
         sleeves = 0.97 if person.top in ("vest", "high-visibility vest") else 0.6
         layers.append(top_layer(body, INNER, 0.91, sleeves, 0.006, 0.085, 0.0))
+    if person.bottom in w.SKIRTS and not outer and not whole:
+        hem = max(hem, 0.99)  # tucked in
     layers.append(top_layer(body, TOP, hem, sleeve, ease + 0.004 * abs(person.tint[37]), neck, person.opened))
     if not whole:
         layers.append(bottom_layer(body, person.bottom))

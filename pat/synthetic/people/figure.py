@@ -64,11 +64,11 @@ def _dressed(person: Person) -> _Dressed:
         ]
     )
     return _Dressed(
-        mesh.rest.astype(np.float32),
-        mesh.cloth.astype(np.float32),
-        mesh.weights.astype(np.float32),
-        mesh.faces.astype(np.int32),
-        mesh.material.astype(np.int32),
+        np.ascontiguousarray(mesh.rest, np.float32),
+        np.ascontiguousarray(mesh.cloth, np.float32),
+        np.ascontiguousarray(mesh.weights, np.float32),
+        np.ascontiguousarray(mesh.faces, np.int32),
+        np.ascontiguousarray(mesh.material, np.int32),
         body.joints,
     )
 

@@ -82,11 +82,11 @@ def normals(points: NDArray, faces: NDArray) -> NDArray[np.float64]:
 
 
 def grid(rings: NDArray) -> tuple[NDArray, NDArray]:
-    """Points [R * C, 3] and faces of a tube through closed rings [R, C, 3]."""
+    """Points [R * C, 3] and faces of a tube through closed rings [R, C, 3], counter-clockwise and downwards."""
     r, c = rings.shape[:2]
     i, j = np.meshgrid(np.arange(r - 1), np.arange(c), indexing="ij")
     a, b = (i * c + j).ravel(), (i * c + (j + 1) % c).ravel()
-    return rings.reshape(-1, 3), np.concatenate([np.stack([a, b, a + c], 1), np.stack([b, b + c, a + c], 1)])
+    return rings.reshape(-1, 3), np.concatenate([np.stack([a, a + c, b], 1), np.stack([b, a + c, b + c], 1)])
 
 
 def blob(size: tuple[float, float, float], roundness: float, around: int = 14) -> tuple[NDArray, NDArray]:
@@ -101,7 +101,7 @@ def rod(start: NDArray, end: NDArray, radius: float, around: int = 5) -> tuple[N
     axis = (np.asarray(end) - start) / np.linalg.norm(np.asarray(end) - start)
     side = np.cross(axis, [0.0, 0.0, 1.0] if abs(axis[2]) < 0.9 else [1.0, 0.0, 0.0])
     side /= np.linalg.norm(side)
-    other = np.cross(axis, side)
+    other = np.cross(side, axis)
     u = (np.arange(around) * 2 * np.pi / around)[:, None]
     ring = radius * (np.cos(u) * side + np.sin(u) * other)
     return grid(np.stack([start + ring, end + ring]))
