@@ -1,17 +1,18 @@
 # Two commands: `make demo` and `make test`. Both make .venv and install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+NEWEST := .venv-newest
 TEST_PROCESSES ?= 2
 
-.PHONY: venv demo test test-slow lint bench clean
+.PHONY: venv demo test test-newest test-slow lint bench pin clean
 
 venv: .venv/installed
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	@echo "== making .venv with $$($(PYTHON) --version) and installing (a few minutes the first time)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --upgrade pip
-	$(BIN)/python -m pip install -qq --editable ".[dev]"
+	$(BIN)/python -m pip install -qq --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 demo: venv
@@ -28,6 +29,13 @@ test: venv lint
 	@echo "== tests"
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
+test-newest:
+	@echo "== tests with the newest release of every dependency: $(NEWEST)"
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install -qq --upgrade pip
+	$(NEWEST)/bin/python -m pip install -qq --editable ".[dev]"
+	$(NEWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
 test-slow: venv
 	$(BIN)/python -m pytest -m slow
 
@@ -35,5 +43,10 @@ bench: venv
 	@echo "== benchmarks on this machine"
 	$(BIN)/python -m pytest bench --benchmark-only
 
+pin:
+	@echo "== the newest versions that fit, for Python 3.10 to 3.14: constraints.txt (run \`make test\` before keeping it)"
+	PATH="$(BIN):$$PATH" uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 --upgrade --quiet \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --output-file constraints.txt
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv $(NEWEST) build dist *.egg-info
