@@ -1,0 +1,1 @@
+"""Where people are seen: procedural streets, plazas, stations and shops, rendered once a camera."""

@@ -1,0 +1,148 @@
+"""The things of a place: convex solids, each an intersection of half-spaces with a material."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from math import cos, pi, sin
+
+import numpy as np
+from numpy.typing import NDArray
+
+PLANES = 10
+"""Half-spaces a solid may have."""
+
+Colour = Sequence[float]
+
+
+class Material(IntEnum):
+    """How a surface is coloured; `surfaces.albedo` knows each."""
+
+    PLAIN = 0
+    BRICK = 1
+    WINDOWS = 2
+    PANELS = 3
+    SHOP_FRONT = 4
+    SHELVES = 5
+    FOLIAGE = 6
+    FENCE = 7
+    BICYCLE = 8
+    POSTER = 9
+    LAMP = 10
+    PLASTER = 11
+    CAR = 12
+    WOOD = 13
+    DOOR_WALL = 14
+
+
+@dataclass(frozen=True)
+class Things:
+    """All solids of a place as arrays, for compiled code. N solids.
+
+    `planes` f64 [N, PLANES, 4]: inside where n·p <= d; `counts` i64 [N]; `spheres` f64 [N, 4]: centre and radius;
+    `origins` f64 [N, 3] and `yaws` f64 [N]: the frame that patterns follow; `materials` i64 [N];
+    `colours` f64 [N, 2, 3]: linear albedo; `values` f64 [N, 3]: pattern size, pattern seed, light given off.
+    """
+
+    planes: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    spheres: NDArray[np.float64]
+    origins: NDArray[np.float64]
+    yaws: NDArray[np.float64]
+    materials: NDArray[np.int64]
+    colours: NDArray[np.float64]
+    values: NDArray[np.float64]
+
+
+@dataclass
+class Builder:
+    """Collects solids."""
+
+    rows: list[tuple[NDArray, int, NDArray, NDArray, float, int, NDArray, NDArray]] = field(default_factory=list)
+
+    def extrude(
+        self,
+        profile: Sequence[tuple[float, float]],
+        half: float,
+        place: Sequence[float],
+        yaw: float,
+        material: Material = Material.PLAIN,
+        colour: Colour = (0.4, 0.4, 0.4),
+        other: Colour | None = None,
+        *,
+        size: float = 1.0,
+        seed: float = 0.0,
+        glow: float = 0.0,
+    ) -> None:
+        """A convex profile (along, up), counter-clockwise in metres, drawn out by `half` to both sides.
+
+        Local axes: x along, y to the side, z up; turned by `yaw` about z and moved to `place`.
+        """
+        points = np.array(profile, np.float64)
+        planes = []
+        for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
+            normal = np.array([end[1] - start[1], 0.0, start[0] - end[0]])
+            normal /= np.linalg.norm(normal)
+            planes.append([*normal, normal[0] * start[0] + normal[2] * start[1]])
+        planes += [[0.0, 1.0, 0.0, half], [0.0, -1.0, 0.0, half]]
+        middle = (points.min(0) + points.max(0)) / 2
+        radius = float(np.sqrt(((points - middle) ** 2).sum(1).max() + half**2))
+        self._add(np.array(planes), (middle[0], 0.0, middle[1]), radius, place, yaw, material, colour, other, size, seed, glow)
+
+    def box(self, centre: Sequence[float], half: Sequence[float], yaw: float = 0.0, *look: object, **values: float) -> None:
+        """A box, `half` its half sizes along, to the side and up; `look` and `values` as in `extrude`."""
+        x, y, z = half
+        profile = [(-x, -z), (x, -z), (x, z), (-x, z)]
+        self.extrude(profile, y, centre, yaw, *look, **values)  # type: ignore[arg-type]
+
+    def disc(self, centre: Sequence[float], radius: float, half: float, yaw: float, colour: Colour) -> None:
+        """A lying cylinder with its axis to the side: a wheel."""
+        ring = [(radius * cos(pi * (k + 0.5) / 4), radius * sin(pi * (k + 0.5) / 4)) for k in range(8)]
+        self.extrude(ring, half, centre, yaw, Material.PLAIN, colour)
+
+    def post(self, foot: Sequence[float], radius: float, height: float, colour: Colour, material: Material = Material.PLAIN) -> None:
+        """An upright post with eight sides."""
+        planes = [[cos(pi * k / 4), sin(pi * k / 4), 0.0, radius] for k in range(8)]
+        planes += [[0.0, 0.0, 1.0, height], [0.0, 0.0, -1.0, 0.0]]
+        reach = float(np.hypot(radius * 1.1, height / 2))
+        self._add(np.array(planes), (0.0, 0.0, height / 2), reach, foot, 0.0, material, colour, None, 0.2, 0.0, 0.0)
+
+    def _add(
+        self,
+        planes: NDArray,
+        middle: Sequence[float],
+        radius: float,
+        place: Sequence[float],
+        yaw: float,
+        material: Material,
+        colour: Colour,
+        other: Colour | None,
+        size: float,
+        seed: float,
+        glow: float,
+    ) -> None:
+        turn = np.array([[cos(yaw), -sin(yaw), 0.0], [sin(yaw), cos(yaw), 0.0], [0.0, 0.0, 1.0]])
+        origin = np.array(place, np.float64)
+        world = np.zeros((PLANES, 4))
+        world[: len(planes), :3] = planes[:, :3] @ turn.T
+        world[: len(planes), 3] = planes[:, 3] + world[: len(planes), :3] @ origin
+        sphere = np.array([*(turn @ np.array(middle) + origin), radius])
+        colours = np.array([colour, colour if other is None else other], np.float64)
+        self.rows.append(
+            (world, len(planes), sphere, origin, yaw, int(material), colours, np.array([size, seed, glow], np.float64))
+        )
+
+    def things(self) -> Things:
+        """Everything collected, as arrays; a place has at least one solid."""
+        planes, counts, spheres, origins, yaws, materials, colours, values = zip(*self.rows, strict=True)
+        return Things(
+            np.array(planes),
+            np.array(counts, np.int64),
+            np.array(spheres),
+            np.array(origins),
+            np.array(yaws, np.float64),
+            np.array(materials, np.int64),
+            np.array(colours),
+            np.array(values),
+        )

@@ -1,0 +1,186 @@
+"""What colour a surface has at a point: brick, windows, paving, grass. Compiled; linear RGB."""
+
+from __future__ import annotations
+
+import math
+from enum import IntEnum
+
+from pat.synthetic.people.compiled import njit
+from pat.synthetic.people.places.noise import cloudy, hashed, smooth
+
+
+class Ground(IntEnum):
+    """What one walks on."""
+
+    ASPHALT = 0
+    SLABS = 1
+    BRICKS = 2
+    GRASS = 3
+    TILES = 4
+    POLISHED = 5
+    GRAVEL = 6
+    BAYS = 7
+
+
+@njit(cache=True)
+def open_at(material: int, u: float, v: float, size: float, seed: int) -> bool:
+    """True where one sees through a surface with holes; u and v in metres on it."""
+    if material == 6:  # foliage
+        return cloudy(u * 4.0, v * 4.0, seed) < 0.42
+    if material == 7:  # fence or railing
+        near = u / size - math.floor(u / size)
+        return not (near < 0.14 or v - math.floor(v) < 0.05)
+    if material == 8:  # bicycle: two rings and a frame; u from -0.9 to 0.9, v from -0.5
+        w = v + 0.16
+        for side in (-0.52, 0.52):
+            r = math.sqrt((u - side) ** 2 + w * w)
+            if 0.29 < r < 0.345 or r < 0.03:
+                return False
+        if -0.52 < u < 0.4 and abs(w - 0.35 * (u + 0.52) / 0.3) < 0.03 and w < 0.4:
+            return False
+        if abs(w - 0.36) < 0.022 and -0.25 < u < 0.33:
+            return False
+        if abs(u - 0.52 + (w * 0.32)) < 0.025 and 0 < w < 0.62:
+            return False
+        if abs(u + 0.05 + (w * 0.35)) < 0.022 and 0 < w < 0.5:
+            return False
+        if abs(w - 0.5) < 0.03 and -0.36 < u < -0.1:
+            return False
+        return not (abs(w - 0.6) < 0.025 and 0.2 < u < 0.42)
+    return False
+
+
+@njit(cache=True)
+def albedo(material: int, face_up: bool, u: float, v: float, first, second, size: float, seed: int, out) -> float:
+    """Write the albedo of a solid's surface at (u, v) metres into `out` [3]; returns the light it gives off."""
+    share, dirt, glow = 0.0, 0.88 + 0.24 * cloudy(u * 0.7, v * 0.7, seed), 0.0
+    if material == 1:  # brick
+        row = math.floor(v / 0.075)
+        x = u / 0.24 + 0.5 * (row - 2 * math.floor(row / 2))
+        column = math.floor(x)
+        joint = (x - column) < 0.06 or (v / 0.075 - row) < 0.14
+        share = 0.85 if joint else 0.25 * hashed(int(column), int(row), seed)
+    elif material == 2 and not face_up:  # rows of windows
+        x, y = u / (size * 1.6), v / (size * 2.0)
+        i, j = math.floor(x), math.floor(y)
+        a, b = x - i, y - j
+        if 0.22 < a < 0.78 and 0.25 < b < 0.8:
+            pane = abs(a - 0.5) < 0.02 or abs(b - 0.55) < 0.015
+            share, dirt = (0.15, 1.0) if pane else (1.0, 0.55 + 0.9 * hashed(int(i), int(j), seed))
+            if size > 2.4 and hashed(int(i), int(j), seed + 9) < 0.5:
+                glow = 0.4
+        elif 0.19 < a < 0.81 and 0.21 < b < 0.83:
+            dirt *= 1.15
+    elif material == 3:  # panels
+        x, y = u / size, v / size
+        i, j = math.floor(x), math.floor(y)
+        dirt *= 0.93 + 0.14 * hashed(int(i), int(j), seed)
+        if (x - i) * size < 0.018 or (y - j) * size < 0.018:
+            dirt *= 0.55
+    elif material == 4 and not face_up:  # shop front: glass with things behind it
+        x = u / size
+        i = math.floor(x)
+        a = x - i
+        if v > 2.6 and v < 3.3:
+            share = 1.0 if smooth(u * 6.0, v * 2.4, seed + 3) > 0.62 and 2.75 < v < 3.15 else 0.0
+            dirt = 1.0
+            if hashed(int(i / 2), 7, seed) < 0.5:
+                share = 1.0 - share
+        elif v < 2.6 and v > 0.35 and 0.04 < a < 0.96:
+            inside = smooth(u * 3.1, v * 2.3, seed + 1) * smooth(u * 9.0, v * 7.0, seed + 2)
+            for c in range(3):
+                out[c] = 0.03 + 0.75 * inside * inside * (0.4 + 0.9 * hashed(int(math.floor(u * 2.2)), int(math.floor(v * 1.7)), seed + 10 + c))
+            return 0.25
+    elif material == 5 and not face_up:  # shelves full of goods
+        row = math.floor(v / 0.38)
+        if (v / 0.38 - row) > 0.9:
+            dirt = 0.8
+        else:
+            width = 0.08 + 0.1 * hashed(int(row), 3, seed)
+            column = math.floor(u / width)
+            kind = math.floor(column / 5.0)
+            tall = 0.45 + 0.4 * hashed(int(kind), int(row), seed + 4)
+            if (v / 0.38 - row) > tall or (u / width - column) < 0.08:
+                out[0] = out[1] = out[2] = 0.03
+                return 0.0
+            for c in range(3):
+                own = hashed(int(kind), int(row), seed + 20 + c)
+                out[c] = 0.06 + 0.6 * own * own * (0.75 + 0.5 * hashed(int(column), int(row), seed + 5))
+            return 0.0
+    elif material == 6:  # foliage
+        n = cloudy(u * 2.6, v * 2.6, seed + 5)
+        share, dirt = smooth(u * 9.0, v * 9.0, seed + 6), 0.35 + 1.25 * n * n
+    elif material == 9:  # poster
+        block = hashed(int(math.floor(u / size * 3.0)), int(math.floor(v / size * 4.0)), seed)
+        share, dirt = (1.0 if block > 0.55 else 0.0), 0.85 + 0.3 * smooth(u * 7.0, v * 7.0, seed)
+        if smooth(u * 30.0, math.floor(v * 14.0) * 3.7, seed + 1) > 0.66:
+            share = 1.0 - share
+    elif material == 10:
+        dirt, glow = 1.0, 1.0
+    elif material == 11:  # plaster
+        dirt = 0.8 + 0.28 * cloudy(u * 0.5, v * 0.25, seed) + 0.08 * smooth(u * 14.0, v * 14.0, seed)
+        share = 1.0 if v < size else 0.0
+    elif material == 12:  # car: glass band
+        share = 1.0 if (0.92 < v < 1.36 and not face_up) else 0.0
+        dirt = 1.0
+    elif material == 13:
+        dirt = 0.65 + 0.55 * smooth(u * 2.0, v * 40.0, seed)
+    elif material == 14:  # wall with doors
+        x = u / size
+        i = math.floor(x)
+        door = abs((x - i) * size - 0.5 * size) < 0.46 and v < 2.05 and hashed(int(i), 1, seed) < 0.6
+        share = 1.0 if door else 0.0
+        if v < 0.1 or (not door and abs(v - 1.05) < 0.05):
+            dirt *= 0.6
+        if door and (abs((x - i) * size - 0.5 * size - 0.38) < 0.04 and abs(v - 1.0) < 0.05):
+            dirt *= 0.3
+    for c in range(3):
+        out[c] = (first[c] * (1 - share) + second[c] * share) * dirt
+    return glow
+
+
+@njit(cache=True)
+def ground_albedo(kind: int, u: float, v: float, first, second, size: float, seed: int, far: float, out) -> None:
+    """Write the albedo of the ground at (u, v) metres into `out` [3]; `far` is the distance: patterns fade."""
+    share = cloudy(u * 0.35, v * 0.35, seed)
+    shade = 0.82 + 0.36 * cloudy(u * 1.1, v * 1.1, seed + 4)
+    fade = 1.0 / (1.0 + (far / 22.0) ** 2)
+    if kind == 0 or kind == 7:
+        shade *= 0.9 + 0.2 * fade * smooth(u * 26.0, v * 26.0, seed)
+        crack = abs(smooth(u * 0.45, v * 0.45, seed + 8) - 0.5)
+        if crack < 0.006:
+            shade *= 0.75
+        share *= 0.6
+        if kind == 7:  # parking bays
+            x = u / 2.5
+            bay = (x - math.floor(x)) * 2.5
+            row = v - 11.0 * math.floor(v / 11.0)
+            if (bay < 0.1 and row < 4.8) or abs(row - 4.8) < 0.05:
+                for c in range(3):
+                    out[c] = 0.55 * shade
+                return
+    elif kind == 1 or kind == 4 or kind == 5:
+        i, j = math.floor(u / size), math.floor(v / size)
+        tone = hashed(int(i), int(j), seed)
+        weak = 0.12 if kind == 5 else 0.25
+        shade *= 1.0 - weak / 2 + weak * tone
+        joint = 0.012 if kind != 1 else 0.02
+        if (u - i * size) < joint or (v - j * size) < joint:
+            shade *= 1.0 - 0.4 * fade
+        if kind == 4 and (int(i) + int(j)) % 2 == 0:
+            share = 1.0
+    elif kind == 2:
+        row = math.floor(v / 0.1)
+        x = u / 0.2 + 0.5 * (row - 2 * math.floor(row / 2))
+        column = math.floor(x)
+        shade *= 0.85 + 0.3 * fade * hashed(int(column), int(row), seed)
+        if (x - column) < 0.07 or (v / 0.1 - row) < 0.1:
+            shade *= 1.0 - 0.35 * fade
+        share = 1.0 if share > 0.6 else 0.3 * share
+    elif kind == 3:
+        blade = smooth(u * 34.0, v * 34.0, seed)
+        shade = (0.55 + 0.7 * fade * blade + 0.35 * (1 - fade)) * (0.75 + 0.5 * cloudy(u * 2.2, v * 2.2, seed + 3))
+    else:
+        shade *= 0.7 + 0.6 * fade * smooth(u * 30.0, v * 30.0, seed) + 0.3 * (1 - fade)
+    for c in range(3):
+        out[c] = (first[c] * (1 - share) + second[c] * share) * shade
