@@ -1,28 +1,81 @@
-"""`pat synth`: synthetic people in Market-1501 layout, or walking along a street."""
+"""`pat synth`: people who do not exist: in three dimensions, flat, or walking along a street."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal, Protocol
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg, subcommand
 
 from pat.commands.arguments import parse
-from pat.progress import TerminalProgress
+from pat.errors import UserError
+from pat.progress import Progress, TerminalProgress
 from pat.synthetic.flat import generate
 from pat.synthetic.flat.street import film_street
 
+Out = Annotated[Positional[Path], arg(metavar="OUT")]
+
 
 @dataclass(frozen=True)
-class Arguments:
-    """Draw synthetic people in Market-1501 layout, with the true attributes of every image as JSONL.
+class People:
+    """Render 3D people in Market-1501 layout; people.parquet tells all that is true of every image.
 
-    With --street-cameras N they are filmed instead: OUT/camera-1.mp4 and so on, and who is where in
-    OUT/truth.jsonl.
+    Stopped with Ctrl-C or by a full disk, the same command goes on where it was.
     """
 
-    out: Positional[Path]
+    out: Out
+    """A new folder, or one that the same command began."""
+    identities: int = 5000
+    images: int = 24
+    """Images of each person."""
+    cameras: int = 200
+    cameras_each: int = 6
+    """Cameras that see each person."""
+    test_share: float = 0.1
+    """Share of the people who are queries and gallery instead of training."""
+    look_alikes: float = 0.2
+    """Share of people in families of 4 who differ in one attribute."""
+    size: str = "256x128"
+    """Height and width in pixels."""
+    seed: int = 0
+    segmentation: bool = False
+    """Write the part at each pixel, too: OUT/segmentation/..."""
+    workers: str = "auto"
+    """Processes that draw, or auto: one for each core. The images do not depend on it."""
+    preset: Literal["test-domain"] | None = None
+    """test-domain: 500 people to test on, in places and prints that no training draws; only --size, --workers
+    and --segmentation go with it."""
+
+    def run(self, progress: Progress) -> None:
+        from pat.synthetic.people.dataset import write_people
+        from pat.synthetic.people.plan import TEST_DOMAIN, Plan
+
+        size = _pixels(self.size)
+        plan = Plan(
+            self.identities, self.images, self.cameras, self.cameras_each, self.test_share, self.look_alikes,
+            size, self.seed, segmentation=self.segmentation,
+        )  # fmt: skip
+        if self.preset == "test-domain":
+            if plan != Plan(size=size, segmentation=self.segmentation):
+                raise UserError("the test domain is fixed: with --preset give only --size, --workers and --segmentation")
+            plan = replace(TEST_DOMAIN, size=size, segmentation=self.segmentation)
+        with progress.bar("places", 0) as places, progress.bar("crops", 0) as crops:
+            tell = {"places": _counted(places, ""), "crops": _counted(crops, "crops/s")}
+            images = write_people(
+                self.out, plan, workers=_processes(self.workers), progress=lambda what, done, total: tell[what](done, total)
+            )
+        progress.say(f"wrote {self.out}: {images} images of {plan.identities} people in {plan.cameras} cameras")
+
+
+@dataclass(frozen=True)
+class Flat:
+    """Draw flat people in Market-1501 layout, with the true attributes of every image as JSONL: quick, for tests."""
+
+    out: Out
     """A folder that does not exist yet."""
     style: str = "source"
     """Domain: "source", "target", or either with a number ("target:3"): other cameras, places and garments."""
@@ -37,54 +90,102 @@ class Arguments:
     """Gallery images of people who are no query."""
     junk: int = 0
     """Gallery images that an evaluation ignores."""
-    size: tuple[int, int] = (128, 64)
+    size: str = "128x64"
     """Height and width in pixels."""
-    street_cameras: int = 0
-    """Cameras that film the same people walking past; 0 takes single images."""
-    people: int = 10
-    """People who walk past every one of --street-cameras."""
     seed: int = 0
-    workers: int | None = None
-    """Processes that draw; default: one for each core. The images do not depend on it."""
+    workers: str = "auto"
+    """Processes that draw, or auto: one for each core. The images do not depend on it."""
+
+    def run(self, progress: Progress) -> None:
+        with progress.bar("draw", 0) as advance:
+            summary = generate(
+                self.out,
+                style=self.style,
+                identities_train=self.identities_train,
+                identities_test=self.identities_test,
+                cameras=self.cameras,
+                images_per_camera=self.images_per_camera,
+                distractors=self.distractors,
+                junk=self.junk,
+                seed=self.seed,
+                size=_pixels(self.size),
+                workers=_processes(self.workers),
+                progress=_counted(advance, ""),
+            )
+        people = f"{summary.identities} people in {summary.cameras} cameras"
+        progress.say(f"wrote {self.out}: {summary.images} images of {people}")
+
+
+@dataclass(frozen=True)
+class Street:
+    """Film people who walk past cameras: OUT/camera-1.mp4 and so on, and who is where in OUT/truth.jsonl."""
+
+    out: Out
+    """A folder that does not exist yet."""
+    street_cameras: int = 2
+    people: int = 12
+    """People who walk past every camera."""
+    style: str = "target"
+    """Domain, as for `pat synth flat`."""
+    seed: int = 0
+
+    def run(self, progress: Progress) -> None:
+        with progress.bar("film", 0) as advance:
+            frames = film_street(
+                self.out,
+                style=self.style,
+                cameras=self.street_cameras,
+                people=self.people,
+                seed=self.seed,
+                progress=_counted(advance, ""),
+            )
+        videos = f"{self.street_cameras} videos of {frames} frames"
+        progress.say(f"wrote {self.out}: {videos}, {self.people} people in each")
+
+
+Kinds = (
+    Annotated[People, subcommand("people")] | Annotated[Flat, subcommand("flat")] | Annotated[Street, subcommand("street")]
+)
+
+
+class Kind(Protocol):
+    """One kind of synthetic people with its arguments."""
+
+    def run(self, progress: Progress) -> None: ...
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw the images with a progress bar."""
-    given = parse(Arguments, arguments, "synth")
-    progress = TerminalProgress()
-    with progress.bar("draw", 0) as advance:
-        done = 0
+    """Write the kind that is asked for, with a progress bar."""
+    kind: Kind = parse(Kinds, arguments, "synth")
+    kind.run(TerminalProgress())
 
-        def report(count: int, total: int) -> None:
-            nonlocal done
-            advance(count - done, "", total)
-            done = count
 
-        if given.street_cameras:
-            frames = film_street(
-                given.out,
-                style=given.style,
-                cameras=given.street_cameras,
-                people=given.people,
-                seed=given.seed,
-                progress=report,
-            )
-            videos = f"{given.street_cameras} videos of {frames} frames"
-            progress.say(f"wrote {given.out}: {videos}, {given.people} people in each")
-            return
-        summary = generate(
-            given.out,
-            style=given.style,
-            identities_train=given.identities_train,
-            identities_test=given.identities_test,
-            cameras=given.cameras,
-            images_per_camera=given.images_per_camera,
-            distractors=given.distractors,
-            junk=given.junk,
-            seed=given.seed,
-            size=given.size,
-            workers=given.workers,
-            progress=report,
-        )
-    people = f"{summary.identities} people in {summary.cameras} cameras"
-    progress.say(f"wrote {given.out}: {summary.images} images of {people}")
+def _pixels(size: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if not match:
+        raise UserError(f"size is height x width in pixels, such as 256x128, not {size}")
+    return int(match[1]), int(match[2])
+
+
+def _processes(workers: str) -> int | None:
+    if workers == "auto":
+        return None
+    if not workers.isdigit():
+        raise UserError(f"workers is a number of processes or auto, not {workers}")
+    return int(workers)
+
+
+def _counted(advance: Callable[..., None], unit: str) -> Callable[[int, int], None]:
+    """Turns running totals into steps of a bar, with what is done in a second where it has a `unit`."""
+    before, first, began = 0, -1, time.monotonic()
+
+    def count(done: int, total: int) -> None:
+        nonlocal before, first, began
+        if first < 0:  # what an earlier run did is not this one's speed
+            first, began = done, time.monotonic()
+        passed = time.monotonic() - began
+        figures = f"{(done - first) / passed:.0f} {unit}" if unit and passed > 0.5 else ""
+        advance(done - before, figures, total)
+        before = done
+
+    return count
