@@ -13,7 +13,7 @@ from pat.errors import Failure, UserError
 COMMANDS = {
     "demo": ("demo", "train and score a small PAT on synthetic people, on a CPU, in minutes"),
     "data": ("data", "check data sets on disk, write down their splits, take out their images"),
-    "synth": ("synth", "write synthetic domains in Market-1501 layout"),
+    "synth": ("synth", "render people who do not exist: data sets in Market-1501 layout, filmed streets"),
     "train": ("train", "train on one or more data sets"),
     "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, images, report"),
     "ablate": ("ablate", "compare arms of a study over several seeds: table, figure, paired tests"),
@@ -29,6 +29,7 @@ COMMANDS = {
 EXTRAS = {
     **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
+    "numba": "people",
     **dict.fromkeys(
         ("onnxruntime", "av", "cv2", "prometheus_client", "qdrant_client", "qdrant_edge", "trackers"), "deploy"
     ),

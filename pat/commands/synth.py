@@ -61,19 +61,24 @@ class People:
         )  # fmt: skip
         if self.preset == "test-domain":
             if plan != Plan(size=size, segmentation=self.segmentation):
-                raise UserError("the test domain is fixed: with --preset give only --size, --workers and --segmentation")
+                raise UserError(
+                    "the test domain is fixed: with --preset give only --size, --workers and --segmentation"
+                )
             plan = replace(TEST_DOMAIN, size=size, segmentation=self.segmentation)
         with progress.bar("places", 0) as places, progress.bar("crops", 0) as crops:
             tell = {"places": _counted(places, ""), "crops": _counted(crops, "crops/s")}
             images = write_people(
-                self.out, plan, workers=_processes(self.workers), progress=lambda what, done, total: tell[what](done, total)
+                self.out,
+                plan,
+                workers=_processes(self.workers),
+                progress=lambda what, done, total: tell[what](done, total),
             )
         progress.say(f"wrote {self.out}: {images} images of {plan.identities} people in {plan.cameras} cameras")
 
 
 @dataclass(frozen=True)
 class Flat:
-    """Draw flat people in Market-1501 layout, with the true attributes of every image as JSONL: quick, for tests."""
+    """Draw flat people in Market-1501 layout, with the true attributes of every image as JSONL: for tests."""
 
     out: Out
     """A folder that does not exist yet."""
@@ -144,7 +149,9 @@ class Street:
 
 
 Kinds = (
-    Annotated[People, subcommand("people")] | Annotated[Flat, subcommand("flat")] | Annotated[Street, subcommand("street")]
+    Annotated[People, subcommand("people")]
+    | Annotated[Flat, subcommand("flat")]
+    | Annotated[Street, subcommand("street")]
 )
 
 

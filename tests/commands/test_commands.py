@@ -84,7 +84,7 @@ def test_resume_takes_the_runs_own_settings(trained, tmp_path, capsys):
 
 def test_synth_writes_a_data_set_that_trains(tmp_path, tiny):
     numbers = ["--identities-train", "4", "--identities-test", "3", "--cameras", "2", "--images-per-camera", "2"]
-    assert run("synth", [str(tmp_path / "people"), *numbers, "--size", "32", "16", "--workers", "1"]) == 0
+    assert run("synth", ["flat", str(tmp_path / "people"), *numbers, "--size", "32x16", "--workers", "1"]) == 0
     attributes = [json.loads(line) for line in (tmp_path / "people" / "attributes.jsonl").read_text().splitlines()]
     assert len(attributes) == 7 * 2 * 2
     (tmp_path / "tiny.json").write_text(json.dumps(tiny))
@@ -167,8 +167,19 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("rank", ["{model}", "--query", "{market}", "--gallery", "{tmp}/empty"], "empty"),
         ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
         ("import-weights", ["{image}", "o.safetensors"], "damaged or no checkpoint"),
-        ("synth", ["{market}"], "market"),
-        ("synth", ["{tmp}/new", "--style", "sorce"], "source"),
+        ("synth", ["flat", "{market}"], "market"),
+        ("synth", ["flat", "{tmp}/new", "--style", "sorce"], "source"),
+        ("synth", ["people", "{market}"], "already holds files"),
+        ("synth", ["people", "{image}"], "is a file"),
+        ("synth", ["people", "{tmp}/new", "--identities", "0"], "identities must be 2"),
+        ("synth", ["people", "{tmp}/new", "--cameras", "1000"], "cameras must be 1 to 999"),
+        ("synth", ["people", "{tmp}/new", "--size", "1x1"], "size must be 32"),
+        ("synth", ["people", "{tmp}/new", "--size", "large"], "such as 256x128"),
+        ("synth", ["people", "{tmp}/new", "--images", "3"], "images must be 12"),
+        ("synth", ["people", "{tmp}/new", "--look-alikes", "2"], "look-alikes must be 0 to 1"),
+        ("synth", ["people", "{tmp}/new", "--workers", "0"], "workers must be at least 1"),
+        ("synth", ["people", "{tmp}/new", "--workers", "many"], "or auto"),
+        ("synth", ["people", "{tmp}/new", "--preset", "test-domain", "--seed", "1"], "the test domain is fixed"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
     ],
 )

@@ -65,7 +65,11 @@ class Camera:
         g = stream("camera", seed)
         kind = chosen(g, kinds)
         indoor = is_indoor(kind)
-        height = float(g.uniform(2.2, 3.0)) if indoor else float(g.choice([g.uniform(1.5, 2.6), g.uniform(2.4, 5.5)], p=[0.3, 0.7]))
+        height = (
+            float(g.uniform(2.2, 3.0))
+            if indoor
+            else float(g.choice([g.uniform(1.5, 2.6), g.uniform(2.4, 5.5)], p=[0.3, 0.7]))
+        )
         opening = radians(float(np.clip(g.normal(38, 9), 22, 62)))
         distance = float(g.uniform(5, 9)) if indoor else float(g.uniform(6.5, 14))
         pitch = float(np.arctan2(height - 0.9, distance)) + radians(float(g.normal(0, 2)))

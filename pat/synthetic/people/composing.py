@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
-
-from pat.synthetic.people.compiled import njit
 
 CONTACT = 0.55
 """Share of the light that feet take from the ground they touch."""
@@ -15,7 +14,7 @@ CONTACT = 0.55
 
 @njit(cache=True)
 def background(plate, depths, white, box, inverse, eye, shadow, share, feet, colour, depth):
-    """Fill `colour` f32 [h, w, 3] and `depth` f32 [h, w] with the part of a plate in `box`, in the shadow of people.
+    """Fill `colour` f32 [h, w, 3] and `depth` f32 [h, w] with a plate in `box`, in the shadow of people.
 
     `inverse` f64 [3, 3]: pixel of the crop -> ray; `share`: of the light on sunlit ground that is the sun's;
     `feet` f32 [K, 2]: where people touch the ground.
@@ -58,7 +57,11 @@ def background(plate, depths, white, box, inverse, eye, shadow, share, feet, col
             for k in range(len(feet)):
                 r2 = (gx - feet[k, 0]) ** 2 + (gy - feet[k, 1]) ** 2
                 if r2 < 0.8:
-                    open_sky *= 1.0 - CONTACT / len(feet) * 4.0 * math.exp(-r2 / 0.012) - 0.5 / len(feet) * math.exp(-r2 / 0.2)
+                    open_sky *= (
+                        1.0
+                        - CONTACT / len(feet) * 4.0 * math.exp(-r2 / 0.012)
+                        - 0.5 / len(feet) * math.exp(-r2 / 0.2)
+                    )
             open_sky = max(open_sky, 0.25)
             dark = (1.0 - sun * share * shadow[row, column]) * (open_sky + (1 - open_sky) * 0.5 * sun * share)
             for c in range(3):

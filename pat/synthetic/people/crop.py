@@ -19,9 +19,9 @@ from pat.synthetic.people.figure import Figure, figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.render import ground_shadow, render
-from pat.synthetic.people.wardrobe import PARTS
 from pat.synthetic.people.site import Site
 from pat.synthetic.people.view import Light
+from pat.synthetic.people.wardrobe import PARTS
 
 HIDDEN = 0.14
 """Share of crops in which a thing of the place may hide a part of the person."""
@@ -43,7 +43,12 @@ class Crop:
 
 
 def take(
-    person: Person, site: Site, generator: np.random.Generator, *, size: tuple[int, int], others: Sequence[Person] = ()
+    person: Person,
+    site: Site,
+    generator: np.random.Generator,
+    *,
+    size: tuple[int, int],
+    others: Sequence[Person] = (),
 ) -> Crop:
     """A crop of `size` (height, width) of a person in a camera's place; `others` may walk by."""
     g = generator
@@ -128,10 +133,8 @@ def light_at(site: Site, spot: NDArray) -> tuple[Light, float]:
         strength = site.lamps[:, 3:] / (r2[:, None] + 0.3)
         best = int(np.argmax(strength[:, 1]))
         rest = strength.sum(axis=0) - strength[best]
-        sky = light.sky + 0.35 * rest
-        near = Light(way[best] / np.sqrt(r2[best]), (strength[best] + light.sun).astype(np.float32),
-                     sky.astype(np.float32), (light.ground + 0.15 * strength[best]).astype(np.float32))  # fmt: skip
-        return near, 1.0
+        colours = strength[best] + light.sun, light.sky + 0.35 * rest, light.ground + 0.15 * strength[best]
+        return Light(way[best] / np.sqrt(r2[best]), *(each.astype(np.float32) for each in colours)), 1.0
     if site.camera.kind in ("shop", "corridor", "lobby", "station"):
         return light, 1.0
     u, v, _ = site.view.project(np.array([[*spot, 0.0]]))[0]
@@ -151,7 +154,9 @@ def _shot(site: Site, rows: float, moving: bool, across: float, g: np.random.Gen
     film = site.camera.film
     exposure = site.exposure * 2.0 ** (film.stops + float(g.normal(0, 0.12)))
     drift = np.exp(g.normal(0, 0.012, 3))
-    gains = [exposure * (b**film.adapts) * gain * d for b, gain, d in zip(site.balance, film.gains, drift, strict=True)]
+    gains = [
+        exposure * (b**film.adapts) * gain * d for b, gain, d in zip(site.balance, film.gains, drift, strict=True)
+    ]
     metres = (1.3 * across if moving else 0.15) * film.shutter * float(g.uniform(0.3, 1.2))
     return Shot(round(rows), (float(gains[0]), float(gains[1]), float(gains[2])), metres * rows / 1.8)
 

@@ -68,7 +68,9 @@ def write_people(out: Path, plan: Plan, *, workers: int | None = None, progress:
         _join(work / "rows", out / TABLE)
         shutil.rmtree(work)
     except OSError as error:
-        raise Failure(f"cannot write people to {out}: {error.strerror or error}; the same command goes on") from error
+        raise Failure(
+            f"cannot write people to {out}: {error.strerror or error}; the same command goes on"
+        ) from error
     return plan.total
 
 
@@ -84,7 +86,9 @@ def _finished(out: Path, plan: Plan) -> bool:
         raise UserError(f"{out} already holds files; name a new folder for the people, or empty it") from None
     if told != plan.told():
         changed = [name for name, value in plan.told().items() if told.get(name) != value]
-        raise UserError(f"{out} holds people with other {', '.join(changed)}; name a new folder, or the same numbers")
+        raise UserError(
+            f"{out} holds people with other {', '.join(changed)}; name a new folder, or the same numbers"
+        )
     return (out / TABLE).is_file() and not (out / WORK).exists()
 
 
@@ -103,7 +107,9 @@ def in_processes(work: Callable[[Task], Result], tasks: Iterable[Task], workers:
             for future in ready:
                 yield future.result()
     except BrokenProcessPool as error:
-        raise Failure("a process that draws people ended early; the same command goes on where it stopped") from error
+        raise Failure(
+            "a process that draws people ended early; the same command goes on where it stopped"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -148,7 +154,9 @@ def _draw(out: Path, plan: Plan, chunk: range) -> int:
             crop.image.save(out / shot.path, "JPEG", quality=QUALITY)
             if plan.segmentation:
                 _save_parts(crop, out / "segmentation" / Path(shot.path).with_suffix(".png"))
-            rows.append({"path": shot.path, "identity": identity, "camera": shot.camera + 1, **crop.record, **worn})
+            rows.append(
+                {"path": shot.path, "identity": identity, "camera": shot.camera + 1, **crop.record, **worn}
+            )
     with written_whole(_rows(out / WORK, chunk)) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     return len(rows)

@@ -1,4 +1,4 @@
-"""From light to a stored image: lens, sensor, tone curve, the camera's own compression. Compiled where it is hot."""
+"""From light to a stored image: lens, sensor, tone curve, the camera's own compression. Partly compiled."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from PIL import Image
 
 from pat.synthetic.people.camera import Film
-from pat.synthetic.people.compiled import njit
 
 LEAST_ROWS = 28
 
@@ -33,22 +33,22 @@ def develop(light: NDArray[np.float32], film: Film, shot: Shot, generator: np.ra
     rows = int(np.clip(shot.rows, LEAST_ROWS, height))
     columns = max(LEAST_ROWS // 2, round(rows * width / height))
     noise = generator.standard_normal((rows, columns, 4), np.float32)
-    stored = expose(light, rows, columns, np.array(shot.gains), film.blur, shot.smear, film.noise, film.black, film.curve,
-                    film.saturation, film.sharpness, noise)  # fmt: skip
+    stored = expose(light, film, shot, noise)
     buffer = io.BytesIO()
     Image.fromarray(stored).save(buffer, "JPEG", quality=film.quality)
     image = Image.open(buffer).convert("RGB")
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def expose(light, rows, columns, gains, blur, smear, noise, black, curve, saturation, sharpness, drawn):
-    """The stored image u8 [rows, columns, 3] of linear light f32 [h, w, 3]; `drawn` f32 [rows, columns, 4] is noise."""
-    small = _shrink(light.astype(np.float32, copy=False), rows, columns)
-    small = _blurred(small, _kernel(blur, 0.0), _kernel(blur, smear))
-    toned = _toned(small, gains.astype(np.float32), noise, black, curve, saturation, drawn)
-    if sharpness > 0:
+def expose(light: NDArray[np.float32], film: Film, shot: Shot, noise: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """What the sensor stores, u8 [rows, columns, 3], of light f32 [h, w, 3]; `noise` f32 [rows, columns, 4]."""
+    small = _shrink(light, *noise.shape[:2])
+    small = _blurred(small, _kernel(film.blur, 0.0), _kernel(film.blur, shot.smear))
+    gains = np.array(shot.gains, np.float32)
+    toned = _toned(small, gains, film.noise, film.black, film.curve, film.saturation, noise)
+    if film.sharpness > 0:
         soft = _blurred(toned, _kernel(1.0, 0.0), _kernel(1.0, 0.0))
-        toned = toned + np.float32(sharpness) * (toned - soft)
+        toned = toned + np.float32(film.sharpness) * (toned - soft)
     return (np.clip(toned, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
@@ -70,7 +70,7 @@ def _shrink(image, rows, columns):
     step = height / rows
     for row in range(rows):
         begin, end = row * step, (row + 1) * step
-        for i in range(int(begin), min(height, int(math.ceil(end - 1e-9)))):
+        for i in range(int(begin), min(height, math.ceil(end - 1e-9))):
             w = np.float32((min(end, i + 1) - max(begin, i)) / step)
             for j in range(width):
                 for c in range(3):
@@ -79,7 +79,7 @@ def _shrink(image, rows, columns):
     step = width / columns
     for column in range(columns):
         begin, end = column * step, (column + 1) * step
-        for j in range(int(begin), min(width, int(math.ceil(end - 1e-9)))):
+        for j in range(int(begin), min(width, math.ceil(end - 1e-9))):
             w = np.float32((min(end, j + 1) - max(begin, j)) / step)
             for row in range(rows):
                 for c in range(3):

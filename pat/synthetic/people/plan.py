@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pat.errors import UserError
 from pat.synthetic.people.person import Person
@@ -11,6 +11,7 @@ from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import KINDS
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
+Domain = Literal["train", "test"]
 MOST_CAMERAS = 999
 MOST_PEOPLE = 999_999
 FAMILY = 4
@@ -38,7 +39,7 @@ class Plan:
     size: tuple[int, int] = (256, 128)
     """Height and width."""
     seed: int = 0
-    domain: str = "train"
+    domain: Domain = "train"
     segmentation: bool = False
 
     def check(self) -> None:
@@ -89,20 +90,23 @@ class Plan:
         return int(stream("camera of", self.seed).integers(1 << 30)) + camera
 
     def shots(self, identity: int) -> list[Shot]:
-        """The images of an identity, from 1: its cameras in turn, the first of each camera a query where it tests."""
+        """The images of an identity, from 1, its cameras in turn; the first of each camera is a query."""
         seen = min(self.cameras_each, self.cameras)
         order = stream("cameras", self.seed, identity).permutation(self.cameras)[:seen]
         shots = []
         for index in range(self.images):
             turn, camera = index // seen, int(order[index % seen])
             folder = TRAIN if identity <= self.training else GALLERY if turn else QUERY
-            name = f"{identity:04d}_c{camera + 1}s1_{1 + identity * 131 % 90_000 + 25 * turn:06d}_{turn % 5 + 1:02d}.jpg"
+            frame = 1 + identity * 131 % 90_000 + 25 * turn
+            name = f"{identity:04d}_c{camera + 1}s1_{frame:06d}_{turn % 5 + 1:02d}.jpg"
             shots.append(Shot(identity, camera, index, f"{folder}/{name}"))
         return shots
 
     def chunks(self) -> list[range]:
         """Pieces of work: identities that one process draws at once."""
-        return [range(begin, min(begin + CHUNK, self.identities + 1)) for begin in range(1, self.identities + 1, CHUNK)]
+        return [
+            range(begin, min(begin + CHUNK, self.identities + 1)) for begin in range(1, self.identities + 1, CHUNK)
+        ]
 
     def people(self, identities: range) -> list[Person]:
         """The people of a chunk; where look-alikes are drawn, half of it is a family."""

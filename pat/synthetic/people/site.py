@@ -89,13 +89,19 @@ def _place(camera: Camera, attempt: int) -> tuple[Place, str]:
     return build(camera.kind, stream("place", camera.seed, attempt), camera.weather)
 
 
-def _site(camera: Camera, place: Place, weather: str, view: View, plate: Plate, clear: NDArray, hidden: NDArray) -> Site:
+def _site(
+    camera: Camera, place: Place, weather: str, view: View, plate: Plate, clear: NDArray, hidden: NDArray
+) -> Site:
     level = plate.colour.mean(axis=2)
     typical = float(np.exp(np.log(level + 1e-3).mean()))
     exposure = min(0.17 / typical, 1.25 / float(np.quantile(level, 0.9)))
     white = max(float(np.quantile(plate.colour, 0.998)), 1.1 / exposure)
     coded = np.sqrt(np.clip(plate.colour / white, 0, 1)) * 255 + 0.5
-    tone = 0.5 * place.light.sun + place.light.sky + (place.lamps[:, 3:].mean(axis=0) * 0.05 if len(place.lamps) else 0)
+    tone = (
+        0.5 * place.light.sun
+        + place.light.sky
+        + (place.lamps[:, 3:].mean(axis=0) * 0.05 if len(place.lamps) else 0)
+    )
     balance = (float(tone[1] / tone[0]), 1.0, float(tone[1] / tone[2]))
     return Site(
         camera, weather, place.light, place.lamps, place.flow, view,
@@ -148,7 +154,9 @@ def _store(folder: Path, site: Site) -> None:
 def _load(folder: Path, seed: int, domain: str) -> Site:
     told = json.loads((folder / "site.json").read_text(encoding="utf-8"))
     camera = Camera.sample(seed, KINDS[domain])
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("plate", "depth", "clear", "hidden")}
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("plate", "depth", "clear", "hidden")
+    }
     direction, *colours = told["light"]
     return Site(
         camera=camera,

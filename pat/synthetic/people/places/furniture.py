@@ -11,8 +11,9 @@ from pat.synthetic.people.places.solids import Builder, Material
 
 Generator = np.random.Generator
 
-PAINTS = ((0.75, 0.76, 0.77), (0.75, 0.76, 0.77), (0.02, 0.02, 0.022), (0.02, 0.02, 0.022), (0.18, 0.19, 0.2),
-          (0.4, 0.41, 0.42), (0.02, 0.035, 0.1), (0.3, 0.02, 0.02), (0.03, 0.1, 0.2), (0.35, 0.3, 0.22))  # fmt: skip
+PAINTS = ((0.75, 0.76, 0.77), (0.75, 0.76, 0.77), (0.02, 0.02, 0.022), (0.02, 0.02, 0.022),
+          (0.18, 0.19, 0.2), (0.4, 0.41, 0.42), (0.02, 0.035, 0.1),
+          (0.3, 0.02, 0.02), (0.03, 0.1, 0.2), (0.35, 0.3, 0.22))  # fmt: skip
 RUBBER = (0.018, 0.018, 0.018)
 METALS = ((0.3, 0.31, 0.32), (0.08, 0.09, 0.09), (0.5, 0.5, 0.5), (0.03, 0.07, 0.05), (0.25, 0.22, 0.1))
 LEAVES = ((0.05, 0.1, 0.02), (0.035, 0.075, 0.02), (0.09, 0.13, 0.03), (0.12, 0.1, 0.03))
@@ -42,7 +43,11 @@ def car(things: Builder, generator: Generator, x: float, y: float, yaw: float) -
             things.disc(centre, 0.33, 0.11, yaw, RUBBER)
             things.disc(centre, 0.19, 0.125, yaw, (0.35, 0.35, 0.36))
     for across in (-0.62, 0.62):
-        lamp = x + cos(yaw) * (half - 0.06) - sin(yaw) * across, y + sin(yaw) * (half - 0.06) + cos(yaw) * across, 0.66
+        lamp = (
+            x + cos(yaw) * (half - 0.06) - sin(yaw) * across,
+            y + sin(yaw) * (half - 0.06) + cos(yaw) * across,
+            0.66,
+        )
         things.box(lamp, (0.07, 0.17, 0.07), yaw, Material.PLAIN, (0.8, 0.8, 0.78))
         back = x - cos(yaw) * half - sin(yaw) * across, y - sin(yaw) * half + cos(yaw) * across, 0.75
         things.box(back, (0.03, 0.16, 0.09), yaw, Material.PLAIN, (0.3, 0.01, 0.01))
@@ -50,7 +55,9 @@ def car(things: Builder, generator: Generator, x: float, y: float, yaw: float) -
 
 def bicycle(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A parked bicycle: thin, and one sees through it."""
-    colour = _any(generator, ((0.02, 0.02, 0.02), (0.3, 0.3, 0.3), (0.3, 0.02, 0.02), (0.02, 0.06, 0.2), (0.02, 0.02, 0.02)))
+    colour = _any(
+        generator, ((0.02, 0.02, 0.02), (0.3, 0.3, 0.3), (0.3, 0.02, 0.02), (0.02, 0.06, 0.2), (0.02, 0.02, 0.02))
+    )
     things.box((x, y, 0.5), (0.9, 0.018, 0.5), yaw, Material.BICYCLE, colour, seed=float(generator.integers(1000)))
 
 
@@ -62,7 +69,13 @@ def tree(things: Builder, generator: Generator, x: float, y: float, yaw: float) 
     for _ in range(4):
         a, r = generator.uniform(0, 2 * pi), radius * generator.uniform(0.1, 0.55)
         own = radius * float(generator.uniform(0.55, 0.85))
-        _leafy(things, generator, (x + r * cos(a), y + r * sin(a), stem + radius * float(generator.uniform(0.4, 1.2))), own, leaf)
+        _leafy(
+            things,
+            generator,
+            (x + r * cos(a), y + r * sin(a), stem + radius * float(generator.uniform(0.4, 1.2))),
+            own,
+            leaf,
+        )
 
 
 def bush(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -74,12 +87,20 @@ def bush(things: Builder, generator: Generator, x: float, y: float, yaw: float) 
         _leafy(things, generator, (x + dx, y + dy, r * 0.8), r, leaf)
 
 
-def _leafy(things: Builder, generator: Generator, centre: tuple[float, float, float], radius: float, leaf: tuple[float, float, float]) -> None:
+def _leafy(
+    things: Builder,
+    generator: Generator,
+    centre: tuple[float, float, float],
+    radius: float,
+    leaf: tuple[float, float, float],
+) -> None:
     """A crown: an eight-sided ball with holes."""
     ring = [(radius * cos(pi * (k + 0.5) / 4), radius * sin(pi * (k + 0.5) / 4)) for k in range(8)]
     other = tuple(1.6 * c for c in leaf)
     for turn in (0.0, pi / 3, 2 * pi / 3):
-        things.extrude(ring, radius * 0.55, centre, turn, Material.FOLIAGE, leaf, other, seed=float(generator.integers(1000)))
+        things.extrude(
+            ring, radius * 0.55, centre, turn, Material.FOLIAGE, leaf, other, seed=float(generator.integers(1000))
+        )
 
 
 def bench(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -88,7 +109,13 @@ def bench(things: Builder, generator: Generator, x: float, y: float, yaw: float)
     things.box((x, y, 0.44), (0.85, 0.2, 0.03), yaw, Material.WOOD, wood)
     things.box((x - sin(yaw) * 0.2, y + cos(yaw) * 0.2, 0.68), (0.85, 0.02, 0.16), yaw, Material.WOOD, wood)
     for along in (-0.7, 0.7):
-        things.box((x + cos(yaw) * along, y + sin(yaw) * along, 0.21), (0.03, 0.18, 0.21), yaw, Material.PLAIN, (0.05, 0.05, 0.05))
+        things.box(
+            (x + cos(yaw) * along, y + sin(yaw) * along, 0.21),
+            (0.03, 0.18, 0.21),
+            yaw,
+            Material.PLAIN,
+            (0.05, 0.05, 0.05),
+        )
 
 
 def bin_(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -115,7 +142,14 @@ def column(things: Builder, generator: Generator, x: float, y: float, yaw: float
 
 def planter(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A box of plants."""
-    things.box((x, y, 0.3), (0.7, 0.35, 0.3), yaw, Material.PLASTER, _any(generator, ((0.4, 0.39, 0.36), (0.15, 0.09, 0.05))), size=0.0)
+    things.box(
+        (x, y, 0.3),
+        (0.7, 0.35, 0.3),
+        yaw,
+        Material.PLASTER,
+        _any(generator, ((0.4, 0.39, 0.36), (0.15, 0.09, 0.05))),
+        size=0.0,
+    )
     for along in (-0.4, 0.0, 0.4):
         _leafy(things, generator, (x + cos(yaw) * along, y + sin(yaw) * along, 0.75), 0.3, _any(generator, LEAVES))
 
@@ -136,7 +170,9 @@ def railing(things: Builder, generator: Generator, x: float, y: float, yaw: floa
 
 def stall(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A market stall with a canopy, or a stand with boards."""
-    cloth = _any(generator, ((0.5, 0.03, 0.03), (0.03, 0.1, 0.3), (0.7, 0.7, 0.68), (0.03, 0.2, 0.08), (0.6, 0.4, 0.03)))
+    cloth = _any(
+        generator, ((0.5, 0.03, 0.03), (0.03, 0.1, 0.3), (0.7, 0.7, 0.68), (0.03, 0.2, 0.08), (0.6, 0.4, 0.03))
+    )
     things.box((x, y, 0.45), (1.1, 0.4, 0.45), yaw, Material.SHELVES, cloth, seed=float(generator.integers(1000)))
     things.extrude([(-0.9, 2.1), (0.9, 2.1), (0.0, 2.6)], 1.3, (x, y, 0.0), yaw + pi / 2, Material.PLAIN, cloth)
     for along in (-1.1, 1.1):
@@ -154,15 +190,17 @@ def board(things: Builder, generator: Generator, x: float, y: float, yaw: float)
 def counter(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A counter with a top."""
     front = _any(generator, ((0.6, 0.58, 0.55), (0.2, 0.12, 0.07), (0.08, 0.08, 0.09), (0.5, 0.05, 0.05)))
-    things.box((x, y, 0.5), (1.0, 0.3, 0.5), yaw, Material.PANELS, front, size=0.66, seed=float(generator.integers(99)))
+    things.box(
+        (x, y, 0.5), (1.0, 0.3, 0.5), yaw, Material.PANELS, front, size=0.66, seed=float(generator.integers(99))
+    )
     things.box((x, y, 1.03), (1.08, 0.36, 0.03), yaw, Material.PLAIN, (0.3, 0.29, 0.27))
 
 
 def shelf(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A shelf full of goods."""
     tall = float(generator.uniform(0.65, 1.05))
-    things.box((x, y, tall), (float(generator.uniform(1.2, 2.4)), 0.35, tall), yaw, Material.SHELVES, (0.6, 0.6, 0.58),
-               seed=float(generator.integers(1000)))  # fmt: skip
+    half = float(generator.uniform(1.2, 2.4)), 0.35, tall
+    things.box((x, y, tall), half, yaw, Material.SHELVES, (0.6, 0.6, 0.58), seed=float(generator.integers(1000)))
 
 
 def seats(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -171,7 +209,13 @@ def seats(things: Builder, generator: Generator, x: float, y: float, yaw: float)
     for along in (-0.9, -0.3, 0.3, 0.9):
         at = x + cos(yaw) * along, y + sin(yaw) * along
         things.box((*at, 0.43), (0.25, 0.22, 0.03), yaw, Material.PLAIN, colour)
-        things.box((at[0] - sin(yaw) * 0.22, at[1] + cos(yaw) * 0.22, 0.65), (0.25, 0.02, 0.2), yaw, Material.PLAIN, colour)
+        things.box(
+            (at[0] - sin(yaw) * 0.22, at[1] + cos(yaw) * 0.22, 0.65),
+            (0.25, 0.02, 0.2),
+            yaw,
+            Material.PLAIN,
+            colour,
+        )
     things.box((x, y, 0.2), (1.2, 0.04, 0.2), yaw, Material.PLAIN, (0.2, 0.2, 0.2))
 
 

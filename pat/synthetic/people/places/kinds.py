@@ -21,7 +21,14 @@ Tone = tuple[float, float, float]
 ASPHALTS = ((0.12, 0.12, 0.125), (0.19, 0.19, 0.19), (0.08, 0.08, 0.085), (0.24, 0.235, 0.23))
 PAVINGS = ((0.36, 0.35, 0.33), (0.45, 0.43, 0.4), (0.28, 0.27, 0.27), (0.4, 0.33, 0.28), (0.33, 0.22, 0.18))
 GRASSES = ((0.08, 0.13, 0.03), (0.06, 0.1, 0.025), (0.13, 0.14, 0.05))
-WALLS = ((0.55, 0.53, 0.49), (0.65, 0.6, 0.5), (0.42, 0.41, 0.4), (0.7, 0.69, 0.67), (0.5, 0.4, 0.3), (0.3, 0.3, 0.31))
+WALLS = (
+    (0.55, 0.53, 0.49),
+    (0.65, 0.6, 0.5),
+    (0.42, 0.41, 0.4),
+    (0.7, 0.69, 0.67),
+    (0.5, 0.4, 0.3),
+    (0.3, 0.3, 0.31),
+)
 CLAYS = ((0.28, 0.12, 0.08), (0.36, 0.2, 0.13), (0.22, 0.13, 0.1), (0.42, 0.33, 0.24))
 FLOORS = ((0.5, 0.49, 0.46), (0.62, 0.6, 0.56), (0.35, 0.34, 0.33), (0.45, 0.38, 0.3), (0.25, 0.25, 0.27))
 DARK = (0.03, 0.035, 0.04)
@@ -37,21 +44,24 @@ def _seed(generator: Generator) -> float:
     return float(generator.integers(1, 9000))
 
 
-def _building(things: Builder, generator: Generator, x: float, y: float, yaw: float, along: float, deep: float) -> None:
+def _building(
+    things: Builder, generator: Generator, x: float, y: float, yaw: float, along: float, deep: float
+) -> None:
     """A house; its front faces the side that `yaw` turns away from."""
     tall = float(generator.uniform(3.5, 8))
     clay = generator.random() < 0.4
     wall = _tone(generator, CLAYS if clay else WALLS)
     material = Material.WINDOWS if generator.random() < 0.7 else Material.BRICK if clay else Material.PANELS
     size = float(generator.uniform(0.8, 2.2))
-    things.box((x, y, tall), (along, deep, tall), yaw, material, wall, DARK if material is Material.WINDOWS else (0.5, 0.49, 0.46),
-               size=size, seed=_seed(generator))  # fmt: skip
+    other = DARK if material is Material.WINDOWS else (0.5, 0.49, 0.46)
+    things.box((x, y, tall), (along, deep, tall), yaw, material, wall, other, size=size, seed=_seed(generator))
     base = generator.random()
     if base < 0.65:
         look = Material.SHOP_FRONT if base < 0.35 else Material.BRICK if clay else Material.PLASTER
         other = _tone(generator, f.PAINTS) if look is Material.SHOP_FRONT else _tone(generator, WALLS)
-        things.box((x, y, 1.7), (along + 0.06, deep + 0.06, 1.7), yaw, look, _tone(generator, (wall, (0.15, 0.15, 0.15))), other,
-                   size=float(generator.uniform(0.9, 2.6)), seed=_seed(generator))  # fmt: skip
+        wall, size = _tone(generator, (wall, (0.15, 0.15, 0.15))), float(generator.uniform(0.9, 2.6))
+        half = along + 0.06, deep + 0.06, 1.7
+        things.box((x, y, 1.7), half, yaw, look, wall, other, size=size, seed=_seed(generator))
 
 
 def _row(things: Builder, generator: Generator, yaw: float, side: float, outward: float) -> None:
@@ -65,13 +75,21 @@ def _row(things: Builder, generator: Generator, yaw: float, side: float, outward
         at += 2 * along + (float(generator.uniform(1, 5)) if generator.random() < 0.25 else 0.0)
 
 
-def _scatter(things: Builder, generator: Generator, yaw: float, makers: dict[f.Furniture, float], far: float = 20.0) -> None:
+def _scatter(
+    things: Builder, generator: Generator, yaw: float, makers: dict[f.Furniture, float], far: float = 20.0
+) -> None:
     """Furniture where the camera sees it; the number of each is drawn around what `makers` asks for."""
     for make, mean in makers.items():
         for _ in range(int(generator.poisson(mean))):
             y = float(generator.uniform(3.2, far))
             x = float(generator.uniform(-0.62, 0.62)) * (y + 2)
-            make(things, generator, x, y, yaw + float(generator.integers(4)) * pi / 2 + float(generator.normal(0, 0.08)))
+            make(
+                things,
+                generator,
+                x,
+                y,
+                yaw + float(generator.integers(4)) * pi / 2 + float(generator.normal(0, 0.08)),
+            )
 
 
 def _at(yaw: float, along: float, across: float) -> tuple[float, float]:
@@ -123,7 +141,21 @@ def _plaza(things: Builder, g: Generator) -> tuple[Floor, float]:
         strips.append(Strip(edge, Ground.GRASS, _tone(g, GRASSES), _tone(g, GRASSES)))
         strips.append(Strip(edge + float(g.uniform(1.5, 7)), kind, stone, _tone(g, PAVINGS), size))
     _around(things, g, float(g.uniform(14, 32)))
-    _scatter(things, g, yaw, {f.tree: 2.5, f.bench: 1.2, f.bicycle: 3.0, f.planter: 1.0, f.pole: 1.0, f.bin_: 0.8, f.board: 0.8, f.bollard: 0.6})
+    _scatter(
+        things,
+        g,
+        yaw,
+        {
+            f.tree: 2.5,
+            f.bench: 1.2,
+            f.bicycle: 3.0,
+            f.planter: 1.0,
+            f.pole: 1.0,
+            f.bin_: 0.8,
+            f.board: 0.8,
+            f.bollard: 0.6,
+        },
+    )
     return floor_of(strips, yaw, int(_seed(g))), yaw
 
 
@@ -140,9 +172,19 @@ def _park(things: Builder, g: Generator) -> tuple[Floor, float]:
     path = (Ground.GRAVEL, Ground.ASPHALT, Ground.SLABS)[int(g.integers(3))]
     tones = ((0.38, 0.33, 0.26), (0.3, 0.29, 0.27)) if path is Ground.GRAVEL else PAVINGS
     grass, other, way = _tone(g, GRASSES), _tone(g, GRASSES), _tone(g, tones)
-    strips = [Strip(-99, Ground.GRASS, grass, other), Strip(middle - wide, path, way, way), Strip(middle + wide, Ground.GRASS, grass, other)]
+    strips = [
+        Strip(-99, Ground.GRASS, grass, other),
+        Strip(middle - wide, path, way, way),
+        Strip(middle + wide, Ground.GRASS, grass, other),
+    ]
     _around(things, g, float(g.uniform(22, 40)), trees=0.75)
-    _scatter(things, g, yaw, {f.tree: 6.0, f.bush: 3.0, f.bench: 1.2, f.bin_: 0.6, f.pole: 0.6, f.bicycle: 0.6, f.railing: 0.5}, 24)
+    _scatter(
+        things,
+        g,
+        yaw,
+        {f.tree: 6.0, f.bush: 3.0, f.bench: 1.2, f.bin_: 0.6, f.pole: 0.6, f.bicycle: 0.6, f.railing: 0.5},
+        24,
+    )
     return floor_of(strips, yaw, int(_seed(g)), float(g.uniform(0, 0.9))), yaw
 
 
@@ -167,7 +209,9 @@ def _campus(things: Builder, g: Generator) -> tuple[Floor, float]:
     strips = [Strip(-99, Ground.BRICKS, path, _tone(g, PAVINGS)), Strip(edge, Ground.GRASS, lawn, lawn),
               Strip(edge + 4, Ground.GRAVEL, path, path)]  # fmt: skip
     _row(things, g, float(g.uniform(-0.3, 0.3)), float(g.uniform(12, 24)), 1.0)
-    _scatter(things, g, yaw, {f.bicycle: 5.0, f.tree: 2.0, f.railing: 1.2, f.bench: 1.0, f.column: 0.8, f.machine: 0.3})
+    _scatter(
+        things, g, yaw, {f.bicycle: 5.0, f.tree: 2.0, f.railing: 1.2, f.bench: 1.0, f.column: 0.8, f.machine: 0.3}
+    )
     return floor_of(strips, yaw, int(_seed(g))), yaw
 
 
@@ -175,10 +219,25 @@ def _room(things: Builder, g: Generator, half: float, far: float, tall: float, w
     """Walls, a ceiling and lamps around the camera; `half` metres to each side and `far` ahead."""
     wall = _tone(g, WALLS)
     other = _tone(g, (*WALLS, *CLAYS, (0.1, 0.15, 0.25)))
-    for x, y, along, yaw in ((-half - 0.1, far / 2, far, pi / 2), (half + 0.1, far / 2, far, pi / 2), (0.0, far + 0.1, half + 1, 0.0)):
+    for x, y, along, yaw in (
+        (-half - 0.1, far / 2, far, pi / 2),
+        (half + 0.1, far / 2, far, pi / 2),
+        (0.0, far + 0.1, half + 1, 0.0),
+    ):
         look = walls[int(g.integers(len(walls)))]
-        things.box((x, y, tall / 2), (along, 0.1, tall / 2), yaw, look, wall, other, size=float(g.uniform(1.0, 3.5)), seed=_seed(g))
-    things.box((0.0, far / 2, tall + 0.15), (half + 1, far, 0.15), 0.0, Material.PANELS, (0.65, 0.65, 0.64), size=0.6)
+        things.box(
+            (x, y, tall / 2),
+            (along, 0.1, tall / 2),
+            yaw,
+            look,
+            wall,
+            other,
+            size=float(g.uniform(1.0, 3.5)),
+            seed=_seed(g),
+        )
+    things.box(
+        (0.0, far / 2, tall + 0.15), (half + 1, far, 0.15), 0.0, Material.PANELS, (0.65, 0.65, 0.64), size=0.6
+    )
     for y in np.arange(2.0, far, float(g.uniform(2.2, 4.0))):
         for x in np.arange(-half + 1, half, 3.0):
             things.box((float(x), float(y), tall - 0.01), (0.6, 0.3, 0.012), 0.0, Material.LAMP, (0.9, 0.9, 0.88))
@@ -187,12 +246,23 @@ def _room(things: Builder, g: Generator, half: float, far: float, tall: float, w
 def _inside(g: Generator, kinds: Sequence[Ground], yaw: float) -> Floor:
     first = _tone(g, FLOORS)
     other = _tone(g, (first, first, *FLOORS))
-    return floor_of([Strip(-99, kinds[int(g.integers(len(kinds)))], first, other, float(g.uniform(0.3, 0.9)))], yaw, int(_seed(g)))
+    return floor_of(
+        [Strip(-99, kinds[int(g.integers(len(kinds)))], first, other, float(g.uniform(0.3, 0.9)))],
+        yaw,
+        int(_seed(g)),
+    )
 
 
 def _shop(things: Builder, g: Generator) -> tuple[Floor, float]:
     yaw = float(g.choice([0.0, pi / 2])) + float(g.normal(0, 0.12))
-    _room(things, g, float(g.uniform(4, 9)), float(g.uniform(12, 22)), float(g.uniform(3.0, 4.0)), (Material.SHELVES, Material.PLASTER, Material.PANELS))
+    _room(
+        things,
+        g,
+        float(g.uniform(4, 9)),
+        float(g.uniform(12, 22)),
+        float(g.uniform(3.0, 4.0)),
+        (Material.SHELVES, Material.PLASTER, Material.PANELS),
+    )
     aisle = float(g.uniform(2.2, 3.4))
     for across in np.arange(-8 * aisle, 9 * aisle, aisle):
         for along in np.arange(-12, 20, 5.2):
@@ -205,7 +275,14 @@ def _shop(things: Builder, g: Generator) -> tuple[Floor, float]:
 
 def _corridor(things: Builder, g: Generator) -> tuple[Floor, float]:
     half = float(g.uniform(1.3, 3.0))
-    _room(things, g, half, float(g.uniform(14, 30)), float(g.uniform(2.7, 3.4)), (Material.DOOR_WALL, Material.DOOR_WALL, Material.PLASTER, Material.PANELS))
+    _room(
+        things,
+        g,
+        half,
+        float(g.uniform(14, 30)),
+        float(g.uniform(2.7, 3.4)),
+        (Material.DOOR_WALL, Material.DOOR_WALL, Material.PLASTER, Material.PANELS),
+    )
     for _ in range(int(g.poisson(2.0))):
         make = (f.bin_, f.board, f.machine, f.planter, f.seats)[int(g.integers(5))]
         make(things, g, float(g.choice([-1, 1])) * (half - 0.4), float(g.uniform(3.5, 12)), pi / 2)
@@ -224,7 +301,9 @@ def _station(things: Builder, g: Generator) -> tuple[Floor, float]:
     ]
     wall = Material.PANELS if g.random() < 0.6 else Material.POSTER
     x, y = _at(yaw, 10.0, edge + 5.5)
-    things.box((x, y, 2.2), (40, 0.2, 2.2), yaw, wall, _tone(g, WALLS), _tone(g, f.PAINTS), size=1.5, seed=_seed(g))
+    things.box(
+        (x, y, 2.2), (40, 0.2, 2.2), yaw, wall, _tone(g, WALLS), _tone(g, f.PAINTS), size=1.5, seed=_seed(g)
+    )
     things.box((0, 12, 4.6), (40, 40, 0.15), yaw, Material.PANELS, (0.3, 0.3, 0.3), size=1.2)
     for along in np.arange(-10, 24, float(g.uniform(4, 7))):
         f.column(things, g, *_at(yaw, float(along), edge - 1.5), yaw)
@@ -234,8 +313,21 @@ def _station(things: Builder, g: Generator) -> tuple[Floor, float]:
 
 def _lobby(things: Builder, g: Generator) -> tuple[Floor, float]:
     yaw = float(g.uniform(-0.5, 0.5))
-    _room(things, g, float(g.uniform(7, 12)), float(g.uniform(16, 26)), float(g.uniform(4, 5)), (Material.WINDOWS, Material.PANELS, Material.WOOD, Material.SHOP_FRONT))
-    _scatter(things, g, yaw, {f.counter: 1.2, f.column: 2.0, f.planter: 1.2, f.seats: 1.2, f.board: 0.6, f.railing: 0.6}, 14)
+    _room(
+        things,
+        g,
+        float(g.uniform(7, 12)),
+        float(g.uniform(16, 26)),
+        float(g.uniform(4, 5)),
+        (Material.WINDOWS, Material.PANELS, Material.WOOD, Material.SHOP_FRONT),
+    )
+    _scatter(
+        things,
+        g,
+        yaw,
+        {f.counter: 1.2, f.column: 2.0, f.planter: 1.2, f.seats: 1.2, f.board: 0.6, f.railing: 0.6},
+        14,
+    )
     return _inside(g, (Ground.POLISHED, Ground.POLISHED, Ground.SLABS), yaw), float(g.uniform(-pi, pi))
 
 
@@ -265,7 +357,15 @@ _BUILDERS: dict[str, tuple[bool, Callable[[Builder, Generator], tuple[Floor, flo
 }
 """Kind -> whether it is indoors, and what builds it."""
 
-TRAIN_KINDS = {"street": 0.24, "plaza": 0.24, "market": 0.16, "park": 0.1, "car park": 0.1, "shop": 0.08, "corridor": 0.08}
+TRAIN_KINDS = {
+    "street": 0.24,
+    "plaza": 0.24,
+    "market": 0.16,
+    "park": 0.1,
+    "car park": 0.1,
+    "shop": 0.08,
+    "corridor": 0.08,
+}
 TEST_KINDS = {"station": 0.34, "campus": 0.33, "lobby": 0.33}
 """Kinds and how common they are. No training sees a kind of the test domain."""
 
@@ -289,7 +389,10 @@ def blocked(place: Place, spots: NDArray, margin: float = 0.3) -> NDArray[np.boo
     for height in (0.25, 0.9, 1.5):
         points = np.concatenate([spots, np.full((len(spots), 1), height)], axis=1)
         for index, count in enumerate(place.things.counts):
-            near = np.linalg.norm(points - place.things.spheres[index, :3], axis=1) < place.things.spheres[index, 3] + margin
+            near = (
+                np.linalg.norm(points - place.things.spheres[index, :3], axis=1)
+                < place.things.spheres[index, 3] + margin
+            )
             if near.any():
                 planes = place.things.planes[index, :count]
                 out |= near & (points @ planes[:, :3].T <= planes[:, 3] + margin).all(axis=1)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from pat.synthetic.people.compiled import njit
 from pat.synthetic.people.places.floor import Floor
 from pat.synthetic.people.places.noise import cloudy
 from pat.synthetic.people.places.solids import Things
@@ -70,18 +70,32 @@ def render_plate(place: Place, view: View) -> Plate:
     for index in range(len(things.counts)):
         rectangle = _rectangle(view, things.spheres[index], height, width)
         if rectangle is not None:
-            _draw(index, things.planes[index], things.counts[index], things.materials[index], things.origins[index],
-                  things.yaws[index], things.values[index], view.eye, rays, rectangle, depth, hit, face)
+            _draw(
+                index,
+                things.planes[index],
+                things.counts[index],
+                things.materials[index],
+                things.origins[index],
+                things.yaws[index],
+                things.values[index],
+                view.eye,
+                rays,
+                rectangle,
+                depth,
+                hit,
+                face,
+            )
     colour = np.zeros((view.height, view.width, 3), np.float32)
     sunlit = np.zeros((view.height, view.width), np.float32)
     nearest = np.zeros((view.height, view.width), np.float32)
     light, floor, sky = place.light, place.floor, place.sky
+    sun, above, below = (each.astype(np.float64) for each in (light.sun, light.sky, light.ground))
     _shade(
         depth, hit, face, view.eye, rays,
-        things.planes, things.counts, things.spheres, things.origins, things.yaws, things.materials, things.colours,
-        things.values,
+        things.planes, things.counts, things.spheres, things.origins, things.yaws, things.materials,
+        things.colours, things.values,
         floor.yaw, floor.wobble, floor.seed, floor.begins, floor.kinds, floor.colours, floor.sizes, floor.dashes,
-        light.direction, light.sun.astype(np.float64), light.sky.astype(np.float64), light.ground.astype(np.float64),
+        light.direction, sun, above, below,
         np.array(sky.horizon), np.array(sky.zenith), sky.clouds, sky.haze, place.lamps, place.indoor,
         colour, sunlit, nearest,
     )  # fmt: skip
@@ -97,7 +111,9 @@ def _rectangle(view: View, sphere: NDArray, height: int, width: int) -> tuple[in
     if w < 1.5 * radius + 0.3:
         return 0, height, 0, width
     u, v, _ = view.project(centre[None])[0] * SAMPLES
-    reach = SAMPLES * np.linalg.norm(view.matrix[0, :3] - view.matrix[2, :3] * u / SAMPLES) * radius / (w - radius) + 2
+    reach = (
+        SAMPLES * np.linalg.norm(view.matrix[0, :3] - view.matrix[2, :3] * u / SAMPLES) * radius / (w - radius) + 2
+    )
     top, bottom = max(0, int(v - reach)), min(height, int(v + reach) + 1)
     left, right = max(0, int(u - reach)), min(width, int(u + reach) + 1)
     return (top, bottom, left, right) if top < bottom and left < right else None
@@ -172,8 +188,15 @@ def _blocked(point, direction, planes, counts, spheres, materials, origins, yaws
             continue
         near, beyond, entered = 1e-3, FAR, -1
         for p in range(counts[i]):
-            offset = planes[i, p, 3] - planes[i, p, 0] * point[0] - planes[i, p, 1] * point[1] - planes[i, p, 2] * point[2]
-            slope = planes[i, p, 0] * direction[0] + planes[i, p, 1] * direction[1] + planes[i, p, 2] * direction[2]
+            offset = (
+                planes[i, p, 3]
+                - planes[i, p, 0] * point[0]
+                - planes[i, p, 1] * point[1]
+                - planes[i, p, 2] * point[2]
+            )
+            slope = (
+                planes[i, p, 0] * direction[0] + planes[i, p, 1] * direction[1] + planes[i, p, 2] * direction[2]
+            )
             if slope < -1e-12:
                 if offset / slope > near:
                     near, entered = offset / slope, p
@@ -236,7 +259,9 @@ def _shade(
                 k = min(1.0, up * 2.2)
                 puff = clouds * cloudy(d[0] / (up + 0.15) * 0.9, d[1] / (up + 0.15) * 0.9, floor_seed)
                 for c in range(3):
-                    colour[y, x, c] += weight * ((horizon[c] * (1 - k) + zenith[c] * k) * (1 - puff) + puff * horizon[0] * 1.15)
+                    colour[y, x, c] += weight * (
+                        (horizon[c] * (1 - k) + zenith[c] * k) * (1 - puff) + puff * horizon[0] * 1.15
+                    )
                 continue
             for c in range(3):
                 point[c] = eye[c] + t * d[c]
@@ -245,7 +270,9 @@ def _shade(
                 a, b = c_floor * point[0] + s_floor * point[1], c_floor * point[1] - s_floor * point[0]
                 bend = b + wobble * math.sin(a * 0.23)
                 k = _strip(a, bend, begins, dashes)
-                ground_albedo(kinds[k], a, b, floor_colours[k, 0], floor_colours[k, 1], sizes[k], floor_seed + k, t, own)
+                ground_albedo(
+                    kinds[k], a, b, floor_colours[k, 0], floor_colours[k, 1], sizes[k], floor_seed + k, t, own
+                )
                 normal[0], normal[1], normal[2] = 0.0, 0.0, 1.0
             else:
                 f = face[row, column]
@@ -255,7 +282,15 @@ def _shade(
                 if materials[i] == 8:
                     b = point[2] - origins[i, 2]
                 glow = values[i, 2] + albedo(
-                    materials[i], abs(normal[2]) > 0.7, a, b, colours[i, 0], colours[i, 1], values[i, 0], int(values[i, 1]), own
+                    materials[i],
+                    abs(normal[2]) > 0.7,
+                    a,
+                    b,
+                    colours[i, 0],
+                    colours[i, 1],
+                    values[i, 0],
+                    int(values[i, 1]),
+                    own,
                 )
                 dim = 1.0 - 0.35 * math.exp(-point[2] / 0.35)
                 if materials[i] == 6:  # leaves look every way
@@ -266,8 +301,19 @@ def _shade(
             if facing > 0:
                 for c in range(3):
                     point[c] += 2e-3 * normal[c]
-                if not _blocked(point, direction, planes, counts, spheres, materials, origins, yaws, values, indoor,
-                                -1 if ground else i):
+                if not _blocked(
+                    point,
+                    direction,
+                    planes,
+                    counts,
+                    spheres,
+                    materials,
+                    origins,
+                    yaws,
+                    values,
+                    indoor,
+                    -1 if ground else i,
+                ):
                     lit = facing
             if ground and lit > 0:
                 sunlit[y, x] += weight

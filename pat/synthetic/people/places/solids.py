@@ -88,9 +88,23 @@ class Builder:
         planes += [[0.0, 1.0, 0.0, half], [0.0, -1.0, 0.0, half]]
         middle = (points.min(0) + points.max(0)) / 2
         radius = float(np.sqrt(((points - middle) ** 2).sum(1).max() + half**2))
-        self._add(np.array(planes), (middle[0], 0.0, middle[1]), radius, place, yaw, material, colour, other, size, seed, glow)
+        self._add(
+            np.array(planes),
+            (middle[0], 0.0, middle[1]),
+            radius,
+            place,
+            yaw,
+            material,
+            colour,
+            other,
+            size,
+            seed,
+            glow,
+        )
 
-    def box(self, centre: Sequence[float], half: Sequence[float], yaw: float = 0.0, *look: object, **values: float) -> None:
+    def box(
+        self, centre: Sequence[float], half: Sequence[float], yaw: float = 0.0, *look: object, **values: float
+    ) -> None:
         """A box, `half` its half sizes along, to the side and up; `look` and `values` as in `extrude`."""
         x, y, z = half
         profile = [(-x, -z), (x, -z), (x, z), (-x, z)]
@@ -101,12 +115,21 @@ class Builder:
         ring = [(radius * cos(pi * (k + 0.5) / 4), radius * sin(pi * (k + 0.5) / 4)) for k in range(8)]
         self.extrude(ring, half, centre, yaw, Material.PLAIN, colour)
 
-    def post(self, foot: Sequence[float], radius: float, height: float, colour: Colour, material: Material = Material.PLAIN) -> None:
+    def post(
+        self,
+        foot: Sequence[float],
+        radius: float,
+        height: float,
+        colour: Colour,
+        material: Material = Material.PLAIN,
+    ) -> None:
         """An upright post with eight sides."""
         planes = [[cos(pi * k / 4), sin(pi * k / 4), 0.0, radius] for k in range(8)]
         planes += [[0.0, 0.0, 1.0, height], [0.0, 0.0, -1.0, 0.0]]
         reach = float(np.hypot(radius * 1.1, height / 2))
-        self._add(np.array(planes), (0.0, 0.0, height / 2), reach, foot, 0.0, material, colour, None, 0.2, 0.0, 0.0)
+        self._add(
+            np.array(planes), (0.0, 0.0, height / 2), reach, foot, 0.0, material, colour, None, 0.2, 0.0, 0.0
+        )
 
     def _add(
         self,
@@ -130,7 +153,16 @@ class Builder:
         sphere = np.array([*(turn @ np.array(middle) + origin), radius])
         colours = np.array([colour, colour if other is None else other], np.float64)
         self.rows.append(
-            (world, len(planes), sphere, origin, yaw, int(material), colours, np.array([size, seed, glow], np.float64))
+            (
+                world,
+                len(planes),
+                sphere,
+                origin,
+                yaw,
+                int(material),
+                colours,
+                np.array([size, seed, glow], np.float64),
+            )
         )
 
     def things(self) -> Things:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from pat.synthetic.people.compiled import njit
+from numba import njit
+
 from pat.synthetic.people.places.noise import cloudy, hashed, smooth
 
 
@@ -89,7 +90,9 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
         elif v < 2.6 and v > 0.35 and 0.04 < a < 0.96:
             inside = smooth(u * 3.1, v * 2.3, seed + 1) * smooth(u * 9.0, v * 7.0, seed + 2)
             for c in range(3):
-                out[c] = 0.03 + 0.75 * inside * inside * (0.4 + 0.9 * hashed(int(math.floor(u * 2.2)), int(math.floor(v * 1.7)), seed + 10 + c))
+                out[c] = 0.03 + 0.75 * inside * inside * (
+                    0.4 + 0.9 * hashed(math.floor(u * 2.2), math.floor(v * 1.7), seed + 10 + c)
+                )
             return 0.25
     elif material == 5 and not face_up:  # shelves full of goods
         row = math.floor(v / 0.38)
@@ -111,7 +114,7 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
         n = cloudy(u * 2.6, v * 2.6, seed + 5)
         share, dirt = smooth(u * 9.0, v * 9.0, seed + 6), 0.35 + 1.25 * n * n
     elif material == 9:  # poster
-        block = hashed(int(math.floor(u / size * 3.0)), int(math.floor(v / size * 4.0)), seed)
+        block = hashed(math.floor(u / size * 3.0), math.floor(v / size * 4.0), seed)
         share, dirt = (1.0 if block > 0.55 else 0.0), 0.85 + 0.3 * smooth(u * 7.0, v * 7.0, seed)
         if smooth(u * 30.0, math.floor(v * 14.0) * 3.7, seed + 1) > 0.66:
             share = 1.0 - share

@@ -15,7 +15,7 @@ OUTDOORS = {"sunny": 0.3, "hazy sun": 0.22, "overcast": 0.32, "dusk": 0.06, "nig
 NO_SKY = Sky((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0, 0.0)
 NO_LAMPS: NDArray[np.float64] = np.zeros((0, 6))
 
-_WHITE = np.ones(3, np.float32)
+_WHITE: NDArray = np.ones(3, np.float32)
 
 
 def _light(direction: tuple[float, float], sun: NDArray, sky: NDArray, bounce: float) -> Light:
@@ -31,25 +31,47 @@ def outdoors(generator: np.random.Generator, weather: str | None = None) -> tupl
     weather = weather or chosen(generator, OUTDOORS)
     azimuth = float(generator.uniform(0, 2 * pi))
     blue, warm = np.array([0.8, 0.95, 1.18], np.float32), np.array([1.08, 1.0, 0.86], np.float32)
+    sky: NDArray
+    sun: NDArray
     if weather == "sunny":
         e = float(np.radians(generator.uniform(18, 65)))
         sky = 0.42 * blue * float(generator.uniform(0.8, 1.2))
-        return weather, _light((azimuth, e), 1.55 * warm, sky, 0.28), Sky((0.85, 0.92, 1.0), (0.3, 0.5, 0.9), 0.4, 0.15), NO_LAMPS
+        return (
+            weather,
+            _light((azimuth, e), 1.55 * warm, sky, 0.28),
+            Sky((0.85, 0.92, 1.0), (0.3, 0.5, 0.9), 0.4, 0.15),
+            NO_LAMPS,
+        )
     if weather == "hazy sun":
         e = float(np.radians(generator.uniform(20, 65)))
         sky = 0.65 * (0.5 * blue + 0.5 * _WHITE)
         sun = float(generator.uniform(0.5, 0.9)) * (0.6 * warm + 0.4 * _WHITE)
-        return weather, _light((azimuth, e), sun, sky, 0.28), Sky((1.0, 1.0, 1.0), (0.7, 0.8, 0.95), 0.6, 0.35), NO_LAMPS
+        return (
+            weather,
+            _light((azimuth, e), sun, sky, 0.28),
+            Sky((1.0, 1.0, 1.0), (0.7, 0.8, 0.95), 0.6, 0.35),
+            NO_LAMPS,
+        )
     if weather == "overcast":
         tint = _WHITE + float(generator.normal(0, 0.025)) * np.array([-1, 0, 1], np.float32)
         sun = float(generator.uniform(0.0, 0.2)) * _WHITE
         e = float(np.radians(generator.uniform(40, 80)))
-        return weather, _light((azimuth, e), sun, 0.95 * tint, 0.25), Sky((1.05, 1.05, 1.05), (0.9, 0.92, 0.95), 0.5, 0.4), NO_LAMPS
+        return (
+            weather,
+            _light((azimuth, e), sun, 0.95 * tint, 0.25),
+            Sky((1.05, 1.05, 1.05), (0.9, 0.92, 0.95), 0.5, 0.4),
+            NO_LAMPS,
+        )
     if weather == "dusk":
         sky = 0.5 * np.array([0.85, 0.95, 1.2], np.float32)
         sun = float(generator.uniform(0.1, 0.5)) * np.array([1.25, 0.95, 0.65], np.float32)
         e = float(np.radians(generator.uniform(6, 16)))
-        return weather, _light((azimuth, e), sun, sky, 0.22), Sky((1.0, 0.85, 0.7), (0.35, 0.45, 0.7), 0.5, 0.3), NO_LAMPS
+        return (
+            weather,
+            _light((azimuth, e), sun, sky, 0.22),
+            Sky((1.0, 0.85, 0.7), (0.35, 0.45, 0.7), 0.5, 0.3),
+            NO_LAMPS,
+        )
     tone = np.array([1.12, 0.98, 0.78] if generator.random() < 0.5 else [0.95, 1.0, 1.05], np.float32)
     count = int(generator.integers(3, 7))
     lamps = np.zeros((count, 6))
