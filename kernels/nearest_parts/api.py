@@ -52,7 +52,8 @@ def nearest_parts(
     Returns:
         `NearestParts`, float32 (float64 for a float64 bank), differentiable with respect to `query`, once.
         Slots at equal distances are in ascending order. Missing neighbours: +inf and -1; no allowed slot:
-        log_sum is -inf; for both the gradient is 0. A slot at infinite distance counts as missing.
+        log_sum is -inf; for both the gradient is 0. A slot at infinite distance counts as missing. Where the
+        distance to an allowed slot is NaN, so is log_sum; the neighbours of such a query mean nothing.
 
     Raises:
         ValueError: a bad argument, named, with what was expected.

@@ -41,7 +41,7 @@ def _load_rows(p_rows, stride_dim, mask, chunk: tl.constexpr, DIM: tl.constexpr,
     """One chunk of dimensions of the rows at `p_rows`, [rows, CHUNK]; 0 outside."""
     d = chunk * CHUNK + tl.arange(0, CHUNK)
     inside = mask[:, None] & (d < DIM)[None, :]
-    return tl.load(p_rows[:, None] + d[None, :] * stride_dim, mask=inside, other=0.0)
+    return tl.load(p_rows[:, None] + d[None, :].to(tl.int64) * stride_dim, mask=inside, other=0.0)
 
 
 @triton.jit
@@ -123,7 +123,8 @@ def nearest_parts_fwd_kernel(
         if HAS_IDENTITY:
             m_identity = tl.load(p_bank_identity + m, mask=m_inside, other=0)
             allowed = allowed & (m_identity[:, None] != b_identity[None, :])
-        distance = tl.maximum(b_norm[None, :] + m_norm[:, None] - 2.0 * b_dot, 0.0)
+        distance = b_norm[None, :] + m_norm[:, None] - 2.0 * b_dot
+        distance = tl.maximum(distance, 0.0, propagate_nan=tl.PropagateNan.ALL)
         distance = tl.where(allowed, distance, float("inf"))  # [BLOCK_M, BLOCK_B]
 
         nearest = tl.min(distance, axis=0)  # [BLOCK_B]
@@ -149,8 +150,9 @@ def nearest_parts_fwd_kernel(
         p_tile = p_distances + (row * LIST + b_place)[None, :] * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
         tl.store(p_tile, distance, mask=enters[None, :])
 
-    total = tl.where(b_total > 0.0, b_total, 1.0)
-    log_sum = tl.where(b_total > 0.0, (b_max + tl.log2(total)) * 0.6931471805599453, float("-inf"))
+    nothing = b_total == 0.0  # no slot is allowed; a sum that is no number stays one that shows
+    total = tl.where(nothing, 1.0, b_total)
+    log_sum = tl.where(nothing, float("-inf"), (b_max + tl.log2(total)) * 0.6931471805599453)
     tl.store(p_log_sum + row, log_sum, mask=b_inside)
     tl.store(p_keys + row[:, None] * LIST + place, b_keys, mask=b_inside[:, None])
     if AVERAGE:
@@ -195,8 +197,8 @@ def nearest_parts_merge_kernel(
     top = tl.max(log_sums, axis=0)
     shift = tl.where(top == float("-inf"), 0.0, top)
     share = tl.exp(log_sums - shift)
-    total = tl.sum(share, axis=0)
-    total = tl.where(total > 0.0, total, 1.0)
+    total = tl.sum(share, axis=0)  # NaN where one split's is
+    total = tl.where(total == 0.0, 1.0, total)
     tl.store(p_log_sum + row, top + tl.log(total))
 
     entry = tl.arange(0, SPLITS * LIST)
@@ -228,8 +230,8 @@ def nearest_parts_merge_kernel(
         tl.store(p_distances + row * k + i, b_distance)
         tl.store(p_indices + row * k + i, tl.where(present, index + offset, -1))
         if AVERAGE:
-            p_slot = p_bank + part * stride_part + index * stride_slot + d * stride_dim
-            vector = tl.load(p_slot, mask=(d < DIM) & present, other=0.0)
+            p_slot = p_bank + part * stride_part + index * stride_slot + d.to(tl.int64) * stride_dim
+            vector = tl.load(p_slot, mask=d < tl.where(present, DIM, 0), other=0.0)
             tl.store(p_neighbours + (row * k + i) * DIM + d, vector, mask=d < DIM)
 
     if AVERAGE:

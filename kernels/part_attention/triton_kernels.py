@@ -57,10 +57,11 @@ def _visible(own, other, regions, parts, special, columns, OWN_HEAD: tl.constexp
 
 @triton.jit
 def _load(base, token, limit, token_stride, dim_stride, DIM: tl.constexpr, DIM_PAD: tl.constexpr):
-    """Rows `token` [M] as [M, DIM_PAD]; 0 from `limit` and DIM on."""
+    """Rows `token` [M] as [M, DIM_PAD]; 0 from `limit` and DIM on. Addresses are counted in 64 bits."""
     dim = tl.arange(0, DIM_PAD)
     mask = (token < limit)[:, None] & (dim < DIM)[None, :]
-    return tl.load(base + token[:, None] * token_stride + dim[None, :] * dim_stride, mask=mask, other=0.0)
+    pointer = base + token[:, None].to(tl.int64) * token_stride + dim[None, :].to(tl.int64) * dim_stride
+    return tl.load(pointer, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -68,7 +69,7 @@ def _store(base, value, token, limit, token_stride, DIM: tl.constexpr, DIM_PAD: 
     """The opposite of `_load`, into memory whose last stride is 1."""
     dim = tl.arange(0, DIM_PAD)
     mask = (token < limit)[:, None] & (dim < DIM)[None, :]
-    pointer = base + token[:, None] * token_stride + dim[None, :]
+    pointer = base + token[:, None].to(tl.int64) * token_stride + dim[None, :]
     tl.store(pointer, value.to(base.dtype.element_ty), mask=mask)
 
 
@@ -144,10 +145,11 @@ def forward_kernel(
     tile = tl.program_id(0) % (query_tiles + 1)
     pair = tl.program_id(0) // (query_tiles + 1)
     image = (pair // heads).to(tl.int64)
-    q += image * q_batch + (pair % heads) * q_head
-    k = kv + image * kv_batch + (pair % heads) * kv_head
+    number = (pair % heads).to(tl.int64)  # of the attention head
+    q += image * q_batch + number * q_head
+    k = kv + image * kv_batch + number * kv_head
     v = k + kv_pair
-    out += (image * queries * heads + pair % heads) * DIM
+    out += (image * queries * heads + number) * DIM
     log_sum += pair.to(tl.int64) * queries
     regions += image * regions_batch
     if tile < query_tiles:
@@ -283,15 +285,16 @@ def backward_kernel(
     tile = tl.program_id(0) % programs
     pair = tl.program_id(0) // programs
     image = (pair // heads).to(tl.int64)
-    q += image * q_batch + (pair % heads) * q_head
-    k = kv + image * kv_batch + (pair % heads) * kv_head
+    number = (pair % heads).to(tl.int64)  # of the attention head
+    q += image * q_batch + number * q_head
+    k = kv + image * kv_batch + number * kv_head
     v = k + kv_pair
     row = heads * DIM
-    offset = image * queries * row + (pair % heads) * DIM
+    offset = image * queries * row + number * DIM
     out += offset
     out_grad += offset
     q_grad += offset
-    k_grad = kv_grad + image * tokens * row * 2 + (pair % heads) * DIM
+    k_grad = kv_grad + image * tokens * row * 2 + number * DIM
     v_grad = k_grad + row
     log_sum += pair.to(tl.int64) * queries
     regions += image * regions_batch

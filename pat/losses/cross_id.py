@@ -32,7 +32,8 @@ def cross_id_similarity(
 
     features [P, B, D] with gradient; indices int64 [B] are the images' own slots, which are no candidates.
     `scale` multiplies squared distances. With `identities` [B] and `bank_identities` [M], slots of an image's
-    own identity are no candidates either. A query without candidates contributes 0.
+    own identity are no candidates either. A query without candidates contributes 0. Where a feature, or a slot
+    of the bank that a query may see, is not finite, neither is the loss.
 
     Where `bank` is a shard of several, `merge` turns what was found in it into what was found in all of them,
     with gradient; `bank_identities` are still those of all slots.
@@ -53,10 +54,11 @@ def cross_id_similarity(
         )
         if merge is not None:
             found = merge(found)
-        candidates = found.indices[..., 0] >= 0  # [P, B]
+        candidates = found.log_sum != -torch.inf  # [P, B]; NaN where a distance is no number
         # Rows without candidates would give inf - inf; their distances carry no gradient either.
         nearest = torch.where(candidates[..., None], found.distances, 0.0)
         log_all = torch.where(candidates, found.log_sum, 0.0)
         log_nearest = torch.logsumexp(-scale * nearest, dim=-1)
-        loss = torch.where(candidates, log_all - log_nearest, 0.0).mean()
+        alone = 0.0 * features.float().sum(-1)  # 0, or NaN for a query at infinite distance from everything
+        loss = torch.where(candidates, log_all - log_nearest, alone.to(log_all.dtype)).mean()
     return loss, found.indices

@@ -154,6 +154,23 @@ def test_strides_of_any_kind() -> None:
     assert torch.equal(attend(qkv.to(DEVICE), regions.to(DEVICE), case, "triton"), dense)
 
 
+@pytest.mark.parametrize("far", ["tokens", "heads", "dimensions"])
+def test_addresses_beyond_32_bits(far: str) -> None:
+    """Each stride fits 32 bits and its multiples do not, in memory that is reserved but never touched between."""
+    case = PartAttentionCase("far", 1, 3, 32, (4, 4))
+    qkv, regions = inputs(case, torch.float16)
+    dense = attend(qkv.to(DEVICE), regions.to(DEVICE), case, "triton")
+    axis = {"tokens": 1, "heads": 3, "dimensions": 4}[far]
+    strides = list(qkv.movedim(axis, 0).contiguous().movedim(0, axis).stride())
+    strides[axis] = (2**31 - 1) // (qkv.shape[axis] - 1) + 100
+    reach = sum((size - 1) * stride for size, stride in zip(qkv.shape, strides, strict=True)) + 1
+    assert strides[axis] < 2**31 < reach
+    storage = torch.UntypedStorage(2 * reach, device=DEVICE)
+    apart = torch.tensor([], dtype=torch.float16, device=DEVICE).set_(storage, 0, qkv.shape, strides)
+    apart.copy_(qkv)
+    assert torch.equal(attend(apart, regions.to(DEVICE), case, "triton"), dense)
+
+
 def test_shared_regions_and_same_bits_in_every_run() -> None:
     case = PartAttentionCase("shared", 2, 1, 32, (8, 5))
     qkv, regions = inputs(case, torch.float16)

@@ -208,3 +208,37 @@ def test_triplet_with_equal_features_or_one_identity_has_finite_gradients():
         assert torch.isfinite(loss)
         assert torch.isfinite(features.grad).all()
     assert loss == 0
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:All-NaN slice")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+def test_a_feature_that_is_not_finite_reaches_the_loss(impl, value):
+    """In the batch, or in the bank from an earlier one: a run must not go on for days with it."""
+    if impl == "triton":
+        pytest.importorskip("triton")
+    device = "cuda" if impl == "triton" and torch.cuda.is_available() else "cpu"
+    bank = bank_of(torch.randn(2, 20, 4)).to(device)
+    features, own = torch.randn(2, 3, 4, device=device), torch.tensor([0, 1, 2], device=device)
+    good, _ = cross_id_similarity(features, bank, own, k=2, impl=impl)
+    assert good.isfinite()
+    features[1, 2, 0] = value
+    loss, _ = cross_id_similarity(features, bank, own, k=2, impl=impl)
+    assert not loss.isfinite()
+    if np.isnan(value):
+        bank.fill(torch.tensor([9], device=device), features[:, 2:])
+        loss, _ = cross_id_similarity(features[:, :2], bank, own[:2], k=2, impl=impl)
+        assert not loss.isfinite()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_query_without_candidates_contributes_nothing_but_what_is_not_finite(value):
+    bank, own = bank_of(torch.randn(1, 1, 4)), torch.tensor([0])
+    features = torch.randn(1, 1, 4, requires_grad=True)
+    loss, neighbours = cross_id_similarity(features, bank, own, k=2)
+    assert loss == 0
+    assert torch.equal(neighbours, torch.full((1, 1, 2), -1))
+    (gradient,) = torch.autograd.grad(loss, features)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+    loss, _ = cross_id_similarity(torch.full((1, 1, 4), value), bank, own, k=2)
+    assert loss.isnan()

@@ -193,6 +193,26 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoin
     assert all(torch.isfinite(t).all() for t in state["model"].values() if t.is_floating_point())
 
 
+def test_a_part_feature_that_is_not_a_number_stops_the_run(config, monkeypatch):
+    """Part features enter the cross-ID loss alone, so that loss has to show it."""
+    real = PartAwareTransformer.features
+
+    def broken(*arguments):
+        cls, parts = real(*arguments)
+        if torch.is_grad_enabled():
+            parts = parts * torch.where(torch.arange(len(parts)) == 1, torch.nan, 1.0)[:, None, None]
+        return cls, parts
+
+    monkeypatch.setattr(PartAwareTransformer, "features", broken)
+    settings = config()
+    with pytest.raises(Failure, match="epoch 1, step 1 is not finite"):
+        train(settings)
+    described = json.loads((settings.out / "diverged.json").read_text())
+    losses = {name: float(value) for name, value in described["losses"].items()}
+    assert np.isnan(losses["csl"])
+    assert np.isfinite(losses["triplet"])
+
+
 def test_a_folder_holds_one_run(config):
     settings = config()
     train(settings)
