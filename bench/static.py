@@ -12,7 +12,9 @@ from kernels.aot import resource_report
 from kernels.compiler import ARCHITECTURES, write_whole
 from kernels.resources import LIMITS
 
-BASELINE = Path(__file__).parent / "baselines" / "kernels_static.json"
+BASELINES = Path(__file__).parent / "baselines"
+"""One file for each minor version of Triton, `triton-3.9.json`: another compiler makes other code."""
+
 REGISTER_SLACK = 8  # the hardware hands registers out in eights per thread; less is the compiler's noise
 CUBIN_SLACK = 1.25  # instruction scheduling moves the size by a few per cent; unrolling by mistake doubles it
 FIGURES = ("registers", "spills", "shared_memory", "mma_instructions", "cubin_bytes", "occupancy")
@@ -20,23 +22,49 @@ FIGURES = ("registers", "spills", "shared_memory", "mma_instructions", "cubin_by
 Row = dict[str, Any]
 
 
+def baseline(version: str) -> Path:
+    """The file of figures made with this version of Triton, or with another patch of the same minor version."""
+    return BASELINES / f"triton-{'.'.join(version.split('.')[:2])}.json"
+
+
 def check(archs: Sequence[str] = ARCHITECTURES) -> list[str]:
     """What is wrong with the kernels as they compile now; empty when all is well."""
-    stored = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"triton": None, "kernels": {}}
     rows = resource_report(archs)
     found = [problem for row in rows for problem in broken_rules(row)]
-    if stored["triton"] != _triton_version():
-        return found  # another compiler makes other code: only the rules hold, not the figures
-    return found + regressions(rows, stored["kernels"], archs)
+    path = baseline(_triton_version())
+    return found + regressions(rows, load(path), archs) if path.exists() else found
 
 
-def rewrite() -> None:
-    """Rewrites the stored figures, of all architectures: none is left from another time."""
+def load(path: Path) -> dict[str, Row]:
+    """The figures in a file, by kernel and architecture."""
+    kernels: dict[str, Row] = json.loads(path.read_text())["kernels"]
+    return kernels
+
+
+def compared_with() -> str:
+    """In words, what `check` holds the kernels against."""
+    version = _triton_version()
+    path = baseline(version)
+    if path.exists():
+        return f"Triton {version}, compared with the figures of Triton {json.loads(path.read_text())['triton']}"
+    there = ", ".join(each.stem.removeprefix("triton-") for each in stored_baselines())
+    return f"Triton {version}, of which no figures are stored (there are {there or 'none'}): rules alone"
+
+
+def stored_baselines() -> list[Path]:
+    """Those of all versions, the newest last."""
+    return sorted(BASELINES.glob("triton-*.json"), key=lambda path: int(path.stem.rpartition(".")[2]))
+
+
+def rewrite() -> Path:
+    """Rewrites this version's figures, of all architectures: none is left from another time."""
     rows = resource_report(ARCHITECTURES)
     kernels = {_name(row): {figure: row[figure] for figure in FIGURES} for row in rows}
     lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(kernels[name])}" for name in sorted(kernels))
     head = f'{{\n "triton": {json.dumps(_triton_version())},\n "kernels": {{\n'
-    write_whole(BASELINE, f"{head}{lines}\n }}\n}}\n".encode())
+    path = baseline(_triton_version())
+    write_whole(path, f"{head}{lines}\n }}\n}}\n".encode())
+    return path
 
 
 def broken_rules(row: Row) -> list[str]:
@@ -62,9 +90,9 @@ def regressions(rows: Sequence[Row], stored: dict[str, Row], archs: Sequence[str
 
 
 def markdown() -> str:
-    """The stored figures as the table of kernels/README.md: a line for each kernel, all architectures in it."""
+    """The newest version's figures as the table of kernels/README.md, a line for each kernel."""
     kernels: dict[str, dict[str, Row]] = {}
-    for name, figures in json.loads(BASELINE.read_text())["kernels"].items():
+    for name, figures in load(stored_baselines()[-1]).items():
         config, _, arch = name.rpartition("/")
         kernels.setdefault(config, {})[arch] = figures
     numbers = ", ".join(arch.removeprefix("sm_") for arch in ARCHITECTURES)
@@ -130,8 +158,7 @@ def main(archs: Sequence[str] | None = None, *, update: bool = False, table: boo
         return 0
     try:
         if update:
-            rewrite()
-            print(f"wrote {BASELINE}")
+            print(f"wrote {rewrite()}")
             return 0
         problems = check(archs or ARCHITECTURES)
     except ValueError as error:
@@ -140,5 +167,6 @@ def main(archs: Sequence[str] | None = None, *, update: bool = False, table: boo
     except (RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(problems) or "no kernel takes more than stored")
+    print(compared_with())
+    print("\n".join(problems) or "no kernel breaks a rule or takes more than stored")
     return 1 if problems else 0

@@ -65,7 +65,7 @@ def sdpa(case: PartAttentionCase, regions: Tensor | None) -> Attention:
 
 
 def eager(case: PartAttentionCase, regions: Tensor) -> Attention:
-    visible = visibility(regions, case.grid, case.queries or case.tokens)
+    visible = visibility(regions, case.grid, case.queries or case.tokens)[:, None]
 
     def attend(qkv: Tensor) -> Tensor:
         q, k, v = qkv.unbind(2)

@@ -12,7 +12,7 @@ from pat.model.attention import PartBlock
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor, scale: float) -> Tensor:
     """Attention with a mask in memory.
 
-    q [B, n, H, D]; k, v [B, N, H, D]; visible bool [n, N]. Returns [B, n, H*D].
+    q [B, n, H, D]; k, v [B, N, H, D]; visible bool [n, N], or [B, 1, n, N]. Returns [B, n, H*D].
     """
     q, k, v = (tensor.transpose(1, 2) for tensor in (q, k, v))  # [B, H, ., D]
     scores = (q @ k.transpose(-2, -1)) * scale  # [B, H, n, N]

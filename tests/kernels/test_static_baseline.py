@@ -1,5 +1,6 @@
 """The gate without a GPU: no kernel spills, breaks a limit, or got worse than the figures in bench/baselines."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.static import broken_rules, markdown, regressions
+import bench.static
+from bench.static import baseline, broken_rules, compared_with, markdown, regressions, stored_baselines
 from kernels.compiler import ARCHITECTURES
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +79,22 @@ def test_rules_hold_without_stored_figures():
     assert broken_rules(row(spills=4, config="crop_fp32")) == []
     too_much = broken_rules(row(shared_memory=164 * 1024))
     assert too_much == ["crop_fp16/sm_87 takes 167936 bytes of shared memory; at most 166912 exist"]
+
+
+def test_each_minor_version_of_triton_has_its_figures():
+    assert baseline("3.9.1") == baseline("3.9.0") != baseline("3.8.0")
+    versions = {json.loads(path.read_text())["triton"]: path for path in stored_baselines()}
+    assert all(baseline(version) == path for version, path in versions.items())
+
+
+def test_the_report_names_the_versions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(bench.static, "BASELINES", tmp_path)
+    monkeypatch.setattr(bench.static, "_triton_version", lambda: "3.10.2")
+    (tmp_path / "triton-3.9.json").write_text('{"triton": "3.9.0", "kernels": {}}')
+    assert compared_with() == "Triton 3.10.2, of which no figures are stored (there are 3.9): rules alone"
+    (tmp_path / "triton-3.10.json").write_text('{"triton": "3.10.0", "kernels": {}}')
+    assert compared_with() == "Triton 3.10.2, compared with the figures of Triton 3.10.0"
+    assert [path.name for path in stored_baselines()] == ["triton-3.9.json", "triton-3.10.json"]
 
 
 def test_the_readme_shows_the_stored_figures():
