@@ -184,17 +184,15 @@ def clothes(body: Body, person: Person) -> list[Mesh]:
     if inner:
         sleeves = 0.97 if person.top in ("vest", "high-visibility vest") else 0.6
         layers.append(top_layer(body, INNER, 0.91, sleeves, 0.006, 0.085, 0.0))
-    if person.bottom in w.SKIRTS and not outer and not whole:
-        hem = max(hem, 0.99)  # tucked in
+    if person.bottom in w.SKIRTS and not whole:
+        hem = min(hem, 0.83) if outer else max(hem, 0.99)  # over the skirt, or tucked in
     layers.append(top_layer(body, TOP, hem, sleeve, ease + 0.004 * abs(person.tint[37]), neck, person.opened))
     if not whole:
         layers.append(bottom_layer(body, person.bottom))
     return [*skin_that_shows(body, person, sleeve, whole, inner), *layers]
 
 
-def skin_that_shows(
-    body: Body, person: Person, sleeve: float, whole: bool, inner: bool
-) -> list[Mesh]:
+def skin_that_shows(body: Body, person: Person, sleeve: float, whole: bool, inner: bool) -> list[Mesh]:
     """The body without what surely lies under cloth, which would poke through."""
     arm, leg, z = body.arm, body.leg, body.height
     sleeve = 0.9 if inner and sleeve < 0.3 else sleeve

@@ -39,7 +39,7 @@ def figure(
     """The person in a pose; `heading` 0 looks along -y and turns to the left. The lowest foot stands on z = 0."""
     if person.bag in ("handbag", "carrier bag", "suitcase", "bicycle"):
         pose = pose.holding("R", raised=False)
-    if person.umbrella:
+    elif person.umbrella:
         pose = pose.holding("R", raised=True)
     dressed = _dressed(person)
     points = skin(dressed.rest, dressed.weights, pose.bones(dressed.joints))

@@ -19,7 +19,8 @@ class Mesh:
         inside = keep > 0
         count = inside[self.faces].sum(1)
         whole = count == 3
-        faces, material, made = [self.faces[whole]], [self.material[whole]], []
+        faces, material = [self.faces[whole]], [self.material[whole]]
+        made: list[tuple[NDArray, NDArray]] = []
         first_new = len(self.rest)
         for number in (1, 2):
             index = np.flatnonzero(count == number)

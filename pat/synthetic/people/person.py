@@ -93,7 +93,7 @@ class Person:
             hat=hat,
             hat_colour=_pick(rng, w.TOP_COLOURS),
             glasses=_pick(rng, {"none": 76, "glasses": 16, "sunglasses": 8}),
-            umbrella=bool(rng.random() < 0.025) and bag not in ("bicycle", "suitcase"),
+            umbrella=bool(rng.random() < 0.03) and bag in ("none", "backpack", "shoulder bag"),
             tint=tuple(float(x) for x in rng.normal(0, 1, 40)),
         )
 
@@ -154,7 +154,7 @@ def _phenotypes(rng: np.random.Generator, woman: bool) -> dict[str, float]:
         return float(np.clip(rng.normal(middle, spread), low, high))
 
     return {
-        "gender": around(0.08, 0.08, 0, 1) if woman else around(0.92, 0.08, 0, 1),
+        "gender": around(0.92, 0.08, 0, 1) if woman else around(0.08, 0.08, 0, 1),  # 0 is male
         "age": around(0.70, 0.10, 0.55, 1.0),
         "muscle": around(0.5, 0.12, 0.2, 0.9),
         "weight": around(0.46, 0.17, 0.12, 0.95),

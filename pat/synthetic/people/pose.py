@@ -37,12 +37,8 @@ class Pose:
 
     def holding(self, side: str, *, raised: bool) -> "Pose":
         """The same pose with one arm hanging straight down, or raised as under an umbrella."""
-        sign = 1 if side == "L" else -1
-        upper, lower = ((-20.0, 36.0), -95.0) if raised else ((2.0, 36.0), 16.0)
-        turns = dict(self.turns)
-        turns[f"upperarm01.{side}"] = (("x", upper[0]), ("y", sign * upper[1]))
-        turns[f"lowerarm01.{side}"] = (("x", lower), ("y", sign * 8.0), ("z", -sign * 6.0))
-        return Pose(self.action, tuple(turns.items()))
+        arm = _arm(side, 1 if side == "L" else -1, *((-22.0, 120.0, 0.0) if raised else (0.0, 8.0, 0.0)), 34.0)
+        return Pose(self.action, tuple((dict(self.turns) | {k: tuple(v) for k, v in arm.items()}).items()))
 
     def bones(self, joints: NDArray) -> NDArray[np.float64]:
         """Transforms f64 [J, 3, 4] of rest points for joints f64 [J, 3]."""
@@ -85,28 +81,42 @@ def _legs(phase: float, stride: float) -> Turns:
     return pose
 
 
+# Action: swing of the upper arm (forwards below 0), the forearm before the vertical, turn to the middle; degrees.
+BUSY = {
+    "phone": (-12.0, 100.0, 30.0),
+    "call": (-24.0, 150.0, 8.0),
+    "pockets": (18.0, 38.0, 20.0),
+    "carry": (-10.0, 85.0, 28.0),
+    "behind": (26.0, -12.0, -50.0),
+}
+REST_BEND = 49.0  # of the forearm in the rest pose, once the upper arm hangs down
+
+
 def _arms(action: str, swing: float, rng: np.random.Generator) -> Turns:
     pose: Turns = {}
     busy = "LR"[int(rng.integers(2))]
     for side, sign in (("L", 1), ("R", -1)):
-        forward = 26 * sign * swing + rng.normal(4, 4)
-        lower, inward = 38 + rng.normal(0, 2), 10.0
-        elbow = -(2 + rng.uniform(0, 10) + max(0.0, -forward) * 0.7)
-        both = action in ("pockets", "behind", "carry")
-        if action == "phone" and side == busy:
-            forward, elbow, inward = -14.0, -72.0, 26.0
-        elif action == "call" and side == busy:
-            forward, elbow, lower, inward = -38.0, -112.0, 24.0, 4.0
-        elif both and (action != "pockets" or rng.random() < 0.8):
-            forward, elbow, lower, inward = {
-                "pockets": (20.0, -26.0, 34.0, 18.0),
-                "behind": (34.0, -22.0, 36.0, 44.0),
-                "carry": (-16.0, -58.0, 37.0, 24.0),
-            }[action]
-        pose[f"clavicle.{side}"] = [("y", sign * 4.0)]
-        pose[f"upperarm01.{side}"] = [("x", forward + 6), ("y", sign * (lower - 4))]
-        pose[f"lowerarm01.{side}"] = [("x", elbow + 20), ("y", sign * 8.0), ("z", -sign * inward)]
+        forward, inward = 26 * sign * swing + float(rng.normal(4, 4)), 6.0
+        bend = float(rng.uniform(8, 22)) + max(0.0, -forward) * 0.7
+        if action in BUSY and (side == busy or action in ("behind", "carry", "pockets")):
+            forward, bend, inward = BUSY[action]
+        pose |= _arm(side, sign, forward, bend, inward, float(rng.normal(34, 2)))
     return pose
+
+
+def _arm(side: str, sign: int, forward: float, bend: float, inward: float, lower: float) -> Turns:
+    """The elbow bends about an axis that lies across the body once the arm hangs, hence the turns by `lower`."""
+    return {
+        f"clavicle.{side}": [("y", sign * 4.0)],
+        f"upperarm01.{side}": [("x", forward), ("y", sign * lower)],
+        f"lowerarm01.{side}": [
+            ("y", -sign * lower),
+            ("z", -sign * inward),
+            ("x", REST_BEND - bend),
+            ("y", sign * lower),
+            ("z", -sign * 10),
+        ],
+    }
 
 
 def _trunk(swing: float, rng: np.random.Generator, action: str) -> Turns:

@@ -81,6 +81,8 @@ def lit(shadow, frame, x, y, z, bias, reach):
     v = frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z + frame[1, 3]
     d = frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z + frame[2, 3] + bias
     col, row = int(np.floor(u)), int(np.floor(v))
+    if row + reach < 0 or col + reach < 0 or row - reach >= shadow.shape[0] or col - reach >= shadow.shape[1]:
+        return 1.0
     free, total = 0, 0
     for j in range(-reach, reach + 1):
         for i in range(-reach, reach + 1):

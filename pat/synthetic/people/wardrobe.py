@@ -244,7 +244,7 @@ class Wardrobe:
 _TEST_PATTERNS = ("tartan", "back print", "gradient", "zigzag", "diamonds", "tie-dye")
 WARDROBES: dict[str, Wardrobe] = {
     "train": Wardrobe(
-        tuple(p for p in PATTERNS if p not in (*_TEST_PATTERNS, "plain", "high-visibility")),
+        tuple(p for p in PATTERNS if p not in (*_TEST_PATTERNS, "plain", "high-visibility", "side stripe")),
         ("none", "backpack", "shoulder bag", "handbag", "suitcase"),
     ),
     "test": Wardrobe(_TEST_PATTERNS, ("none", "carrier bag", "bicycle", "backpack", "shoulder bag")),

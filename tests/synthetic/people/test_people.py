@@ -1,0 +1,195 @@
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from pat.synthetic.people.figure import figure
+from pat.synthetic.people.person import Person
+from pat.synthetic.people.pose import Pose
+from pat.synthetic.people.render import ground_shadow, render
+from pat.synthetic.people.shade import PATTERNS
+from pat.synthetic.people.view import Light, look_at
+from pat.synthetic.people.wardrobe import COLOURS, PARTS, WARDROBES
+
+DIRECTION = np.array([0.5, -0.5, 0.7]) / np.linalg.norm([0.5, -0.5, 0.7])
+LIGHT = Light(DIRECTION, np.full(3, 0.6, np.float32), np.full(3, 0.6, np.float32), np.full(3, 0.4, np.float32))
+VIEW = look_at((0.0, -7.0, 1.8), (0.0, 0.0, 0.95), focal=440, height=128, width=64)
+STANDING = Pose.walking(0.0, 0.0)
+PLAIN = replace(
+    Person.sample(1),
+    top="jumper",
+    top_pattern="plain",
+    opened=0.0,
+    bottom="jeans",
+    bottom_pattern="plain",
+    bag="none",
+    hat="none",
+    hair="short",
+    umbrella=False,
+)
+
+
+def drawn(person, pose=STANDING, heading=0.0):
+    return render([figure(person, pose, heading=heading)], VIEW, LIGHT)
+
+
+def mean_colour(layer, part):
+    mask = (layer.part == PARTS.index(part)) & (layer.alpha == 1)
+    return layer.colour[mask].mean(0)
+
+
+def test_a_person_is_the_same_in_any_order():
+    once = [Person.sample(seed) for seed in (3, 1, 2)]
+    again = [Person.sample(seed) for seed in (1, 2, 3)]
+    assert once == [again[2], again[0], again[1]]
+    first, _, second = drawn(once[0]), drawn(once[1]), drawn(once[0])
+    for field in fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+
+
+def test_layers_agree_with_each_other():
+    layer = drawn(PLAIN)
+    covered = layer.alpha > 0
+    assert 0.05 < covered.mean() < 0.6
+    np.testing.assert_array_equal(covered, layer.part > 0)
+    np.testing.assert_array_equal(covered, layer.owner == 1)
+    np.testing.assert_array_equal(covered, np.isfinite(layer.depth))
+    assert np.abs(layer.depth[covered] - 7).max() < 1
+    assert (layer.colour[~covered] == 0).all()
+    assert np.isfinite(layer.colour).all()
+
+
+def test_feet_stand_on_the_ground():
+    for phase in (0.0, 1.0, 2.5):
+        assert abs(figure(PLAIN, Pose.walking(phase, 1.0)).vertices[:, 2].min()) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("part", "field"), [("top", "top_colour"), ("bottom", "bottom_colour"), ("shoes", "shoe_colour")]
+)
+@pytest.mark.parametrize(("name", "strongest"), [("red", 0), ("green", 1), ("blue", 2)])
+def test_colours_are_true_to_the_image(part, field, name, strongest):
+    colour = mean_colour(drawn(replace(PLAIN, **{field: name})), part)
+    assert colour.argmax() == strongest
+    assert colour.max() > 1.5 * np.median(colour)
+
+
+def test_white_is_brighter_than_black():
+    white, black = (
+        mean_colour(drawn(replace(PLAIN, top_colour=name)), "top").mean() for name in ("white", "black")
+    )
+    assert white > 8 * black
+
+
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"bag": "backpack"}, "bag"),
+        ({"bag": "handbag"}, "bag"),
+        ({"bag": "suitcase"}, "bag"),
+        ({"bag": "bicycle"}, "vehicle"),
+        ({"umbrella": True}, "umbrella"),
+        ({"hat": "cap"}, "hat"),
+        ({"hat": "headscarf", "hair": "covered"}, "hat"),
+        ({"hair": "long"}, "hair"),
+    ],
+)
+def test_what_a_person_has_is_seen(changes, part):
+    seen = (drawn(replace(PLAIN, **changes), heading=np.pi - 0.6).part == PARTS.index(part)).sum()
+    without = (drawn(replace(PLAIN, hair="bald"), heading=np.pi - 0.6).part == PARTS.index(part)).sum()
+    assert seen > 20
+    assert without == 0
+
+
+def test_a_longer_garment_covers_more():
+    def bottom(**changes):
+        return (drawn(replace(PLAIN, **changes)).part == PARTS.index("bottom")).sum()
+
+    assert bottom() > 1.3 * bottom(bottom="shorts")
+    assert bottom() > 1.3 * bottom(top="long coat")
+
+
+def test_each_pattern_looks_different():
+    person = replace(PLAIN, top_colour="white", top_second="black", inner_colour="red", top_scale=0.08)
+    seen = {}
+    for name in set(PATTERNS) - {"side stripe"}:  # which is for trousers
+        front, back = (drawn(replace(person, top_pattern=name), heading=h).colour for h in (0.0, np.pi))
+        seen[name] = np.concatenate([front, back])
+    names = list(seen)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            assert np.abs(seen[one] - seen[other]).max() > 0.05, (one, other)
+
+
+def test_look_alikes_differ_in_the_one_attribute_they_name():
+    family = Person.look_alikes(5, 6)
+    first = family[0]
+    assert len(set(family)) == 6
+    assert first.changed == ""
+    for other in family[1:]:
+        differ = {f.name for f in fields(Person) if getattr(first, f.name) != getattr(other, f.name)}
+        assert differ == {other.changed, "changed"}
+        views = [(drawn(first, heading=h), drawn(other, heading=h)) for h in (0.0, 2.5, 4.4)]
+        assert max(np.abs(a.colour - b.colour).max() for a, b in views) > 0.01, other.changed
+
+
+def test_the_two_wardrobes_share_no_pattern():
+    assert not set(WARDROBES["train"].patterns) & set(WARDROBES["test"].patterns)
+    for style, wardrobe in WARDROBES.items():
+        people = [Person.sample(seed, style=style) for seed in range(200)]
+        assert {p.top_pattern for p in people} - {"plain", "high-visibility"} <= set(wardrobe.patterns)
+        assert {p.bag for p in people} <= set(wardrobe.bags)
+
+
+def test_people_are_many_and_common_colours_common():
+    people = [Person.sample(seed) for seed in range(400)]
+    share = {name: np.mean([p.top_colour == name for p in people]) for name in COLOURS}
+    assert share["black"] + share["white"] + share["grey"] + share["dark grey"] > 0.25
+    tones = np.array([np.mean(p.skin) for p in people])
+    assert np.histogram(np.log(tones), bins=4)[0].min() > 40
+    assert 0.4 < np.mean([p.sex == "female" for p in people]) < 0.6
+
+
+def test_attributes_are_flat():
+    attributes = Person.sample(4).attributes()
+    assert {"top", "top_colour", "top_red", "bag", "hat", "hair", "sex", "body_age", "tone"} <= set(attributes)
+    assert all(isinstance(value, str | float | bool | int) for value in attributes.values())
+
+
+def test_two_figures_know_their_owners_and_the_nearer_wins():
+    near = figure(PLAIN, STANDING, position=(0.0, -1.0))
+    far = figure(PLAIN, STANDING, position=(0.15, 0.5))
+    layer = render([far, near], VIEW, LIGHT)
+    assert set(np.unique(layer.owner)) == {0, 1, 2}
+    alone = render([near], VIEW, LIGHT)
+    np.testing.assert_array_equal(layer.owner[alone.alpha == 1], 2)
+
+
+def test_a_shadow_falls_away_from_the_lamp():
+    view = look_at((0.0, -6.0, 5.0), (0.0, 0.0, 0.5), focal=200, height=128, width=128)
+    shadow = ground_shadow([figure(PLAIN, STANDING)], view, LIGHT)
+    assert shadow.min() == 0
+    assert shadow.max() == 1
+    plane = np.linalg.inv(view.matrix[:, [0, 1, 3]])
+    rows, columns = np.nonzero(shadow > 0.5)
+    ground = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], axis=1) @ plane.T
+    assert (ground[:, :2] / ground[:, 2:]).mean(0) @ LIGHT.direction[:2] < -0.2
+
+
+def test_an_empty_street_is_empty():
+    assert render([], VIEW, LIGHT).alpha.max() == 0
+    assert ground_shadow([], VIEW, LIGHT).max() == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Person.sample(-1),
+        lambda: Person.sample(1, style="winter"),
+        lambda: Person.look_alikes(1, 0),
+        lambda: look_at((0, 0, 2), (0, 0, 1), focal=1, height=1, width=1),
+    ],
+)
+def test_bad_input_is_refused(call):
+    with pytest.raises(ValueError, match=r".+"):
+        call()
