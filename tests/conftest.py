@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ TINY = {
 def few_threads():
     """Tests share two cores; more threads only wait for each other."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts():
+    """Tests send SIGINT to themselves and to what they start; a shell's background job is started to ignore it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def draw_person(path: Path, identity: int, camera: int, number: int) -> None:

@@ -107,7 +107,8 @@ def evaluate_ranking(
     Queries of identity -1 and queries left without a match are not counted. Identity 0 needs no rule:
     where it means a distractor no query carries it, so it matches nothing and stays in the ranking; where a
     query does carry it, it is a person like any other. Equal distances, as computed in float32, are ranked in the
-    gallery's order. A gallery smaller than `max_rank` leaves the CMC at its last value.
+    gallery's order; copies of an image need not be equally far, as a BLAS may round the last columns of a product
+    differently. A gallery smaller than `max_rank` leaves the CMC at its last value.
 
     `device` "cpu" uses numpy alone; "cuda" or "cuda:1" computes with torch on that GPU. Beside the features,
     `slab_bytes` of scores are held (several times that on a GPU), and a copy of a gallery with junk in it.

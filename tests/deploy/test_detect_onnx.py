@@ -324,7 +324,7 @@ def test_the_manifest_says_how_to_feed_and_read_the_model(model):
         ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
         ({"boxes": "corners"}, "boxes is 'corners'"),
         ({"sha256": "0" * 64}, "SHA-256"),
-        ({"input__name": "images"}, "takes images and gives output"),
+        ({"input__name": "crops"}, "takes images and gives output"),
         ({"outputs__predictions": "boxes"}, "takes images and gives output"),
         ({"input__height": 128}, "expected tensor(float) [1, 3, 128, 64]"),
         ({"classes": 80}, "[1, 84, 8], expected [1, 84, 85]"),

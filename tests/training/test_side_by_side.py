@@ -104,8 +104,16 @@ def test_runs_end_with_a_killed_parent(run, tmp_path):
         assert (folder / "log.jsonl").stat().st_size == ended
 
 
+@pytest.fixture
+def in_a_terminal():
+    """SIGHUP as a process has it that nohup did not start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_asks_a_run_to_stop(number):
+def test_what_asks_a_run_to_stop(number, in_a_terminal):
     with stop_flag() as asked:
         assert not asked()
         signal.raise_signal(number)
