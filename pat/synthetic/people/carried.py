@@ -42,7 +42,8 @@ def hair(body: Body, person: Person) -> list[Mesh]:
     line = np.interp(y, [-0.15, -0.10, -0.06, -0.03, 0.02], [1.790, 1.784, 1.748, 1.685, 1.620])
     keep = np.where(high > 0, z - line - 0.008 * np.tanh(person.tint[38]), -1)
     keep = np.where(high > 0, np.minimum(keep, z - 1.60), keep)
-    style, out = person.hair, []
+    style = person.hair
+    out: list[Mesh] = []
     if style in ("bald", "covered"):
         return out
     thickness = {"cropped": 0.005, "short": 0.016, "medium": 0.022, "long": 0.018, "afro": 0.065}.get(style, 0.010)
@@ -97,7 +98,7 @@ def headwear(body: Body, person: Person) -> list[Mesh]:
     x, y, z = body.mesh.cloth[:, :3].T
     head = (body.arm < 0) & (z > 1.50)
     centre = head_centre(body)
-    out = []
+    out: list[Mesh] = []
     if person.hat == "headscarf":
         oval = ((x / 0.062) ** 2 + ((z - 1.69) / 0.088) ** 2) - 1
         keep = np.where(head, np.where(y < -0.06, oval * 0.05, 0.05), -1)

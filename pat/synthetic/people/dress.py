@@ -88,10 +88,10 @@ def top_layer(
     drape = min(1.0, 0.25 + ease * 25)
     ratio = 1 + drape * (hang / body.extents - 1)
     trunk = arm < 0
-    for axis, column in ((0, np.zeros(len(t), int)), (1, np.where(body.mesh.rest[:, 1] < 0, 1, 2))):
+    for way, column in ((0, np.zeros(len(t), int)), (1, np.where(body.mesh.rest[:, 1] < 0, 1, 2))):
         factor = np.stack([np.interp(t[:, 2], LEVELS, ratio[:, k]) for k in range(3)])[column, np.arange(len(t))]
         factor = np.where(t[:, 2] < 1.36, factor, 1 + (factor - 1) * np.clip((1.46 - t[:, 2]) / 0.1, 0, 1))
-        points[trunk, axis] *= factor[trunk]
+        points[trunk, way] *= factor[trunk]
     axis, limb = body.limb(("upperarm01", "lowerarm01", "wrist"), arm)
     least = np.interp(arm, [0, 0.5, 1], [0.050, 0.046, 0.040]) + ease * 0.8
     points = widen(body, points, limb, axis, least, np.clip((arm - 0.12) / 0.25, 0, 1))

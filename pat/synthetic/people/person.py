@@ -203,4 +203,5 @@ def _change(first: Person, rng: np.random.Generator, style: w.Name) -> Person:
     if first.top_pattern == "high-visibility":
         odds.pop("top_colour")
     name = list(odds)[rng.integers(len(odds))]
-    return replace(first, **{name: _other(rng, odds[name], getattr(first, name)), "changed": name})
+    difference: dict[str, Any] = {name: _other(rng, odds[name], getattr(first, name)), "changed": name}
+    return replace(first, **difference)
