@@ -21,7 +21,7 @@ NEEDS_TORCH = re.compile(
 NEEDS = {
     "test_camera.py": ("av", "cv2", "onnxruntime", "trackers"),
     "test_detect.py": ("cv2", "onnxruntime", "trackers"),
-    "test_gallery.py": ("qdrant_edge",),
+    "test_gallery.py": ("numkong",),
     "test_runtime_overhead.py": ("onnxruntime",),
     "test_sources.py": ("av", "psutil"),
     # On a Jetson, which has no PyTorch, what embeds and tracks is measured, training is not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import math
 import os
 import re
 import threading
@@ -141,7 +142,7 @@ def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
         settings.gallery.path,
         dimension=manifest.output.size,
         model=fingerprint(manifest),
-        retention=hours * 3600,
+        retention=None if math.isinf(hours) else hours * 3600,
     )
 
 
@@ -247,8 +248,8 @@ def _watch(
         if now >= next_expiry:
             next_expiry = now + EXPIRE_EVERY
             try:
-                gallery.expire(time.time() - settings.gallery.retention_hours * 3600)
-            except DeployFailure as error:
+                gallery.sweep()
+            except (DeployError, DeployFailure) as error:
                 log.error("old entries could not be deleted: %s", error)
         if now >= next_look:
             next_look = now + show_every

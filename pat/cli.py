@@ -31,7 +31,7 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "numba": "people",
     **dict.fromkeys(
-        ("onnxruntime", "av", "cv2", "prometheus_client", "qdrant_client", "qdrant_edge", "trackers"), "deploy"
+        ("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "trackers"), "deploy"
     ),
 }
 """Modules that an installation may lack, and the extra that brings them."""

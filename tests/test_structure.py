@@ -85,7 +85,7 @@ def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
 
 def test_the_runtime_of_the_edge_is_light():
     code = BLOCKED.format(["torch", "timm", "triton"])
-    heavy = ("numpy", "PIL", "cv2", "av", "onnxruntime", "qdrant_edge", "trackers", "scipy")
+    heavy = ("numpy", "PIL", "cv2", "av", "onnxruntime", "numkong", "trackers", "scipy")
     done = python(code + f"import sys, deploy.runtime; print([m for m in {heavy!r} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 

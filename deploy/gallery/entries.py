@@ -61,39 +61,14 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Which entries: all conditions together; None asks for nothing. Both ends of the time window belong to it."""
+class Candidate:
+    """A person whom a vector may show."""
 
-    identity: str | None = None
-    camera: str | None = None
-    exclude_camera: str | None = None
-    since: float | None = None
-    until: float | None = None
-
-    def within(self, window: Where) -> Where:
-        """The same conditions, in the part of the time window that lies in `window` too."""
-        since = [each for each in (self.since, window.since) if each is not None]
-        until = [each for each in (self.until, window.until) if each is not None]
-        return Where(
-            self.identity,
-            self.camera,
-            self.exclude_camera,
-            max(since, default=None),
-            min(until, default=None),
-        )
-
-    def outside(self) -> list[Where]:
-        """What lies before the time window, if it has a beginning, and what lies behind it, if it has an end."""
-        sides = []
-        if self.since is not None:
-            sides.append(Where(until=math.nextafter(self.since, -math.inf)))
-        if self.until is not None:
-            sides.append(Where(since=math.nextafter(self.until, math.inf)))
-        return sides
-
-    def holds_time(self, time: float) -> bool:
-        """Whether an entry of this time lies in the window."""
-        return (self.since is None or time >= self.since) and (self.until is None or time <= self.until)
+    key: str
+    """Stays the same whatever the person is called; see `Gallery.person`."""
+    identity: str
+    score: float
+    """Cosine of the nearest of the person's views."""
 
 
 def checked_name(what: str, name: str, *, empty: bool = False) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from deploy.errors import DeployError
 from deploy.gallery.entries import checked_name
 
-FORMAT = "pat-reid-gallery/1"
+FORMAT = "pat-reid-gallery/2"
 LARGEST_DIMENSION = 65536
 DAY = 86400.0
 
@@ -54,7 +54,7 @@ class Facts:
         try:
             return cls(values["dimension"], values["model"], values["retention"])
         except (KeyError, TypeError, DeployError) as error:
-            raise DeployError(f"{where} is damaged ({error}); restore the gallery from a snapshot") from error
+            raise DeployError(f"{where} is damaged ({error}); restore a backup of the gallery") from error
 
     def check(self, stored: Facts, where: str) -> None:
         """Raise DeployError when the gallery `stored` holds vectors of another model than these facts ask for."""
@@ -67,7 +67,7 @@ class Facts:
 
 def words(seconds: float | None) -> str:
     """A duration for people: 36 h."""
-    if seconds is None:
+    if seconds is None or math.isinf(seconds):
         return "ever"
     for length, unit in ((DAY, "days"), (3600.0, "h"), (60.0, "minutes")):
         if seconds >= 2 * length:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import threading
 import time as clocks
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,19 +14,22 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.errors import DeployError, DeployFailure
-from deploy.gallery import snapshot
+from deploy.gallery import backup, changes, migrate
+from deploy.gallery.database import Database, write_facts
 from deploy.gallery.entries import (
+    Candidate,
+    Floats,
     Identity,
     Match,
     Record,
-    Where,
     checked_name,
     checked_time,
     checked_vectors,
     one_each,
 )
 from deploy.gallery.facts import DAY, Facts, words
-from deploy.gallery.store import Store, open_store
+from deploy.gallery.index import Index
+from deploy.gallery.vectors import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +37,20 @@ SWEEP_EVERY = 60.0
 """Seconds between two deletions of expired entries at least."""
 CLOCK_TOLERANCE = 60.0
 """Seconds that an entry may be ahead of this process's clock: clocks of machines differ."""
-PURGE_SHARE = 0.2
-"""Of the entries kept: when more than this was deleted, the files are rewritten without it."""
+VIEWS = 16
+"""Nearest entries looked at for each person asked for: several views of one may come first."""
 
 
 class Gallery:
-    """Identities and their vectors in a store; safe to call from several threads.
+    """Identities and their vectors in a folder; safe to call from several threads, and open in several processes.
 
-    **Retention.** No search, count, listing or export returns an entry older than `now - retention`, whether or
-    not it was deleted yet. Expired entries are deleted on opening and, at most once a minute, when something is
-    added or searched for. They leave the disk when the gallery is closed, or once a fifth has been deleted.
+    SQLite keeps everything (deploy.gallery.database); the vectors are also in memory, where they are searched.
+    A search reads no disk and waits for nobody. What another process changes is seen after a tenth of a second.
+
+    **Retention.** No search, count, listing or export returns an entry older than its person's retention, or the
+    gallery's where the person has none of its own (who was enrolled or named has), whether or not it was deleted
+    yet. Expired entries are deleted on opening, when something is added, and by `sweep`; a deleted entry is
+    overwritten with zeros.
 
     **Clocks.** An entry more than a minute ahead of `clock` is stored with the clock's time, so that none outlives
     the retention. When the clock was set back, entries ahead of it are kept, but hidden until their time comes: a
@@ -53,16 +58,13 @@ class Gallery:
     the retention knows better than any clock that they are too old, and deletes them.
     """
 
-    def __init__(self, store: Store, *, clock: Callable[[], float] = clocks.time) -> None:
-        self._store = store
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._closed = False
+    def __init__(self, database: Database, facts: Facts, *, clock: Callable[[], float]) -> None:
+        self._database, self.facts, self._clock = database, facts, clock
+        """Dimension, model and retention."""
+        self._index = Index(database, facts)
         self._opened = clocks.monotonic()
         self._swept = -math.inf
-        self._deleted = 0
-        self._sweep()
-        self._purge_if_possible()  # also what a process that was killed had deleted
+        self.sweep()
 
     @classmethod
     def open(
@@ -74,31 +76,28 @@ class Gallery:
         retention: float | None = DAY,
         clock: Callable[[], float] = clocks.time,
     ) -> Gallery:
-        """The gallery in a folder, or at http(s)://host:port[/collection]; made where there is none.
+        """The gallery in a folder, made where there is none; one of an earlier version is migrated.
 
         `model` is the fingerprint of the model that makes the vectors of `dimension` numbers, `retention` is in
-        seconds. Raises DeployError for another model's gallery, one in use by another process, or a damaged one,
-        DeployFailure when the disk is full or the server does not answer.
+        seconds. Raises DeployError for another model's gallery or a damaged one, DeployFailure when the disk is
+        full.
         """
-        store = open_store(place, Facts(dimension, model, retention))
+        folder = backup.folder_of(place)
+        facts = Facts(dimension, model, retention)
+        migrate.if_old(folder, facts)
+        database, stored = Database.open(folder, facts)
         try:
-            if store.facts.retention != retention:
+            if stored.retention != retention:
                 log.warning(
                     "%s: entries are now kept for %s, no longer for %s",
-                    store.name,
-                    words(retention),
-                    words(store.facts.retention),
-                )
-                store.keep_for(retention)
-            return cls(store, clock=clock)
+                    folder, words(retention), words(stored.retention),
+                )  # fmt: skip
+                with database.changing() as connection:
+                    write_facts(connection, facts)
+            return cls(database, facts, clock=clock)
         except BaseException:
-            store.close()
+            database.close()
             raise
-
-    @property
-    def facts(self) -> Facts:
-        """Dimension, model and retention."""
-        return self._store.facts
 
     def add(
         self,
@@ -108,26 +107,53 @@ class Gallery:
         camera: str | Sequence[str],
         time: float | Sequence[float],
         note: str | Sequence[str] = "",
+        keep_for: float | None = None,
     ) -> list[str]:
         """Store vectors float [n, D] of unit length and return their ids; durable when it returns.
 
-        The other values are one for all vectors, or one each; `time` is in seconds since the epoch. Many at once
-        are much faster than one by one. Raises DeployError, and stores nothing, for vectors that are not finite
-        and of unit length, names with control characters, and times that the retention has passed.
+        The other values are one for all vectors, or one each; `time` is in seconds since the epoch. `keep_for`
+        gives these people a retention of their own, in seconds (inf: for ever). Many at once are much faster than
+        one by one. Raises DeployError, and stores nothing, for vectors that are not finite and of unit length,
+        names with control characters, and times that the retention has passed.
         """
         checked = checked_vectors(vectors, self.facts.dimension)
         count = len(checked)
         names = [checked_name("identity", each) for each in one_each("identity", identity, count)]
-        cameras = [checked_name("camera", each) for each in one_each("camera", camera, count)]
-        notes = [checked_name("note", each, empty=True) for each in one_each("note", note, count)]
-        with self._use():
-            times = [self._checked_time(each) for each in one_each("time", time, count)]
-            ids = [str(uuid.uuid4()) for _ in range(count)]
-            rows = zip(ids, names, cameras, times, notes, checked, strict=True)
-            if count:
-                self._store.write([Record(*row) for row in rows])
-            self._sweep_when_due()
-        return ids
+        records = self._records_of(checked, names, camera, time, note, keep_for)
+        if count:
+            with self._database.changing() as connection:
+                known = {name: changes.identity_of(connection, name, keep_for) for name in dict.fromkeys(names)}
+                changes.insert(connection, records, [known[name] for name in names])
+            self._index.refresh()
+        self._sweep_when_due()
+        return [each.id for each in records]
+
+    def add_view(
+        self,
+        key: str,
+        vector: ArrayLike,
+        *,
+        camera: str,
+        time: float,
+        instead_of: Sequence[str] = (),
+        most: int = 0,
+    ) -> str | None:
+        """Store one more view [D] of a known person, durable when it returns; None when the person is gone.
+
+        Entries `instead_of` leave with it. With more than `most` views, those leave that say least: the older of
+        the two that are most alike. Views of people with a retention of their own (enrolled) are not counted.
+        """
+        checked = checked_vectors(np.asarray(vector)[None], self.facts.dimension)
+        (record,) = self._records_of(checked, ["a view"], camera, time, "", None)
+        with self._database.changing() as connection:
+            self._index.refresh()
+            if (person := self._index.keys.get(key)) is None:
+                return None
+            changes.insert(connection, [record], [person])
+            gone = self._entries(instead_of) + self._redundant(person, checked[0], most, instead_of)
+            changes.delete(connection, gone)
+        self._index.refresh()
+        return record.id
 
     def search(
         self,
@@ -136,75 +162,162 @@ class Gallery:
         *,
         camera: str | None = None,
         exclude_camera: str | None = None,
+        exclude_identities: Collection[str] = (),
         since: float | None = None,
         until: float | None = None,
     ) -> list[Match]:
         """The `k` entries nearest to a vector float [D] of unit length by cosine, best first.
 
-        `camera`, `exclude_camera` and the times limit what is searched; both ends of the time window belong to it.
+        The other values limit what is searched; both ends of the time window belong to it.
         """
         query = checked_vectors(np.asarray(vector)[None], self.facts.dimension)[0]
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise DeployError(f"k is {k!r}; ask for 1 answer at least")
-        asked = Where(
-            camera=None if camera is None else checked_name("camera", camera),
-            exclude_camera=None if exclude_camera is None else checked_name("camera", exclude_camera),
+        self._look()
+        index = self._index
+        wanted = self._wanted(
+            camera=None if camera is None else index.cameras.get(checked_name("camera", camera), -2),
+            exclude_camera=None
+            if exclude_camera is None
+            else index.cameras.get(checked_name("camera", exclude_camera), -2),
+            exclude_people=[index.names[each] for each in exclude_identities if each in index.names],
             since=None if since is None else checked_time("since", since),
             until=None if until is None else checked_time("until", until),
         )
-        with self._use():
-            self._sweep_when_due()
-            window = self._window()
-            found = self._store.nearest(query, int(k), asked)
-            # A condition on the time makes a search some three times as slow, and hardly ever changes the answer.
-            if not all(window.holds_time(match.time) for match in found):
-                found = self._store.nearest(query, int(k), asked.within(window))
-            return found
+        found = index.vectors.nearest(query, int(k), wanted)
+        return [each for each in map(self._match, found) if each is not None]
+
+    def people(self, vector: ArrayLike, count: int = 2, *, exclude: Collection[str] = ()) -> list[Candidate]:
+        """The `count` people most like a vector [D], best first, each by the nearest view; `exclude` are keys."""
+        query = checked_vectors(np.asarray(vector)[None], self.facts.dimension)[0]
+        self._look()
+        index = self._index
+        wanted = self._wanted(exclude_people=[index.keys[key] for key in exclude if key in index.keys])
+        best: dict[int, float] = {}
+        for _, person, score in index.vectors.nearest(query, count * VIEWS, wanted):
+            best.setdefault(person, score)
+        known = [(index.people.get(person), score) for person, score in best.items()]
+        return [Candidate(each.key, each.name, score) for each, score in known if each is not None][:count]
+
+    def person(self, key: str) -> Candidate | None:
+        """Who has this key now, after merges and renaming; None when there is nobody any more. The score is 1."""
+        self._look()
+        found = self._index.people.get(self._index.keys.get(key, -1))
+        return None if found is None else Candidate(found.key, found.name, 1.0)
+
+    def forgotten(self, key: str) -> bool:
+        """Whether this person was forgotten, on purpose."""
+        with self._database.reading() as connection:
+            return connection.execute("SELECT 1 FROM tombstones WHERE key = ?", (key,)).fetchone() is not None
+
+    def saw(self, key: str, camera: str, *, first: float, last: float, score: float | None) -> None:
+        """Note that a person was in view of a camera, from the first to the last moment."""
+        with self._database.changing() as connection:
+            connection.execute(
+                "INSERT INTO sightings SELECT id, ?, ?, ?, ? FROM identities WHERE key = ?",
+                (camera, first, last, score, key),
+            )
 
     def merge(self, source: str, target: str) -> int:
-        """Give the entries of the identity `source` to `target`, and return how many there were."""
+        """Give the entries of the identity `source` to `target`, and return how many there were.
+
+        Later entries of `source` are `target`'s too. `aliases` lists it, `undo` takes it back.
+        """
         source, target = checked_name("identity", source), checked_name("identity", target)
         if source == target:
             raise DeployError(f"{source!r} cannot be merged with itself; name two identities")
-        with self._use():
-            where = Where(identity=source)
-            count = self._store.count(where)
-            if count:
-                self._store.rename(where, target)
-            return count
+        self._look()
+        count = self.count(source)
+        with self._database.changing() as connection:
+            found = changes.merge(connection, source, target, self._clock())
+        self._index.refresh()
+        return 0 if found is None else count
+
+    def split(self, entries: Sequence[str], identity: str) -> int:
+        """Give entries, by their ids, to another identity, and return how many there were; see `undo`."""
+        name = checked_name("identity", identity)
+        with self._database.changing() as connection:
+            found = changes.split(connection, entries, name, self._clock())
+        self._index.refresh()
+        return 0 if found is None else len(self._entries(entries))
+
+    def aliases(self) -> list[tuple[int, str, float, str, str]]:
+        """Merges and splits, newest first: number, "merge" or "split", time, from whom, to whom."""
+        with self._database.reading() as connection:
+            return connection.execute(
+                """SELECT aliases.id, kind, time, s.name, t.name FROM aliases
+                JOIN identities s ON s.id = source JOIN identities t ON t.id = target ORDER BY aliases.id DESC"""
+            ).fetchall()
+
+    def undo(self, alias: int) -> bool:
+        """Take back a merge or a split by its number; whether there was one."""
+        with self._database.changing() as connection:
+            done = changes.undo(connection, alias)
+        self._index.refresh()
+        return done
 
     def forget(self, identity: str) -> int:
-        """Delete an identity, from the disk too, and return how many entries it had.
+        """Delete a person, from the disk too, and return how many entries there were.
 
-        A folder's files are rewritten without it; a server does that by itself, some time later. Snapshots and
-        exports that were made before still hold it.
+        Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
         """
-        with self._use():
-            count = self._delete(Where(identity=checked_name("identity", identity)))
-            try:
-                self._purge()
-            except DeployFailure as error:
-                raise DeployFailure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
-            return count
+        name = checked_name("identity", identity)
+        with self._database.changing() as connection:
+            person = changes.find(connection, name)
+            count = 0 if person is None else changes.forget(connection, person, self._clock())
+        self._index.refresh()
+        try:
+            self._database.truncate_log()
+        except DeployFailure as error:
+            raise DeployFailure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
+        return count
 
     def expire(self, before: float) -> int:
-        """Delete the entries older than `before` (seconds since the epoch), and return how many there were."""
+        """Delete the entries older than `before` (seconds since the epoch), and return how many there were.
+
+        People with a retention of their own (enrolled, named) stay.
+        """
         if math.isnan(before):
             raise DeployError("before is NaN, no number of seconds since the epoch")
-        with self._use():
-            count = self._delete(Where(until=math.nextafter(before, -math.inf)))
-            self._purge_when_worth_it()
-            return count
+        with self._database.changing() as connection:
+            rows = connection.execute(
+                """SELECT entries.id FROM entries JOIN identities ON identities.id = entries.identity
+                LEFT JOIN identities owner ON owner.id = identities.merged_into
+                WHERE time < ? AND coalesce(owner.retention, identities.retention) IS NULL""",
+                (before,),
+            ).fetchall()
+            count = changes.delete(connection, [row[0] for row in rows])
+        self._index.refresh()
+        return count
+
+    def sweep(self) -> int:
+        """Delete what the retention has passed, and return how many entries that were."""
+        self._swept = now = self._clock()
+        self._index.refresh()
+        expired, ahead = self._index.vectors.hidden(now, now + CLOCK_TOLERANCE)
+        retention = self.facts.retention
+        if retention is not None and clocks.monotonic() - self._opened > retention:
+            expired = [*{*expired, *ahead}]
+        with self._database.changing() as connection:
+            if retention is not None:
+                connection.execute(
+                    """DELETE FROM sightings WHERE last < ?
+                    AND identity IN (SELECT id FROM identities WHERE retention IS NULL)""",
+                    (now - retention,),
+                )
+            count = changes.delete(connection, expired)
+            changes.prune_outbox(connection)
+        if count:
+            log.info("%s: %d expired entries deleted", self._database.folder, count)
+            self._index.refresh()
+        return count
 
     def count(self, identity: str | None = None) -> int:
         """The number of entries, of everybody or of one identity."""
         name = None if identity is None else checked_name("identity", identity)
-        with self._use():
-            window = self._window()
-            if name is not None:
-                return self._store.count(Where(identity=name).within(window))
-            # Counting the few that are hidden is much faster than counting the many that are not.
-            return self._store.count(Where()) - sum(self._store.count(each) for each in window.outside())
+        self._look()
+        person = None if name is None else self._index.names.get(name, -2)
+        return self._index.vectors.count(self._wanted(person=person))
 
     def identities(self) -> Iterator[Identity]:
         """Who is in the gallery, sorted by name."""
@@ -220,30 +333,18 @@ class Gallery:
         """Every entry with its vector, in no order that means anything."""
         return self._records(vectors=True)
 
-    def snapshot(self, path: str | Path) -> int:
-        """Write all entries into one file, whole or not at all, and return how many there were."""
-        return snapshot.write(Path(path), self.facts, list(self.export()))
-
-    @classmethod
-    def restore(cls, file: str | Path, place: str | Path) -> int:
-        """Make a gallery at a path or URL from a snapshot, and return how many entries it held.
-
-        The new gallery keeps the snapshot's model and retention: what is older is deleted when it is opened.
-        Raises DeployError when the file is no snapshot, or damaged, and when there is a gallery already.
-        """
-        return snapshot.restore(Path(file), place)
+    def backup(self, path: str | Path) -> int:
+        """Write everything into one file, whole or not at all, while others go on; the number of entries."""
+        return backup.write(self._database, Path(path))
 
     def close(self) -> None:
-        """Let go of the folder or server. A gallery that is closed can be closed again."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
+        """Let go of the folder. A gallery that is closed can be closed again."""
+        if not self._database.closed:
             try:
-                if self._deleted:
-                    self._purge_if_possible()
-            finally:
-                self._store.close()
+                self._database.truncate_log()
+            except (DeployError, DeployFailure) as error:
+                log.warning("the log of the gallery stays for now: %s", error)
+            self._database.close()
 
     def __enter__(self) -> Gallery:
         return self
@@ -253,79 +354,85 @@ class Gallery:
     ) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _use(self) -> Iterator[None]:
-        """The store for this thread alone. Raises DeployError when the gallery is closed."""
-        with self._lock:
-            if self._closed:
-                raise DeployError(f"the gallery {self._store.name} is closed")
-            yield
+    def _look(self) -> None:
+        if self._database.closed:
+            raise DeployError(f"the gallery {self._database.folder} is closed")
+        self._index.look()
 
-    def _window(self) -> Where:
+    def _wanted(self, **limits: object) -> Wanted:
         """What may be shown now."""
-        now, retention = self._clock(), self.facts.retention
-        return Where(since=None if retention is None else now - retention, until=now + CLOCK_TOLERANCE)
+        now = self._clock()
+        return Wanted(now, now + CLOCK_TOLERANCE, **limits)  # type: ignore[arg-type]
+
+    def _match(self, found: tuple[int, int, float]) -> Match | None:
+        """An answer; None when it was deleted in this very moment."""
+        entry, person, score = found
+        known, details = self._index.people.get(person), self._index.details.get(entry)
+        if known is None or details is None:
+            return None
+        return Match(known.name, score, details.camera, details.time, details.uuid, details.note)
 
     def _records(self, *, vectors: bool) -> Iterator[Record]:
-        with self._use():
-            pages = self._store.pages(Where().within(self._window()), vectors=vectors)
-        while True:
-            with self._use():
-                page = next(pages, None)
-            if page is None:
-                return
-            yield from page
+        self._look()
+        entries, found = self._index.vectors.of(self._wanted())
+        for entry, vector in zip(entries, found, strict=True):
+            match = self._match((entry, self._index.person_of(entry), 1.0))
+            if match is not None:
+                kept = vector if vectors else None
+                yield Record(match.id, match.identity, match.camera, match.time, match.note, kept)
 
-    def _checked_time(self, time: float) -> float:
-        time = checked_time("the time of an entry", time)
-        window = self._window()
-        if window.holds_time(time):
-            return time
-        now = self._clock()
-        if time > now:
+    def _records_of(
+        self,
+        vectors: Floats,
+        names: Sequence[str],
+        camera: str | Sequence[str],
+        time: float | Sequence[float],
+        note: str | Sequence[str],
+        keep_for: float | None,
+    ) -> list[Record]:
+        count = len(vectors)
+        cameras = [checked_name("camera", each) for each in one_each("camera", camera, count)]
+        notes = [checked_name("note", each, empty=True) for each in one_each("note", note, count)]
+        times = [self._checked_time(each, keep_for) for each in one_each("time", time, count)]
+        ids = [str(uuid.uuid4()) for _ in range(count)]
+        return [Record(*row) for row in zip(ids, names, cameras, times, notes, vectors, strict=True)]
+
+    def _checked_time(self, time: float, keep_for: float | None) -> float:
+        time, now = checked_time("the time of an entry", time), self._clock()
+        retention = self.facts.retention if keep_for is None else keep_for
+        if time > now + CLOCK_TOLERANCE:
             log.warning("an entry %.0f s ahead of the clock is stored with the clock's time", time - now)
             return now
-        raise DeployError(
-            f"the entry is {words(now - time)} old, and the gallery keeps {words(self.facts.retention)}; nothing "
-            "was stored"
-        )
+        if retention is not None and time < now - retention:
+            raise DeployError(
+                f"the entry is {words(now - time)} old, and the gallery keeps {words(retention)}; nothing was "
+                "stored"
+            )
+        return time
+
+    def _entries(self, ids: Sequence[str]) -> list[int]:
+        with self._database.reading() as connection:
+            select = "SELECT id FROM entries WHERE uuid = ?"
+            return [row[0] for each in ids for row in connection.execute(select, (each,))]
+
+    def _redundant(self, person: int, new: Floats, most: int, instead_of: Sequence[str]) -> list[int]:
+        """The entries that a person can do without once the view `new` [D] is stored."""
+        group = self._index.group_of(person)
+        if not most or self._index.people[group].retention != self._index.default_retention():
+            return []
+        entries, vectors = self._index.vectors.of(self._wanted(person=group))
+        leaving = set(self._entries(instead_of))
+        kept = [row for row, entry in enumerate(entries) if entry not in leaving]
+        kept.sort(key=lambda row: entries[row])  # the oldest first
+        gone = []
+        while len(kept) + 1 > most:
+            views = np.stack([*(vectors[row] for row in kept), new])
+            alike = views @ views.T - 2 * np.eye(len(views), dtype=np.float32)
+            row = int(np.argmax(alike.max(axis=1)[:-1]))  # of two that are alike, the older
+            gone.append(entries[kept.pop(row)])
+        return gone
 
     def _sweep_when_due(self) -> None:
         # A clock that was set back must not put this off.
         if abs(self._clock() - self._swept) >= SWEEP_EVERY:
-            self._sweep()
-            self._purge_when_worth_it()
-
-    def _sweep(self) -> None:
-        """Delete what the retention has passed."""
-        window, self._swept = self._window(), self._clock()
-        if self.facts.retention is None:
-            return
-        expired, ahead = window.outside()
-        count = self._delete(expired)
-        if clocks.monotonic() - self._opened > self.facts.retention:
-            count += self._delete(ahead)
-        if count:
-            log.info("%s: %d expired entries deleted", self._store.name, count)
-
-    def _delete(self, where: Where) -> int:
-        count = self._store.count(where)
-        if count:
-            self._store.delete(where)
-            self._deleted += count
-        return count
-
-    def _purge_when_worth_it(self) -> None:
-        if self._deleted and self._deleted > PURGE_SHARE * self._store.count(Where()):
-            self._purge_if_possible()
-
-    def _purge(self) -> None:
-        self._store.purge()
-        self._deleted = 0
-
-    def _purge_if_possible(self) -> None:
-        """What is deleted is out of reach: a full disk is no reason to stop working."""
-        try:
-            self._purge()
-        except DeployFailure as error:
-            log.warning("deleted entries stay on the disk for now: %s", error)
+            self.sweep()

@@ -90,7 +90,7 @@ def test_the_suites_of_the_edge_need_no_torch():
 
 
 def test_the_suites_of_training_need_nothing_of_the_edge_and_no_command_line():
-    edge = ("av", "cv2", "onnx", "onnxruntime", "onnxscript", "psutil", "qdrant_client", "qdrant_edge", "trackers")
+    edge = ("av", "cv2", "onnx", "onnxruntime", "onnxscript", "psutil", "numkong", "trackers")
     found = collected_without("tyro", "rich", "h5py", "matplotlib", "tensorboard", *edge)
     for suite in ("test_part_attention.py", "test_csl_step.py", "test_train_step.py", "test_cache.py"):
         assert f"<Module {suite}>" in found

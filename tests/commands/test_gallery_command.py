@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from deploy.gallery.threshold import read_threshold
 from export.bundle import write_bundle
 from export.manifest import Input, Manifest, Output
 from pat.cli import run
-from pat.commands.gallery_tools import print_table
+from pat.commands.gallery.tools import print_table
 from pat.data.images import load_rgb
 
 onnx = pytest.importorskip("onnx")
@@ -88,7 +90,7 @@ def crops(tmp_path_factory) -> Path:
 def gallery(tmp_path, bundle, crops, capsys) -> Path:
     path = tmp_path / "gallery"
     assert run("gallery", ["enrol", str(path), str(bundle), str(crops)]) == 0
-    assert "enrolled 4 identities, 12 entries, kept for 24 h" in " ".join(capsys.readouterr().err.split())
+    assert "enrolled 4 identities, 12 entries, kept for ever" in " ".join(capsys.readouterr().err.split())
     return path
 
 
@@ -154,14 +156,26 @@ def test_list_count_merge_forget_expire(gallery, capsys):
     assert "nobody in the gallery" in fails(capsys, 2, "forget", gallery, "person 1")
     assert "nobody in the gallery" in fails(capsys, 2, "merge", gallery, "person 1", "person 3")
     assert "deleted 0 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "1")[1]
-    assert "deleted 3 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "0")[1]
+    assert "deleted 0 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "0")[1]  # enrolled
 
 
-def test_export_snapshot_restore(gallery, tmp_path, capsys):
-    lines, arrays, snapshot = (tmp_path / name for name in ("out.jsonl", "out.npz", "snapshot.npz"))
+def test_a_merge_and_a_split_are_taken_back(gallery, tmp_path, capsys):
+    succeeds(capsys, "merge", gallery, "person 0", "person 1")
+    assert "person 0" in succeeds(capsys, "aliases", gallery)[0]
+    assert "took back 1" in succeeds(capsys, "undo", gallery, "1")[1]
+    assert "there is no merge or split 1" in fails(capsys, 2, "undo", gallery, "1")
+    succeeds(capsys, "export", gallery, tmp_path / "all.jsonl")
+    first = json.loads((tmp_path / "all.jsonl").read_text().splitlines()[0])
+    assert "1 entries are now Bob's" in succeeds(capsys, "split", gallery, "Bob", first["id"])[1]
+    assert succeeds(capsys, "count", gallery, "--identity", "Bob")[0] == "1\n"
+    assert "none of these entries" in fails(capsys, 2, "split", gallery, "Bob", "nothing")
+
+
+def test_export_backup_restore(gallery, tmp_path, capsys):
+    lines, arrays, snapshot = (tmp_path / name for name in ("out.jsonl", "out.npz", "backup.sqlite"))
     succeeds(capsys, "export", gallery, lines)
     succeeds(capsys, "export", gallery, arrays)
-    succeeds(capsys, "snapshot", gallery, snapshot)
+    succeeds(capsys, "backup", gallery, snapshot)
     entries = {values["id"]: values for values in map(json.loads, lines.read_text().splitlines())}
     assert len(entries) == 12
     found = np.load(arrays)
@@ -172,18 +186,22 @@ def test_export_snapshot_restore(gallery, tmp_path, capsys):
     assert succeeds(capsys, "count", tmp_path / "again")[0] == "12\n"
     assert "exists" in fails(capsys, 2, "restore", snapshot, gallery)
     assert "must end in .jsonl or .npz" in fails(capsys, 2, "export", gallery, tmp_path / "out.csv")
-    assert "cannot write" in fails(capsys, 1, "snapshot", gallery, tmp_path / "missing" / "x.npz")
+    assert "cannot write" in fails(capsys, 1, "backup", gallery, tmp_path / "missing" / "x.npz")
 
 
-def test_the_gallerys_own_retention_stays(tmp_path, bundle, crops, capsys):
+def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, crops, capsys):
     path = tmp_path / "gallery"
     person = crops / "person 0"
-    succeeds(capsys, "enrol", path, bundle, person, "--identity", "Zo\u00eb", "--retention-hours", "inf")
-    assert "kept for ever" in succeeds(capsys, "list", path)[1]
-    said = succeeds(capsys, "enrol", path, bundle, person / "c1_0.png", "--identity", "Anna")[1]
-    assert "1 identities, 1 entries, kept for ever" in said
-    succeeds(capsys, "enrol", path, bundle, person, "--identity", "Anna", "--retention-hours", "48")
-    assert "kept for 2 days" in succeeds(capsys, "list", path)[1]
+    said = succeeds(capsys, "enrol", path, bundle, person, "--identity", "Zo\u00eb")[1]
+    assert "1 identities, 3 entries, kept for ever" in said
+    said = succeeds(capsys, "enrol", path, bundle, person, "--identity", "Anna", "--retention-hours", "48")[1]
+    assert "kept for 2 days" in said
+    assert "kept for 24 h" in succeeds(capsys, "list", path)[1]
+    model = fingerprint(Manifest.load(bundle))
+    with Gallery.open(path, dimension=6, model=model, clock=lambda: time.time() + 47 * 3600) as gallery:
+        assert [each.identity for each in gallery.identities()] == ["Anna", "Zo\u00eb"]
+    with Gallery.open(path, dimension=6, model=model, clock=lambda: time.time() + 49 * 3600) as gallery:
+        assert [each.identity for each in gallery.identities()] == ["Zo\u00eb"]
 
 
 def test_unreadable_images(tmp_path, bundle, crops, capsys):
@@ -202,9 +220,9 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
         ["list", nowhere],
         ["count", nowhere],
         ["forget", nowhere, "a"],
-        ["snapshot", nowhere, "x.npz"],
+        ["backup", nowhere, "x.sqlite"],
     ):
-        assert f"there is no gallery {nowhere}" in fails(capsys, 2, *command)
+        assert f"{nowhere} does not exist" in fails(capsys, 2, *command)
     assert not nowhere.exists()
     assert "is no bundle" in fails(capsys, 2, "enrol", nowhere, crops, crops)
     lone = crops / "person 0"
@@ -215,10 +233,9 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
     image = lone / "c1_0.png"
     assert "is no time" in fails(capsys, 2, "search", gallery, bundle, image, "--since", "yesterday")
     assert "ask for 1 answer" in fails(capsys, 2, "search", gallery, bundle, image, "--k", "0")
-    assert "cannot reach the Qdrant server" in fails(capsys, 1, "list", "http://127.0.0.1:9/people")
-    assert "not ftp://" in fails(capsys, 2, "list", "ftp://host/people")
-    model = json.loads((gallery / "gallery.json").read_text())
-    (gallery / "gallery.json").write_text(json.dumps({**model, "model": "another"}))
+    assert "a gallery is a folder" in fails(capsys, 2, "list", "http://127.0.0.1:9/people")
+    with closing(sqlite3.connect(gallery / "gallery.sqlite")) as connection, connection:
+        connection.execute("UPDATE facts SET value = 'another' WHERE name = 'model'")
     assert "holds vectors of the model another" in fails(capsys, 2, "enrol", gallery, bundle, crops)
 
 

@@ -1,4 +1,4 @@
-"""The gallery on both of its stores: Qdrant Edge in a folder, and the server's client in its in-process mode."""
+"""The gallery: what it keeps, finds, hides and refuses."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import threading
 
 import numpy as np
 import pytest
-from qdrant_client import QdrantClient
 
 from deploy.errors import DeployError
-from deploy.gallery import Facts, Gallery
-from deploy.gallery.entries import Where
-from deploy.gallery.server import ServerStore
+from deploy.gallery import Gallery
 
 DIMENSION = 16
 NOW = 1_700_000_000.0
 HOUR = 3600.0
-EVERYTHING = Where()
-"""Also what is hidden because it has expired."""
 
 
 class Clock:
@@ -37,20 +32,21 @@ def clock():
     return Clock()
 
 
-@pytest.fixture(params=["folder", "server"])
-def reopen(request, tmp_path, clock):
+@pytest.fixture
+def reopen(tmp_path, clock):
     """Opens one and the same gallery again and again; the values given replace the usual ones."""
 
     def again(**values):
         chosen = {"dimension": DIMENSION, "model": "model-a", "retention": 24 * HOUR, **values}
-        if request.param == "folder":
-            return Gallery.open(tmp_path / "gallery", clock=clock, **chosen)
-        facts = Facts(chosen["dimension"], chosen["model"], chosen["retention"])
-        return Gallery(ServerStore.with_client(server, "people", "the server", facts), clock=clock)
+        return Gallery.open(tmp_path / "gallery", clock=clock, **chosen)
 
-    server = QdrantClient(":memory:")
-    server.close = lambda: None  # a server outlives its clients
     return again
+
+
+def on_disk(gallery: Gallery) -> int:
+    """Entries, also those that are hidden because they have expired."""
+    with gallery._database.reading() as connection:
+        return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
 
 
 @pytest.fixture
@@ -129,8 +125,98 @@ def test_merge_gives_entries_to_another_identity(gallery):
     assert gallery.merge("old", "new") == 2
     assert (gallery.count("old"), gallery.count("new")) == (0, 3)
     assert gallery.merge("old", "new") == 0
+    gallery.add(units(1), identity="old", camera="gate", time=NOW)  # of a track that was in view meanwhile
+    assert (gallery.count("old"), gallery.count("new")) == (0, 4)
     with pytest.raises(DeployError, match="cannot be merged with itself"):
         gallery.merge("new", "new")
+
+
+def test_a_merge_is_undone(reopen):
+    with reopen() as gallery:
+        gallery.add(units(3), identity=["old", "old", "new"], camera="gate", time=NOW)
+        gallery.merge("old", "new")
+    with reopen() as gallery:
+        ((number, kind, _, source, target),) = gallery.aliases()
+        assert (kind, source, target) == ("merge", "old", "new")
+        assert gallery.undo(number)
+        assert not gallery.undo(number)
+        assert (gallery.count("old"), gallery.count("new"), gallery.aliases()) == (2, 1, [])
+
+
+def test_a_split_is_undone(reopen):
+    with reopen() as gallery:
+        ids = gallery.add(units(3), identity="both", camera="gate", time=NOW)
+        assert gallery.split(ids[:2], "bob") == 2
+        assert gallery.split(["no such entry"], "bob") == 0
+        assert (gallery.count("both"), gallery.count("bob")) == (1, 2)
+        assert gallery.search(units(3)[0], 1)[0].identity == "bob"
+    with reopen() as gallery:
+        assert gallery.count("bob") == 2
+        gallery.undo(gallery.aliases()[0][0])
+        assert (gallery.count("both"), gallery.count("bob")) == (3, 0)
+
+
+def test_a_name_that_nobody_has_is_given_by_merging_and_kept(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="gate-1", camera="gate", time=NOW)
+        assert gallery.merge("gate-1", "anna") == 1
+        clock.now += 100 * 24 * HOUR
+        assert gallery.sweep() == 0
+        assert gallery.count("anna") == 1
+
+
+def test_enrolled_people_keep_their_own_retention(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="enrolled", camera="desk", time=NOW, keep_for=math.inf)
+        gallery.add(units(1, 1), identity="seen", camera="gate", time=NOW)
+    clock.now += 25 * HOUR
+    with reopen(retention=HOUR) as gallery:
+        assert [each.identity for each in gallery.identities()] == ["enrolled"]
+        assert gallery.expire(math.inf) == 0
+        assert gallery.forget("enrolled") == 1
+
+
+def test_people_are_ranked_by_their_best_view(gallery):
+    """Twelve entries of somebody in view must not hide who comes second."""
+    vectors = units(3)
+    near = vectors[0] + 0.05 * units(12, seed=1)
+    gallery.add(near / np.linalg.norm(near, axis=1, keepdims=True), identity="A", camera="gate", time=NOW)
+    gallery.add(vectors[1:2], identity="B", camera="gate", time=NOW)
+    first, second = gallery.people(vectors[0], 2)
+    assert (first.identity, second.identity) == ("A", "B")
+    assert [each.identity for each in gallery.people(vectors[0], 2, exclude={first.key})] == ["B"]
+    assert gallery.search(vectors[0], 1, exclude_identities=["A"])[0].identity == "B"
+
+
+def test_views_of_one_person_are_few_and_diverse(gallery):
+    (seed,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
+    key = gallery.people(units(1)[0], 1)[0].key
+    copies = [gallery.add_view(key, units(1)[0], camera="gate", time=NOW, most=3) for _ in range(4)]
+    other = gallery.add_view(key, units(1, seed=5)[0], camera="hall", time=NOW, most=3)
+    kept = {record.id for record in gallery.export()}
+    assert len(kept) == 3
+    assert other in kept  # the one that says something new
+    assert copies[-1] in kept
+    assert seed not in kept  # the older of two that are alike goes
+    gallery.add_view(key, units(1, seed=6)[0], camera="hall", time=NOW, instead_of=[copies[-1]])
+    assert copies[-1] not in {record.id for record in gallery.export()}
+
+
+def test_who_is_forgotten_is_not_brought_back_by_a_track_in_view(reopen):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="anna", camera="gate", time=NOW)
+        gallery.merge("anna", "Anna")
+        key = gallery.people(units(1)[0], 1)[0].key
+        assert not gallery.forgotten(key)
+        gallery.forget("Anna")
+        assert gallery.person(key) is None
+        assert gallery.forgotten(key)
+        assert gallery.add_view(key, units(1)[0], camera="gate", time=NOW) is None
+        assert (gallery.count(), gallery.aliases()) == (0, [])
+    with reopen() as gallery:
+        assert gallery.forgotten(key)
+        gallery.add(units(1), identity="Anna", camera="desk", time=NOW)  # whoever enrols her again may
+        assert gallery.count("Anna") == 1
 
 
 def test_who_is_forgotten_is_gone(reopen):
@@ -164,10 +250,10 @@ def test_no_reader_sees_an_entry_older_than_the_retention(reopen, clock):
         assert gallery.count() == 1
         assert [record.identity for record in gallery.export()] == ["late"]
         assert [each.identity for each in gallery.identities()] == ["late"]
-        assert gallery._store.count(EVERYTHING) == 2
+        assert on_disk(gallery) == 2
         clock.now += 60
-        gallery.search(vectors[0])
-        assert gallery._store.count(EVERYTHING) == 1
+        gallery.add(vectors[:0], identity="a", camera="gate", time=NOW)
+        assert on_disk(gallery) == 1
 
 
 def test_expired_entries_are_deleted_on_opening(reopen, clock):
@@ -175,7 +261,7 @@ def test_expired_entries_are_deleted_on_opening(reopen, clock):
         gallery.add(units(1), identity="a", camera="gate", time=NOW)
     clock.now += 25 * HOUR
     with reopen() as gallery:
-        assert gallery._store.count(EVERYTHING) == 0
+        assert on_disk(gallery) == 0
 
 
 def test_without_a_retention_nothing_expires(reopen, clock):
@@ -214,8 +300,8 @@ def test_a_clock_that_was_set_back_hides_and_keeps(reopen, clock, monkeypatch):
         up = gallery._opened + 25 * HOUR
         monkeypatch.setattr("deploy.gallery.gallery.clocks.monotonic", lambda: up)
         clock.now += 61
-        gallery.search(vector[0])
-        assert gallery._store.count(EVERYTHING) == 0
+        gallery.sweep()
+        assert on_disk(gallery) == 0
 
 
 def test_vectors_of_another_model_or_dimension_are_refused(reopen):
@@ -334,22 +420,14 @@ def test_threads_share_a_gallery(gallery):
     assert [each.vectors for each in gallery.identities()] == [20] * 4
 
 
-def test_more_entries_than_a_page_come_once_each(gallery, monkeypatch):
-    for store in ("edge", "server"):
-        monkeypatch.setattr(f"deploy.gallery.{store}.PAGE", 7)
-    ids = gallery.add(units(30), identity="a", camera="gate", time=NOW)
-    assert len(ids) == 30
-    assert sorted(record.id for record in gallery.export()) == sorted(ids)
-
-
 def test_a_retention_that_was_changed_is_kept(reopen, caplog):
     with reopen(retention=24 * HOUR):
         pass
-    with reopen() as gallery:
-        assert gallery.facts.retention == 24 * HOUR
-        gallery._store.keep_for(HOUR)
-    with reopen(retention=HOUR) as gallery:
-        assert gallery.facts.retention == HOUR
+    with reopen(retention=HOUR):
+        assert "are now kept for 60 minutes, no longer for 24 h" in caplog.text
+    caplog.clear()
+    with reopen(retention=HOUR):
+        assert not caplog.text
 
 
 @pytest.mark.parametrize("values", [{"dimension": 0}, {"retention": 0.0}, {"retention": math.nan}, {"model": ""}])

@@ -241,12 +241,12 @@ def test_names_of_new_people_sort_by_time():
 
 
 def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundle, street, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(Gallery, "expire", lambda self, before: asked.append(time.time() - before) or 0)
+    swept = []
+    monkeypatch.setattr(Gallery, "sweep", lambda self: swept.append(self.facts.retention) or 0)
     chosen = settings(tmp_path)
     chosen = dataclasses.replace(chosen, gallery=dataclasses.replace(chosen.gallery, retention_hours=2.0))
     process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
-    assert asked == [pytest.approx(7200, abs=5)]
+    assert swept == [7200.0, 7200.0]  # on opening, and by the process
 
 
 def test_the_gallery_has_the_retention_of_the_settings(colour_bundle, tmp_path):

@@ -16,17 +16,16 @@ from PIL import Image
 from tyro.conf import Positional, arg
 
 from deploy import runtime
-from deploy.gallery import Gallery
-from deploy.gallery.facts import words
+from deploy.gallery import Gallery, facts_of
+from deploy.gallery.database import FILE
+from deploy.gallery.facts import DAY, words
 from deploy.gallery.fingerprint import fingerprint
-from deploy.gallery.store import read_facts
 from export.manifest import Manifest
-from pat.commands.gallery_tools import OnGallery, moment, print_table, seconds_of
+from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
 from pat.errors import UserError
 from pat.progress import Progress
 
-DAY = 24.0
 BATCH = 32
 
 
@@ -34,8 +33,8 @@ BATCH = 32
 class Enrol(OnGallery):
     """Put known people into a gallery: crops in folders, one sub-folder for each identity.
 
-    The gallery is made where there is none. It keeps vectors, no images. Entries leave it when its retention has
-    passed: `pat camera` sets that with --gallery.retention-hours, here it is --retention-hours.
+    The gallery is made where there is none; cameras may be using it. It keeps vectors, no images. Who is enrolled
+    is kept until forgotten, or for --retention-hours, whatever `pat camera --gallery.retention-hours` says.
     """
 
     bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
@@ -48,25 +47,25 @@ class Enrol(OnGallery):
     """The camera that the entries are said to come from."""
     note: str = ""
     """A note kept with every entry."""
-    retention_hours: float = 0.0
-    """How long the gallery keeps any entry; inf for ever. 0: as it does already, 24 when it is new."""
+    retention_hours: float = math.inf
+    """How long these people are kept; inf: until they are forgotten."""
     skip_unreadable: bool = False
     """Name unreadable images and go on, instead of stopping at the first."""
 
     def run(self, progress: Progress) -> None:
         if not self.folders:
             raise UserError("name the folders or images to enrol")
-        if not self.retention_hours >= 0:
-            raise UserError(f"--retention-hours is {self.retention_hours}; it must be 0 or more")
+        if not self.retention_hours > 0:
+            raise UserError(f"--retention-hours is {self.retention_hours}; it must be above 0")
         found = named_images(self.folders, self.identity)
         manifest = Manifest.load(self.bundle)
-        kept = self._retention()
+        kept = self.retention_hours * 3600
         people: set[str] = set()
         stored = 0
         with (
             runtime.open(self.bundle) as session,
             Gallery.open(
-                self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=kept
+                self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=self._others()
             ) as gallery,
             progress.bar("enrol", len(found)) as advance,
         ):
@@ -76,7 +75,14 @@ class Enrol(OnGallery):
                 if readable:
                     names = [name for name, _ in readable]
                     vectors = session.embed(np.stack([pixels for _, pixels in readable]))
-                    gallery.add(vectors, identity=names, camera=self.camera, time=time.time(), note=self.note)
+                    gallery.add(
+                        vectors,
+                        identity=names,
+                        camera=self.camera,
+                        time=time.time(),
+                        note=self.note,
+                        keep_for=kept,
+                    )
                     people.update(names)
                     stored += len(names)
                 advance(len(batch))
@@ -86,11 +92,10 @@ class Enrol(OnGallery):
             f"{self.gallery}: enrolled {len(people)} identities, {stored} entries, kept for {words(kept)}"
         )
 
-    def _retention(self) -> float | None:
-        if self.retention_hours:
-            return None if math.isinf(self.retention_hours) else self.retention_hours * 3600
-        there = "://" in self.gallery or (Path(self.gallery).is_dir() and any(Path(self.gallery).iterdir()))
-        return read_facts(self.gallery).retention if there else DAY * 3600
+    def _others(self) -> float | None:
+        """How long the gallery keeps everybody else: as it does already."""
+        there = (Path(self.gallery) / FILE).exists()
+        return facts_of(self.gallery).retention if there else DAY
 
     def _read(
         self, batch: list[tuple[Path, str]], manifest: Manifest, progress: Progress
@@ -129,7 +134,7 @@ class Search(OnGallery):
         manifest = Manifest.load(self.bundle)
         since, until = seconds_of("--since", self.since), seconds_of("--until", self.until)
         crop = crop_of(self.image, manifest)
-        retention = read_facts(self.gallery).retention
+        retention = facts_of(self.gallery).retention
         with runtime.open(self.bundle) as session:
             vector = session.embed(crop[None])[0]
         with Gallery.open(

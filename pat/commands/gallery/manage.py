@@ -1,26 +1,28 @@
-"""`pat gallery`: the people that cameras recognise: enrolled, listed, looked up, merged, forgotten, moved."""
+"""Subcommands of `pat gallery` that look at a gallery and change it: listed, merged, forgotten, moved."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
-from deploy.gallery import Gallery
+from deploy.gallery import facts_of, restore
 from deploy.gallery.facts import words
-from deploy.gallery.store import read_facts
-from export.manifest import ExportError, ExportFailure
-from pat.commands.arguments import parse
-from pat.commands.gallery_calibrate import Calibrate
-from pat.commands.gallery_enrol import Enrol, Search
-from pat.commands.gallery_tools import OnGallery, moment, opened, print_table, somebody, write_lines
-from pat.errors import Failure, UserError
-from pat.progress import Progress, TerminalProgress
+from pat.commands.gallery.tools import (
+    OnGallery,
+    moment,
+    opened,
+    print_table,
+    somebody,
+    write_arrays,
+    write_lines,
+)
+from pat.errors import UserError
+from pat.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,10 @@ class Count(OnGallery):
 
 @dataclass(frozen=True)
 class Merge(OnGallery):
-    """Make one identity of two: the entries of SOURCE become those of TARGET."""
+    """Make one identity of two: the entries of SOURCE become those of TARGET, now and later.
+
+    A TARGET that nobody is called yet is a name for SOURCE, who is then kept until forgotten.
+    """
 
     source: Annotated[Positional[str], arg(metavar="SOURCE")]
     target: Annotated[Positional[str], arg(metavar="TARGET")]
@@ -76,10 +81,54 @@ class Merge(OnGallery):
 
 
 @dataclass(frozen=True)
-class Forget(OnGallery):
-    """Delete identities from a gallery, from the disk too.
+class Split(OnGallery):
+    """Give entries, by the ids that `pat gallery export` shows, to another identity."""
 
-    Snapshots and exports that were made before still hold them.
+    identity: Annotated[Positional[str], arg(metavar="IDENTITY")]
+    """To whom."""
+    entries: Annotated[Positional[tuple[str, ...]], arg(metavar="ENTRY...")]
+    """Which entries."""
+
+    def run(self, progress: Progress) -> None:
+        with opened(self.gallery) as gallery:
+            count = gallery.split(self.entries, self.identity)
+        if not count:
+            raise UserError(f"none of these entries is in {self.gallery}; `pat gallery export` shows their ids")
+        progress.say(f"{count} entries are now {self.identity}'s")
+
+
+@dataclass(frozen=True)
+class Aliases(OnGallery):
+    """List merges and splits, newest first, with the numbers that `pat gallery undo` takes."""
+
+    def run(self, progress: Progress) -> None:
+        with opened(self.gallery) as gallery:
+            rows = gallery.aliases()
+        print_table(
+            ["number", "what", "when", "from", "to"],
+            [[str(number), kind, moment(when), source, target] for number, kind, when, source, target in rows],
+        )
+
+
+@dataclass(frozen=True)
+class Undo(OnGallery):
+    """Take back a merge or a split."""
+
+    number: Annotated[Positional[int], arg(metavar="NUMBER")]
+    """As `pat gallery aliases` lists it."""
+
+    def run(self, progress: Progress) -> None:
+        with opened(self.gallery) as gallery:
+            if not gallery.undo(self.number):
+                raise UserError(f"there is no merge or split {self.number}; `pat gallery aliases` lists them")
+        progress.say(f"took back {self.number}")
+
+
+@dataclass(frozen=True)
+class Forget(OnGallery):
+    """Delete identities from a gallery, from the disk too, also while cameras use it.
+
+    Tracks in view do not bring them back. Backups and exports that were made before still hold them.
     """
 
     identities: Annotated[Positional[tuple[str, ...]], arg(metavar="IDENTITY...")]
@@ -96,10 +145,13 @@ class Forget(OnGallery):
 
 @dataclass(frozen=True)
 class Expire(OnGallery):
-    """Delete old entries now, without waiting for the gallery's own retention."""
+    """Delete old entries now, without waiting for the gallery's own retention.
+
+    People who were enrolled or named stay: `pat gallery forget` deletes them.
+    """
 
     older_than_hours: float
-    """Age from which entries are deleted; 0 deletes all of them."""
+    """Age from which entries are deleted; 0 deletes those of everybody who was only seen."""
 
     def run(self, progress: Progress) -> None:
         if not 0 <= self.older_than_hours < float("inf"):
@@ -114,7 +166,7 @@ class Export(OnGallery):
     """Write every entry with its vector to a file, for other programs.
 
     .jsonl: one object a line, with id, identity, camera, time (seconds since the epoch), note and vector. .npz:
-    arrays ids, identities, cameras, times, notes, vectors (float32); the same file as a snapshot.
+    arrays ids, identities, cameras, times, notes, vectors (float32).
     """
 
     out: Annotated[Positional[Path], arg(metavar="FILE")]
@@ -125,69 +177,35 @@ class Export(OnGallery):
             raise UserError(f"{self.out} must end in .jsonl or .npz")
         with opened(self.gallery) as gallery:
             if self.out.suffix == ".npz":
-                count = gallery.snapshot(self.out)
+                count = write_arrays(self.out, list(gallery.export()))
             else:
                 count = write_lines(self.out, gallery.export(), gallery.count(), progress)
         progress.say(f"wrote {self.out}: {count} entries")
 
 
 @dataclass(frozen=True)
-class Snapshot(OnGallery):
-    """Write a gallery into one file, from which `pat gallery restore` makes it again, also on a server."""
+class Backup(OnGallery):
+    """Write a whole gallery into one file, also while cameras use it; `pat gallery restore` makes it again."""
 
     out: Annotated[Positional[Path], arg(metavar="FILE")]
-    """The file to write (an .npz)."""
+    """The file to write (SQLite)."""
 
     def run(self, progress: Progress) -> None:
         with opened(self.gallery) as gallery:
-            count = gallery.snapshot(self.out)
+            count = gallery.backup(self.out)
         progress.say(f"wrote {self.out}: {count} entries")
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Make a gallery from a snapshot: a new folder, or an empty collection of a server."""
+    """Make a gallery from a backup."""
 
-    snapshot: Annotated[Positional[Path], arg(metavar="FILE")]
-    """A file of `pat gallery snapshot`."""
+    backup: Annotated[Positional[Path], arg(metavar="FILE")]
+    """A file of `pat gallery backup`."""
     gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
-    """The folder to make, or http(s)://host:port/collection."""
+    """The folder to make."""
 
     def run(self, progress: Progress) -> None:
-        count = Gallery.restore(self.snapshot, self.gallery)
-        facts = read_facts(self.gallery)
-        progress.say(
-            f"made {self.gallery}: {count} entries, kept for {words(facts.retention)} from when they were seen"
-        )
-
-
-class Subcommand(Protocol):
-    """What each of the classes above can do."""
-
-    def run(self, progress: Progress) -> None: ...
-
-
-Arguments = (
-    Annotated[Enrol, subcommand("enrol")]
-    | Annotated[Search, subcommand("search")]
-    | Annotated[List, subcommand("list")]
-    | Annotated[Count, subcommand("count")]
-    | Annotated[Merge, subcommand("merge")]
-    | Annotated[Forget, subcommand("forget")]
-    | Annotated[Expire, subcommand("expire")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[Snapshot, subcommand("snapshot")]
-    | Annotated[Restore, subcommand("restore")]
-    | Annotated[Calibrate, subcommand("calibrate")]
-)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Run one of the subcommands."""
-    given: Subcommand = parse(Arguments, arguments, "gallery")
-    try:
-        given.run(TerminalProgress())
-    except ExportError as error:
-        raise UserError(str(error)) from error
-    except ExportFailure as error:
-        raise Failure(str(error)) from error
+        count = restore(self.backup, self.gallery)
+        kept = words(facts_of(self.gallery).retention)
+        progress.say(f"made {self.gallery}: {count} entries, kept for {kept} from when they were seen")

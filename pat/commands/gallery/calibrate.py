@@ -14,7 +14,7 @@ from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT
 from export.manifest import Manifest
 from pat.commands.embedders import opened_model
-from pat.commands.gallery_tools import print_table
+from pat.commands.gallery.tools import print_table
 from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import read_images

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from tyro.conf import Positional, arg
 
-from deploy.gallery import Gallery, Record
-from deploy.gallery.store import read_facts
+from deploy.gallery import Gallery, Record, facts_of
 from pat.errors import UserError
 from pat.files import written_whole
 from pat.progress import Progress
@@ -24,12 +24,12 @@ class OnGallery:
     """A subcommand that works on one gallery."""
 
     gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
-    """The folder of the gallery, or http(s)://host:port/collection (key: environment variable QDRANT_API_KEY)."""
+    """The folder of the gallery; cameras may be using it."""
 
 
 def opened(place: str) -> Gallery:
     """The gallery that is at `place`, with its own model and retention. Raises DeployError when there is none."""
-    facts = read_facts(place)
+    facts = facts_of(place)
     return Gallery.open(place, dimension=facts.dimension, model=facts.model, retention=facts.retention)
 
 
@@ -94,3 +94,13 @@ def write_lines(path: Path, records: Iterable[Record], count: int, progress: Pro
             written += 1
             advance(1)
     return written
+
+
+def write_arrays(path: Path, records: Sequence[Record]) -> int:
+    """Write entries as arrays of an .npz, whole or not at all, and return how many there were."""
+    names = ("id", "identity", "camera", "time", "note", "vector")
+    arrays = {name: np.array([getattr(each, name) for each in records]) for name in names}
+    plural = ("ids", "identities", "cameras", "times", "notes", "vectors")
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **dict(zip(plural, arrays.values(), strict=True)))
+    return len(records)

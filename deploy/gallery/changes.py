@@ -1,0 +1,202 @@
+"""What changes in a gallery, inside a transaction of `deploy.gallery.database`.
+
+Every change leaves its line in the outbox, which other processes and mirrors read.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Sequence
+
+from deploy.errors import DeployError
+from deploy.gallery.entries import Record
+from deploy.gallery.vectors import to_bytes
+
+KEPT_LINES = 10_000
+"""Of the outbox, for processes that look into it seldom; one that is farther behind reads everything again."""
+AT_ONCE = 500
+
+GROUP = """WITH RECURSIVE members(id) AS (
+    SELECT ? UNION SELECT identities.id FROM identities JOIN members ON identities.merged_into = members.id
+) SELECT id FROM members"""
+"""An identity and all that were merged into it."""
+
+
+def checksum(uuid: str, camera: str, time: float, note: str, vector: bytes) -> int:
+    """CRC-32 of an entry: against damage, not against people."""
+    return zlib.crc32(vector, zlib.crc32(repr((uuid, camera, float(time), note)).encode()))
+
+
+def find(connection: sqlite3.Connection, name: str) -> int | None:
+    """The identity of that name, unless it was merged into another."""
+    row = connection.execute(
+        "SELECT id FROM identities WHERE name = ? AND merged_into IS NULL", (name,)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def identity_of(connection: sqlite3.Connection, name: str, retention: float | None = None) -> int:
+    """The identity that entries under this name go to, made where there is none; `retention` becomes its own."""
+    row = connection.execute("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        made = connection.execute(
+            "INSERT INTO identities (key, name, retention) VALUES (?, ?, ?)", (uuid.uuid4().hex, name, retention)
+        ).lastrowid
+        assert made is not None
+        connection.execute("INSERT INTO outbox (kind, entry) VALUES ('person', ?)", (made,))
+        return made
+    if retention is not None:
+        connection.execute("UPDATE identities SET retention = ? WHERE id = ?", (retention, row[0]))
+        tell_people(connection)
+    return int(row[0])
+
+
+def insert(connection: sqlite3.Connection, records: Sequence[Record], identities: Sequence[int]) -> None:
+    """Store entries, which have vectors, under these identities."""
+    blobs = [to_bytes(each.vector[None])[0] for each in records if each.vector is not None]
+    rows = [
+        (each.id, identity, each.camera, each.time, each.note, blob,
+         checksum(each.id, each.camera, each.time, each.note, blob))
+        for each, identity, blob in zip(records, identities, blobs, strict=True)
+    ]  # fmt: skip
+    connection.executemany(
+        "INSERT INTO entries (uuid, identity, camera, time, note, vector, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows,
+    )
+    connection.executemany(
+        "INSERT INTO outbox (kind, entry, uuid) SELECT 'add', id, uuid FROM entries WHERE uuid = ?",
+        [(each.id,) for each in records],
+    )
+
+
+def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
+    """Delete entries, and identities of which nothing is left and that nobody asked to keep."""
+    count = 0
+    for begin in range(0, len(entries), AT_ONCE):
+        some = list(entries[begin : begin + AT_ONCE])
+        marks = ",".join("?" * len(some))
+        owners = connection.execute(
+            f"SELECT DISTINCT identity FROM entries WHERE id IN ({marks})", some
+        ).fetchall()
+        connection.execute(
+            f"INSERT INTO outbox (kind, entry, uuid) SELECT 'delete', id, uuid FROM entries WHERE id IN ({marks})",
+            some,
+        )
+        count += connection.execute(f"DELETE FROM entries WHERE id IN ({marks})", some).rowcount
+        connection.executemany(
+            """DELETE FROM identities WHERE id = ? AND retention IS NULL AND merged_into IS NULL
+            AND id NOT IN (SELECT identity FROM entries WHERE identity = identities.id)
+            AND id NOT IN (SELECT merged_into FROM identities WHERE merged_into IS NOT NULL)
+            AND id NOT IN (SELECT identity FROM sightings)
+            AND id NOT IN (SELECT source FROM aliases UNION SELECT target FROM aliases)
+            AND id NOT IN (SELECT identity FROM moved)""",
+            owners,
+        )
+    return count
+
+
+def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
+    """Delete a person, all names included; what stays says that somebody was forgotten, and not who."""
+    group = [int(row[0]) for row in connection.execute(GROUP, (person,))]
+    marks = ",".join("?" * len(group))
+    connection.execute(
+        f"INSERT OR REPLACE INTO tombstones SELECT key, ? FROM identities WHERE id IN ({marks})", (now, *group)
+    )
+    connection.execute(
+        f"INSERT OR REPLACE INTO tombstones SELECT uuid, ? FROM entries WHERE identity IN ({marks})", (now, *group)
+    )
+    entries = [row[0] for row in connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks})", group)]
+    involved = f"SELECT id FROM aliases WHERE source IN ({marks}) OR target IN ({marks})"
+    connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", group * 3)
+    connection.execute(f"DELETE FROM aliases WHERE source IN ({marks}) OR target IN ({marks})", group * 2)
+    connection.execute(f"DELETE FROM sightings WHERE identity IN ({marks})", group)
+    count = delete(connection, entries)
+    connection.execute(f"UPDATE identities SET merged_into = NULL WHERE id IN ({marks})", group)
+    connection.execute(f"DELETE FROM identities WHERE id IN ({marks})", group)
+    connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('gone', ?)", [(each,) for each in group])
+    return count
+
+
+def merge(connection: sqlite3.Connection, source: str, target: str, now: float) -> int | None:
+    """Make `target` the name of `source` too; the alias, or None where nobody is called so.
+
+    A person who is given a name that nobody has is kept for good: somebody took the trouble.
+    """
+    if (found := find(connection, source)) is None:
+        return None
+    row = connection.execute("SELECT id, merged_into FROM identities WHERE name = ?", (target,)).fetchone()
+    if row is not None and row[1] is not None:
+        raise DeployError(f"{target!r} was merged into another identity itself; name that one")
+    into = identity_of(connection, target, math.inf) if row is None else int(row[0])
+    connection.execute("UPDATE identities SET merged_into = ? WHERE id = ?", (into, found))
+    return _alias(connection, "merge", now, found, into)
+
+
+def split(connection: sqlite3.Connection, uuids: Sequence[str], name: str, now: float) -> int | None:
+    """Give entries to another identity; the alias, or None where there is none of them."""
+    rows = [
+        row
+        for each in uuids
+        for row in connection.execute("SELECT id, identity FROM entries WHERE uuid = ?", (each,))
+    ]
+    if not rows:
+        return None
+    into = identity_of(connection, name)
+    alias = _alias(connection, "split", now, rows[0][1], into)
+    connection.executemany("INSERT INTO moved VALUES (?, ?, ?)", [(alias, *row) for row in rows])
+    connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", [(into, row[0]) for row in rows])
+    _tell_moved(connection, alias)
+    return alias
+
+
+def undo(connection: sqlite3.Connection, alias: int) -> bool:
+    """Take back a merge or a split; whether there was one."""
+    row = connection.execute("SELECT kind, source FROM aliases WHERE id = ?", (alias,)).fetchone()
+    if row is None:
+        return False
+    if row[0] == "merge":
+        connection.execute("UPDATE identities SET merged_into = NULL WHERE id = ?", (row[1],))
+    connection.execute(
+        """UPDATE entries SET identity = (SELECT identity FROM moved WHERE alias = ? AND entry = entries.id)
+        WHERE id IN (SELECT entry FROM moved WHERE alias = ?)""",
+        (alias, alias),
+    )
+    _tell_moved(connection, alias)
+    connection.execute("DELETE FROM moved WHERE alias = ?", (alias,))
+    connection.execute("DELETE FROM aliases WHERE id = ?", (alias,))
+    tell_people(connection)
+    return True
+
+
+def tell_people(connection: sqlite3.Connection) -> None:
+    """Note that identities changed, and so perhaps whom entries show."""
+    connection.execute("INSERT INTO outbox (kind) VALUES ('people')")
+
+
+def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:
+    connection.execute(
+        """INSERT INTO outbox (kind, entry, uuid)
+        SELECT 'move', id, uuid FROM entries WHERE id IN (SELECT entry FROM moved WHERE alias = ?)""",
+        (alias,),
+    )
+
+
+def prune_outbox(connection: sqlite3.Connection) -> None:
+    """Drop the lines that every mirror has acknowledged and that are not among the last."""
+    connection.execute(
+        """DELETE FROM outbox WHERE seq <= min((SELECT coalesce(max(seq), 0) - ? FROM outbox),
+        (SELECT coalesce(min(seq), 9223372036854775807) FROM mirrors))""",
+        (KEPT_LINES,),
+    )
+
+
+def _alias(connection: sqlite3.Connection, kind: str, now: float, source: int, target: int) -> int:
+    alias = connection.execute(
+        "INSERT INTO aliases (kind, time, source, target) VALUES (?, ?, ?, ?)", (kind, now, source, target)
+    ).lastrowid
+    assert alias is not None
+    tell_people(connection)
+    return alias

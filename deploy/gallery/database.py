@@ -1,0 +1,234 @@
+"""The gallery's file: SQLite in WAL mode, the one truth, shared by threads and processes of one machine.
+
+A change is on disk when its transaction ends (`synchronous=full`). Readers never wait for writers. What is deleted
+is overwritten with zeros (`secure_delete`), and leaves the write-ahead log with `truncate_log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from deploy.errors import DeployError, DeployFailure
+from deploy.gallery.facts import Facts
+
+FILE = "gallery.sqlite"
+OLD_FACTS = "gallery.json"
+"""Stands in the folder of a gallery that an earlier version made."""
+PATIENCE = 10.0
+"""Seconds that a change waits for another process to finish its own."""
+
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value);
+CREATE TABLE identities (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    key TEXT NOT NULL UNIQUE,  -- random: says nothing about the person, and outlives a change of name
+    name TEXT NOT NULL UNIQUE,
+    retention REAL,            -- seconds, infinity to keep; NULL: the gallery's
+    merged_into INTEGER REFERENCES identities
+);
+CREATE INDEX identities_merged ON identities (merged_into);
+CREATE TABLE entries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    uuid TEXT NOT NULL UNIQUE,
+    identity INTEGER NOT NULL REFERENCES identities,
+    camera TEXT NOT NULL,
+    time REAL NOT NULL,
+    note TEXT NOT NULL,
+    vector BLOB NOT NULL,      -- little-endian float32
+    checksum INTEGER NOT NULL
+);
+CREATE INDEX entries_identity ON entries (identity);
+CREATE TABLE sightings (
+    identity INTEGER NOT NULL REFERENCES identities,
+    camera TEXT NOT NULL, first REAL NOT NULL, last REAL NOT NULL, score REAL
+);
+CREATE INDEX sightings_identity ON sightings (identity);
+CREATE INDEX sightings_last ON sightings (last);
+CREATE TABLE aliases (         -- merges and splits, newest undone first
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, time REAL NOT NULL,
+    source INTEGER NOT NULL REFERENCES identities, target INTEGER NOT NULL REFERENCES identities
+);
+CREATE TABLE moved (           -- the entries of a split
+    alias INTEGER NOT NULL REFERENCES aliases, entry INTEGER NOT NULL, identity INTEGER NOT NULL
+);
+CREATE TABLE tombstones (      -- of the forgotten: keys and uuids, no names
+    key TEXT PRIMARY KEY, time REAL NOT NULL
+);
+CREATE TABLE outbox (          -- what changed, in order, for other processes and for mirrors
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, entry INTEGER, uuid TEXT
+);
+CREATE TABLE mirrors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL);
+"""
+
+
+class Database:
+    """Two connections to the file: one for changes, one at a time, and one for reading, which waits for nobody."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / FILE
+        self._writing, self._reading = threading.RLock(), threading.RLock()
+        self._closed = False
+        self._write = self.connect()
+        try:
+            self._read = self.connect()
+        except BaseException:
+            self._write.close()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path, facts: Facts) -> tuple[Database, Facts]:
+        """The database in a folder, made where there is none, and its own facts.
+
+        Raises DeployError for another model, a damaged file and a folder of other things.
+        """
+        _make_folder(folder)
+        with translated(folder, opening=True):
+            database = cls(folder)
+            try:
+                stored = database._set_up(facts)
+                facts.check(stored, f"the gallery {folder}")
+            except BaseException:
+                database.close()
+                raise
+        return database, stored
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: on disk when it ends, undone when it fails.
+
+        Raises DeployFailure when the disk refuses.
+        """
+        with self._writing, translated(self.folder):
+            self._check_open()
+            self._write.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._write
+                self._write.execute("COMMIT")
+            except BaseException:
+                if self._write.in_transaction:  # a full disk has ended it already
+                    self._write.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The connection for reading, for this thread alone."""
+        with self._reading, translated(self.folder):
+            self._check_open()
+            yield self._read
+
+    def truncate_log(self) -> None:
+        """Bring all changes into the file and empty the log, so that what was deleted is gone from both.
+
+        Raises DeployFailure when another process goes on reading what was deleted.
+        """
+        until = time.monotonic() + PATIENCE
+        with self._writing, translated(self.folder):
+            while self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                if time.monotonic() > until:
+                    raise DeployFailure(f"another process is reading the gallery {self.folder}; try again")
+                time.sleep(0.01)
+
+    def connect(self) -> sqlite3.Connection:
+        """One more connection. Raises sqlite3.Error."""
+        connection = sqlite3.connect(
+            self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            _in_wal_mode(connection)
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA secure_delete=ON")
+            connection.execute("PRAGMA temp_store=MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Let go of the file. Can be called again."""
+        with self._writing, self._reading:
+            self._closed = True
+            self._read.close()
+            self._write.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DeployError(f"the gallery {self.folder} is closed")
+
+    def _set_up(self, facts: Facts) -> Facts:
+        with self.changing() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
+                for statement in SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                write_facts(connection, facts)
+            return read_facts(connection, self.folder)
+
+
+def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
+    connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.to_mapping().items())
+
+
+def read_facts(connection: sqlite3.Connection, where: Path) -> Facts:
+    """What a gallery says about itself. Raises DeployError when it is none."""
+    return Facts.from_mapping(dict(connection.execute("SELECT name, value FROM facts")), str(where))
+
+
+@contextlib.contextmanager
+def translated(where: Path, *, opening: bool = False) -> Iterator[None]:
+    """SQLite's errors as one line."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        kind = DeployError if opening else DeployFailure
+        raise kind(f"the gallery {where} cannot be {'opened' if opening else 'used'}: {error}") from error
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # a defect of this code
+    except sqlite3.DatabaseError as error:
+        raise DeployError(f"the gallery {where} is damaged ({error}); restore a backup of it") from error
+
+
+def _in_wal_mode(connection: sqlite3.Connection) -> None:
+    """Two processes that open a new file at once get in each other's way here, whatever their patience."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until or not _busy(connection):
+                raise
+            time.sleep(0.01)
+
+
+def _busy(connection: sqlite3.Connection) -> bool:
+    """Whether the file is locked, rather than out of reach."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    return True
+
+
+def _make_folder(folder: Path) -> None:
+    """The folder, for its owner's eyes. Raises DeployError when it holds other things, or cannot be made."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise DeployError(f"{folder} is a file, not a gallery; name a folder")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
+            raise DeployError(f"{folder} is not a gallery: it has no {FILE}; name a new folder for one")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / FILE).exists():
+            folder.chmod(0o700)
+            os.close(os.open(folder / FILE, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise DeployError(f"cannot open the gallery {folder} for writing: {error.strerror or error}") from error
