@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -42,7 +43,7 @@ def configurations(pattern: str = "*") -> list[Configuration]:
 
 
 def modules(name: str, operators: Sequence[str] = OPERATORS) -> list[ModuleType]:
-    """`kernels.<operator>.<name>` for each operator.
+    """`kernels.<operator>.<name>` for each operator that has such a module.
 
     Raises:
         RuntimeError: Triton is absent, or interprets its kernels (TRITON_INTERPRET=1): nothing to compile then.
@@ -50,7 +51,8 @@ def modules(name: str, operators: Sequence[str] = OPERATORS) -> list[ModuleType]
     if os.environ.get("TRITON_INTERPRET") == "1":
         raise RuntimeError("TRITON_INTERPRET=1 is set: kernels are interpreted, not compiled; unset it")
     try:
-        return [importlib.import_module(f"kernels.{operator}.{name}") for operator in operators]
+        paths = [f"kernels.{operator}.{name}" for operator in operators]
+        return [importlib.import_module(path) for path in paths if importlib.util.find_spec(path)]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "triton":
             raise

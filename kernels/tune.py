@@ -28,7 +28,6 @@ from kernels.resources import LIMITS
 from kernels.roofline import DEVICES, Estimate, estimate
 from kernels.timing import DEVICE, ON_GPU, seconds
 
-OPERATORS = ("part_attention", "nearest_parts")
 NOISE = 0.02  # of the default's time; a smaller gain is none
 TOLERANCE = 0.02  # of the largest number, between tiles; in bf16 sums in another order differ by less
 
@@ -46,7 +45,7 @@ class Candidate:
 
 def find_jobs(arch: str, pattern: str = "*") -> list[Job]:
     """All jobs whose "operation, key" matches a shell pattern. Raises ValueError when there is none."""
-    found = [job for module in modules("tune", OPERATORS) for job in module.jobs(arch)]
+    found = [job for module in modules("tune") for job in module.jobs(arch)]
     chosen = [job for job in found if fnmatch.fnmatch(name(job), pattern)]
     if not chosen:
         raise ValueError(f"nothing is named {pattern!r}; there are {'; '.join(map(name, found))}")

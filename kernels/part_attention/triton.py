@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kernels.configuration import Configuration
 from kernels.part_attention.tiles import Tiles, backward_tiles, cut, forward_tiles, power_of_two
-from kernels.part_attention.triton_kernels import backward_kernel, forward_kernel
+from kernels.part_attention.triton_kernels import part_attention_bwd_kernel, part_attention_fwd_kernel
 from kernels.tuning import architecture
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -38,7 +38,7 @@ def _check(q: Tensor, regions: Tensor) -> None:
         raise ValueError(f"q has dtype {q.dtype}; expected float16, bfloat16 or float32 for impl='triton'")
     if regions.shape[1] > MOST_PARTS:
         raise ValueError(f"regions has {regions.shape[1]} parts; expected at most {MOST_PARTS} for impl='triton'")
-    if q.device.type != "cuda" and isinstance(forward_kernel, triton.runtime.JITFunction):
+    if q.device.type != "cuda" and isinstance(part_attention_fwd_kernel, triton.runtime.JITFunction):
         raise ValueError(
             f"q is on {q.device}; expected a CUDA tensor for impl='triton' (a CPU has only Triton's interpreter: "
             "TRITON_INTERPRET=1, set before Triton is imported)"
@@ -96,7 +96,9 @@ def launch_forward(
     launch = _launch(q, kv, regions, columns, registers, scale, tiles, backward=False)
     if launch.programs:  # none where the batch is empty
         with torch.cuda.device_of(q):
-            forward_kernel[(launch.programs,)](q, kv, out, log_sum, regions, *launch.numbers, **launch.options)
+            part_attention_fwd_kernel[(launch.programs,)](
+                q, kv, out, log_sum, regions, *launch.numbers, **launch.options
+            )
     return out, log_sum
 
 
@@ -128,7 +130,7 @@ def launch_backward(
     launch = _launch(q, kv, regions, columns, registers, scale, tiles, backward=True)
     if launch.programs:
         with torch.cuda.device_of(q):
-            backward_kernel[(launch.programs,)](
+            part_attention_bwd_kernel[(launch.programs,)](
                 q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions, *launch.numbers, **launch.options
             )
     return q_grad, kv_grad
@@ -155,9 +157,11 @@ def _(out_grad, q, kv, regions, out, log_sum, columns, registers, scale):
 def _save(ctx, inputs, output) -> None:
     q, kv, regions, *ctx.numbers = inputs
     ctx.save_for_backward(q, kv, regions, *output)
+    ctx.set_materialize_grads(False)  # no zeros for log_sum, which nobody outside sees
 
 
-def _gradient(ctx, out_grad: Tensor, _log_sum_grad: Tensor):
+def _gradient(ctx, out_grad: Tensor | None, _log_sum_grad: None):
+    assert out_grad is not None, "only the output has a gradient"
     q_grad, kv_grad = _backward(out_grad, *ctx.saved_tensors, *ctx.numbers)
     return q_grad, kv_grad, None, None, None, None
 
@@ -190,7 +194,7 @@ def configuration(
     The tiles are the default ones unless given: what is compiled ahead must not depend on what was measured.
     """
     backward = direction == "backward"
-    kernel = backward_kernel if backward else forward_kernel
+    kernel = part_attention_bwd_kernel if backward else part_attention_fwd_kernel
     if tiles is None:
         tiles = (backward_tiles if backward else forward_tiles)(dim, 32 if dtype == "fp32" else 16, multiple)
     constexprs = _constants(16, tiles.block, tiles.step, dim) | {"q_dim": 1, "kv_dim": 1}

@@ -134,7 +134,7 @@ def _forward_tile(
 
 
 @triton.jit
-def forward_kernel(
+def part_attention_fwd_kernel(
     q, kv, out, log_sum, regions, scale, heads, queries, tokens, head, parts, special, columns,
     q_batch, q_token, q_head, q_dim, kv_batch, kv_token, kv_pair, kv_head, kv_dim, regions_batch,
     query_tiles, key_steps,
@@ -269,7 +269,7 @@ def _key_gradient_tile(
 
 
 @triton.jit
-def backward_kernel(
+def part_attention_bwd_kernel(
     q, kv, out, log_sum, out_grad, q_grad, kv_grad, regions, scale,
     heads, queries, tokens, head, parts, special, columns,
     q_batch, q_token, q_head, q_dim, kv_batch, kv_token, kv_pair, kv_head, kv_dim, regions_batch,

@@ -272,3 +272,21 @@ def test_every_token_is_in_one_tile() -> None:
             for tiles_for, dim, bits in product((forward_tiles, backward_tiles), (32, 64, 128), (16, 32)):
                 tiles = tiles_for(dim, bits, one.multiple)
                 assert one.body % tiles.block == one.body % tiles.step == 0
+
+
+def test_no_gradient_of_zeros_is_made_for_the_sums() -> None:
+    """The logsumexp is an output of the operator that nobody outside uses."""
+    case = PartAttentionCase("zeros", 1, 1, 32, (4, 4))
+    qkv, regions = (x.to(DEVICE) for x in inputs(case, torch.float32))
+    real, seen = triton_operators._gradient, []
+
+    def watched(ctx, *gradients):
+        seen.extend(gradients)
+        return real(ctx, *gradients)
+
+    triton_operators._forward.register_autograd(watched, setup_context=triton_operators._save)
+    try:
+        with_gradient(lambda x: attend(x, regions, case, "triton"), qkv)
+    finally:
+        triton_operators._forward.register_autograd(real, setup_context=triton_operators._save)
+    assert [gradient is None for gradient in seen] == [False, True]
