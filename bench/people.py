@@ -6,9 +6,9 @@ import csv
 import io
 from pathlib import Path
 
-from pat.errors import UserError
-from pat.files import write_text
-from pat.progress import Progress
+from pat.base.errors import UserError
+from pat.base.files import write_text
+from pat.base.progress import Progress
 from pat.synthetic.flat import generate
 
 CAMERAS = 6  # as in Market-1501

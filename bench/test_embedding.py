@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from bench.results import BENCH
 from deploy import runtime
-from export.manifest import MANIFEST, ExportError, Manifest
+from export.manifest import MANIFEST, Manifest
+from pat.base.errors import UserError
 
 BATCHES = (1, 8, 32)
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -134,7 +135,7 @@ def opened(backend: str, precision: str, bundles: Bundles) -> Iterator[Opened]:
         pytest.skip("ONNX Runtime has no bf16 kernels on a CPU")
     try:
         session = runtime.open(bundle, backend, **options)  # type: ignore[arg-type]
-    except ExportError as error:
+    except UserError as error:
         pytest.skip(str(error))
     with session:
         session.self_test()

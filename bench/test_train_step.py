@@ -27,6 +27,7 @@ from bench.authors.memory import ListMemory
 from bench.authors.step import training_step as authors_training_step
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE, ON_GPU
+from pat.base.progress import Progress
 from pat.config import AugmentConfig, LossConfig, ModelConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
 from pat.data.cache import cached_images
@@ -34,7 +35,6 @@ from pat.data.sample import Sample
 from pat.data.sampler import batches_of_epoch
 from pat.data.sources import TrainingSet
 from pat.device import resolve_loss, resolve_model
-from pat.progress import Progress
 from pat.synthetic.flat import generate
 from pat.training.batches import read_batches
 from pat.training.distributed import Ranks

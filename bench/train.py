@@ -26,12 +26,13 @@ from bench.people import draw_people
 from bench.results import Row, path_for, quantiles, row, store, table
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE
-from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig, overlay, read_config_file, to_mapping
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_text
+from pat.base.mapping import overlay, read_mapping, to_mapping
+from pat.base.progress import Progress
+from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig
 from pat.device import resolve_loss, resolve_model
-from pat.errors import Failure, UserError
-from pat.files import write_text
 from pat.model.backbone import build_backbone
-from pat.progress import Progress
 from pat.training.loop import Interrupted, train
 from pat.training.run_folder import CHECKPOINT, LOG, MAY_CHANGE, MODEL, flat, saved_config
 from pat.training.state import amp_dtype
@@ -129,7 +130,7 @@ def settings(options: Options) -> TrainConfig:
     """The run as it starts or goes on; draws its images where they are missing."""
     config = standard(options)
     if options.config is not None:
-        config = overlay(config, read_config_file(options.config), str(options.config))
+        config = overlay(config, read_mapping(options.config), str(options.config))
     if config.device != "auto":
         raise UserError(f"device is {config.device}; what is measured is this machine's device: leave it at auto")
     epochs = config.epochs if options.epochs is None else options.epochs

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from deploy.errors import DeployError
 from deploy.frames import Frame, Pixels
+from pat.base.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ class View:
 class VideoFile:
     """An MP4 of a camera, playable up to its last second also after the process was killed.
 
-    An image of another size than the first is brought to that size. Raises DeployError when the file cannot be
+    An image of another size than the first is brought to that size. Raises UserError when the file cannot be
     made.
     """
 
@@ -120,7 +120,7 @@ class VideoFile:
             options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
             self._container = av.open(str(path), "w", format="mp4", options=options)
         except (OSError, av.FFmpegError) as error:
-            raise DeployError(f"cannot write the video {path}: {error.strerror or error}") from error
+            raise UserError(f"cannot write the video {path}: {error.strerror or error}") from error
         self._stream: av.VideoStream | None = None
         self._begun = 0.0
         self._tick = -1

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import DeployError
 from deploy.frames import Boxes, Pixels, clipped
+from pat.base.errors import UserError
 
 Array = NDArray[np.float32]
 
@@ -141,14 +141,14 @@ class EmbeddingPolicy:
     """Which views of a track are embedded: the first good one, then one every `every` frames of the camera, sooner
     when a view is better than the best embedded so far by `better_by`.
 
-    Views under `least_quality` never are. Raises DeployError for values that make no sense.
+    Views under `least_quality` never are. Raises UserError for values that make no sense.
     """
 
     def __init__(self, every: int = 10, better_by: float = 0.2, least_quality: float = 0.2) -> None:
         if every < 1:
-            raise DeployError(f"every is {every}: a track is embedded every so many frames, at least 1")
+            raise UserError(f"every is {every}: a track is embedded every so many frames, at least 1")
         if not (0 <= better_by <= 1 and 0 <= least_quality <= 1):
-            raise DeployError(f"better_by {better_by} and least_quality {least_quality} must lie between 0 and 1")
+            raise UserError(f"better_by {better_by} and least_quality {least_quality} must lie between 0 and 1")
         self._every = every
         self._better_by = better_by
         self._least = least_quality

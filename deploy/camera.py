@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from deploy.clocks import Backoff, FrameClock, RecordedClock
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Frame, Pixels
 from deploy.reader import Reader
 from deploy.sources import Source, SourceLost, open_source, shown
 from deploy.status import CameraStatus, State
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Camera:
         wall: Callable[[], float] = time.time,
     ) -> None:
         if capacity < 1 or not stale_after > 0 or not 0 <= retry[0] <= retry[1]:
-            raise DeployError(
+            raise UserError(
                 f"camera {shown(name)}: capacity is {capacity}, stale_after {stale_after}, retry {retry}; "
                 "make the first two greater than 0 and the last a shorter and a longer wait"
             )
@@ -228,7 +228,7 @@ class Camera:
     def _hopeless(self, error: Exception) -> bool:
         if isinstance(error, SourceLost) or (self._live and self._frames):
             return False
-        if not isinstance(error, (DeployError, DeployFailure)):
+        if not isinstance(error, (UserError, Failure)):
             log.error("camera %s", self._shown, exc_info=error)
         return True
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import DeployFailure
 from deploy.frames import Boxes, Pixels
 from deploy.metrics import Metrics
 from deploy.runtime import Runtime
 from deploy.runtime.session import NotFinite
+from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Embedder:
 
     The thread opens the model, runs it and closes it: a CUDA context belongs to one thread. A request waits at
     most `max_wait` seconds for others to share its batch. When the model fails, the requests at hand fail with
-    DeployFailure and the model is opened again, at growing intervals; until then requests fail at once, so that
+    Failure and the model is opened again, at growing intervals; until then requests fail at once, so that
     cameras go on tracking. `broken_for` tells for how long it has been so.
     """
 
@@ -82,7 +82,7 @@ class Embedder:
         """
         request = Request(pixels, boxes)
         if self._closed.is_set():
-            request.vectors.set_exception(DeployFailure("the embedder is closed"))
+            request.vectors.set_exception(Failure("the embedder is closed"))
         else:
             self._requests.put(request)
         return request.vectors
@@ -156,7 +156,7 @@ class Embedder:
         except Exception as error:  # whatever a driver or a library raises, the cameras go on
             self._failed(error)
             for each in batch:
-                each.vectors.set_exception(DeployFailure(f"the crops could not be embedded: {error}"))
+                each.vectors.set_exception(Failure(f"the crops could not be embedded: {error}"))
             return
         if self._broken_since is not None:
             log.info("embedding works again after %.1f s", self.broken_for)
@@ -187,7 +187,7 @@ class Embedder:
     def _working_runtime(self) -> Runtime:
         if self._runtime is None:
             if time.monotonic() < self._retry_at:
-                raise DeployFailure("the model is not available")
+                raise Failure("the model is not available")
             self._runtime = self._open()
         return self._runtime
 
@@ -218,4 +218,4 @@ class Embedder:
             except queue.Empty:
                 return
             if request is not None:
-                request.vectors.set_exception(DeployFailure("the camera process is stopping"))
+                request.vectors.set_exception(Failure("the camera process is stopping"))

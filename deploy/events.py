@@ -13,8 +13,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
 
-from deploy.errors import DeployError
 from deploy.metrics import Metrics
+from pat.base.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class EventLog:
     `path` "-" is standard output. A file is flushed at every event, and put aside at `rotate_bytes`. An event that
     cannot be written (full disk) is counted and logged once until writing works again: the process goes on.
 
-    Raises DeployError when the file cannot be opened.
+    Raises UserError when the file cannot be opened.
     """
 
     def __init__(self, path: str, metrics: Metrics, *, rotate_bytes: int, keep: int) -> None:
@@ -75,7 +75,7 @@ class EventLog:
                 self._handler = RotatingFileHandler(self._file, "a", rotate_bytes, keep, encoding="utf-8")
                 _end_last_line(self._file)
             except OSError as error:
-                raise DeployError(f"cannot write events to {path}: {error.strerror or error}") from error
+                raise UserError(f"cannot write events to {path}: {error.strerror or error}") from error
         self._handler.handleError = self._failed  # type: ignore[method-assign]
 
     def tell(self, event: Event) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 
 STAGES = ("detect", "track", "quality", "embed", "gallery", "draw")
 CAMERA_STATES = ("connecting", "live", "stale", "failed", "ended")
@@ -90,7 +90,7 @@ class Metrics:
     def served(self, port: int) -> Iterator[None]:
         """Serve the metrics on 127.0.0.1 while the context lasts; port 0 serves none.
 
-        Raises DeployError when the port is taken.
+        Raises UserError when the port is taken.
         """
         if port == 0:
             yield
@@ -98,7 +98,7 @@ class Metrics:
         try:
             server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
         except (OSError, OverflowError) as error:
-            raise DeployError(
+            raise UserError(
                 f"metrics cannot be served on 127.0.0.1:{port} ({error}); give another --output.metrics-port, or 0"
             ) from error
         try:

@@ -20,7 +20,6 @@ from deploy.appearance import EmbeddingPolicy
 from deploy.camera import Camera
 from deploy.detect import open_detector
 from deploy.embedder import Embedder
-from deploy.errors import DeployError, DeployFailure
 from deploy.events import EventLog
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
@@ -32,6 +31,7 @@ from deploy.track import Tracker
 from deploy.window import Window
 from deploy.worker import Worker
 from export.manifest import Manifest
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class NamedSource:
 def named_sources(sources: Sequence[str]) -> list[NamedSource]:
     """`NAME=URL` or a bare URL (then camera-1, camera-2, ...); `$VARIABLES` in a URL come from the environment.
 
-    Raises DeployError when there is none, or two have one name.
+    Raises UserError when there is none, or two have one name.
     """
     named = []
     for number, source in enumerate(sources, 1):
@@ -66,10 +66,10 @@ def named_sources(sources: Sequence[str]) -> list[NamedSource]:
         name, url = match.groups() if match else (f"camera-{number}", source)
         named.append(NamedSource(name, os.path.expandvars(url)))
     if not named:
-        raise DeployError("there is no source; give a video file, a folder of images or a camera's URL")
+        raise UserError("there is no source; give a video file, a folder of images or a camera's URL")
     names = [each.name for each in named]
     if doubled := next((name for name in names if names.count(name) > 1), None):
-        raise DeployError(f"two sources are called {doubled}; names must differ")
+        raise UserError(f"two sources are called {doubled}; names must differ")
     return named
 
 
@@ -99,7 +99,7 @@ def run(
 ) -> Summary:
     """Run the process until every source has ended or `stopping` is set.
 
-    Raises DeployError for settings that cannot work (bundle, gallery, detector, files), DeployFailure when the
+    Raises UserError for settings that cannot work (bundle, gallery, detector, files), Failure when the
     model stays broken for `settings.runtime.give_up_after` seconds.
     """
     manifest = Manifest.load(bundle)
@@ -137,7 +137,7 @@ def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
     """The gallery of the settings, for the vectors of this bundle's model."""
     hours = settings.gallery.retention_hours
     if not hours > 0:
-        raise DeployError(f"--gallery.retention-hours is {hours:g}; it must be above 0")
+        raise UserError(f"--gallery.retention-hours is {hours:g}; it must be above 0")
     return Gallery.open(
         settings.gallery.path,
         dimension=manifest.output.size,
@@ -150,11 +150,11 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     """The thread that will own the model, not started yet."""
     chosen = settings.runtime
     if chosen.max_batch < 1 or chosen.max_wait < 0:
-        raise DeployError("--runtime.max-batch must be at least 1 and --runtime.max-wait at least 0")
+        raise UserError("--runtime.max-batch must be at least 1 and --runtime.max-wait at least 0")
     options: dict[str, object] = {"batch_size": chosen.max_batch}
     if chosen.backend == "onnxruntime":
         if chosen.preprocess == "gpu":
-            raise DeployError("--runtime.preprocess gpu needs --runtime.backend tensorrt")
+            raise UserError("--runtime.preprocess gpu needs --runtime.backend tensorrt")
         options = {"providers": chosen.providers, "threads": chosen.threads, "batch_size": chosen.max_batch}
     else:
         options = {"preprocess": chosen.preprocess}
@@ -241,7 +241,7 @@ def _watch(
     while not stopping.wait(TICK) and any(thread.is_alive() for thread in threads):
         now = time.monotonic()
         if embedder.broken_for > settings.runtime.give_up_after:
-            raise DeployFailure(
+            raise Failure(
                 f"the model has been broken for {settings.runtime.give_up_after:.0f} s; the process ends, to be "
                 "started afresh"
             )
@@ -249,7 +249,7 @@ def _watch(
             next_expiry = now + EXPIRE_EVERY
             try:
                 gallery.sweep()
-            except (DeployError, DeployFailure) as error:
+            except (UserError, Failure) as error:
                 log.error("old entries could not be deleted: %s", error)
         if now >= next_look:
             next_look = now + show_every

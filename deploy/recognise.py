@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import Gallery
 from deploy.metrics import Metrics
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Recogniser:
                 identity = new_name(camera, time, track)
                 self._add(vector, identity, camera, time)
                 return Recognition(identity, score, new=True, stored=True)
-            except (DeployError, DeployFailure) as error:
+            except (UserError, Failure) as error:
                 self._gallery_failed(error)
                 return NOBODY
 
@@ -91,7 +91,7 @@ class Recogniser:
         with self._lock, self._metrics.timed("gallery"):
             try:
                 self._add(vector, identity, camera, time)
-            except (DeployError, DeployFailure) as error:  # a clock that jumped may make a time too old to keep
+            except (UserError, Failure) as error:  # a clock that jumped may make a time too old to keep
                 self._gallery_failed(error)
                 return False
         return True

@@ -12,8 +12,8 @@ import os
 import queue
 from typing import Any
 
-from deploy.errors import DeployError
 from deploy.frames import Frame, Pixels
+from pat.base.errors import UserError
 
 KEYS = (ord("q"), 27)
 """q and Escape close the window."""
@@ -22,12 +22,12 @@ KEYS = (ord("q"), 27)
 class Window:
     """A window for each camera; a context manager. Images come from any thread, and drop out when it is behind.
 
-    Raises DeployError where there is no display.
+    Raises UserError where there is no display.
     """
 
     def __init__(self) -> None:
         if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-            raise DeployError("there is no display for --output.window; use --output.video FOLDER instead")
+            raise UserError("there is no display for --output.window; use --output.video FOLDER instead")
         context = multiprocessing.get_context("spawn")
         self._images: Any = context.Queue(maxsize=2)
         self._process = context.Process(target=_show, args=(self._images,), name="window", daemon=True)

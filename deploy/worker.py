@@ -17,12 +17,12 @@ from deploy.appearance import Appearance, EmbeddingPolicy, qualities
 from deploy.camera import Camera
 from deploy.detect import Detector
 from deploy.embedder import Embedder, Vectors
-from deploy.errors import DeployFailure
 from deploy.events import Event, EventLog, Kind
 from deploy.frames import Frame, clipped
 from deploy.metrics import Metrics
 from deploy.recognise import NOBODY, Recogniser, Recognition
 from deploy.track import Tracked, Tracker
+from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class Worker:
             pending = self._pending.popleft()
             try:
                 vectors = pending.vectors.result()
-            except DeployFailure:
+            except Failure:
                 continue  # the embedder has told why; the next views will do
             for track, quality, vector in zip(pending.tracks, pending.qualities, vectors, strict=True):
                 person = self._people.get(track)

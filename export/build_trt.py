@@ -26,8 +26,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.command import OneLineParser, run
-from export.manifest import ExportError, ExportFailure
-from export.progress import say
 from export.trt.build import BuildOptions, build_plan, graph_precision, parse_onnx
 from export.trt.check import Checked, check_engine, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
@@ -36,7 +34,9 @@ from export.trt.inspect import inspect
 from export.trt.progress import progress_bar
 from export.trt.report import build_facts, engine_facts, profiles_text, publish, report
 from export.trt.source import Source, find_source
-from export.whole_file import write_whole
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_bytes
+from pat.base.progress import TerminalProgress, say
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -83,7 +83,7 @@ def _batches(text: str) -> tuple[int, int, int]:
 
 
 def build(given: argparse.Namespace) -> int:
-    """Everything between the command line and the files. Raises ExportError, ExportFailure, KeyboardInterrupt."""
+    """Everything between the command line and the files. Raises UserError, Failure, KeyboardInterrupt."""
     flavour = load_flavour(given.flavour)
     gpu = find_gpu()
     say(f"{flavour.name} {flavour.version}, {gpu or 'no GPU in this machine'}")
@@ -94,11 +94,11 @@ def build(given: argparse.Namespace) -> int:
         source = find_source(given.source, given.precision)
         plan_path = given.output or source.onnx.with_name("model.plan")
         if not plan_path.parent.is_dir():
-            raise ExportError(f"{plan_path.parent} is no folder; --output needs one that exists")
+            raise UserError(f"{plan_path.parent} is no folder; --output needs one that exists")
         network = parse_onnx(flavour, source.onnx)
         precision = graph_precision(flavour.trt, network.definition)
         if given.precision and precision != given.precision:
-            raise ExportError(
+            raise UserError(
                 f"{source.onnx} computes in {precision}, not in {given.precision}: types are part of the graph; "
                 f"make one with export/precision.py, or leave --precision out"
             )
@@ -106,7 +106,7 @@ def build(given: argparse.Namespace) -> int:
         check_precision(precision, list(options.targets), gpu)
         begun = time.monotonic()
         say(f"building {source.onnx} in {precision}, batches {profiles_text(options)}")
-        with progress_bar("building") as show:
+        with progress_bar(TerminalProgress(), "building") as show:
             built = build_plan(flavour, network, options, show)
         seconds = time.monotonic() - begun
         engine = load(flavour, built.plan, options) if gpu else None
@@ -159,9 +159,8 @@ def _timing_cache_path(flavour: Flavour, gpu: Gpu | None) -> Path:
 
 def _keep_timing_cache(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole({path: content})
-    except (OSError, ExportError) as error:  # the engine is finished; only the next build takes longer
+        write_bytes(path, content)
+    except Failure as error:  # the engine is finished; only the next build takes longer
         say(f"warning: the timing cache was not kept: {error}")
 
 
@@ -169,17 +168,17 @@ def _open_log(path: Path) -> Any:
     try:
         return open(path, "w", encoding="utf-8")
     except OSError as error:
-        raise ExportError(f"cannot write the log {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot write the log {path}: {error.strerror or error}") from error
 
 
 def load(flavour: Flavour, plan: bytes, options: BuildOptions) -> Any:
     """The engine, for its inspector; None for one that is not for this machine or needs a runtime of its own.
 
-    Raises ExportFailure where it was built for this GPU and cannot be loaded on it.
+    Raises Failure where it was built for this GPU and cannot be loaded on it.
     """
     engine = flavour.trt.Runtime(flavour.logger).deserialize_cuda_engine(plan)
     if engine is None and not options.targets and not options.version_compatible:
-        raise ExportFailure(f"the engine was built but cannot be loaded: {flavour.messages.last_error()}")
+        raise Failure(f"the engine was built but cannot be loaded: {flavour.messages.last_error()}")
     return engine
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from deploy.runtime.crops import Pixels, prepared
 from deploy.runtime.onnxruntime import open_session
 from export.compare import Vectors, compare
-from export.manifest import ExportError, ExportFailure, Manifest
+from export.manifest import Manifest
+from pat.base.errors import Failure, UserError
 
 WORST_COSINE = 0.99999
 """Between ONNX Runtime and PyTorch, both in fp32."""
@@ -23,34 +24,34 @@ _TYPES = {"uint8": onnx.TensorProto.UINT8, "float32": onnx.TensorProto.FLOAT}
 
 
 def read_graph(path: str) -> onnx.ModelProto:
-    """Read an ONNX file and check it fully. Raises ExportError for one that is empty, truncated or not valid."""
+    """Read an ONNX file and check it fully. Raises UserError for one that is empty, truncated or not valid."""
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
-        raise ExportError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if not content:
-        raise ExportError(f"{path} is empty; copy or export it again")
+        raise UserError(f"{path} is empty; copy or export it again")
     try:
         graph = onnx.load_model_from_string(content)
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # protobuf, checker and shape inference raise types of their own
         reason = " ".join(str(error).split())[:200]
-        raise ExportError(f"{path} is no complete ONNX model ({reason}); copy or export it again") from error
+        raise UserError(f"{path} is no complete ONNX model ({reason}); copy or export it again") from error
     if not graph.graph.output:  # an empty message is valid protobuf
-        raise ExportError(f"{path} is an ONNX file without outputs; export it again")
+        raise UserError(f"{path} is an ONNX file without outputs; export it again")
     return graph
 
 
 def check_graph(graph: onnx.ModelProto, manifest: Manifest) -> None:
     """ONNX's own checker, then names, types and shapes of input and output against the manifest.
 
-    Raises ExportFailure in one line for the first thing that is wrong.
+    Raises Failure in one line for the first thing that is wrong.
     """
     try:
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # the checker and shape inference raise types of their own
-        raise ExportFailure(f"the graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
+        raise Failure(f"the graph is not valid ONNX: {' '.join(str(error).split())[:300]}") from error
     wanted = manifest.input
     size = [3, wanted.height, wanted.width] if wanted.layout == "NCHW" else [wanted.height, wanted.width, 3]
     expected = [
@@ -63,7 +64,7 @@ def check_graph(graph: onnx.ModelProto, manifest: Manifest) -> None:
         for value in values
     ]
     if found != expected:
-        raise ExportFailure(f"the graph has {found}, expected {expected}")
+        raise Failure(f"the graph has {found}, expected {expected}")
 
 
 def check_numbers(
@@ -76,7 +77,7 @@ def check_numbers(
 ) -> list[str]:
     """ONNX Runtime against `embed` at each batch size, on noise and on `images`; a line each for the manifest.
 
-    Raises ExportFailure when they differ by more than fp32 rounding explains.
+    Raises Failure when they differ by more than fp32 rounding explains.
     """
     run = runner(graph, manifest)
     count = sum(batches)
@@ -94,7 +95,7 @@ def check_numbers(
         sizes = ", ".join(map(str, batches))
         line = f"ONNX Runtime against PyTorch, {name}, batch {sizes}: worst cosine {worst:.7f}"
         if not (worst >= WORST_COSINE and difference <= LARGEST_DIFFERENCE):
-            raise ExportFailure(f"{line}, largest difference {difference:.1e}: the graph is not the model")
+            raise Failure(f"{line}, largest difference {difference:.1e}: the graph is not the model")
         lines.append(f"{line}, largest difference {difference:.1e}")
     return lines
 
@@ -104,7 +105,7 @@ def runner(
 ) -> Callable[[Pixels], NDArray[np.float32]]:
     """The graph in ONNX Runtime on the CPU: uint8 [N, H, W, 3] -> float32 [N, D].
 
-    Raises ExportError when ONNX Runtime cannot run it here.
+    Raises UserError when ONNX Runtime cannot run it here.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

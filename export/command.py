@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from export.manifest import ExportError, ExportFailure
+from pat.base.errors import Failure, UserError
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -26,9 +26,9 @@ def run(
     """Run a script: its own exit code, 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
     try:
         return work(parse(arguments))
-    except ExportError as error:
+    except UserError as error:
         return _say(name, error, 2)
-    except ExportFailure as error:
+    except Failure as error:
         return _say(name, error, 1)
     except KeyboardInterrupt:
         return _say(name, "stopped", 130)

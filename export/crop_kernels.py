@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from deploy.runtime.gpu_crops import CROP_DTYPES, kernel_name
-from export.manifest import MODEL, ExportError, ExportFailure, Manifest
+from export.manifest import MODEL, Manifest
+from pat.base.errors import Failure, UserError
 
 
 def compile_kernels(manifest: Manifest, archs: Sequence[str]) -> dict[str, bytes]:
     """A cubin and the facts of its launch for each architecture ("sm_87"), by file name. Needs Triton.
 
-    Raises ExportError for an unknown architecture or without Triton, ExportFailure when it does not compile.
+    Raises UserError for an unknown architecture or without Triton, Failure when it does not compile.
     """
     if not archs:
         return {}
@@ -19,11 +20,11 @@ def compile_kernels(manifest: Manifest, archs: Sequence[str]) -> dict[str, bytes
 
     unknown = [each for each in archs if each not in ARCHITECTURES]
     if unknown:
-        raise ExportError(f"there are no kernels for {unknown[0]}; choose from {', '.join(ARCHITECTURES)}")
+        raise UserError(f"there are no kernels for {unknown[0]}; choose from {', '.join(ARCHITECTURES)}")
     try:
         (module,) = modules("triton", ("crop_resize",))
     except RuntimeError as error:
-        raise ExportError(f"{error} (or export with --kernels none, and cut crops on the CPU)") from error
+        raise UserError(f"{error} (or export with --kernels none, and cut crops on the CPU)") from error
     size = (manifest.input.height, manifest.input.width)
     configuration = module.configuration("rgb", CROP_DTYPES[manifest.input.dtype], size)
     files = {}
@@ -33,7 +34,7 @@ def compile_kernels(manifest: Manifest, archs: Sequence[str]) -> dict[str, bytes
                 name = f"{kernel_name(manifest, facts['arch'])}.{kind}"
                 files[name] = (folder / f"kernel.{kind}").read_bytes()
     except (RuntimeError, OSError) as error:
-        raise ExportFailure(
+        raise Failure(
             f"the crop kernels cannot be compiled: {error}; --kernels none leaves them out"
         ) from error
     return files
@@ -58,6 +59,6 @@ def chosen_architectures(kernels: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 
 def carried(manifest: Manifest) -> Mapping[str, bytes]:
-    """The kernels of a bundle, for another made of it. Raises ExportError when a file is damaged."""
+    """The kernels of a bundle, for another made of it. Raises UserError when a file is damaged."""
     names = [name for name in manifest.files if name not in (MODEL, manifest.check_set)]
     return {name: manifest.file(name).read_bytes() for name in names}

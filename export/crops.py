@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from export.manifest import ExportError
+from pat.base.errors import UserError
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def find_images(folder: str | Path) -> list[Path]:
-    """The images in a folder and below, sorted. Raises ExportError when there is none."""
+    """The images in a folder and below, sorted. Raises UserError when there is none."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise ExportError(f"there is no folder {folder}; name a folder of person crops")
+        raise UserError(f"there is no folder {folder}; name a folder of person crops")
     names = [Path(place, name) for place, _, files in os.walk(folder) for name in files]
     found = sorted(path for path in names if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
     if not found:
-        raise ExportError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
+        raise UserError(f"the folder {folder} holds no images ({', '.join(SUFFIXES)})")
     return found
 
 
@@ -38,7 +38,7 @@ def read_images(
 ) -> Pixels:
     """RGB images, upright, bicubic at `size` (height, width): uint8 [n, H, W, 3].
 
-    `done` is called with 1 after each. Raises ExportError naming the first that cannot be read.
+    `done` is called with 1 after each. Raises UserError naming the first that cannot be read.
     """
     pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)
     for row, path in zip(pixels, paths, strict=True):
@@ -47,7 +47,7 @@ def read_images(
                 upright = ImageOps.exif_transpose(image).convert("RGB")
         except Exception as error:  # decoders raise nearly every type there is on a broken file
             reason = " ".join(str(error).split())[:120]
-            raise ExportError(f"cannot read the image {path} ({reason}); mend or remove it") from error
+            raise UserError(f"cannot read the image {path} ({reason}); mend or remove it") from error
         row[:] = np.asarray(upright.resize((size[1], size[0]), Image.Resampling.BICUBIC))
         done(1)
     return pixels

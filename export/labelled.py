@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from export.crops import Pixels
-from export.manifest import ExportError
-from export.progress import Bar
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 
 Embed = Callable[[Pixels], NDArray[np.float32]]
 
 
 def rank_embedders(
-    spec: str, size: tuple[int, int], embedders: Mapping[str, Embed], bar: Bar
+    spec: str, size: tuple[int, int], embedders: Mapping[str, Embed], progress: Progress
 ) -> dict[str, dict[str, float]]:
     """Score each embedder on the query and gallery of the data set `spec` (a folder, or LAYOUT=PATH).
 
     Returns name -> rank1, mAP, and against the first embedder: the share of queries with the `same_first` answer,
     and how many queries are answered rightly only now (`gained`) or only by the first one (`lost`). Raises
-    ExportError for a folder that cannot be evaluated.
+    UserError for a folder that cannot be evaluated.
     """
     try:
         from pat.config import TargetConfig
-        from pat.errors import Failure, UserError
         from pat.evaluation.ranking import rank_list
         from pat.evaluation.scoring import open_evaluation_set, score
-        from pat.progress import Progress
     except ImportError as error:
-        raise ExportError(
+        raise UserError(
             f"ranking a labelled folder needs the training side of this project ({error}): "
             "pip install 'pat-reid[train]'"
         ) from error
 
-    class Shown(Progress):
-        @contextlib.contextmanager
-        def bar(self, label: str, total: int) -> Iterator[Any]:
-            with bar(label, total) as advance:
-                yield lambda steps, figures="", total=None: advance(steps)
-
-    try:
-        images = open_evaluation_set(spec, size, TargetConfig(), Shown())
-        scores = {name: score(embed, images, Shown(), label=name) for name, embed in embedders.items()}
-    except UserError as error:
-        raise ExportError(str(error)) from error
-    except Failure as error:
-        raise ExportError(f"{spec} could not be scored: {error}") from error
+    images = open_evaluation_set(spec, size, TargetConfig(), progress)
+    scores = {name: score(embed, images, progress, label=name) for name, embed in embedders.items()}
     firsts = {name: rank_list(each.query, each.gallery, 1)[0][:, 0] for name, each in scores.items()}
     right = {
         name: (first >= 0) & (scores[name].gallery.identities[first] == scores[name].query.identities)

@@ -1,35 +1,28 @@
 """The contract between export and deploy: what a bundle folder holds and how its model is fed.
 
-A bundle is a folder with `model.onnx`, `check_set.npz` and `manifest.json`, which describes them. Standard
-library only: this module is read on cameras that have no ONNX and no PyTorch.
+A bundle is a folder with `model.onnx`, `check_set.npz` and `manifest.json`, which describes them. Nothing
+but `pat.base` is imported: cameras that have no ONNX and no PyTorch read it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from pat.base.errors import UserError
+from pat.base.mapping import from_mapping, read_mapping, to_mapping
 
 FORMAT = "pat-reid-bundle/1"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 CHECK_SET = "check_set.npz"
+REMEDY = "give the bundle's folder, or export the bundle again"
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
-T = TypeVar("T")
-
-
-class ExportError(Exception):
-    """A mistake that the user of an export or deploy command can mend: one line, exit code 2."""
-
-
-class ExportFailure(Exception):
-    """Something broke while the work was under way, or a check failed: one line, exit code 1."""
 
 
 @dataclass(frozen=True)
@@ -129,52 +122,47 @@ class Manifest:
     def load(cls, path: str | Path) -> Manifest:
         """Read a bundle folder's manifest (or the manifest.json itself); files are checked by `file`.
 
-        Raises ExportError when it is missing, does not parse, or describes another format.
+        Raises UserError when it is missing, does not parse, or describes another format.
         """
         path = Path(path)
         file = path / MANIFEST if path.is_dir() else path
         if not file.is_file():
             hint = "is no bundle: it holds no manifest.json" if path.is_dir() else "does not exist"
-            raise ExportError(f"{path} {hint}; make a bundle with `pat export CKPT OUT`")
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExportError(
-                f"{file} is no manifest: {error}; give the bundle's folder, or export the bundle again"
-            ) from error
-        found = values.get("format") if isinstance(values, dict) else None
-        if found != FORMAT:
-            raise ExportError(f"{file} has the format {found!r}, not {FORMAT!r}; export the bundle again")
+            raise UserError(f"{path} {hint}; make a bundle with `pat export CKPT OUT`")
+        values = read_mapping(file, remedy=REMEDY)
+        if values.get("format") != FORMAT:
+            raise UserError(f"{file} has the format {values.get('format')!r}, not {FORMAT!r}; {REMEDY}")
+        # A newer writer may add facts; a reader that does not know them can still feed the model.
         values["folder"] = file.parent
-        manifest = _build(cls, values, str(file))
+        manifest = from_mapping(cls, values, str(file), remedy=REMEDY, ignore_unknown=True)
         outside = [name for name in manifest.files if Path(name).name != name]
         if outside:
-            raise ExportError(f"{file}: files: {outside[0]!r} is not the name of a file in the bundle")
+            raise UserError(f"{file}: files: {outside[0]!r} is not the name of a file in the bundle")
         return manifest
 
     def file(self, name: str) -> Path:
         """The path of a file of the bundle, after its size and SHA-256 were compared with the manifest.
 
-        Raises ExportError when it is not listed, missing, or not the file that was exported.
+        Raises UserError when it is not listed, missing, or not the file that was exported.
         """
         fact = self.files.get(name)
         if fact is None:
-            raise ExportError(f"{self.folder / MANIFEST} lists no file {name}; export the bundle again")
+            raise UserError(f"{self.folder / MANIFEST} lists no file {name}; export the bundle again")
         path = self.folder / name
         if not path.is_file():
-            raise ExportError(f"{path} is missing from the bundle; copy the whole folder, or export it again")
+            raise UserError(f"{path} is missing from the bundle; copy the whole folder, or export it again")
         size = path.stat().st_size
         if size != fact.bytes:
-            raise ExportError(
+            raise UserError(
                 f"{path} has {size} bytes, the manifest says {fact.bytes}; copy the bundle again, whole"
             )
         if sha256(path) != fact.sha256:
-            raise ExportError(f"{path} is not the file the manifest describes (SHA-256 differs); export it again")
+            raise UserError(f"{path} is not the file the manifest describes (SHA-256 differs); export it again")
         return path
 
     def to_json(self) -> str:
         """The text of manifest.json."""
-        values = dataclasses.asdict(self)
+        values = to_mapping(self)
         del values["folder"]
         first = {"format": values.pop("format")}
         return json.dumps({**first, **values}, indent=2) + "\n"
@@ -192,48 +180,3 @@ def sha256(path: str | Path) -> str:
 def fact(path: Path) -> FileFact:
     """Hash and size of a file as it is now."""
     return FileFact(sha256(path), path.stat().st_size)
-
-
-def _build(kind: type[T], values: Any, where: str) -> T:
-    """A dataclass from the plain values of a JSON document; ExportError names the field that does not fit."""
-    if not isinstance(values, Mapping):
-        raise ExportError(f"{where}: expected a mapping, found {type(values).__name__}; export the bundle again")
-    hints = typing.get_type_hints(kind)
-    fields = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    required = {
-        name
-        for name, each in fields.items()
-        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    }
-    missing = sorted(required - set(values))
-    if missing:
-        raise ExportError(f"{where}: {', '.join(missing)} is missing; export the bundle again")
-    # A newer writer may add facts; a reader that does not know them can still feed the model.
-    known = {name: value for name, value in values.items() if name in fields}
-    return kind(**{name: _convert(hints[name], value, f"{where}: {name}") for name, value in known.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    # Python 3.10 takes tuple[int, int] for a type, which isinstance then refuses: ask for the origin first.
-    if hint is Any or (origin is None and hint is not float and isinstance(value, hint)):
-        fits = not (hint is int and isinstance(value, bool))
-    elif dataclasses.is_dataclass(hint):
-        return _build(typing.cast(Any, hint), value, where)
-    elif hint is float:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool)
-    elif origin is Literal:
-        fits = value in inner
-    elif origin is tuple and isinstance(value, list):
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
-        fits = len(kinds) == len(value)
-        if fits:
-            return tuple(_convert(each, item, where) for each, item in zip(kinds, value, strict=True))
-    elif origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return {name: _convert(inner[1], item, f"{where}: {name}") for name, item in value.items()}
-    else:
-        fits = False
-    if not fits:
-        allowed = " or ".join(map(repr, inner)) if origin is Literal else getattr(hint, "__name__", str(hint))
-        raise ExportError(f"{where}: {value!r} does not fit, expected {allowed}; export the bundle again")
-    return value

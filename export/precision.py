@@ -39,8 +39,9 @@ from export.lowering.emulate import emulated
 from export.lowering.methods import EightBits, Lowering, SixteenBits
 from export.lowering.quantise import QuantisedName
 from export.lowering.search import Found, find_graph
-from export.manifest import MODEL, ExportError, Manifest, Precision, PrecisionName
-from export.progress import Bar, silent, terminal
+from export.manifest import MODEL, Manifest, Precision, PrecisionName
+from pat.base.errors import UserError
+from pat.base.progress import SILENT, Progress, TerminalProgress
 
 Lower = Literal["fp16", "bf16", "int8", "fp8"]
 TARGETS: dict[Lower, float] = {"fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
@@ -60,18 +61,18 @@ def lower_graph(
     calibration: Settings | None = None,
     target: float | None = None,
     labelled: str | None = None,
-    bar: Bar = silent,
+    progress: Progress = SILENT,
 ) -> tuple[onnx.ModelProto, Manifest]:
     """The fp32 `graph` in `precision`, and its manifest: compared with fp32 on the check set, checked, described.
 
     `calibration` is needed for INT8 and FP8 and for them alone. `labelled` is a data set to compare rank-1 and mAP
-    on. Raises ExportError for what does not fit, ExportFailure when the target cannot be reached.
+    on. Raises UserError for what does not fit, Failure when the target cannot be reached.
     """
     if manifest.precision.name != "fp32":
-        raise ExportError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
+        raise UserError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
     check_request(precision, calibration, target)
     target = TARGETS[precision] if target is None else target
-    measured = calibrate(graph, manifest, calibration, bar) if calibration is not None else None
+    measured = calibrate(graph, manifest, calibration, progress) if calibration is not None else None
     lowering: Lowering
     if measured is not None:
         lowering = EightBits(graph, cast(QuantisedName, precision), measured.ranges)
@@ -84,7 +85,7 @@ def lower_graph(
     def rough(candidate: onnx.ModelProto) -> Agreement:
         return score(candidate, RANKED_WITH)
 
-    found = find_graph(lowering, score, rough, target, bar, always_rank=measured is not None)
+    found = find_graph(lowering, score, rough, target, progress, always_rank=measured is not None)
     described = _described(manifest, found, precision, target, measured)
     check_graph(found.graph, described)
     checks = _checks(found, described, inputs, embeddings)
@@ -92,20 +93,20 @@ def lower_graph(
     if labelled is not None:
         size = (manifest.input.height, manifest.input.width)
         embedders = {"fp32": batched(runner(graph, manifest)), precision: as_declared(found.graph, described)}
-        ranking = rank_embedders(labelled, size, embedders, bar)
+        ranking = rank_embedders(labelled, size, embedders, progress)
     final = dataclasses.replace(described.precision, ranking=ranking)
     return found.graph, dataclasses.replace(described, precision=final, checks=(*manifest.checks, *checks))
 
 
 def check_request(precision: PrecisionName, calibration: Settings | None, target: float | None) -> None:
-    """Raise ExportError for settings that do not go together, before any work is done."""
+    """Raise UserError for settings that do not go together, before any work is done."""
     if (calibration is None) == (precision in ("int8", "fp8")):
         need = "needs" if calibration is None else "takes no"
-        raise ExportError(f"{precision} {need} --calibration, a folder of person crops")
+        raise UserError(f"{precision} {need} --calibration, a folder of person crops")
     if calibration is not None:
         calibration.check()
     if target is not None and not 0 < target <= 1:
-        raise ExportError(f"--target {target} must be a cosine between 0 and 1")
+        raise UserError(f"--target {target} must be a cosine between 0 and 1")
 
 
 def lower_bundle(
@@ -116,7 +117,7 @@ def lower_bundle(
     calibration: Settings | None = None,
     target: float | None = None,
     labelled: str | None = None,
-    bar: Bar = silent,
+    progress: Progress = SILENT,
 ) -> Manifest:
     """Read an fp32 bundle and write another in `precision`, whole or not at all; errors as in `lower_graph`."""
     out = check_target(out)
@@ -125,7 +126,7 @@ def lower_bundle(
     inputs, embeddings = read_check_set(manifest)
     lowered, described = lower_graph(
         graph, manifest, inputs, embeddings, precision,
-        calibration=calibration, target=target, labelled=labelled, bar=bar,
+        calibration=calibration, target=target, labelled=labelled, progress=progress,
     )  # fmt: skip
     return write_bundle(out, described, lowered.SerializeToString(), inputs, embeddings, carried(manifest))
 
@@ -171,7 +172,7 @@ def _checks(found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArra
     ]
     try:
         direct = compare(embeddings, batched(runner(found.graph, manifest))(inputs))
-    except ExportError as error:
+    except UserError as error:
         lines.append(f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})")
     else:
         lines.append(
@@ -201,7 +202,7 @@ def _convert(given: argparse.Namespace) -> int:
         settings = Settings(given.calibration, given.method, given.percentile, given.most, given.tool)
     manifest = lower_bundle(
         given.bundle, given.out, given.precision,
-        calibration=settings, target=given.target, labelled=given.data, bar=terminal,
+        calibration=settings, target=given.target, labelled=given.data, progress=TerminalProgress(),
     )  # fmt: skip
     for line in summary(manifest):
         print(line)

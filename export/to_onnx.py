@@ -30,12 +30,12 @@ from export.graph import finish_names, name_layers, rename_batch
 from export.lowering.calibration import Settings
 from export.manifest import Input, Manifest, Output, PrecisionName, sha256
 from export.precision import check_request, lower_graph
-from pat.config import to_mapping
-from pat.errors import UserError
+from pat.base.errors import UserError
+from pat.base.mapping import to_mapping
+from pat.base.progress import Progress
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import read_description
-from pat.progress import Progress
 from pat.synthetic.flat import generate
 
 InputType = Literal["uint8", "float32"]
@@ -91,7 +91,7 @@ def export_bundle(
     if precision != "fp32":
         graph, manifest = lower_graph(
             graph, manifest, exported.inputs, exported.embeddings, precision,
-            calibration=calibration, target=target, labelled=labelled, bar=progress.bar,
+            calibration=calibration, target=target, labelled=labelled, progress=progress,
         )  # fmt: skip
     compiled = compile_kernels(manifest, kernels)
     return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings, compiled)
@@ -111,7 +111,7 @@ def export_graph(
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
     of the bundle; without one it holds drawn people. Raises UserError for a file that is no model or a setting
-    that does not fit, ExportFailure when the graph and the model disagree.
+    that does not fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
     checkpoint = Path(checkpoint)
@@ -141,7 +141,7 @@ def export_graph(
 def images_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:
     """Up to CHECK_IMAGES of the images in `folder`, or drawn people: uint8 [n, H, W, 3].
 
-    Raises ExportError when the folder holds no image or one of those chosen cannot be read.
+    Raises UserError when the folder holds no image or one of those chosen cannot be read.
     """
     if folder is not None:
         return read_images(evenly(find_images(folder), CHECK_IMAGES), size)

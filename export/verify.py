@@ -28,8 +28,9 @@ from export.command import OneLineParser, run
 from export.compare import Agreement, compare
 from export.crops import Pixels, evenly, find_images, read_images
 from export.labelled import rank_embedders
-from export.manifest import ExportError, Manifest
-from export.progress import Bar, silent, terminal
+from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.base.progress import SILENT, Progress, TerminalProgress
 
 TORCH = (".safetensors",)
 ENGINE = (".plan", ".engine")
@@ -51,7 +52,7 @@ class Embedder:
 def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
     """A model file (needs PyTorch), a bundle folder (ONNX Runtime) or an engine (TensorRT), by what `path` is.
 
-    `parts` asks a model file for cls and part tokens; a bundle gives what it was made for. Raises ExportError
+    `parts` asks a model file for cls and part tokens; a bundle gives what it was made for. Raises UserError
     for anything else.
     """
     path = Path(path)
@@ -80,14 +81,11 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
         import torch
 
         import pat
-        from pat.errors import UserError
+        from pat.base.errors import UserError
         from pat.model.images import to_images
     except ImportError as error:
-        raise ExportError(f"{path} is a PyTorch model and needs {error.name}; compare bundles here") from error
-    try:
-        model = pat.load(path)
-    except UserError as error:
-        raise ExportError(str(error)) from error
+        raise UserError(f"{path} is a PyTorch model and needs {error.name}; compare bundles here") from error
+    model = pat.load(path)
 
     def embed(pixels: Pixels) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -97,12 +95,12 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
     return Embedder(str(path), model.config.image_size, dimension, embed)
 
 
-def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Bar = silent) -> Agreement:
-    """Embed the images uint8 [N, H, W, 3] with both and compare. Raises ExportError when sizes differ."""
+def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, progress: Progress = SILENT) -> Agreement:
+    """Embed the images uint8 [N, H, W, 3] with both and compare. Raises UserError when sizes differ."""
     check_comparable(first, second)
     vectors = []
     for each in (first, second):
-        with bar(each.name, len(pixels)) as advance:
+        with progress.bar(each.name, len(pixels)) as advance:
             parts = []
             for begin in range(0, len(pixels), BATCH):
                 parts.append(each.embed(pixels[begin : begin + BATCH]))
@@ -112,13 +110,13 @@ def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, bar: Ba
 
 
 def check_comparable(first: Embedder, second: Embedder) -> None:
-    """Raise ExportError unless both take the same images and give vectors of the same length."""
+    """Raise UserError unless both take the same images and give vectors of the same length."""
     for what, left, right in (
         ("take images of", first.size, second.size),
         ("give vectors of", first.dimension, second.dimension),
     ):
         if left != right:
-            raise ExportError(f"{first.name} and {second.name} {what} different size: {left} and {right}")
+            raise UserError(f"{first.name} and {second.name} {what} different size: {left} and {right}")
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -135,16 +133,16 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 def _verify(given: argparse.Namespace) -> int:
     if given.images is None and given.data is None:
-        raise ExportError("name images to compare on: --images DIR, --data FOLDER, or both")
+        raise UserError("name images to compare on: --images DIR, --data FOLDER, or both")
     if given.most < 1:
-        raise ExportError(f"--most {given.most} must be at least 1")
-    agrees = True
+        raise UserError(f"--most {given.most} must be at least 1")
+    agrees, progress = True, TerminalProgress()
     parts = _gives_parts(given.first) or _gives_parts(given.second)
     with opened(given.first, parts) as first, opened(given.second, parts) as second:
         check_comparable(first, second)
         if given.images is not None:
             pixels = read_images(evenly(find_images(given.images), given.most), first.size)
-            found = compare_embedders(first, second, pixels, terminal)
+            found = compare_embedders(first, second, pixels, progress)
             agrees = found.worst >= given.cosine
             print(
                 f"{len(pixels)} images: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
@@ -152,7 +150,7 @@ def _verify(given: argparse.Namespace) -> int:
             )
         if given.data is not None:
             embedders = {"first": first.embed, "second": second.embed}
-            scores = rank_embedders(given.data, first.size, embedders, terminal)
+            scores = rank_embedders(given.data, first.size, embedders, progress)
             for name, each in zip((first.name, second.name), scores.values(), strict=True):
                 print(f"{name}: rank-1 {each['rank1']:.2%}, mAP {each['mAP']:.2%}")
             after = scores["second"]

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from pat.errors import Failure, UserError
+from pat.base.errors import Failure, UserError
 
 COMMANDS = {
     "demo": ("demo", "train and score a small PAT on synthetic people, on a CPU, in minutes"),

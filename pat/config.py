@@ -1,23 +1,14 @@
 """Every setting and its default: frozen dataclasses, read at the entry point and nowhere else.
 
 Constructors elsewhere take plain arguments or one of these; a config file (TOML or JSON), the command line
-and a saved model all go through `from_mapping`, which refuses unknown keys and says which was meant.
+and a saved model all go through `pat.base.mapping`, which refuses unknown keys and says which was meant.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
-import sys
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
-
-from pat.errors import UserError
+from typing import Literal
 
 AttentionImplementation = Literal["auto", "reference", "sdpa", "triton"]
 NeighbourImplementation = Literal["auto", "reference", "triton"]
@@ -216,125 +207,3 @@ class EvaluateConfig:
     """Length of the CMC curve."""
     images: int = 6
     """Ranked lists and attention maps to draw; 0 draws none."""
-
-
-Config = TypeVar("Config")
-
-
-def from_mapping(kind: type[Config], values: Mapping[str, Any], where: str = "the configuration") -> Config:
-    """Build the dataclass `kind` from nested plain values.
-
-    Raises UserError for an unknown key (naming the nearest known one), a value of the wrong type, or a choice
-    that does not exist; `where` names the file in the message.
-    """
-    return _build(kind, values, where, "")
-
-
-def to_mapping(config: Any) -> dict[str, Any]:
-    """The nested plain values of a configuration, ready for JSON: `from_mapping` reads them back."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Path):
-            return str(value)
-        if isinstance(value, (tuple, list)):
-            return [plain(item) for item in value]
-        return value
-
-    mapping = plain(config)
-    assert isinstance(mapping, dict)
-    return mapping
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """The values of a TOML or JSON file. Raises UserError when it is missing or does not parse."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise UserError(f"cannot read the config file {path}: {error.strerror}") from error
-    except ValueError as error:  # both parsers' errors, and bad UTF-8
-        raise UserError(f"the config file {path} does not parse: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"the config file {path} holds no table of settings")
-    return values
-
-
-def overlay(base: Config, values: Mapping[str, Any], where: str) -> Config:
-    """`base` with the given values replaced, at any depth; errors as in `from_mapping`."""
-    kind = type(base)
-    _check_keys(kind, values, where, "")
-    return from_mapping(kind, _merged(to_mapping(base), values), where)
-
-
-def _merged(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in values.items():
-        nested = isinstance(value, Mapping) and isinstance(base.get(key), dict)
-        merged[key] = _merged(base[key], value) if nested else value
-    return merged
-
-
-def _check_keys(kind: type, values: Mapping[str, Any], where: str, prefix: str) -> None:
-    known = [f.name for f in dataclasses.fields(kind)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            meant = f"did you mean {prefix}{near[0]}?" if near else f"known keys: {', '.join(known)}"
-            raise UserError(f"{where}: unknown key {prefix}{key}; {meant}")
-
-
-def _build(kind: type[Config], values: Any, where: str, prefix: str) -> Config:
-    if not isinstance(values, Mapping):
-        raise UserError(f"{where}: {prefix.rstrip('.') or 'the top level'} must be a table of settings")
-    _check_keys(kind, values, where, prefix)
-    hints = typing.get_type_hints(kind)
-    arguments = {key: _convert(hints[key], value, where, prefix + key) for key, value in values.items()}
-    return kind(**arguments)
-
-
-def _convert(kind: Any, value: Any, where: str, key: str) -> Any:
-    """`value` as the type that the dataclass declares."""
-    origin, options = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build(kind, value, where, key + ".")
-    if origin in (Union, types.UnionType):
-        for option in options:
-            try:
-                return _convert(option, value, where, key)
-            except UserError:
-                continue
-    elif kind is type(None) and value is None:
-        return None
-    elif origin is Literal and value in options:
-        return value
-    elif origin is tuple and isinstance(value, (list, tuple)):
-        if options[-1] is Ellipsis:
-            return tuple(_convert(options[0], item, where, key) for item in value)
-        if len(value) == len(options):
-            return tuple(_convert(o, item, where, key) for o, item in zip(options, value, strict=True))
-    elif kind is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif kind in (int, str, bool) and type(value) is kind:
-        return value
-    raise UserError(f"{where}: {key} = {value!r} is not {_spelled(kind)}")
-
-
-def _spelled(kind: Any) -> str:
-    """A type in the words of someone who writes a config file."""
-    origin, options = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return "one of " + ", ".join(map(str, options))
-    if origin in (Union, types.UnionType):
-        return " or ".join(_spelled(option) for option in options)
-    if origin is tuple:
-        return "a list of " + _spelled(options[0])
-    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
-    return names.get(kind, "nothing" if kind is type(None) else str(kind))

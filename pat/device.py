@@ -7,8 +7,8 @@ import importlib.util
 
 import torch
 
+from pat.base.errors import UserError
 from pat.config import LossConfig, ModelConfig
-from pat.errors import UserError
 
 
 def choose_device(asked: str) -> torch.device:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 
 class ForeignKernels(UserError, ImportError):

@@ -3,16 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from pat.config import (
-    EvaluateConfig,
-    ModelConfig,
-    TrainConfig,
-    from_mapping,
-    overlay,
-    read_config_file,
-    to_mapping,
-)
-from pat.errors import UserError
+from pat.base.errors import UserError
+from pat.base.mapping import from_mapping, overlay, read_mapping, to_mapping
+from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 
 
 def test_a_configuration_survives_json():
@@ -52,7 +45,7 @@ def test_overlay_changes_only_what_is_given():
     [
         ("a.toml", "epochs = ", "does not parse"),
         ("a.json", "{", "does not parse"),
-        ("a.json", "[1]", "no table"),
+        ("a.json", "[1]", "not a table"),
         ("none.toml", None, "cannot read"),
     ],
 )
@@ -60,7 +53,7 @@ def test_config_files_that_cannot_be_read(tmp_path, name, text, message):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=message):
-        read_config_file(tmp_path / name)
+        read_mapping(tmp_path / name)
 
 
 RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
@@ -68,4 +61,4 @@ RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_valid(path):
-    overlay(TrainConfig(), read_config_file(path), str(path))
+    overlay(TrainConfig(), read_mapping(path), str(path))

@@ -9,8 +9,8 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from deploy.errors import DeployError
 from deploy.frames import Detections, Pixels
+from pat.base.errors import UserError
 
 HOG = "hog"
 
@@ -39,15 +39,15 @@ def open_detector(
     "hog:1280" looks at frames resized to 1280 columns: slower, and finds people farther away.
     `threshold` is the least score of a detection, 0 to 1; by default the detector's own. `providers` and
     `threads` are ONNX Runtime's; HOG takes the threads that OpenCV was given (cv2.setNumThreads).
-    Raises DeployError for a threshold outside 0 to 1, a missing library, a model without a manifest, and one that
+    Raises UserError for a threshold outside 0 to 1, a missing library, a model without a manifest, and one that
     is not what its manifest says.
     """
     if threshold is not None and not 0 < threshold < 1:
-        raise DeployError(f"the detector's threshold is {threshold}; it must lie between 0 and 1, ends excluded")
+        raise UserError(f"the detector's threshold is {threshold}; it must lie between 0 and 1, ends excluded")
     name, _, width = what.partition(":")
     if name == HOG:
         if width and not (width.isascii() and width.isdecimal()):
-            raise DeployError(
+            raise UserError(
                 f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280'
             )
         options = {"width": int(width)} if width else {}
@@ -62,6 +62,6 @@ def _module(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("deploy"):
             raise
-        raise DeployError(
+        raise UserError(
             f"this detector needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
         ) from error

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from deploy.detect.describe import describe
 from deploy.detect.manifest import FamilyName
-from export.manifest import ExportError, ExportFailure
+from pat.base.errors import Failure, UserError
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             threshold=command.threshold,
             licence=command.licence,
         )
-    except (ExportError, ExportFailure) as error:
+    except (UserError, Failure) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2 if isinstance(error, ExportError) else 1
+        return 2 if isinstance(error, UserError) else 1
     feed = manifest.input
     sys.stdout.write(
         f"{manifest.path}: {manifest.family}, input {feed.height} x {feed.width}, {manifest.boxes} boxes, "

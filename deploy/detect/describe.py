@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from deploy.detect.families import FAMILIES, Family, box_coding, cells, expected
 from deploy.detect.manifest import BoxCoding, DetectorInput, DetectorManifest, FamilyName
 from deploy.detect.onnx import OnnxDetector, answer, check_input, grey, only_input, session
-from deploy.errors import DeployError, DeployFailure
 from export.manifest import sha256
+from pat.base.errors import UserError
+from pat.base.files import write_text
 
 
 def describe(
@@ -30,14 +30,14 @@ def describe(
     `size` (height, width) is needed where the graph leaves it open. `outputs` names the outputs in the family's
     order (rf-detr: boxes, scores), where they are not called as its own exporter calls them. `person` is the index
     of the class of people; by default that of the published COCO weights.
-    Raises DeployError when the model does not take or give what a model of the family does.
+    Raises UserError when the model does not take or give what a model of the family does.
     """
     file = Path(model)
     if file.suffix != ".onnx" or not file.is_file():
-        raise DeployError(f"{file} is no ONNX file")
+        raise UserError(f"{file} is no ONNX file")
     path = Path(out) if out else file.with_suffix(".json")
     if path.parent.resolve() != file.parent.resolve():
-        raise DeployError(f"{path} does not lie beside {file}; a manifest lies in the folder of its model")
+        raise UserError(f"{path} does not lie beside {file}; a manifest lies in the folder of its model")
     kind = FAMILIES[family]
     opened = session(file, providers=("CPUExecutionProvider",), threads=0)
     feed = only_input(opened, file)
@@ -46,12 +46,12 @@ def describe(
     classes, boxes = _classes(answer(opened, file, grey(height, width), names), family, height, width, file)
     person = kind.person if person is None else person
     if not 0 <= person < classes:
-        raise DeployError(
+        raise UserError(
             f"{file} has {classes} classes, people cannot be class {person}; name theirs: --person N"
         )
     threshold = kind.threshold if threshold is None else threshold
     if not 0 < threshold < 1:
-        raise DeployError(f"the threshold is {threshold}; it must lie between 0 and 1, ends excluded")
+        raise UserError(f"the threshold is {threshold}; it must lie between 0 and 1, ends excluded")
     manifest = DetectorManifest(
         family=family,
         model=file.name,
@@ -69,7 +69,7 @@ def describe(
         path=path,
     )
     OnnxDetector(manifest)
-    _write(path, manifest.to_json())
+    write_text(path, manifest.to_json())
     return manifest
 
 
@@ -77,7 +77,7 @@ def _size(feed: Any, size: tuple[int, int] | None, file: Path) -> tuple[int, int
     """Height and width of the input [1, 3, height, width]."""
     if size is None:
         if len(feed.shape) != 4 or not all(isinstance(side, int) for side in feed.shape[2:]):
-            raise DeployError(
+            raise UserError(
                 f"{file} takes {feed.name} {feed.shape}, expected [1, 3, height, width]; "
                 "where they are left open, name them: --size HEIGHT WIDTH"
             )
@@ -90,12 +90,12 @@ def _outputs(opened: Any, kind: Family, outputs: Sequence[str], file: Path) -> d
     """Role -> name of the output."""
     found = [each.name for each in opened.get_outputs()]
     if outputs and len(outputs) != len(kind.outputs):
-        raise DeployError(f"--outputs names {', '.join(outputs)}; this family has {', '.join(kind.outputs)}")
+        raise UserError(f"--outputs names {', '.join(outputs)}; this family has {', '.join(kind.outputs)}")
     only = len(found) == len(kind.outputs) == 1
     names = dict(zip(kind.outputs, outputs or (found if only else kind.outputs.values()), strict=True))
     for role, name in names.items():
         if name not in found:
-            raise DeployError(
+            raise UserError(
                 f"{file} gives {', '.join(found)} and no {name} for {role}; is it of this family? "
                 f"If so, name the outputs: --outputs {' '.join(role.upper() for role in kind.outputs)}"
             )
@@ -112,19 +112,8 @@ def _classes(
             return expected(found["scores"], (1, queries, None), "scores").shape[2], "decoded"
         grid = cells(height, width)
         rows = expected(found["predictions"], (1, len(grid), None), "predictions")[0]
-    except DeployError as error:
-        raise DeployError(f"{file}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     if rows.shape[1] < 6:
-        raise DeployError(f"{file}: its rows have {rows.shape[1]} numbers, expected 5 and one for each class")
+        raise UserError(f"{file}: its rows have {rows.shape[1]} numbers, expected 5 and one for each class")
     return rows.shape[1] - 5, box_coding(rows, grid)
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DeployFailure(f"{path} cannot be written: {error}") from error

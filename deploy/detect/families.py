@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from deploy.detect.boxes import Scores
 from deploy.detect.manifest import BoxCoding, Colour, DetectorManifest, FamilyName, Resize, Triple
-from deploy.errors import DeployError
 from deploy.frames import Boxes
+from pat.base.errors import UserError
 
 Array = NDArray[np.float32]
 STRIDES = (8, 16, 32)
@@ -90,11 +90,11 @@ def corners(boxes: Array) -> Boxes:
 
 
 def expected(array: Any, shape: Sequence[int | None], role: str) -> Array:
-    """The output as float32. Raises DeployError unless it has the shape, where None stands for any number."""
+    """The output as float32. Raises UserError unless it has the shape, where None stands for any number."""
     found = np.shape(array)
     if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
         wanted = ", ".join("n" if each is None else str(each) for each in shape)
-        raise DeployError(
+        raise UserError(
             f"the detector's output for {role} has the shape {list(found)}, expected [{wanted}]; "
             "the model is of another family, or has another number of classes"
         )

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.detect.boxes import Scores, in_frame, nested, nobody, suppressed
-from deploy.errors import DeployError
 from deploy.frames import Detections, Pixels
+from pat.base.errors import UserError
 
 WINDOW = (128, 64)
 """Rows and columns of the smallest person with its margin."""
@@ -44,9 +44,9 @@ class HogDetector:
 
     def __init__(self, *, threshold: float | None = None, width: int = 960) -> None:
         if not hasattr(cv2, "HOGDescriptor"):
-            raise DeployError(f"OpenCV {cv2.__version__} has no HOG detector: pip install 'opencv-python>=4.8,<5'")
+            raise UserError(f"OpenCV {cv2.__version__} has no HOG detector: pip install 'opencv-python>=4.8,<5'")
         if width < WINDOW[1]:
-            raise DeployError(f"the HOG detector's width is {width}; it must be at least {WINDOW[1]} pixels")
+            raise UserError(f"the HOG detector's width is {width}; it must be at least {WINDOW[1]} pixels")
         threshold = 0.4 if threshold is None else threshold
         self.name = f"HOG, {width} pixels wide, scores from {threshold:g}"
         self.dropped = 0

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from deploy.detect.boxes import finite, in_frame, nobody, suppressed
 from deploy.detect.families import FAMILIES
 from deploy.detect.manifest import DetectorInput, DetectorManifest
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Detections, Pixels
 from deploy.runtime.onnxruntime import open_session
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class OnnxDetector:
         self.dropped = 0
 
     def detect(self, pixels: Pixels) -> Detections:
-        """People in a frame u8 [H, W, 3] RGB. Raises DeployFailure when the model breaks while it runs."""
+        """People in a frame u8 [H, W, 3] RGB. Raises Failure when the model breaks while it runs."""
         height, width = pixels.shape[:2]
         if min(height, width) < 1:
             return nobody()
@@ -73,7 +73,7 @@ class OnnxDetector:
         return answer(self._session, self._file, image, self.manifest.outputs)
 
     def _check(self) -> None:
-        """The graph takes and gives what the manifest says. Raises DeployError."""
+        """The graph takes and gives what the manifest says. Raises UserError."""
         file = self._file
         wanted = self.manifest.input
         feed = only_input(self._session, file)
@@ -81,18 +81,18 @@ class OnnxDetector:
         names = [each.name for each in self._session.get_outputs()]
         missing = [name for name in self.manifest.outputs.values() if name not in names]
         if feed.name != wanted.name or missing:
-            raise DeployError(
+            raise UserError(
                 f"{file} takes {feed.name} and gives {', '.join(names)}; {self.manifest.path.name} expects "
                 f"{wanted.name} and {', '.join(self.manifest.outputs.values())}"
             )
         try:
             self._decode(self._outputs(grey(wanted.height, wanted.width)), self.manifest)
-        except (DeployError, DeployFailure) as error:
-            raise DeployError(f"{file}: {error}") from error
+        except (UserError, Failure) as error:
+            raise UserError(f"{file}: {error}") from error
 
 
 def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
-    """An inference session on an ONNX file. Raises DeployError when it does not load."""
+    """An inference session on an ONNX file. Raises UserError when it does not load."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -102,11 +102,11 @@ def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntim
 def answer(
     opened: onnxruntime.InferenceSession, file: Path, image: NDArray[np.float32], names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The outputs by role for an image [1, 3, h, w]. Raises DeployFailure when the graph breaks."""
+    """The outputs by role for an image [1, 3, h, w]. Raises Failure when the graph breaks."""
     try:
         found = opened.run(list(names.values()), {opened.get_inputs()[0].name: image})
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        raise DeployFailure(f"the detector {file} failed: {' '.join(str(error).split())[:300]}") from error
+        raise Failure(f"the detector {file} failed: {' '.join(str(error).split())[:300]}") from error
     return dict(zip(names, found, strict=True))
 
 
@@ -116,21 +116,21 @@ def grey(height: int, width: int) -> NDArray[np.float32]:
 
 
 def only_input(opened: onnxruntime.InferenceSession, file: Path) -> Any:
-    """The graph's only input. Raises DeployError when there are more."""
+    """The graph's only input. Raises UserError when there are more."""
     inputs = opened.get_inputs()
     if len(inputs) != 1:
-        raise DeployError(f"{file} has {len(inputs)} inputs, a detector has one image")
+        raise UserError(f"{file} has {len(inputs)} inputs, a detector has one image")
     return inputs[0]
 
 
 def check_input(feed: Any, size: tuple[int, int], file: Path) -> None:
-    """The input takes float32 [1, 3, *size]; dimensions without a number take any. Raises DeployError."""
+    """The input takes float32 [1, 3, *size]; dimensions without a number take any. Raises UserError."""
     wanted = (1, 3, *size)
     fits = len(feed.shape) == 4 and all(
         not isinstance(have, int) or have == want for have, want in zip(feed.shape, wanted, strict=True)
     )
     if feed.type != "tensor(float)" or not fits:
-        raise DeployError(
+        raise UserError(
             f"{file} takes {feed.name} as {feed.type} {feed.shape}, expected tensor(float) {list(wanted)}"
         )
 

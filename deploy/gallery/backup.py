@@ -8,32 +8,32 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery.changes import checksum
 from deploy.gallery.database import FILE, Database, read_facts, translated
 from deploy.gallery.facts import Facts
-from deploy.gallery.files import sync, written_whole
+from pat.base.errors import Failure, UserError
+from pat.base.files import sync, written_whole
 
 
 def folder_of(place: str | Path) -> Path:
-    """The folder of a gallery. Raises DeployError for a URL."""
+    """The folder of a gallery. Raises UserError for a URL."""
     if "://" in str(place):
-        raise DeployError(f"{place}: a gallery is a folder; a server can only mirror one")
+        raise UserError(f"{place}: a gallery is a folder; a server can only mirror one")
     return Path(place)
 
 
 def facts_of(place: str | Path) -> Facts:
-    """What the gallery in a folder says about itself. Raises DeployError when there is none."""
+    """What the gallery in a folder says about itself. Raises UserError when there is none."""
     folder = folder_of(place)
     if not (folder / FILE).exists():
         what = "is not a gallery" if folder.exists() else "does not exist"
-        raise DeployError(f"the gallery {folder} {what}; `pat gallery enrol` or `pat camera` makes one")
+        raise UserError(f"the gallery {folder} {what}; `pat gallery enrol` or `pat camera` makes one")
     with translated(folder, opening=True), closing(sqlite3.connect(folder / FILE)) as connection:
         return read_facts(connection, folder)
 
 
 def write(database: Database, path: Path) -> int:
-    """Copy everything as it is at this moment. Raises DeployFailure when the disk refuses."""
+    """Copy everything as it is at this moment. Raises Failure when the disk refuses."""
     with written_whole(path) as temporary, translated(path), closing(database.connect()) as connection:
         temporary.unlink()  # SQLite makes the file itself, and takes none that is there
         connection.execute("VACUUM INTO ?", (str(temporary),))
@@ -45,11 +45,11 @@ def write(database: Database, path: Path) -> int:
 def restore(file: Path, place: str | Path) -> int:
     """Make a gallery in a new folder from a backup, whole or not at all; the number of entries.
 
-    Raises DeployError when the file is not a backup, or damaged, and when there is a gallery already.
+    Raises UserError when the file is not a backup, or damaged, and when there is a gallery already.
     """
     folder = folder_of(place)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DeployError(f"{folder} exists; restore into a new folder")
+        raise UserError(f"{folder} exists; restore into a new folder")
     count = _checked(file)
     draft: Path | None = None
     try:
@@ -61,7 +61,7 @@ def restore(file: Path, place: str | Path) -> int:
         draft.rename(folder)
         sync(folder.parent)
     except OSError as error:
-        raise DeployFailure(f"cannot make the gallery {folder}: {error.strerror or error}") from error
+        raise Failure(f"cannot make the gallery {folder}: {error.strerror or error}") from error
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
@@ -71,18 +71,18 @@ def restore(file: Path, place: str | Path) -> int:
 def _checked(file: Path) -> int:
     """The number of entries of a backup of which every byte that counts is as it was written."""
     if not file.is_file():
-        raise DeployError(f"there is no backup {file}")
+        raise UserError(f"there is no backup {file}")
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
             read_facts(connection, file)
             if (told := connection.execute("PRAGMA quick_check").fetchone()[0]) != "ok":
-                raise DeployError(f"the backup {file} is damaged: {told.splitlines()[0]}")
+                raise UserError(f"the backup {file} is damaged: {told.splitlines()[0]}")
             count = 0
             entries = connection.execute("SELECT uuid, camera, time, note, vector, checksum FROM entries")
             for *values, expected in entries:
                 if checksum(*values) != expected:
-                    raise DeployError(f"the backup {file} is damaged: an entry has the wrong checksum")
+                    raise UserError(f"the backup {file} is damaged: an entry has the wrong checksum")
                 count += 1
             return count
     except sqlite3.Error as error:
-        raise DeployError(f"{file} is not a backup of a gallery, or damaged: {error}") from error
+        raise UserError(f"{file} is not a backup of a gallery, or damaged: {error}") from error

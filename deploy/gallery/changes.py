@@ -11,9 +11,9 @@ import uuid
 import zlib
 from collections.abc import Sequence
 
-from deploy.errors import DeployError
 from deploy.gallery.entries import Record
 from deploy.gallery.vectors import to_bytes
+from pat.base.errors import UserError
 
 KEPT_LINES = 10_000
 """Of the outbox, for processes that look into it seldom; one that is farther behind reads everything again."""
@@ -129,7 +129,7 @@ def merge(connection: sqlite3.Connection, source: str, target: str, now: float) 
         return None
     row = connection.execute("SELECT id, merged_into FROM identities WHERE name = ?", (target,)).fetchone()
     if row is not None and row[1] is not None:
-        raise DeployError(f"{target!r} was merged into another identity itself; name that one")
+        raise UserError(f"{target!r} was merged into another identity itself; name that one")
     into = identity_of(connection, target, math.inf) if row is None else int(row[0])
     connection.execute("UPDATE identities SET merged_into = ? WHERE id = ?", (into, found))
     return _alias(connection, "merge", now, found, into)

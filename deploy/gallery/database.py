@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery.facts import Facts
+from pat.base.errors import Failure, UserError
 
 FILE = "gallery.sqlite"
 OLD_FACTS = "gallery.json"
@@ -85,7 +85,7 @@ class Database:
     def open(cls, folder: Path, facts: Facts) -> tuple[Database, Facts]:
         """The database in a folder, made where there is none, and its own facts.
 
-        Raises DeployError for another model, a damaged file and a folder of other things.
+        Raises UserError for another model, a damaged file and a folder of other things.
         """
         _make_folder(folder)
         with translated(folder, opening=True):
@@ -102,7 +102,7 @@ class Database:
     def changing(self) -> Iterator[sqlite3.Connection]:
         """A transaction: on disk when it ends, undone when it fails.
 
-        Raises DeployFailure when the disk refuses.
+        Raises Failure when the disk refuses.
         """
         with self._writing, translated(self.folder):
             self._check_open()
@@ -125,13 +125,13 @@ class Database:
     def truncate_log(self) -> None:
         """Bring all changes into the file and empty the log, so that what was deleted is gone from both.
 
-        Raises DeployFailure when another process goes on reading what was deleted.
+        Raises Failure when another process goes on reading what was deleted.
         """
         until = time.monotonic() + PATIENCE
         with self._writing, translated(self.folder):
             while self._write.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() > until:
-                    raise DeployFailure(f"another process is reading the gallery {self.folder}; try again")
+                    raise Failure(f"another process is reading the gallery {self.folder}; try again")
                 time.sleep(0.01)
 
     def connect(self) -> sqlite3.Connection:
@@ -162,7 +162,7 @@ class Database:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise DeployError(f"the gallery {self.folder} is closed")
+            raise UserError(f"the gallery {self.folder} is closed")
 
     def _set_up(self, facts: Facts) -> Facts:
         with self.changing() as connection:
@@ -178,7 +178,7 @@ def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
 
 
 def read_facts(connection: sqlite3.Connection, where: Path) -> Facts:
-    """What a gallery says about itself. Raises DeployError when it is none."""
+    """What a gallery says about itself. Raises UserError when it is none."""
     return Facts.from_mapping(dict(connection.execute("SELECT name, value FROM facts")), str(where))
 
 
@@ -188,12 +188,12 @@ def translated(where: Path, *, opening: bool = False) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        kind = DeployError if opening else DeployFailure
+        kind = UserError if opening else Failure
         raise kind(f"the gallery {where} cannot be {'opened' if opening else 'used'}: {error}") from error
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise  # a defect of this code
     except sqlite3.DatabaseError as error:
-        raise DeployError(f"the gallery {where} is damaged ({error}); restore a backup of it") from error
+        raise UserError(f"the gallery {where} is damaged ({error}); restore a backup of it") from error
 
 
 def _in_wal_mode(connection: sqlite3.Connection) -> None:
@@ -220,15 +220,15 @@ def _busy(connection: sqlite3.Connection) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """The folder, for its owner's eyes. Raises DeployError when it holds other things, or cannot be made."""
+    """The folder, for its owner's eyes. Raises UserError when it holds other things, or cannot be made."""
     try:
         if folder.exists() and not folder.is_dir():
-            raise DeployError(f"{folder} is a file, not a gallery; name a folder")
+            raise UserError(f"{folder} is a file, not a gallery; name a folder")
         if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).exists():
-            raise DeployError(f"{folder} is not a gallery: it has no {FILE}; name a new folder for one")
+            raise UserError(f"{folder} is not a gallery: it has no {FILE}; name a new folder for one")
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / FILE).exists():
             folder.chmod(0o700)
             os.close(os.open(folder / FILE, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
-        raise DeployError(f"cannot open the gallery {folder} for writing: {error.strerror or error}") from error
+        raise UserError(f"cannot open the gallery {folder} for writing: {error.strerror or error}") from error

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 
 Floats = NDArray[np.float32]
 
@@ -74,21 +74,21 @@ class Candidate:
 def checked_name(what: str, name: str, *, empty: bool = False) -> str:
     """`name` in Unicode's composed form (NFC), so that one name cannot be two.
 
-    Raises DeployError for control characters (also those that turn the direction of text), surrogates, surrounding
+    Raises UserError for control characters (also those that turn the direction of text), surrogates, surrounding
     white space, more than 200 characters and, unless `empty`, no character at all.
     """
     if not isinstance(name, str):
-        raise DeployError(f"the {what} {name!r} is no text")
+        raise UserError(f"the {what} {name!r} is no text")
     name = unicodedata.normalize("NFC", name)
     if not name and not empty:
-        raise DeployError(f"the {what} is empty; give it a name")
+        raise UserError(f"the {what} is empty; give it a name")
     if len(name) > LONGEST_NAME:
-        raise DeployError(f"the {what} {name[:20]!r}... has {len(name)} characters; {LONGEST_NAME} are the most")
+        raise UserError(f"the {what} {name[:20]!r}... has {len(name)} characters; {LONGEST_NAME} are the most")
     bad = next((each for each in name if _is_control(each)), None)
     if bad is not None:
-        raise DeployError(f"the {what} {name!r} holds the control character U+{ord(bad):04X}; leave it out")
+        raise UserError(f"the {what} {name!r} holds the control character U+{ord(bad):04X}; leave it out")
     if name != name.strip():
-        raise DeployError(f"the {what} {name!r} begins or ends with a space; leave it out")
+        raise UserError(f"the {what} {name!r} begins or ends with a space; leave it out")
     return name
 
 
@@ -99,17 +99,17 @@ def _is_control(character: str) -> bool:
 
 
 def checked_vectors(vectors: ArrayLike, dimension: int) -> Floats:
-    """`vectors` as float32 [n, D]. Raises DeployError unless every one is finite and of unit length."""
+    """`vectors` as float32 [n, D]. Raises UserError unless every one is finite and of unit length."""
     found = np.asarray(vectors)
     if found.ndim != 2 or found.shape[1] != dimension or not np.issubdtype(found.dtype, np.floating):
-        raise DeployError(
+        raise UserError(
             f"vectors must be floats [n, {dimension}], not {found.dtype} {list(found.shape)}; nothing was stored"
         )
     found = np.ascontiguousarray(found, dtype=np.float32)
     lengths = np.linalg.norm(found.astype(np.float64), axis=1)  # [n]; float32 could overflow
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= UNIT_TOLERANCE))  # so written, NaN is wrong too
     if len(wrong):
-        raise DeployError(
+        raise UserError(
             f"vector {wrong[0]} of {len(found)} has the length {lengths[wrong[0]]:g}, not 1 "
             "(NaN: a number in it is not finite); nothing was stored"
         )
@@ -117,20 +117,20 @@ def checked_vectors(vectors: ArrayLike, dimension: int) -> Floats:
 
 
 def checked_time(what: str, time: float) -> float:
-    """`time` as a float. Raises DeployError when it is not finite."""
+    """`time` as a float. Raises UserError when it is not finite."""
     try:
         time = float(time)
     except (TypeError, ValueError) as error:
-        raise DeployError(f"{what} is {time!r}, no number of seconds since the epoch") from error
+        raise UserError(f"{what} is {time!r}, no number of seconds since the epoch") from error
     if not math.isfinite(time):
-        raise DeployError(f"{what} is {time}, no number of seconds since the epoch")
+        raise UserError(f"{what} is {time}, no number of seconds since the epoch")
     return time
 
 
 def one_each(what: str, value: Any, count: int) -> list[Any]:
-    """`count` values: one for all of them, or one each. Raises DeployError for another number of them."""
+    """`count` values: one for all of them, or one each. Raises UserError for another number of them."""
     if isinstance(value, str) or not isinstance(value, (Sequence, np.ndarray)):
         return [value] * count
     if len(value) != count:
-        raise DeployError(f"{len(value)} values of {what} for {count} vectors; give one for all, or one each")
+        raise UserError(f"{len(value)} values of {what} for {count} vectors; give one for all, or one each")
     return list(value)

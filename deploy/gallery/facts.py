@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.errors import DeployError
 from deploy.gallery.entries import checked_name
+from pat.base.errors import UserError
 
 FORMAT = "pat-reid-gallery/2"
 LARGEST_DIMENSION = 65536
@@ -17,7 +17,7 @@ DAY = 86400.0
 
 @dataclass(frozen=True)
 class Facts:
-    """Stored with a gallery and compared on opening. Raises DeployError for values that cannot be."""
+    """Stored with a gallery and compared on opening. Raises UserError for values that cannot be."""
 
     dimension: int
     model: str
@@ -27,12 +27,12 @@ class Facts:
 
     def __post_init__(self) -> None:
         if isinstance(self.dimension, bool) or not isinstance(self.dimension, int):
-            raise DeployError(f"the dimension {self.dimension!r} is no whole number")
+            raise UserError(f"the dimension {self.dimension!r} is no whole number")
         if not 1 <= self.dimension <= LARGEST_DIMENSION:
-            raise DeployError(f"the dimension is {self.dimension}; it must be 1 to {LARGEST_DIMENSION}")
+            raise UserError(f"the dimension is {self.dimension}; it must be 1 to {LARGEST_DIMENSION}")
         checked_name("model fingerprint", self.model)
         if self.retention is not None and not (math.isfinite(self.retention) and self.retention > 0):
-            raise DeployError(
+            raise UserError(
                 f"the retention is {self.retention} seconds; it must be above 0, or None to keep all"
             )
 
@@ -47,19 +47,19 @@ class Facts:
 
     @classmethod
     def from_mapping(cls, values: Any, where: str) -> Facts:
-        """Facts read back. Raises DeployError, naming `where`, when they are not a gallery's."""
+        """Facts read back. Raises UserError, naming `where`, when they are not a gallery's."""
         found = values.get("format") if isinstance(values, Mapping) else None
         if found != FORMAT:
-            raise DeployError(f"{where} says the format {found!r}, not {FORMAT!r}: it is no gallery, or damaged")
+            raise UserError(f"{where} says the format {found!r}, not {FORMAT!r}: it is no gallery, or damaged")
         try:
             return cls(values["dimension"], values["model"], values["retention"])
-        except (KeyError, TypeError, DeployError) as error:
-            raise DeployError(f"{where} is damaged ({error}); restore a backup of the gallery") from error
+        except (KeyError, TypeError, UserError) as error:
+            raise UserError(f"{where} is damaged ({error}); restore a backup of the gallery") from error
 
     def check(self, stored: Facts, where: str) -> None:
-        """Raise DeployError when the gallery `stored` holds vectors of another model than these facts ask for."""
+        """Raise UserError when the gallery `stored` holds vectors of another model than these facts ask for."""
         if (self.dimension, self.model) != (stored.dimension, stored.model):
-            raise DeployError(
+            raise UserError(
                 f"{where} holds vectors of the model {stored.model} ({stored.dimension} numbers), not of "
                 f"{self.model} ({self.dimension}); use the bundle it was made with, or another gallery"
             )

@@ -13,7 +13,6 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import backup, changes, migrate
 from deploy.gallery.database import Database, write_facts
 from deploy.gallery.entries import (
@@ -30,6 +29,7 @@ from deploy.gallery.entries import (
 from deploy.gallery.facts import DAY, Facts, words
 from deploy.gallery.index import Index
 from deploy.gallery.vectors import Wanted
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Gallery:
         """The gallery in a folder, made where there is none; one of an earlier version is migrated.
 
         `model` is the fingerprint of the model that makes the vectors of `dimension` numbers, `retention` is in
-        seconds. Raises DeployError for another model's gallery or a damaged one, DeployFailure when the disk is
+        seconds. Raises UserError for another model's gallery or a damaged one, Failure when the disk is
         full.
         """
         folder = backup.folder_of(place)
@@ -113,7 +113,7 @@ class Gallery:
 
         The other values are one for all vectors, or one each; `time` is in seconds since the epoch. `keep_for`
         gives these people a retention of their own, in seconds (inf: for ever). Many at once are much faster than
-        one by one. Raises DeployError, and stores nothing, for vectors that are not finite and of unit length,
+        one by one. Raises UserError, and stores nothing, for vectors that are not finite and of unit length,
         names with control characters, and times that the retention has passed.
         """
         checked = checked_vectors(vectors, self.facts.dimension)
@@ -172,7 +172,7 @@ class Gallery:
         """
         query = checked_vectors(np.asarray(vector)[None], self.facts.dimension)[0]
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise DeployError(f"k is {k!r}; ask for 1 answer at least")
+            raise UserError(f"k is {k!r}; ask for 1 answer at least")
         self._look()
         index = self._index
         wanted = self._wanted(
@@ -225,7 +225,7 @@ class Gallery:
         """
         source, target = checked_name("identity", source), checked_name("identity", target)
         if source == target:
-            raise DeployError(f"{source!r} cannot be merged with itself; name two identities")
+            raise UserError(f"{source!r} cannot be merged with itself; name two identities")
         self._look()
         count = self.count(source)
         with self._database.changing() as connection:
@@ -268,8 +268,8 @@ class Gallery:
         self._index.refresh()
         try:
             self._database.truncate_log()
-        except DeployFailure as error:
-            raise DeployFailure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
+        except Failure as error:
+            raise Failure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
         return count
 
     def expire(self, before: float) -> int:
@@ -278,7 +278,7 @@ class Gallery:
         People with a retention of their own (enrolled, named) stay.
         """
         if math.isnan(before):
-            raise DeployError("before is NaN, no number of seconds since the epoch")
+            raise UserError("before is NaN, no number of seconds since the epoch")
         with self._database.changing() as connection:
             rows = connection.execute(
                 """SELECT entries.id FROM entries JOIN identities ON identities.id = entries.identity
@@ -342,7 +342,7 @@ class Gallery:
         if not self._database.closed:
             try:
                 self._database.truncate_log()
-            except (DeployError, DeployFailure) as error:
+            except (UserError, Failure) as error:
                 log.warning("the log of the gallery stays for now: %s", error)
             self._database.close()
 
@@ -356,7 +356,7 @@ class Gallery:
 
     def _look(self) -> None:
         if self._database.closed:
-            raise DeployError(f"the gallery {self._database.folder} is closed")
+            raise UserError(f"the gallery {self._database.folder} is closed")
         self._index.look()
 
     def _wanted(self, **limits: object) -> Wanted:
@@ -404,7 +404,7 @@ class Gallery:
             log.warning("an entry %.0f s ahead of the clock is stored with the clock's time", time - now)
             return now
         if retention is not None and time < now - retention:
-            raise DeployError(
+            raise UserError(
                 f"the entry is {words(now - time)} old, and the gallery keeps {words(retention)}; nothing was "
                 "stored"
             )

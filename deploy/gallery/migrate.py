@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import changes
 from deploy.gallery.database import FILE, OLD_FACTS, Database
 from deploy.gallery.entries import Record
 from deploy.gallery.facts import Facts
-from deploy.gallery.files import sync
+from pat.base.errors import Failure, UserError
+from pat.base.files import sync
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ def if_old(folder: Path, facts: Facts) -> None:
 
     Everything is in the new file before the old ones are deleted; a process that is killed in between begins
     again.
-    Raises DeployError for another model's gallery, one in use, and where Qdrant Edge is not installed.
+    Raises UserError for another model's gallery, one in use, and where Qdrant Edge is not installed.
     """
     if not (folder / OLD_FACTS).exists():
         return
@@ -55,9 +55,9 @@ def if_old(folder: Path, facts: Facts) -> None:
             folder.chmod(0o700)
         (folder / LOCK).unlink(missing_ok=True)
     except Timeout as error:
-        raise DeployError(f"the gallery {folder} is in use by an older version; stop that first") from error
+        raise UserError(f"the gallery {folder} is in use by an older version; stop that first") from error
     except (OSError, ValueError) as error:
-        raise DeployFailure(f"the gallery {folder} could not be migrated: {error}; it is as it was") from error
+        raise Failure(f"the gallery {folder} could not be migrated: {error}; it is as it was") from error
     log.warning("%s: migrated from the first version's format, %d entries", folder, count)
 
 
@@ -85,7 +85,7 @@ def _stored(store: Path) -> Iterator[Record]:
     try:
         import qdrant_edge
     except ModuleNotFoundError as error:
-        raise DeployError(
+        raise UserError(
             f"{store.parent} is a gallery of the first version; to migrate it once: pip install qdrant-edge-py"
         ) from error
     try:
@@ -100,7 +100,7 @@ def _stored(store: Path) -> Iterator[Record]:
                 break
         shard.close()
     except Exception as error:  # Qdrant Edge's errors have no class of their own
-        raise DeployError(f"the gallery {store.parent} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"the gallery {store.parent} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def _journalled(path: Path) -> Iterator[Record]:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import DeployError
 from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
+from pat.base.errors import UserError
 
 FORMAT = "pat-reid-calibration/1"
 
@@ -16,10 +16,10 @@ FORMAT = "pat-reid-calibration/1"
 def read_threshold(given: str, bundle: str | Path) -> float:
     """The threshold that `given` says: a cosine from -1 to 1, or the path of a calibration file.
 
-    Raises DeployError for anything else, and for a calibration made with another model than the bundle's.
+    Raises UserError for anything else, and for a calibration made with another model than the bundle's.
     """
     if not given:
-        raise DeployError(
+        raise UserError(
             "no threshold is set: give a cosine such as 0.7, or the file that `pat gallery calibrate` writes"
         )
     try:
@@ -27,7 +27,7 @@ def read_threshold(given: str, bundle: str | Path) -> float:
     except ValueError:
         threshold = _calibrated(Path(given), bundle)
     if not -1 <= threshold <= 1:
-        raise DeployError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
+        raise UserError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
     return threshold
 
 
@@ -38,14 +38,14 @@ def _calibrated(path: Path, bundle: str | Path) -> float:
             raise ValueError(f"its format is {values['format']!r}, not {FORMAT!r}")
         model, threshold = str(values["model"]), float(values["threshold"])
     except OSError as error:
-        raise DeployError(
+        raise UserError(
             f"the threshold {path} is no number, and cannot be read as a file: {error.strerror or error}"
         ) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise DeployError(f"{path} is no file of `pat gallery calibrate`, or damaged: {error}") from error
+        raise UserError(f"{path} is no file of `pat gallery calibrate`, or damaged: {error}") from error
     wanted = fingerprint(Manifest.load(bundle))
     if model != wanted:
-        raise DeployError(
+        raise UserError(
             f"{path} was calibrated for the model {model}, the bundle {bundle} holds {wanted}; calibrate again"
         )
     return threshold

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from deploy.errors import DeployError
 from export.manifest import Manifest
+from pat.base.errors import UserError
 
 Backend = Literal["onnxruntime", "tensorrt"]
 BACKENDS: tuple[Backend, ...] = ("onnxruntime", "tensorrt")
@@ -32,7 +32,7 @@ class Runtime(AbstractContextManager["Runtime"], Protocol):
         """Boxes float32 [n, 4] of each frame uint8 [H, W, 3] RGB -> float32 [sum of n, D], frame by frame."""
 
     def self_test(self) -> float:
-        """The worst cosine to the manifest's check set; DeployFailure when it misses the target."""
+        """The worst cosine to the manifest's check set; Failure when it misses the target."""
 
     def close(self) -> None:
         """Free everything; once more does nothing."""
@@ -41,18 +41,18 @@ class Runtime(AbstractContextManager["Runtime"], Protocol):
 def open(bundle: str | Path, backend: Backend = "onnxruntime", **options: Any) -> Runtime:
     """Open the bundle folder for embedding, in a `with` statement.
 
-    `options` go to the backend's Session; there is no silent fall-back. Raises DeployError for a folder that is no
+    `options` go to the backend's Session; there is no silent fall-back. Raises UserError for a folder that is no
     bundle, files that are not those the manifest describes, an unknown backend, or one whose library is missing.
     """
     if backend not in BACKENDS:
-        raise DeployError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
+        raise UserError(f"there is no backend {backend!r}; choose one of {', '.join(BACKENDS)}")
     module = f"deploy.runtime.{backend}"
     try:
         runtime: Runtime = importlib.import_module(module).Session(bundle, **options)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("deploy"):
-            raise DeployError(f"this installation has no backend {backend}") from error
-        raise DeployError(
+            raise UserError(f"this installation has no backend {backend}") from error
+        raise UserError(
             f"the backend {backend} needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
         ) from error
     return runtime

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.runtime.trt_library import one_line
+from pat.base.errors import Failure, UserError
 
 ARGUMENT_CODES = {"i32": "i", "fp32": "f"}
 """Triton's argument types in the `struct` module's letters; pointers are "P"."""
@@ -37,11 +37,11 @@ class Kernel:
 class Gpu:
     """A GPU, everything allocated on it, and a stream in whose order everything happens.
 
-    Use it as a context manager around every call. There, an error of CUDA becomes a DeployFailure.
+    Use it as a context manager around every call. There, an error of CUDA becomes a Failure.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
-        """Raises DeployError without a driver, a GPU of this number, or PyCUDA."""
+        """Raises UserError without a driver, a GPU of this number, or PyCUDA."""
         self._cuda = cuda = _pycuda()
         try:
             cuda.init()
@@ -52,7 +52,7 @@ class Gpu:
             """As NVIDIA writes it after "sm_": 87 for Orin, 90 for H100."""
             self._context = device.retain_primary_context()
         except cuda.Error as error:
-            raise DeployError(f"CUDA offers no GPU {ordinal} ({error}); check nvidia-smi") from error
+            raise UserError(f"CUDA offers no GPU {ordinal} ({error}); check nvidia-smi") from error
         self._memory: dict[int, Any] = {}
         self._host: list[Any] = []
         self._kernels: list[Kernel] = []
@@ -114,12 +114,12 @@ class Gpu:
     ) -> Kernel:
         """A kernel of a compiled module; `arguments` are Triton's types, in order ("*u8", "i32", "fp32").
 
-        Raises DeployError when the driver does not take the module.
+        Raises UserError when the driver does not take the module.
         """
         try:
             function = self._cuda.module_from_buffer(cubin).get_function(entry)
         except self._cuda.Error as error:
-            raise DeployError(
+            raise UserError(
                 f"{self}: the driver does not load the kernel {entry} ({one_line(str(error))}); a newer driver "
                 "may, or cut crops on the CPU (preprocess='cpu')"
             ) from error
@@ -160,7 +160,7 @@ class Gpu:
     ) -> None:
         self._cuda.Context.pop()
         if isinstance(error, self._cuda.Error):
-            raise DeployFailure(f"{self}: {error}; where it says so again, restart the process") from error
+            raise Failure(f"{self}: {error}; where it says so again, restart the process") from error
 
 
 def _drop_current() -> None:
@@ -172,9 +172,9 @@ def _pycuda() -> Any:
     try:
         return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
-        raise DeployError(f"the backend tensorrt needs PyCUDA ({error}): pip install pycuda") from error
+        raise UserError(f"the backend tensorrt needs PyCUDA ({error}): pip install pycuda") from error
     except ImportError as error:
-        raise DeployError(
+        raise UserError(
             f"PyCUDA finds no NVIDIA driver ({error}); an engine needs a machine with a GPU"
         ) from error
 

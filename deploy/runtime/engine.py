@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.runtime.cuda import drop_frames
 from deploy.runtime.plan import Plan
 from deploy.runtime.trt_library import Library
 from export.manifest import Manifest
+from pat.base.errors import Failure, UserError
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Engine:
     """
 
     def __init__(self, library: Library, plan: Plan, manifest: Manifest, stream: int) -> None:
-        """Raises DeployError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`."""
+        """Raises UserError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`."""
         self._library = library
         self._path = plan.path
         self._input, self._output = manifest.input.name, manifest.output.name
@@ -52,7 +52,7 @@ class Engine:
         for profile in self._profiles:
             for name, address in ((self._input, input_address), (self._output, output_address)):
                 if not profile.context.set_tensor_address(name, address):
-                    raise DeployFailure(self._complaint(f"does not take an address for {name}"))
+                    raise Failure(self._complaint(f"does not take an address for {name}"))
 
     def run(self, count: int, row: tuple[int, ...]) -> None:
         """Queue the first `count` rows, each of the shape `row`; at most `largest`.
@@ -63,9 +63,9 @@ class Engine:
         self._library.messages.clear()  # what is said from here on is about this batch; months must not pile up
         profile = min((each for each in self._profiles if each.largest >= count), key=lambda each: each.largest)
         if not profile.context.set_input_shape(self._input, (max(count, profile.smallest), *row)):
-            raise DeployFailure(self._complaint(f"does not take a batch of {count}"))
+            raise Failure(self._complaint(f"does not take a batch of {count}"))
         if not profile.context.execute_async_v3(self._stream):
-            raise DeployFailure(self._complaint("does not run"))
+            raise Failure(self._complaint("does not run"))
 
     def close(self) -> None:
         """Drop contexts, engine and runtime, in this order."""
@@ -79,7 +79,7 @@ class Engine:
         self._runtime = runtime = trt.Runtime(self._library.logger)
         self._engine = engine = runtime.deserialize_cuda_engine(plan.content)
         if engine is None:
-            raise DeployError(
+            raise UserError(
                 f"{self._library.name} {self._library.version} refuses {self._path}: {messages.last_error()}; "
                 f"{plan.rebuild}"
             )
@@ -88,7 +88,7 @@ class Engine:
             smallest, _, largest = engine.get_tensor_profile_shape(self._input, number)
             context = engine.create_execution_context()
             if context is None or not context.set_optimization_profile_async(number, self._stream):
-                raise DeployFailure(self._complaint(f"gives no execution context for profile {number}"))
+                raise Failure(self._complaint(f"gives no execution context for profile {number}"))
             self._profiles.append(Profile(smallest[0], largest[0], context))
 
     def _complaint(self, what: str) -> str:

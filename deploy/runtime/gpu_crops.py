@@ -7,10 +7,10 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.errors import DeployError
 from deploy.frames import Boxes, Pixels
 from deploy.runtime.cuda import Gpu, Kernel, contiguous_bytes
 from export.manifest import Manifest
+from pat.base.errors import UserError
 
 CROP_DTYPES = {"uint8": "u8", "float32": "fp32"}
 """The graph's input types in Triton's words, which name the kernels."""
@@ -36,10 +36,10 @@ class KernelFile:
 
     @classmethod
     def find(cls, manifest: Manifest, capability: int) -> KernelFile:
-        """The bundle's kernel for a GPU. Raises DeployError when it has none or it does not fit the graph."""
+        """The bundle's kernel for a GPU. Raises UserError when it has none or it does not fit the graph."""
         name = kernel_name(manifest, f"sm_{capability}")
         if f"{name}.cubin" not in manifest.files:
-            raise DeployError(
+            raise UserError(
                 f"{manifest.folder} has no kernel {name} to cut crops on this GPU; export the bundle again with "
                 f"--kernels sm_{capability}, or cut on the CPU (preprocess='cpu')"
             )
@@ -54,7 +54,7 @@ class KernelFile:
         if facts["cubin_sha256"] != hashlib.sha256(cubin).hexdigest():
             different.append("cubin_sha256")
         if different:
-            raise DeployError(f"{path} does not fit this bundle ({', '.join(different)}); export the bundle again")
+            raise UserError(f"{path} does not fit this bundle ({', '.join(different)}); export the bundle again")
         return cls(cubin, facts)
 
     def load(self, gpu: Gpu) -> Kernel:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.runtime.crops import rows_shape
 from deploy.runtime.session import BaseSession, Vectors
 from export.manifest import MODEL, Manifest
+from pat.base.errors import Failure, UserError
 
 
 class Session(BaseSession):
@@ -30,7 +30,7 @@ class Session(BaseSession):
         batch_size: int = 64,
     ) -> None:
         if batch_size < 1:
-            raise DeployError(f"batch_size is {batch_size}; it must be at least 1")
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         super().__init__(Manifest.load(bundle))
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -49,7 +49,7 @@ class Session(BaseSession):
                 [self.manifest.output.name], {self.manifest.input.name: self._rows[:count]}
             )
         except Exception as error:  # its exception types share no base of their own
-            raise DeployFailure(f"{self.name} cannot run the model: {_one_line(error)}") from error
+            raise Failure(f"{self.name} cannot run the model: {_one_line(error)}") from error
         return np.asarray(vectors, dtype=np.float32)
 
     def _release(self) -> None:
@@ -62,7 +62,7 @@ class Session(BaseSession):
         outputs = [each.name for each in self._session.get_outputs()]
         wanted = ([self.manifest.input.name], [self.manifest.output.name])
         if (inputs, outputs) != wanted:
-            raise DeployError(
+            raise UserError(
                 f"{path} takes {inputs} and gives {outputs}, the manifest says {wanted[0]} and {wanted[1]}"
             )
 
@@ -72,22 +72,22 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """An inference session with exactly the providers asked for (the CPU may come after them).
 
-    Raises DeployError when the model does not load, or a provider is absent or did not start.
+    Raises UserError when the model does not load, or a provider is absent or did not start.
     """
     name = str(model) if isinstance(model, Path) else "the graph"
     missing = [each for each in providers if each not in onnxruntime.get_available_providers()]
     if missing:
-        raise DeployError(
+        raise UserError(
             f"this onnxruntime has no {missing[0]}; it has {', '.join(onnxruntime.get_available_providers())}"
         )
     try:
         source = str(model) if isinstance(model, Path) else model
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # its exception types share no base of their own
-        raise DeployError(f"ONNX Runtime cannot load {name}: {_one_line(error)}") from error
+        raise UserError(f"ONNX Runtime cannot load {name}: {_one_line(error)}") from error
     absent = [each for each in providers if each not in session.get_providers()]
     if absent:
-        raise DeployError(
+        raise UserError(
             f"{absent[0]} did not start, ONNX Runtime fell back to {', '.join(session.get_providers())}; "
             "check the GPU driver and CUDA libraries, or ask for CPUExecutionProvider"
         )

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.errors import DeployError
 from deploy.runtime.trt_library import Library
 from export.manifest import MODEL, Manifest
+from pat.base.errors import UserError
 
 PLAN = "model.plan"
 FORMAT = "pat-reid-engine/1"
@@ -40,38 +40,38 @@ class Plan:
 
     @classmethod
     def find(cls, manifest: Manifest, path: Path | None) -> Plan:
-        """The plan beside the bundle's graph, or another. Raises DeployError for a damaged or foreign one."""
+        """The plan beside the bundle's graph, or another. Raises UserError for a damaged or foreign one."""
         path = path or manifest.folder / PLAN
         rebuild = f"run python export/build_trt.py {manifest.folder} on this device"
         if not path.is_file():
-            raise DeployError(f"{path} does not exist; {rebuild}")
+            raise UserError(f"{path} does not exist; {rebuild}")
         facts = _read(sidecar(path), rebuild)
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != facts["plan"].get("sha256"):
-            raise DeployError(
+            raise UserError(
                 f"{path} is not the plan that {sidecar(path).name} describes (SHA-256 differs); {rebuild}"
             )
         if facts["source"].get("sha256") != manifest.files[MODEL].sha256:
-            raise DeployError(f"{path} was built from another model than {manifest.folder / MODEL}; {rebuild}")
+            raise UserError(f"{path} was built from another model than {manifest.folder / MODEL}; {rebuild}")
         return cls(path, content, facts, rebuild)
 
     def check_library(self, library: Library) -> None:
-        """Raises DeployError unless this TensorRT may load the plan."""
+        """Raises UserError unless this TensorRT may load the plan."""
         flavour, version = self.facts["flavour"], str(self.facts["tensorrt"])
         if flavour != library.name:
-            raise DeployError(f"{self.path} was built with {flavour}, this is {library.name}; {self.rebuild}")
+            raise UserError(f"{self.path} was built with {flavour}, this is {library.name}; {self.rebuild}")
         same = version == library.version
         if "version_compatible" in self.facts["options"]:  # it names no version, but not an older one
             same = _numbers(version)[:1] == _numbers(library.version)[:1] and _numbers(version) <= _numbers(
                 library.version
             )
         if not same:
-            raise DeployError(
+            raise UserError(
                 f"{self.path} was built with {flavour} {version}, this is {library.version}; {self.rebuild}"
             )
 
     def check_gpu(self, name: str, capability: int) -> None:
-        """Raises DeployError unless the plan is for this GPU, as far as engine.json tells."""
+        """Raises UserError unless the plan is for this GPU, as far as engine.json tells."""
         device, compatible = str(self.facts["device"]), self.facts["options"].get("hardware_compatible")
         targets = [int(each) for each in re.findall(r"sm_(\d+)", device)]
         if compatible == "AMPERE_PLUS":
@@ -82,10 +82,10 @@ class Plan:
             fits = device == f"{name} (sm_{capability})"
         if not fits:
             here = f"{name} (sm_{capability})"
-            raise DeployError(f"{self.path} was built for {device}, this is {here}; {self.rebuild}")
+            raise UserError(f"{self.path} was built for {device}, this is {here}; {self.rebuild}")
 
     def check_tensors(self, tensors: list[dict[str, Any]], manifest: Manifest) -> None:
-        """Raises DeployError unless the engine's tensors are those the manifest describes."""
+        """Raises UserError unless the engine's tensors are those the manifest describes."""
         wanted = manifest.input
         size = [3, wanted.height, wanted.width] if wanted.layout == "NCHW" else [wanted.height, wanted.width, 3]
         made = manifest.output
@@ -96,29 +96,29 @@ class Plan:
         for found, described in zip(tensors, expected, strict=False):
             for fact, value in described.items():
                 if found[fact] != value:
-                    raise DeployError(
+                    raise UserError(
                         f"{self.path}: the {fact} of the {described['mode'].lower()} is {found[fact]}, "
                         f"the manifest says {value}; {self.rebuild}"
                     )
         if len(tensors) != len(expected):
             names = ", ".join(str(each["name"]) for each in tensors)
-            raise DeployError(f"{self.path} has the tensors {names}, expected two; {self.rebuild}")
+            raise UserError(f"{self.path} has the tensors {names}, expected two; {self.rebuild}")
 
 
 def _read(path: Path, rebuild: str) -> dict[str, Any]:
-    """engine.json, with what is needed of it. Raises DeployError."""
+    """engine.json, with what is needed of it. Raises UserError."""
     if not path.is_file():
-        raise DeployError(f"{path} is missing, so nobody knows what the plan is; copy it too, or {rebuild}")
+        raise UserError(f"{path} is missing, so nobody knows what the plan is; copy it too, or {rebuild}")
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DeployError(f"{path} cannot be read as JSON: {error}; {rebuild}") from error
+        raise UserError(f"{path} cannot be read as JSON: {error}; {rebuild}") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise DeployError(f"{path} does not have the format {FORMAT!r}; {rebuild}")
+        raise UserError(f"{path} does not have the format {FORMAT!r}; {rebuild}")
     kinds = {"plan": dict, "source": dict, "options": dict, "tensorrt": str, "flavour": str, "device": str}
     for name, kind in kinds.items():
         if not isinstance(facts.get(name), kind):
-            raise DeployError(f"{path} says {facts.get(name)!r} for {name}; {rebuild}")
+            raise UserError(f"{path} says {facts.get(name)!r} for {name}; {rebuild}")
     return facts
 
 

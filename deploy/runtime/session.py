@@ -11,11 +11,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.errors import DeployFailure
 from deploy.frames import Boxes, Pixels
 from deploy.runtime.check_set import read_check_set, target
 from deploy.runtime.crops import Rows, checked_boxes, checked_crops, write_boxes, write_crops
 from export.manifest import Manifest
+from pat.base.errors import Failure
 
 Vectors = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ class Cutter(Protocol):
         """The embeddings [count, D] of the first rows; valid until the next call."""
 
 
-class NotFinite(DeployFailure):
+class NotFinite(Failure):
     """A model gave numbers that are none. `vectors` [n, D] are all those of the call: other rows may be good."""
 
     def __init__(self, message: str, vectors: Vectors) -> None:
@@ -67,7 +67,7 @@ class BaseSession(ABC):
     def embed(self, crops: Pixels) -> Vectors:
         """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length.
 
-        Raises ValueError for what is no batch of crops, DeployFailure when the model breaks, NotFinite when it
+        Raises ValueError for what is no batch of crops, Failure when the model breaks, NotFinite when it
         gives numbers that are none.
         """
         self._check_use()
@@ -83,7 +83,7 @@ class BaseSession(ABC):
         """Boxes float32 [n_i, 4] of frames uint8 [H, W, 3] RGB -> float32 [sum of n_i, D], frame by frame.
 
         Frames may differ in size and share batches. Boxes lie inside their frame (`deploy.frames.clipped`).
-        Raises ValueError for those that do not or have no area, DeployFailure as `embed`.
+        Raises ValueError for those that do not or have no area, Failure as `embed`.
         """
         self._check_use()
         boxes = checked_boxes(frames, boxes)
@@ -108,7 +108,7 @@ class BaseSession(ABC):
     def self_test(self) -> float:
         """Embed the bundle's check set by the camera's own path; returns the worst cosine to the PyTorch model.
 
-        Raises DeployFailure when it is below the precision's target, ExportError when the set cannot be read.
+        Raises Failure when it is below the precision's target, UserError when the set cannot be read.
         """
         images, expected = read_check_set(self.manifest)
         whole = np.array([[0, 0, self.manifest.input.width, self.manifest.input.height]], dtype=np.float32)
@@ -116,7 +116,7 @@ class BaseSession(ABC):
         lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
         worst = float(((expected * found).sum(1) / lengths).min())
         if not worst >= target(self.manifest):
-            raise DeployFailure(
+            raise Failure(
                 f"{self.name} fails the self test: worst cosine {worst:.5f} on the {len(images)} images that "
                 f"{self.manifest.folder} brings, {target(self.manifest)} needed; see export/README.md"
             )

@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Boxes, Pixels
 from deploy.runtime.crops import rows_shape
 from deploy.runtime.cuda import Gpu, drop_frames
@@ -20,6 +19,7 @@ from deploy.runtime.plan import Plan
 from deploy.runtime.session import BaseSession, Cutter, Vectors
 from deploy.runtime.trt_library import FlavourName, Library, load_library
 from export.manifest import Manifest
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,10 @@ class Session(BaseSession):
         preprocess: Literal["gpu", "cpu"] = "gpu",
         device: int = 0,
     ) -> None:
-        """Raises DeployError for a plan of another bundle, TensorRT or GPU, with the reason and the remedy."""
+        """Raises UserError for a plan of another bundle, TensorRT or GPU, with the reason and the remedy."""
         super().__init__(Manifest.load(bundle))
         if preprocess not in ("gpu", "cpu"):
-            raise DeployError(f"preprocess is {preprocess!r}; choose gpu or cpu")
+            raise UserError(f"preprocess is {preprocess!r}; choose gpu or cpu")
         self._gpu: Gpu | None = None
         self._engine: Engine | None = None
         self._crops: GpuCrops | None = None
@@ -57,7 +57,7 @@ class Session(BaseSession):
                 self._open(found, library, self._gpu, preprocess)
         except BaseException as error:
             drop_frames(error)
-            with contextlib.suppress(DeployFailure):  # the first thing that broke is what matters
+            with contextlib.suppress(Failure):  # the first thing that broke is what matters
                 self._release()
             raise
         version = ".".join(library.version.split(".")[:2])

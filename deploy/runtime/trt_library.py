@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 PACKAGES: dict[FlavourName, tuple[str, ...]] = {
@@ -103,9 +103,9 @@ class Library:
 
 
 def load_library(name: FlavourName) -> Library:
-    """Import the library that runs engines of a flavour. Raises DeployError that says what to install."""
+    """Import the library that runs engines of a flavour. Raises UserError that says what to install."""
     if name not in PACKAGES:
-        raise DeployError(f"there is no flavour {name!r}; choose one of {', '.join(PACKAGES)}")
+        raise UserError(f"there is no flavour {name!r}; choose one of {', '.join(PACKAGES)}")
     reasons = []
     for package in PACKAGES[name]:
         try:
@@ -114,7 +114,7 @@ def load_library(name: FlavourName) -> Library:
             continue
         except (ImportError, OSError) as error:  # the bindings are there, their library is not
             reasons.append(f" ({package}: {one_line(str(error))})")
-    raise DeployError(
+    raise UserError(
         f"{name} is not installed{''.join(reasons)}: on a Jetson sudo apt install python3-libnvinfer, elsewhere "
         f"pip install {name}"
     )

@@ -5,9 +5,9 @@ PyAV, OpenCV and Pillow are imported when a source needs them.
 
 from __future__ import annotations
 
-from deploy.errors import DeployError
 from deploy.sources.base import Source, SourceLost
 from deploy.sources.names import Kind, kind_of, shown
+from pat.base.errors import UserError
 
 __all__ = ["Source", "SourceLost", "open_source", "shown"]
 
@@ -34,11 +34,11 @@ def open_source(
         assumed_rate: images per second of a recording that does not tell (folders, raw streams).
 
     Raises:
-        DeployError: this can never work; says what to do.
+        UserError: this can never work; says what to do.
         SourceLost: it does not work now, and may work later.
     """
     if not rate >= 0:
-        raise DeployError(f"{shown(url)}: rate is {rate}; give the images per second that are wanted, 0 for all")
+        raise UserError(f"{shown(url)}: rate is {rate}; give the images per second that are wanted, 0 for all")
     kind, target = kind_of(url)
     if kind is Kind.PIPELINE:
         from deploy.sources.gstreamer import Pipeline

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from deploy.errors import DeployFailure
 from deploy.frames import Pixels
+from pat.base.errors import Failure
 
 S = TypeVar("S", bound="Source")
 
 
-class SourceLost(DeployFailure):
+class SourceLost(Failure):
     """Nothing comes from the source at the moment; another try may succeed.
 
     Refused or silent connections, streams that end, a network that is down. What can never work (no such file,
-    not a video, a password that is wrong) is a `DeployError` instead.
+    not a video, a password that is wrong) is a `UserError` instead.
     """
 
 
@@ -28,7 +28,7 @@ class Source(ABC):
     Those seconds never decrease. A recorded source gives them by its own clock, a live one by when the image
     arrived, since the clocks of cameras cannot be trusted.
 
-    Iterating raises SourceLost when a live source stops, and DeployFailure when a recorded one cannot be read on.
+    Iterating raises SourceLost when a live source stops, and Failure when a recorded one cannot be read on.
     Only `stop` may be called by another thread than the one that opened the source.
     """
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Pixels
 from deploy.sources.base import Source
 from deploy.sources.names import IMAGES, shown
 from deploy.sources.timing import Thinner
+from pat.base.errors import Failure, UserError
 
 # What Pillow raises for damaged files of the formats in IMAGES.
 BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
@@ -30,13 +30,13 @@ class Images(Source):
         self._thinner = Thinner(rate)
         self._paths = [Path(path)] if Path(path).is_file() else self._listed(Path(path))
         if not self._paths:
-            raise DeployError(f"{self.name}: the folder has no images; wanted are {' '.join(sorted(IMAGES))}")
+            raise UserError(f"{self.name}: the folder has no images; wanted are {' '.join(sorted(IMAGES))}")
 
     def _listed(self, folder: Path) -> list[Path]:
         try:
             found = [p for p in folder.iterdir() if p.suffix.lower() in IMAGES and not p.name.startswith(".")]
         except OSError as error:
-            raise DeployError(f"{self.name}: the folder cannot be read: {error.strerror}") from None
+            raise UserError(f"{self.name}: the folder cannot be read: {error.strerror}") from None
         return sorted(found, key=lambda path: natural(path.name))
 
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:
@@ -55,7 +55,7 @@ class Images(Source):
                 continue
             yield pixels, seconds
         if self.broken and self.broken + self.skipped == len(self._paths):
-            raise DeployFailure(f"{self.name}: none of {self.broken} images can be decoded; are they damaged?")
+            raise Failure(f"{self.name}: none of {self.broken} images can be decoded; are they damaged?")
 
     def close(self) -> None:
         """Files are open only while they are read."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from deploy.errors import DeployError
 from deploy.frames import Pixels
 from deploy.sources.base import Source, SourceLost
 from deploy.sources.names import shown
 from deploy.sources.timing import StreamClock, Thinner
+from pat.base.errors import UserError
 
 WITHOUT = (
     "this OpenCV has no GStreamer (the opencv-python wheel never has): on a Jetson uninstall it and use JetPack's "
@@ -35,9 +35,9 @@ class Pipeline(Source):
     def __init__(self, pipeline: str, *, rate: float, live: bool | None, assumed_rate: float) -> None:
         super().__init__(shown(f"gst:{pipeline}"), live="filesrc" not in pipeline if live is None else live)
         if not re.search(r"!\s*appsink\b", pipeline):
-            raise DeployError(f"{self.name}: must end in '! videoconvert ! video/x-raw,format=BGR ! appsink'")
+            raise UserError(f"{self.name}: must end in '! videoconvert ! video/x-raw,format=BGR ! appsink'")
         if not has_gstreamer():
-            raise DeployError(f"{self.name}: {WITHOUT}")
+            raise UserError(f"{self.name}: {WITHOUT}")
         self._capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if not self._capture.isOpened():
             raise SourceLost(f"{self.name}: does not start; try it with gst-launch-1.0 and fakesink for appsink")

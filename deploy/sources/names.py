@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"})
 
@@ -44,12 +44,12 @@ def kind_of(url: str) -> tuple[Kind, str]:
     """Who reads it, and what he is to open: a path, a URL or a pipeline.
 
     Raises:
-        DeployError: nothing is there, or it may not be read.
+        UserError: nothing is there, or it may not be read.
     """
     if not url.strip():
-        raise DeployError("the camera has no source: give a file, a folder, rtsp://..., /dev/video0 or gst:...")
+        raise UserError("the camera has no source: give a file, a folder, rtsp://..., /dev/video0 or gst:...")
     if "\0" in url:
-        raise DeployError(f"{shown(url)}: the name of a source cannot hold a NUL character")
+        raise UserError(f"{shown(url)}: the name of a source cannot hold a NUL character")
     scheme = re.match(r"([a-zA-Z][\w+.-]*):", url)
     if url.startswith("gst:"):
         return Kind.PIPELINE, url[4:].strip()
@@ -71,9 +71,9 @@ def _on_disk(name: str) -> tuple[Kind, str]:
         if not os.access(path, os.R_OK, effective_ids=True):  # opening it would wait at a named pipe
             raise PermissionError
     except FileNotFoundError:
-        raise DeployError(f"{shown(name)}: no such file or folder; check the path of the source") from None
+        raise UserError(f"{shown(name)}: no such file or folder; check the path of the source") from None
     except PermissionError:
-        raise DeployError(f"{shown(name)}: permission denied; let the user of this process read it") from None
+        raise UserError(f"{shown(name)}: permission denied; let the user of this process read it") from None
     except OSError as error:
-        raise DeployError(f"{shown(name)}: cannot be opened: {error.strerror}") from None
+        raise UserError(f"{shown(name)}: cannot be opened: {error.strerror}") from None
     return (Kind.IMAGE if path.suffix.lower() in IMAGES else Kind.FILE), str(path)

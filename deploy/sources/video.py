@@ -22,11 +22,11 @@ from av.error import (
     ProtocolNotFoundError,
 )
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Pixels
 from deploy.sources.base import Source, SourceLost
 from deploy.sources.names import shown
 from deploy.sources.timing import StreamClock, Thinner
+from pat.base.errors import Failure, UserError
 
 PATIENCE = 250
 """Packets in a row that may be broken (10 s at 25 per second) before the source counts as lost."""
@@ -51,9 +51,9 @@ class Video(Source):
         if stream is None and live and not container.streams:
             raise SourceLost(f"{name}: nothing came that could be told to be an image")
         if stream is None:
-            raise DeployError(f"{name}: has no image in it, only {_kinds(container)}; choose the video stream")
+            raise UserError(f"{name}: has no image in it, only {_kinds(container)}; choose the video stream")
         if stream.codec_context is None:
-            raise DeployError(f"{name}: PyAV has no decoder for its video; use H.264, H.265 or MJPEG")
+            raise UserError(f"{name}: PyAV has no decoder for its video; use H.264, H.265 or MJPEG")
         self._stream = stream
         self._thinner = Thinner(rate)
         told = float(stream.average_rate or 0)
@@ -116,15 +116,15 @@ class Video(Source):
         self._broken_in_row += 1
         if self._broken_in_row >= PATIENCE:
             text = f"{self.name}: {PATIENCE} packets in a row cannot be decoded"
-            raise SourceLost(text) if self.live else DeployFailure(f"{text}; the file is damaged from here on")
+            raise SourceLost(text) if self.live else Failure(f"{text}; the file is damaged from here on")
 
-    def _lost(self, error: FFmpegError) -> DeployFailure:
+    def _lost(self, error: FFmpegError) -> Failure:
         what = error.strerror
         if isinstance(error, ExitError):
             what = "no data came in time"
         elif error.errno == errno.EIO and self.live:  # so some demuxers report the end
             what = "the connection was closed"
-        return (SourceLost if self.live else DeployFailure)(f"{self.name}: reading stopped: {what}")
+        return (SourceLost if self.live else Failure)(f"{self.name}: reading stopped: {what}")
 
     def close(self) -> None:
         self._container.close()
@@ -142,9 +142,9 @@ def open_file(path: str, *, rate: float, live: bool | None, assumed_rate: float)
     try:
         container = av.open(path)
     except InvalidDataError:
-        raise DeployError(f"{name}: is no video that can be read; is it complete, and of that kind?") from None
+        raise UserError(f"{name}: is no video that can be read; is it complete, and of that kind?") from None
     except FFmpegError as error:
-        raise DeployError(f"{name}: cannot be opened as a video: {error.strerror}") from None
+        raise UserError(f"{name}: cannot be opened as a video: {error.strerror}") from None
     return _wrapped(container, name, live=bool(live), rate=rate, assumed_rate=assumed_rate)
 
 
@@ -167,19 +167,19 @@ def _check_url(url: str, name: str) -> None:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises where it is no number
     except ValueError:  # its text may hold a piece of the password
-        raise DeployError(f"{name}: is not a URL; in a password write @ : / ? # as %40 %3A %2F %3F %23") from None
+        raise UserError(f"{name}: is not a URL; in a password write @ : / ? # as %40 %3A %2F %3F %23") from None
     if not parts.netloc:
-        raise DeployError(f"{name}: the URL names no host; write rtsp://host:port/path")
+        raise UserError(f"{name}: the URL names no host; write rtsp://host:port/path")
 
 
-def _unopened(name: str, error: FFmpegError, *, late: bool) -> DeployError | SourceLost:
+def _unopened(name: str, error: FFmpegError, *, late: bool) -> UserError | SourceLost:
     if isinstance(error, (HTTPUnauthorizedError, HTTPForbiddenError)):
-        return DeployError(f"{name}: the server refuses user or password; correct them in the URL (%40 for an @)")
+        return UserError(f"{name}: the server refuses user or password; correct them in the URL (%40 for an @)")
     if isinstance(error, ProtocolNotFoundError):
         known = "rtsp, http, https, udp, rtp, tcp, v4l2, gst or a path"
-        return DeployError(f"{name}: PyAV knows no such kind of source; use {known}")
+        return UserError(f"{name}: PyAV knows no such kind of source; use {known}")
     if isinstance(error, ArgumentError):
-        return DeployError(f"{name}: libav does not understand this URL; check host, port and options")
+        return UserError(f"{name}: libav does not understand this URL; check host, port and options")
     if isinstance(error, ExitError) or late:  # interrupted demuxers return errors of all kinds
         return SourceLost(f"{name}: no answer in time; is the camera on, and this its address?")
     if isinstance(error, InvalidDataError):
@@ -193,20 +193,20 @@ def open_device(url: str, *, rate: float, live: bool | None, timeout: tuple[floa
     options = {}
     for word, value in parse_qsl(parts.query):
         if word not in DEVICE_OPTIONS:
-            raise DeployError(f"{name}: unknown option {shown(word)!r}; there are {', '.join(DEVICE_OPTIONS)}")
+            raise UserError(f"{name}: unknown option {shown(word)!r}; there are {', '.join(DEVICE_OPTIONS)}")
         options[DEVICE_OPTIONS[word]] = value
     path = Path(parts.path)
     try:
         container = av.open(str(path), format="v4l2", timeout=timeout, options=options)
     except FileNotFoundError:
-        raise DeployError(f"{name}: no such device; `v4l2-ctl --list-devices` lists those that are") from None
+        raise UserError(f"{name}: no such device; `v4l2-ctl --list-devices` lists those that are") from None
     except PermissionError:
-        raise DeployError(f"{name}: permission denied; add the user of this process to the group video") from None
+        raise UserError(f"{name}: permission denied; add the user of this process to the group video") from None
     except ArgumentError:
-        raise DeployError(f"{name}: has no such size, rate or format; see `v4l2-ctl --list-formats-ext`") from None
+        raise UserError(f"{name}: has no such size, rate or format; see `v4l2-ctl --list-formats-ext`") from None
     except FFmpegError as error:
         if error.errno == errno.ENOTTY:
-            raise DeployError(f"{name}: is no camera; `v4l2-ctl --list-devices` lists those that are") from None
+            raise UserError(f"{name}: is no camera; `v4l2-ctl --list-devices` lists those that are") from None
         # In use by another process, or being plugged in.
         raise SourceLost(f"{name}: cannot be opened now: {error.strerror}") from None
     return _wrapped(container, name, live=True if live is None else live, rate=rate)

@@ -23,8 +23,9 @@ from deploy.runtime.crops import prepared
 from deploy.runtime.onnxruntime import open_session
 from export.crops import Pixels, evenly, find_images, read_images
 from export.lowering.quantise import activations
-from export.manifest import ExportError, Manifest
-from export.progress import Bar
+from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 
 Method = Literal["percentile", "entropy", "max"]
 Tool = Literal["onnxruntime", "modelopt"]
@@ -49,16 +50,16 @@ class Settings:
     """None: modelopt where it is installed and knows the method, onnxruntime otherwise."""
 
     def check(self) -> None:
-        """Raise ExportError for a folder without images and numbers that make no sense."""
+        """Raise UserError for a folder without images and numbers that make no sense."""
         find_images(self.folder)
         if not 50 <= self.percentile <= 100:
-            raise ExportError(f"--percentile {self.percentile} must lie between 50 and 100; 99.99 is usual")
+            raise UserError(f"--percentile {self.percentile} must lie between 50 and 100; 99.99 is usual")
         if self.most < 1:
-            raise ExportError(f"--most {self.most} must be at least 1")
+            raise UserError(f"--most {self.most} must be at least 1")
         if self.method not in get_args(Method):
-            raise ExportError(f"--method {self.method} must be one of {', '.join(get_args(Method))}")
+            raise UserError(f"--method {self.method} must be one of {', '.join(get_args(Method))}")
         if self.tool == "modelopt" and self.method == "percentile":
-            raise ExportError("modelopt knows no percentiles; choose --method entropy or --tool onnxruntime")
+            raise UserError("modelopt knows no percentiles; choose --method entropy or --tool onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -70,22 +71,22 @@ class Calibration:
     facts: Mapping[str, Any]
 
 
-def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, bar: Bar) -> Calibration:
+def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, progress: Progress) -> Calibration:
     """Measure the ranges of an fp32 graph on the images of a folder.
 
-    Raises ExportError for an empty folder, an image that cannot be read, or a tool that is missing.
+    Raises UserError for an empty folder, an image that cannot be read, or a tool that is missing.
     """
     settings.check()
     paths = evenly(find_images(settings.folder), settings.most)
     tool = settings.tool or ("modelopt" if _has_modelopt() and settings.method != "percentile" else "onnxruntime")
     if tool == "modelopt" and not _has_modelopt():
-        raise ExportError("modelopt is not installed: pip install 'nvidia-modelopt[onnx]', or --tool onnxruntime")
-    with bar("read crops", len(paths)) as advance:
+        raise UserError("modelopt is not installed: pip install 'nvidia-modelopt[onnx]', or --tool onnxruntime")
+    with progress.bar("read crops", len(paths)) as advance:
         pixels = read_images(paths, (manifest.input.height, manifest.input.width), advance)
     if tool == "modelopt":
         ranges, version = _with_modelopt(graph, manifest, pixels, settings), metadata.version("nvidia-modelopt")
     else:
-        ranges, version = _with_onnxruntime(graph, manifest, pixels, settings, bar), onnxruntime.__version__
+        ranges, version = _with_onnxruntime(graph, manifest, pixels, settings, progress), onnxruntime.__version__
     facts: dict[str, Any] = {"method": settings.method, "images": len(paths), "sha256": _digest(pixels)}
     if settings.method == "percentile":
         facts["percentile"] = settings.percentile
@@ -93,7 +94,7 @@ def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, ba
 
 
 def _with_onnxruntime(
-    graph: onnx.ModelProto, manifest: Manifest, pixels: Pixels, settings: Settings, bar: Bar
+    graph: onnx.ModelProto, manifest: Manifest, pixels: Pixels, settings: Settings, progress: Progress
 ) -> dict[str, float]:
     """Histograms of onnxruntime.quantization over what enters the layers, a batch of images at a time."""
     from onnxruntime.quantization.calibrate import HistogramCollector
@@ -112,7 +113,7 @@ def _with_onnxruntime(
         scenario="same",
     )
     largest = dict.fromkeys(names, 0.0)
-    with bar("calibrate", len(pixels)) as advance:
+    with progress.bar("calibrate", len(pixels)) as advance:
         for begin in range(0, len(pixels), BATCH):
             part = pixels[begin : begin + BATCH]
             values = session.run(names, {manifest.input.name: prepared(part, manifest)})
@@ -156,7 +157,7 @@ def _with_modelopt(
     wanted = dict.fromkeys(activations(graph).values())
     missing = [name for name in wanted if name not in scales]
     if missing:
-        raise ExportError(f"modelopt chose no range for {missing[0]}; use --tool onnxruntime")
+        raise UserError(f"modelopt chose no range for {missing[0]}; use --tool onnxruntime")
     return {name: scales[name] * 127 for name in wanted}
 
 

@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from export.manifest import ExportError
+from pat.base.errors import UserError
 
 LowName = Literal["fp16", "bf16"]
 LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -31,7 +31,7 @@ _QUANTISE = ("QuantizeLinear", "DequantizeLinear")
 def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ()) -> onnx.ModelProto:
     """The fp32 graph `proto` in a 16-bit type; nodes whose name starts with a prefix in `keep` stay in fp32.
 
-    Input and output keep their types. Raises ExportError when a weight does not fit into the type.
+    Input and output keep their types. Raises UserError when a weight does not fit into the type.
     """
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     high = _nodes_in_fp32(model, keep)
@@ -42,7 +42,7 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
         caster.visit(node)
     for output in model.graph.outputs:
         if output.dtype != ir.DataType.FLOAT:
-            raise ExportError(f"the output {output.name} would be {output.dtype}; it must stay float32")
+            raise UserError(f"the output {output.name} would be {output.dtype}; it must stay float32")
     passes.RemoveUnusedNodesPass()(model)
     passes.TopologicalSortPass()(model)
     passes.DeduplicateInitializersPass(size_limit=1 << 40)(model)
@@ -157,7 +157,7 @@ class _Caster:
             converted = array.astype(_NUMPY[self.low])
         if not np.array_equal(np.isfinite(array), np.isfinite(converted.astype(np.float32))):
             largest = np.abs(array[np.isfinite(array)]).max()
-            raise ExportError(
+            raise UserError(
                 f"{value.name} holds {largest:.3g}, which {self.low} cannot represent; choose bf16 or fp32"
             )
         name = f"{value.name}_{self.low}"

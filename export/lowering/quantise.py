@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.manifest import ExportError
+from pat.base.errors import UserError
 
 QuantisedName = Literal["int8", "fp8"]
 LEAST_SCALE = 2.0**-14
@@ -45,11 +45,11 @@ def quantise_graph(
     """The fp32 graph with the layers `chosen` quantised; everything else, scales included, is fp32 still.
 
     `ranges` maps a layer's input tensor to the largest absolute value that is to be represented. The operator
-    set becomes at least 19, the first with 16-bit scales and FP8. Raises ExportError for an unknown layer.
+    set becomes at least 19, the first with 16-bit scales and FP8. Raises UserError for an unknown layer.
     """
     unknown = sorted(set(chosen) - set(layers(proto)))
     if unknown:
-        raise ExportError(f"the graph has no layer {unknown[0]} to quantise")
+        raise UserError(f"the graph has no layer {unknown[0]} to quantise")
     opset = next(each.version for each in proto.opset_import if each.domain == "")
     if opset < 19:
         proto = onnx.version_converter.convert_version(proto, 19)

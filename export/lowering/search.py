@@ -9,8 +9,8 @@ import onnx
 
 from export.compare import Agreement
 from export.lowering.methods import Lowering
-from export.manifest import ExportFailure
-from export.progress import Bar
+from pat.base.errors import Failure
+from pat.base.progress import Progress
 
 Score = Callable[[onnx.ModelProto], Agreement]
 """From a graph to its agreement with the fp32 embeddings."""
@@ -37,24 +37,24 @@ class Found:
 
 
 def find_graph(
-    lowering: Lowering, score: Score, rough: Score, target: float, bar: Bar, *, always_rank: bool
+    lowering: Lowering, score: Score, rough: Score, target: float, progress: Progress, *, always_rank: bool
 ) -> Found:
     """Lower everything; where that misses `target`, exclude the most sensitive parts, as few as suffice.
 
     `score` decides; `rough`, which may look at fewer images, orders the parts. `always_rank` measures the
-    sensitivity of every part also where nothing needs to be excluded. Raises ExportFailure when not even a graph
+    sensitivity of every part also where nothing needs to be excluded. Raises Failure when not even a graph
     with every part excluded reaches the target.
     """
     graph = lowering.build(())
     agreement = score(graph)
     reached = agreement.worst >= target
-    ranked = rank_parts(lowering, rough, bar) if always_rank or not reached else ()
+    ranked = rank_parts(lowering, rough, progress) if always_rank or not reached else ()
     if reached:
         return Found(graph, agreement, (), ranked)
     order = [each.layer for each in ranked]
     # The fewest parts from the top of the list: `low` are known to be too few, `high` to suffice.
     low, high, best = 0, len(order), None
-    with bar("exclude layers", len(order).bit_length() + 1) as advance:
+    with progress.bar("exclude layers", len(order).bit_length() + 1) as advance:
         while best is None or high - low > 1:
             count = high if best is None else (low + high) // 2
             graph = lowering.build(order[:count])
@@ -63,7 +63,7 @@ def find_graph(
             if agreement.worst >= target:
                 high, best = count, Found(graph, agreement, tuple(order[:count]), ranked)
             elif best is None:
-                raise ExportFailure(
+                raise Failure(
                     f"the worst cosine is {agreement.worst:.5f} with every layer excluded, below the target "
                     f"{target}; choose another precision, or a lower --target"
                 )
@@ -72,10 +72,10 @@ def find_graph(
     return best
 
 
-def rank_parts(lowering: Lowering, score: Score, bar: Bar) -> tuple[Sensitivity, ...]:
+def rank_parts(lowering: Lowering, score: Score, progress: Progress) -> tuple[Sensitivity, ...]:
     """What each part costs when it is lowered alone, worst first."""
     found = []
-    with bar("sensitivity", len(lowering.units)) as advance:
+    with progress.bar("sensitivity", len(lowering.units)) as advance:
         for unit in lowering.units:
             agreement = score(lowering.alone(unit))
             centred = float(agreement.centred.min())

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import ExportError, ExportFailure, PrecisionName
+from export.manifest import PrecisionName
 from export.trt.flavour import Flavour, one_line
 from export.trt.progress import Show, progress_monitor, run_interruptibly
+from pat.base.errors import Failure, UserError
 
 Batches = tuple[int, int, int]
 """Smallest, most usual and largest batch of an optimisation profile."""
@@ -48,13 +49,13 @@ class BuildOptions:
     def __post_init__(self) -> None:
         for least, usual, most in self.profiles:
             if least < 1:
-                raise ExportError(f"the smallest batch is {least}; a batch holds at least 1 crop")
+                raise UserError(f"the smallest batch is {least}; a batch holds at least 1 crop")
             if not least <= usual <= most:
-                raise ExportError(f"batches {least}, {usual}, {most}: they must not fall (min <= opt <= max)")
+                raise UserError(f"batches {least}, {usual}, {most}: they must not fall (min <= opt <= max)")
         if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise ExportError(f"--workspace {self.workspace_mib}: name the MiB of scratch memory, at least 1")
+            raise UserError(f"--workspace {self.workspace_mib}: name the MiB of scratch memory, at least 1")
         if self.optimisation_level is not None and not 0 <= self.optimisation_level <= 5:
-            raise ExportError(f"--optimisation-level {self.optimisation_level}: choose 0 (fast build) to 5")
+            raise UserError(f"--optimisation-level {self.optimisation_level}: choose 0 (fast build) to 5")
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ class Network:
 def parse_onnx(flavour: Flavour, path: Path) -> Network:
     """Parse an ONNX file into a strongly typed network with one input and one output.
 
-    Raises ExportError for a file that is missing, empty, truncated, not ONNX, or holds an operator that this
+    Raises UserError for a file that is missing, empty, truncated, not ONNX, or holds an operator that this
     TensorRT does not know.
     """
     if not path.is_file():
-        raise ExportError(f"{path} does not exist or is no file")
+        raise UserError(f"{path} does not exist or is no file")
     if path.stat().st_size == 0:
-        raise ExportError(f"{path} is empty; copy or export it again")
+        raise UserError(f"{path} is empty; copy or export it again")
     trt = flavour.trt
     flavour.messages.clear()
     builder = flavour.builder()
@@ -93,10 +94,10 @@ def parse_onnx(flavour: Flavour, path: Path) -> Network:
     parser = trt.OnnxParser(network, flavour.logger)
     if not parser.parse_from_file(str(path)):
         reason = _parser_error(flavour, parser)
-        raise ExportError(f"{path}: {flavour.name} {flavour.version} cannot read it: {reason}")
+        raise UserError(f"{path}: {flavour.name} {flavour.version} cannot read it: {reason}")
     # A file that holds nothing the parser knows is a valid protobuf message, and parses.
     if network.num_inputs != 1 or network.num_outputs != 1:
-        raise ExportError(
+        raise UserError(
             f"{path} is no embedding model: it has {network.num_inputs} inputs and {network.num_outputs} outputs, "
             "one of each is expected; give what `pat export` wrote"
         )
@@ -159,7 +160,7 @@ class Built:
 def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: Show) -> Built:
     """Build the engine. The library's detailed words about it are in `flavour.messages`.
 
-    Raises ExportError for a setting that this library or network does not take, ExportFailure when the builder
+    Raises UserError for a setting that this library or network does not take, Failure when the builder
     gives up, KeyboardInterrupt after Ctrl-C.
     """
     stop = threading.Event()
@@ -169,7 +170,7 @@ def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: 
     if plan is None:
         reason = flavour.messages.last_error()
         advice = "".join(f"; {text}" for sign, text in _ADVICE.items() if sign in reason)
-        raise ExportFailure(
+        raise Failure(
             f"{network.path}: {flavour.name} {flavour.version} could not build it: {reason}{advice}"
         )
     cache = config.get_timing_cache() if options.timing_cache is not None else None
@@ -177,7 +178,7 @@ def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: 
 
 
 def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
-    """An `IBuilderConfig` for `options`. Raises ExportError for what this library does not have."""
+    """An `IBuilderConfig` for `options`. Raises UserError for what this library does not have."""
     trt, builder = flavour.trt, network.builder
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -199,7 +200,7 @@ def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
         if level is not None:
             config.hardware_compatibility_level = level
         if level is None or config.hardware_compatibility_level != level:
-            raise ExportError(f"{flavour.name} {flavour.version} builds no {options.hardware_compatible} plans")
+            raise UserError(f"{flavour.name} {flavour.version} builds no {options.hardware_compatible} plans")
     if options.dla is not None:
         _use_dla(flavour, builder, config, options.dla)
     if options.targets:
@@ -214,14 +215,14 @@ def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
 def _add_profile(config: Any, network: Network, batches: Batches) -> None:
     name, shape = network.input.name, tuple(network.input.shape)
     if shape[0] != -1 and batches != (shape[0],) * 3:
-        raise ExportError(f"{network.path} has the fixed batch {shape[0]}; export it with a dynamic batch")
+        raise UserError(f"{network.path} has the fixed batch {shape[0]}; export it with a dynamic batch")
     if -1 in shape[1:]:
-        raise ExportError(f"{network.path}: input {name} is {list(shape)}; only the batch may be dynamic")
+        raise UserError(f"{network.path}: input {name} is {list(shape)}; only the batch may be dynamic")
     profile = network.builder.create_optimization_profile()
     profile.set_shape(name, *((batch, *shape[1:]) for batch in batches))
     # set_shape says nothing about shapes that do not fit; this does
     if config.add_optimization_profile(profile) < 0:
-        raise ExportError(f"TensorRT refuses the batches {batches} for input {name} of {network.path}")
+        raise UserError(f"TensorRT refuses the batches {batches} for input {name} of {network.path}")
 
 
 def _set_flags(flavour: Flavour, config: Any, option: str, *names: str) -> None:
@@ -230,12 +231,12 @@ def _set_flags(flavour: Flavour, config: Any, option: str, *names: str) -> None:
         if flag is not None:
             config.set_flag(flag)
         if flag is None or not config.get_flag(flag):
-            raise ExportError(f"{option}: {flavour.name} {flavour.version} has no {name}; leave the option out")
+            raise UserError(f"{option}: {flavour.name} {flavour.version} has no {name}; leave the option out")
 
 
 def _use_dla(flavour: Flavour, builder: Any, config: Any, core: int) -> None:
     if not 0 <= core < builder.num_DLA_cores:
-        raise ExportError(
+        raise UserError(
             f"--dla {core}: {flavour.name} {flavour.version} finds {builder.num_DLA_cores} DLA cores here; "
             "leave the option out, or build on a Jetson with a DLA and a TensorRT that supports it"
         )
@@ -249,7 +250,7 @@ def load_timing_cache(config: Any, path: Path) -> None:
     try:
         content = path.read_bytes() if path.is_file() else b""
     except OSError as error:
-        raise ExportError(f"cannot read the timing cache {path}: {error.strerror or error}") from error
+        raise UserError(f"cannot read the timing cache {path}: {error.strerror or error}") from error
     cache = config.create_timing_cache(content)
     # A cache that another version or device wrote, or a damaged one, is refused; then start afresh.
     if cache is None or not config.set_timing_cache(cache, False):

@@ -14,9 +14,10 @@ from typing import Any
 
 from deploy.runtime.check_set import read_check_set, target
 from export.compare import compare
-from export.manifest import ExportError, ExportFailure, Manifest
+from export.manifest import Manifest
 from export.trt.device import Gpu
 from export.trt.files import write_engine
+from pat.base.errors import Failure, UserError
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def why_not_run(manifest: Manifest | None, gpu: Gpu | None, targets: tuple[int, 
 def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Checked:
     """Run an engine that is not published yet on the check set and compare it with the PyTorch model.
 
-    `facts` are those of engine.json so far. Raises ExportError when the check set cannot be read.
+    `facts` are those of engine.json so far. Raises UserError when the check set cannot be read.
     """
     from deploy import runtime  # here: a machine without a GPU need not have its parts
 
@@ -84,7 +85,7 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
         try:
             with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
                 found = session.embed(images)
-        except (ExportError, ExportFailure) as error:
+        except (UserError, Failure) as error:
             return Checked(ran=True, passed=False, why=str(error), images=len(images), target=needed)
     return judge(expected, found, needed)
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from export.manifest import ExportError
+from pat.base.errors import UserError
 
 NEEDS_CAPABILITY = {"bf16": 80, "fp8": 89}
 """Smallest compute capability that computes in a precision; fp32, fp16 and int8 run on every supported GPU."""
@@ -49,12 +49,12 @@ def find_gpu(library: str | None = None) -> Gpu | None:
 def parse_targets(trt: Any, text: str | None) -> list[int]:
     """Compute capabilities from "86", "sm86,sm120" or "8.6"; empty when nothing is asked for.
 
-    Raises ExportError where the library builds for the GPU it runs on alone, or does not know a target.
+    Raises UserError where the library builds for the GPU it runs on alone, or does not know a target.
     """
     if not text:
         return []
     if not hasattr(trt.IBuilderConfig, "num_compute_capabilities"):
-        raise ExportError(
+        raise UserError(
             "--device is for tensorrt-rtx; this TensorRT builds for the GPU in this machine: run it on the target"
         )
     known = {int(name[2:]) for name in dir(trt.ComputeCapability) if name[:2] == "SM" and name[2:].isdigit()}
@@ -63,17 +63,17 @@ def parse_targets(trt: Any, text: str | None) -> list[int]:
         digits = part.strip().lower().removeprefix("sm").removeprefix("_").replace(".", "")
         if not digits.isdigit() or int(digits) not in known:
             choice = ", ".join(f"sm{each}" for each in sorted(known))
-            raise ExportError(f"--device {part.strip()!r} is not a target of this TensorRT; it knows {choice}")
+            raise UserError(f"--device {part.strip()!r} is not a target of this TensorRT; it knows {choice}")
         targets.append(int(digits))
     return sorted(set(targets))
 
 
 def check_precision(precision: str, targets: list[int], gpu: Gpu | None) -> None:
-    """Raises ExportError when a target (or, with none, the GPU here) cannot compute in this precision."""
+    """Raises UserError when a target (or, with none, the GPU here) cannot compute in this precision."""
     needed = NEEDS_CAPABILITY.get(precision, 0)
     for capability in targets or ([gpu.capability] if gpu else []):
         if capability < needed:
             instead = "int8 or fp16" if precision == "fp8" else "fp16"
-            raise ExportError(
+            raise UserError(
                 f"{precision} needs sm_{needed} or newer, this is for sm_{capability}; use {instead}"
             )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deploy.runtime.plan import sidecar
-from export.whole_file import write_whole
+from pat.base.files import write_files
 
 
 def write_engine(path: Path, plan: bytes, facts: dict[str, Any]) -> Path:
-    """Write the plan and its facts beside it; returns the path of the facts. Raises ExportError (a full disk)."""
+    """Write the plan and its facts beside it; returns the path of the facts. Raises Failure (a full disk)."""
     written = {"file": path.name, "sha256": hashlib.sha256(plan).hexdigest(), "bytes": len(plan)}
     beside = sidecar(path)
-    write_whole({path: plan, beside: (json.dumps({"plan": written, **facts}, indent=1) + "\n").encode()})
+    write_files({path: plan, beside: (json.dumps({"plan": written, **facts}, indent=1) + "\n").encode()})
     return beside

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.runtime.trt_library import PACKAGES, FlavourName, Messages, listener, one_line
-from export.manifest import ExportError
+from pat.base.errors import UserError
 
 
 @dataclass
@@ -27,11 +27,11 @@ class Flavour:
         return str(self.trt.__version__)
 
     def builder(self) -> Any:
-        """A new builder. Raises ExportError where the library finds no GPU that it needs."""
+        """A new builder. Raises UserError where the library finds no GPU that it needs."""
         try:
             return self.trt.Builder(self.logger)
         except (TypeError, RuntimeError) as error:  # pybind11 reports the library's null pointer as TypeError
-            raise ExportError(
+            raise UserError(
                 f"{self.name} {self.version} cannot start its builder: {self.messages.last_error()}; it builds on "
                 "the machine that will run the engine, with an NVIDIA GPU and its driver (check nvidia-smi)"
             ) from error
@@ -40,7 +40,7 @@ class Flavour:
 def load_flavour(name: FlavourName | None = None) -> Flavour:
     """The flavour asked for, or the installed one (TensorRT before TensorRT for RTX).
 
-    Raises ExportError that says what to install on this system.
+    Raises UserError that says what to install on this system.
     """
     reasons = []
     for candidate in (name,) if name else tuple(PACKAGES):
@@ -55,12 +55,12 @@ def load_flavour(name: FlavourName | None = None) -> Flavour:
                 return _wrap(candidate, trt)
             reasons.append(f"{package} has no Builder (a lean or dispatch runtime builds no engines)")
     why = f" ({'; '.join(reasons)})" if reasons else ""
-    raise ExportError(f"{name or 'TensorRT'} is not installed{why}: {_how_to_install(name)}")
+    raise UserError(f"{name or 'TensorRT'} is not installed{why}: {_how_to_install(name)}")
 
 
 def _wrap(name: FlavourName, trt: Any) -> Flavour:
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
-        raise ExportError(
+        raise UserError(
             f"{name} {trt.__version__} knows no strongly typed networks; TensorRT 10.3 or newer is needed"
         )
     heard = listener(trt)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pat.base.progress import Progress
+
 Show = Callable[[float, str], None]
 """Takes the share done (0 to 1) and the name of the phase."""
 
@@ -78,40 +80,17 @@ def progress_monitor(trt: Any, show: Show, stop: threading.Event) -> Any:
 
 
 @contextlib.contextmanager
-def progress_bar(label: str) -> Iterator[Show]:
-    """A bar on standard error: rich's where it is installed and a terminal is there, else a line every quarter."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    except ImportError:
-        rich_terminal = False
-    else:
-        console = Console(stderr=True)
-        rich_terminal = console.is_terminal
-    if not rich_terminal:
-        yield _plain_lines(label)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(24),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[phase]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(label, total=1.0, phase="")
-        yield lambda share, phase: bars.update(task, completed=share, phase=phase)
+def progress_bar(progress: Progress, label: str) -> Iterator[Show]:
+    """A bar in per cent."""
+    reached = 0.0
+    with progress.bar(label, 100) as advance:
 
+        def show(share: float, phase: str) -> None:
+            nonlocal reached
+            advance(round(100 * share) - reached, phase)
+            reached = round(100 * share)
 
-def _plain_lines(label: str) -> Show:
-    quarter = -1
-
-    def show(share: float, phase: str) -> None:
-        nonlocal quarter
-        if int(share * 4) > quarter:
-            quarter = int(share * 4)
-            print(f"{label}: {share:4.0%} {phase}", file=sys.stderr, flush=True)
-
-    return show
+        yield show
 
 
 def run_interruptibly(work: Callable[[], Any], stop: threading.Event) -> Any:

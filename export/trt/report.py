@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from deploy.runtime.plan import FORMAT
-from export.manifest import ExportFailure, sha256
-from export.progress import say
+from export.manifest import sha256
 from export.trt.build import BuildOptions, Network
 from export.trt.check import Checked
 from export.trt.device import Gpu
 from export.trt.files import write_engine
 from export.trt.flavour import Flavour
 from export.trt.inspect import Inspection
+from pat.base.errors import Failure
+from pat.base.progress import say
 
 
 def engine_facts(onnx: Path, network: Network, precision: str, inspection: Inspection) -> dict[str, Any]:
@@ -55,11 +56,11 @@ def _tensor(tensor: Any) -> dict[str, Any]:
 def publish(path: Path, plan: bytes, facts: dict[str, Any], checked: Checked, accept: bool) -> None:
     """Write the plan and its facts beside it. A failed engine gets another name, and only when accepted.
 
-    Raises ExportFailure for a failed engine that is not accepted, ExportError when the disk refuses.
+    Raises Failure for a failed engine that is not accepted, UserError when the disk refuses.
     """
     if checked.passed is False:
         if not accept:
-            raise ExportFailure(
+            raise Failure(
                 f"{checked.sentence()}; nothing was written (--accept writes it under another name)"
             )
         path = path.with_name(f"{path.stem}.rejected{path.suffix}")

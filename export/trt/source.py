@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import MANIFEST, MODEL, ExportError, ExportFailure, Manifest
-from export.progress import say
+from export.manifest import MANIFEST, MODEL, Manifest
+from pat.base.errors import UserError
+from pat.base.progress import say
 
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ENGINES = (".plan", ".engine", ".trt")
@@ -21,7 +22,7 @@ class Source:
     manifest: Manifest | None
 
     def check(self, network: Any, precision: str) -> None:
-        """Is the parsed network what the manifest says? Raises ExportError naming the difference."""
+        """Is the parsed network what the manifest says? Raises UserError naming the difference."""
         if self.manifest is None:
             return
         wanted = self.manifest.input
@@ -31,27 +32,27 @@ class Source:
         made = self.manifest.output
         expected = (wanted.name, size, made.name, (made.size,), self.manifest.precision.name)
         if self.onnx.name == MODEL and found != expected:
-            raise ExportError(f"{self.onnx} holds {found}, its manifest says {expected}; export the bundle again")
+            raise UserError(f"{self.onnx} holds {found}, its manifest says {expected}; export the bundle again")
 
 
 def find_source(given: Path, precision: str | None) -> Source:
     """Find the ONNX file that `given` means. A checkpoint is exported first, which needs PyTorch.
 
-    Raises ExportError in one line for anything that is none of the three, or has no graph in this precision.
+    Raises UserError in one line for anything that is none of the three, or has no graph in this precision.
     """
     if not given.exists():
-        raise ExportError(f"{given} does not exist; give a bundle folder (pat export CKPT OUT) or an ONNX file")
+        raise UserError(f"{given} does not exist; give a bundle folder (pat export CKPT OUT) or an ONNX file")
     if given.name == MANIFEST:
         given = given.parent
     if given.is_dir():
         return _from_bundle(Manifest.load(given), precision)
     suffix = given.suffix.lower()
     if suffix in ENGINES:
-        raise ExportError(f"{given} is an engine already; give the bundle folder or the ONNX file it is made from")
+        raise UserError(f"{given} is an engine already; give the bundle folder or the ONNX file it is made from")
     if suffix in CHECKPOINTS:
         return _from_checkpoint(given, precision)
     if suffix != ".onnx":
-        raise ExportError(f"{given} is neither a bundle folder, an ONNX file nor a checkpoint")
+        raise UserError(f"{given} is neither a bundle folder, an ONNX file nor a checkpoint")
     if (given.parent / MANIFEST).is_file():
         manifest = Manifest.load(given.parent)
         if given.name in manifest.files:
@@ -65,9 +66,9 @@ def _from_bundle(manifest: Manifest, precision: str | None) -> Source:
     if precision not in (None, own):
         command = f"python export/precision.py {folder} OUT --precision {precision}"
         if own != "fp32":
-            raise ExportError(f"{folder} is in {own}, not in {precision}; give or convert its fp32 bundle")
+            raise UserError(f"{folder} is in {own}, not in {precision}; give or convert its fp32 bundle")
         if precision not in ("fp16", "bf16"):
-            raise ExportError(
+            raise UserError(
                 f"{folder} is in fp32; {precision} has to be calibrated first: {command} --calibration DIR"
             )
         manifest = _lowered(manifest, precision, command)
@@ -79,7 +80,7 @@ def _lowered(manifest: Manifest, precision: Any, command: str) -> Manifest:
     try:
         from export.precision import lower_bundle
     except ImportError as error:
-        raise ExportError(
+        raise UserError(
             f"{manifest.folder} is in fp32, and converting it needs onnx and onnxruntime ({error}); "
             f"where they are installed run `{command}` and give OUT"
         ) from error
@@ -97,19 +98,13 @@ def _from_checkpoint(checkpoint: Path, precision: str | None) -> Source:
     """The bundle `NAME-fp16` (or another precision) beside a checkpoint, made anew."""
     try:
         from export.to_onnx import export_bundle
-        from pat.errors import Failure, UserError
     except ImportError as error:
-        raise ExportError(
+        raise UserError(
             f"{checkpoint} is a checkpoint, and exporting one needs PyTorch ({error}); run "
             f"`pat export {checkpoint} BUNDLE` on the training machine and give the bundle"
         ) from error
     name: Any = precision or "fp32"
     out = checkpoint.with_name(f"{checkpoint.stem}-{name}")
     say(f"exporting {checkpoint} to {out}")
-    try:
-        manifest = export_bundle(checkpoint, out, precision=name)
-    except UserError as error:
-        raise ExportError(str(error)) from error
-    except Failure as error:
-        raise ExportFailure(str(error)) from error
+    manifest = export_bundle(checkpoint, out, precision=name)
     return Source(manifest.file(MODEL), manifest)

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pat.config import TrainConfig, from_mapping, to_mapping
-from pat.errors import UserError
-from pat.files import write_text
+from pat.base.errors import UserError
+from pat.base.files import write_text
+from pat.base.mapping import from_mapping, to_mapping
+from pat.config import TrainConfig
 from pat.training.run_folder import flat
 
 STUDY = "study.json"

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pat.ablation.study import Arm
+from pat.base.errors import UserError
 from pat.config import TrainConfig
-from pat.errors import UserError
 
 RESULT = "result.json"
 

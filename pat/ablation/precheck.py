@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 
+from pat.base.errors import UserError
 from pat.config import TrainConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.sample import Sample
 from pat.data.sampler import batches_of_epoch
 from pat.data.sources import TrainingSet, merge_sources, split_holdout
-from pat.errors import UserError
 
 
 def check_images(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -> None:

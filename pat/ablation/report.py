@@ -15,9 +15,9 @@ from PIL import Image
 from pat.ablation.plan import Run
 from pat.ablation.study import CLS, Study
 from pat.ablation.summary import Row, heldout_by_rate, rows, spread, targets_of
+from pat.base.files import write_image, write_text
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.report import versions
-from pat.files import write_image, write_text
 
 TABLE, RUNS, COMMANDS = "table.md", "runs.csv", "commands.sh"
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pat.config import TrainConfig, overlay
-from pat.errors import UserError
+from pat.base.errors import UserError
+from pat.base.mapping import overlay
+from pat.config import TrainConfig
 
 Settings = Mapping[str, Mapping[str, Any]]
 

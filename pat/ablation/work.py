@@ -11,14 +11,14 @@ import torch
 import pat
 from pat.ablation.plan import RESULT, Result, Run
 from pat.ablation.study import KINDS
+from pat.base.files import write_text
+from pat.base.progress import Progress
 from pat.config import TargetConfig, TrainConfig
 from pat.evaluation.ranking import Features, evaluate_ranking
 from pat.evaluation.rerank import reranked
 from pat.evaluation.scoring import EvaluationSet, embedded, open_evaluation_set
-from pat.files import write_text
 from pat.model import PartAwareTransformer
 from pat.model.images import embedder
-from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.loop import Diverged, train
 

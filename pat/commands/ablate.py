@@ -21,12 +21,12 @@ from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tab
 from pat.ablation.study import STUDIES, Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
+from pat.base.errors import UserError
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, with_config_file
 from pat.commands.small_study import DOMAINS, TRAINING, draw_domains
 from pat.config import TrainConfig
 from pat.device import choose_device, describe, resolve_loss, resolve_model
-from pat.errors import UserError
-from pat.progress import Progress, TerminalProgress
 from pat.training.run_folder import claimed
 from pat.training.side_by_side import Place, places, side_by_side
 from pat.training.state import amp_dtype

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from pat.config import overlay, read_config_file
+from pat.base.mapping import overlay, read_mapping
 
 Config = TypeVar("Config")
 
@@ -29,5 +29,5 @@ def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config,
     reader.add_argument("--config", action="append", type=Path, default=[])
     known, rest = reader.parse_known_args(list(arguments))
     for path in known.config:
-        default = overlay(default, read_config_file(path), str(path))
+        default = overlay(default, read_mapping(path), str(path))
     return default, rest

@@ -18,9 +18,8 @@ from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
 from deploy.rates import Rates
 from deploy.settings import ProcessSettings
-from export.manifest import ExportError, ExportFailure
+from pat.base.errors import Failure, UserError
 from pat.commands.arguments import parse, with_config_file
-from pat.errors import Failure, UserError
 
 LOG_EVERY = 30.0
 """Seconds between two lines of figures where standard error is no terminal."""
@@ -47,17 +46,12 @@ def main(arguments: Sequence[str]) -> None:
     """Run the process until its sources end or it is told to stop."""
     given = read_arguments(arguments)
     set_up(given.output.log)
-    try:
-        sources = pipeline.named_sources(given.sources)
-        threshold = read_threshold(given.gallery.threshold, given.bundle)
-        with stopped_by_signals() as stopping, display() as (look, every):
-            summary = pipeline.run(
-                given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
-            )
-    except ExportError as error:
-        raise UserError(str(error)) from error
-    except ExportFailure as error:
-        raise Failure(str(error)) from error
+    sources = pipeline.named_sources(given.sources)
+    threshold = read_threshold(given.gallery.threshold, given.bundle)
+    with stopped_by_signals() as stopping, display() as (look, every):
+        summary = pipeline.run(
+            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
+        )
     print(
         f"pat camera: {summary.frames} frames, {summary.crops} crops, {summary.events} events "
         f"in {summary.seconds:.1f} s",

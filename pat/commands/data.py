@@ -11,15 +11,15 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_text
+from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
 from pat.data.check import Finding, check, size_of
 from pat.data.layouts import find_data_set, find_data_sets
 from pat.data.layouts.cuhk03_mat import extract
 from pat.data.layouts.reading import sub_folders
 from pat.data.layouts.splits import SPLITS_FILE, splits_text
-from pat.errors import Failure, UserError
-from pat.files import write_text
-from pat.progress import TerminalProgress
 
 _SHOWN = 10
 """Lines of one kind printed for a data set; a report in JSON has all."""

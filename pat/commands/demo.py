@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 
 import pat
+from pat.base.errors import UserError
+from pat.base.files import copy_whole, write_image, write_text
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.evaluate import print_table
 from pat.commands.small_study import SIZE, TRAINING, draw_domains
 from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
-from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve, training_curve
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import StripeHistogram
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
-from pat.files import copy_whole, write_image, write_text
 from pat.model import PartAwareTransformer
 from pat.model.attention_maps import attention_maps
 from pat.model.images import embedder, to_images
-from pat.progress import Progress, TerminalProgress
 from pat.training.loop import train
 from pat.training.side_by_side import epochs_of, places, side_by_side
 

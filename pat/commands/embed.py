@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 import numpy as np
 from tyro.conf import Positional, arg
 
+from pat.base.errors import UserError
+from pat.base.files import written_whole
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
-from pat.errors import UserError
 from pat.evaluation.extract import extract
-from pat.files import written_whole
-from pat.progress import Progress, TerminalProgress
 
 
 @dataclass(frozen=True)

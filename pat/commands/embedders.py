@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import runtime
-from export.manifest import MANIFEST, ExportError
-from pat.errors import UserError
+from export.manifest import MANIFEST
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.evaluation.extract import Embedder
-from pat.progress import Progress
 
 if TYPE_CHECKING:
     from pat.model import PartAwareTransformer
@@ -51,14 +51,11 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
     Raises UserError when there is none.
     """
     if (path / MANIFEST).is_file():
-        try:
-            with runtime.open(path) as session:
-                manifest = session.manifest
-                progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; ONNX Runtime")
-                size = (manifest.input.height, manifest.input.width)
-                yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
-        except ExportError as error:
-            raise UserError(str(error)) from error
+        with runtime.open(path) as session:
+            manifest = session.manifest
+            progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; ONNX Runtime")
+            size = (manifest.input.height, manifest.input.width)
+            yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
         return
     file = path / "model.safetensors" if path.is_dir() else path
     if path.is_dir() and not file.exists():

@@ -12,13 +12,16 @@ from typing import Annotated
 import numpy as np
 from tyro.conf import Positional, arg
 
+from pat.base.errors import UserError
+from pat.base.files import write_image, write_text
+from pat.base.mapping import to_mapping
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel
 from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
 from pat.commands.shared import SharedModel, shared_model
-from pat.config import EvaluateConfig, to_mapping
+from pat.config import EvaluateConfig
 from pat.data.sample import digest
-from pat.errors import UserError
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.figures import attention_figure, ranked_list_figure
 from pat.evaluation.protocols import known_protocol, plan
@@ -26,8 +29,6 @@ from pat.evaluation.ranking import RankingResult, evaluate_ranking
 from pat.evaluation.report import Report, versions
 from pat.evaluation.rerank import reranked
 from pat.evaluation.scoring import EvaluationSet, Score, embedded, open_evaluation_set, score, spread_rows
-from pat.files import write_image, write_text
-from pat.progress import Progress, TerminalProgress
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from tyro.conf import Positional
 
 from export.crop_kernels import chosen_architectures
 from export.lowering.calibration import Settings
-from export.manifest import ExportError, ExportFailure
 from export.precision import summary
 from export.to_onnx import export_bundle
+from pat.base.errors import UserError
+from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
-from pat.errors import Failure, UserError
-from pat.progress import TerminalProgress
 
 
 @dataclass(frozen=True)
@@ -67,23 +66,18 @@ def main(arguments: Sequence[str]) -> None:
     if why_none:
         progress.say(f"the bundle gets no kernels to cut crops on a GPU: {why_none}")
     settings = Settings(given.calibration, given.method) if given.calibration is not None else None
-    try:
-        manifest = export_bundle(
-            checkpoint,
-            given.out,
-            opset=given.opset,
-            input_type=given.input,
-            parts=given.parts,
-            check_images=given.check_images,
-            precision=given.precision,
-            calibration=settings,
-            target=given.target,
-            labelled=given.data,
-            kernels=architectures,
-            progress=progress,
-        )
-    except ExportError as error:
-        raise UserError(str(error)) from error
-    except ExportFailure as error:
-        raise Failure(str(error)) from error
+    manifest = export_bundle(
+        checkpoint,
+        given.out,
+        opset=given.opset,
+        input_type=given.input,
+        parts=given.parts,
+        check_images=given.check_images,
+        precision=given.precision,
+        calibration=settings,
+        target=given.target,
+        labelled=given.data,
+        kernels=architectures,
+        progress=progress,
+    )
     print("\n".join(summary(manifest)))

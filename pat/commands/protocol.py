@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from export.manifest import MANIFEST, Manifest
+from pat.base.errors import UserError
+from pat.base.files import write_text
+from pat.base.mapping import to_mapping
+from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel
 from pat.commands.shared import SharedModel
-from pat.config import EvaluateConfig, to_mapping
+from pat.config import EvaluateConfig
 from pat.data.layouts import DataSet, Split, find_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import Sample, digest
-from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.evaluation.protocols import PUBLISHED, Plan, Spread, average
 from pat.evaluation.ranking import Features, Indices, evaluate_ranking
 from pat.evaluation.report import Report, versions
 from pat.evaluation.rerank import reranked
-from pat.files import write_text
-from pat.progress import Progress
 
 RERANKED = ", re-ranked"
 NOT_YET = "measured here: not yet"

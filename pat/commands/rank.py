@@ -9,17 +9,17 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from pat.base.errors import UserError
+from pat.base.files import write_image
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import Images, read_images, samples_of
-from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.evaluation.figures import ranked_list_figure
 from pat.evaluation.ranking import Features
-from pat.files import write_image
-from pat.progress import Progress, TerminalProgress
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel, opened_model
-from pat.progress import Progress
 
 PATIENCE = 600.0
 """Seconds that a process waits for another before the command ends."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from pat.base.progress import Progress
 from pat.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
-from pat.progress import Progress
 from pat.synthetic.flat import generate
 
 SIZE = (96, 48)

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Protocol
 
 from tyro.conf import Positional, arg, subcommand
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
-from pat.errors import UserError
-from pat.progress import Progress, TerminalProgress
 from pat.synthetic.flat import generate
 from pat.synthetic.flat.street import film_street
 

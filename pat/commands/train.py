@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse, with_config_file
 from pat.config import EvaluateConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
-from pat.progress import TerminalProgress
 from pat.training.loop import train
 from pat.training.run_folder import saved_config
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from pat.base.errors import UserError
 from pat.config import AugmentConfig
-from pat.errors import UserError
 
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_ASPECT = (0.3, 1 / 0.3)

@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_text, written_whole
 from pat.data.images import UnreadableImage, decode_rgb, read_bytes, resize
 from pat.data.layouts.reading import OnError
 from pat.data.sample import Sample
-from pat.errors import Failure, UserError
-from pat.files import write_text, written_whole
 
 FORMAT = 1
 """Part of the key; raise it when decoding or resizing changes what an entry holds."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.data.figures import FIGURES, Figures, Size
 from pat.data.images import UnreadableImage, decode_rgb, read_bytes
 from pat.data.layouts import DataSet, Found
 from pat.data.sample import JUNK, Sample
-from pat.errors import UserError
-from pat.progress import Progress
 
 PARTS = ("train", "query", "gallery")
 

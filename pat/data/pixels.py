@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pat.base.progress import Progress
 from pat.config import TargetConfig
 from pat.data.cache import cached_images
 from pat.data.sample import Sample
-from pat.progress import Progress
 
 
 @dataclass(frozen=True)

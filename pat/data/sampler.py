@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 
 def batches_of_epoch(

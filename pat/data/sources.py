@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pat.base.errors import UserError
 from pat.data.layouts.reading import DataSet, queries_of
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.evaluation.ranking import Features, Floats, Indices
 
 Pixels = NDArray[np.uint8]

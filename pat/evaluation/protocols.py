@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from pat.base.errors import UserError
 from pat.data.layouts import ALL, LAYOUTS
 from pat.data.layouts.reading import plain_name
-from pat.errors import UserError
 from pat.evaluation.ranking import RankingResult
 
 LARGE = ("market1501", "msmt17", "cuhk03")

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pat.base.errors import Failure, UserError
 from pat.data.sample import JUNK
-from pat.errors import Failure, UserError
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from pat.base.files import write_text
 from pat.evaluation.figures import DENSITY
 from pat.evaluation.ranking import RankingResult
-from pat.files import write_text
 
 _WIDE, _NARROWEST = 800, 640
 """An image wider than the first shrinks to the second on a narrow page, then scrolls; others shrink to fit."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.evaluation.ranking import Floats, score_slabs, squared_norms
 
 K1, K2, WEIGHT = 20, 6, 0.3

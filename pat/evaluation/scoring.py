@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.config import TargetConfig
 from pat.data.layouts import open_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import Sample
-from pat.errors import UserError
 from pat.evaluation.extract import Embedder, extract
 from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking
-from pat.progress import Progress
 
 
 @dataclass(frozen=True)

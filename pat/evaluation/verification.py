@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.evaluation.ranking import Features
 
 STEPS = 2_000_000

@@ -10,8 +10,8 @@ from timm.layers import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.errors import UserError
 from pat.model.stem import STRIDE, ConvolutionalStem
 
 

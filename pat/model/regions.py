@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 
 def band_rows(rows: int, parts: int, bands: str | Sequence[tuple[float, float]]) -> list[tuple[int, int]]:

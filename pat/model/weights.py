@@ -14,9 +14,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pat.config import ModelConfig, from_mapping, to_mapping
-from pat.errors import UserError
-from pat.files import written_whole
+from pat.base.errors import UserError
+from pat.base.files import written_whole
+from pat.base.mapping import from_mapping, to_mapping
+from pat.config import ModelConfig
 from pat.model import foreign
 from pat.model.backbone import build_backbone
 from pat.model.transformer import PartAwareTransformer

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.regions import random_regions
-from pat.progress import Progress
 from pat.training.batches import Batch, read_batches
 from pat.training.data import TrainingData
 from pat.training.distributed import Ranks

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from pat.errors import Failure, UserError
-from pat.files import written_whole
+from pat.base.errors import Failure, UserError
+from pat.base.files import written_whole
 
 FORMAT = "pat-reid-run/1"
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.config import DataConfig
 from pat.data.layouts import open_data_set
 from pat.data.pixels import read_images
 from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
-from pat.errors import UserError
 from pat.evaluation.scoring import EvaluationSet, decoded
-from pat.progress import Progress
 
 
 @dataclass(frozen=True)

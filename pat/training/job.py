@@ -18,8 +18,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from pat.base.errors import Failure, UserError
 from pat.device import choose_device
-from pat.errors import Failure, UserError
 from pat.training.distributed import Group, RankLost, Ranks, exchange
 
 PATIENCE = 3.0

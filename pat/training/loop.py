@@ -13,16 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pat.config import TrainConfig, to_mapping
+from pat.base.errors import Failure
+from pat.base.files import copy_whole, write_text
+from pat.base.mapping import to_mapping
+from pat.base.progress import Progress
+from pat.config import TrainConfig
 from pat.data.augment import Augmentation
 from pat.data.sample import digest
 from pat.data.sampler import batches_of_epoch
-from pat.errors import Failure
 from pat.evaluation.scoring import score
-from pat.files import copy_whole, write_text
 from pat.model import weights as model_weights
 from pat.model.images import embedder
-from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.bank_fill import fill_bank
 from pat.training.batches import Batch, read_batches

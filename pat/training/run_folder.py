@@ -10,9 +10,10 @@ from typing import Any
 
 import filelock
 
-from pat.config import TrainConfig, from_mapping, read_config_file, to_mapping
-from pat.errors import UserError
-from pat.files import write_text
+from pat.base.errors import UserError
+from pat.base.files import write_text
+from pat.base.mapping import from_mapping, read_mapping, to_mapping
+from pat.config import TrainConfig
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.pt"
@@ -50,7 +51,7 @@ def saved_config(folder: Path) -> TrainConfig:
         raise UserError(
             f"there is no run to resume in {folder} ({CONFIG} is missing); leave out --resume to start one"
         )
-    return from_mapping(TrainConfig, read_config_file(path), str(path))
+    return from_mapping(TrainConfig, read_mapping(path), str(path))
 
 
 def prepare(folder: Path, config: TrainConfig) -> None:

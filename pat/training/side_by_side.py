@@ -20,10 +20,10 @@ from typing import Generic, Protocol, TypeVar
 
 import torch
 
+from pat.base.errors import Failure, UserError
+from pat.base.progress import Progress
 from pat.config import TrainConfig
-from pat.errors import Failure, UserError
 from pat.processes import cores, follow_parent
-from pat.progress import Progress
 from pat.training import run_folder
 from pat.training.job import stop_flag
 

@@ -13,14 +13,14 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.sources import TrainingSet
 from pat.device import describe
-from pat.errors import UserError
 from pat.losses import MemoryBank
 from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
-from pat.progress import Progress
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
 

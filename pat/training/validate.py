@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pat.base.errors import UserError
 from pat.config import TrainConfig
-from pat.errors import UserError
 
 
 def validate(config: TrainConfig, ranks: int = 1) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from pat.ablation.plan import RESULT, Result, scored_run
 from pat.ablation.study import STUDIES
-from pat.config import TrainConfig, from_mapping
+from pat.base.mapping import from_mapping
+from pat.config import TrainConfig
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from pat.ablation import folder
 from pat.ablation.plan import RESULT, scored_run, tuning_runs
 from pat.ablation.study import STUDIES
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 
 def test_arms_of_components(base, study):

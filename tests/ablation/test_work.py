@@ -8,7 +8,7 @@ import torch
 from pat.ablation.plan import scored_run, tuning_runs
 from pat.ablation.study import KINDS
 from pat.ablation.work import carry_out
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.training import loop, step
 from pat.training.loop import Interrupted, train
 

@@ -11,12 +11,13 @@ from bench.authors.step import training_losses as authors_losses
 from bench.authors.step import training_step as authors_step
 from kernels.part_attention.reference import visibility
 from pat import losses
-from pat.config import TrainConfig, from_mapping
+from pat.base.mapping import from_mapping
+from pat.base.progress import Progress
+from pat.config import TrainConfig
 from pat.data.augment import Augmentation
 from pat.data.sample import Sample
 from pat.data.sources import TrainingSet
 from pat.model.regions import random_regions
-from pat.progress import Progress
 from pat.training.distributed import Ranks
 from pat.training.state import TrainingState, build_state
 from pat.training.step import draw, training_losses

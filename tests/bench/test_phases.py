@@ -9,11 +9,12 @@ import torch
 from bench.measure import product_rate, watch_memory
 from bench.phases import REST, Phases
 from bench.results import quantiles, rows, table
-from pat.config import TrainConfig, from_mapping
+from pat.base.mapping import from_mapping
+from pat.base.progress import Progress
+from pat.config import TrainConfig
 from pat.data.augment import Augmentation
 from pat.data.sample import Sample
 from pat.data.sources import TrainingSet
-from pat.progress import Progress
 from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
 from pat.training.state import build_state

@@ -15,9 +15,9 @@ from bench import train as bench_train
 from bench.people import chosen, draw_people, place
 from bench.train import UNFINISHED, Options
 from bench.work import network_flops
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.config import ModelConfig
-from pat.errors import UserError
-from pat.progress import Progress
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"images": 60, "identities": 9}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ProcessSettings
+from pat.base.errors import UserError
 from pat.commands.camera import read_arguments
-from pat.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,9 +11,9 @@ from PIL import Image, ImageOps
 from torchvision.transforms import RandomErasing
 from torchvision.transforms import functional as tv
 
+from pat.base.errors import UserError
 from pat.config import AugmentConfig
 from pat.data.augment import Augmentation, AugmentDraw
-from pat.errors import UserError
 
 HEIGHT, WIDTH = 24, 12
 

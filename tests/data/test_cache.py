@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pat.base.errors import UserError
 from pat.data import cache
 from pat.data.cache import cached_images
 from pat.data.images import load_rgb, resize
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 SIZE = (32, 16)
 
@@ -173,7 +173,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from pat.data.cache import cached_images
-from pat.errors import Failure
+from pat.base.errors import Failure
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
     cached_images(sorted(Path(sys.argv[1]).iterdir()), (32, 16), Path(sys.argv[2]))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pat.base.progress import Advance, Progress
 from pat.data.check import Count, Finding, check
 from pat.data.figures import FIGURES
 from pat.data.layouts import LAYOUTS, find_data_set, find_data_sets
 from pat.data.layouts.splits import SPLITS_FILE
-from pat.progress import Advance, Progress
 
 Miniature = Callable[..., Path]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pat.base.errors import UserError
 from pat.data.images import MAX_PIXELS, UnreadableImage, find_images, is_image_name, load_rgb, resize
-from pat.errors import UserError
 
 
 @pytest.fixture

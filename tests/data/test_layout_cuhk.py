@@ -11,11 +11,11 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.data.layouts import open_data_set
 from pat.data.layouts.cuhk03_mat import extract
 from pat.data.sample import Sample
-from pat.errors import UserError
-from pat.progress import Progress
 
 Miniature = Callable[..., Path]
 

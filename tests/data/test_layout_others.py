@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pat.base.errors import UserError
 from pat.data.layouts import open_data_set
 from pat.data.sources import merge_sources
-from pat.errors import UserError
 
 Miniature = Callable[..., Path]
 

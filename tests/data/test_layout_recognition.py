@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pat.base.errors import UserError
 from pat.data.layouts import LAYOUTS, find_data_set, find_data_sets, open_data_set
-from pat.errors import UserError
 
 Miniature = Callable[..., Path]
 

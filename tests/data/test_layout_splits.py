@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import scipy.io
 
+from pat.base.errors import UserError
 from pat.data.layouts import DataSet, find_data_set, open_data_set
 from pat.data.layouts.splits import SPLITS_FILE, first_half, in_drawn_order, splits_text
 from pat.data.sample import DISTRACTOR, Sample
-from pat.errors import UserError
 
 Miniature = Callable[..., Path]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pat.base.errors import UserError
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.sample import DISTRACTOR, JUNK
-from pat.errors import UserError
 
 MARKET = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c3s2_000001_01.jpg", "0007_c6s3_077392_02.jpg",

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pat.base.errors import UserError
 from pat.data.sampler import batches_of_epoch
-from pat.errors import UserError
 
 
 def batches(labels: np.ndarray, cameras: np.ndarray | None = None, **changed: Any) -> np.ndarray:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pat.base.errors import UserError
 from pat.data.layouts import DataSet
 from pat.data.sample import Sample
 from pat.data.sources import merge_sources, split_holdout, subset
-from pat.errors import UserError
 
 
 def people(name: str, identities: range, cameras: range, each: int = 2) -> DataSet:

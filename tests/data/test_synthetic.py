@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pat.base.errors import UserError
 from pat.data.layouts import market1501
 from pat.data.layouts.reading import Problems
-from pat.errors import UserError
 from pat.synthetic.flat import DomainStyle, generate, style_named
 from pat.synthetic.flat.body import VIEWS, Body, Pose
 from pat.synthetic.flat.camera import Camera

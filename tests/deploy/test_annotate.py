@@ -17,9 +17,9 @@ import pytest
 from PIL import ImageGrab
 
 from deploy.annotate import Label, VideoFile, View, draw, printable
-from deploy.errors import DeployError
 from deploy.frames import Frame
 from deploy.window import Window
+from pat.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 GREY = np.full((120, 200, 3), 90, dtype=np.uint8)
@@ -98,7 +98,7 @@ time.sleep(60)
 
 def test_a_video_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeployError, match=r"gate\.mp4"):
+    with pytest.raises(UserError, match=r"gate\.mp4"):
         VideoFile(tmp_path / "file" / "gate.mp4")
 
 
@@ -126,7 +126,7 @@ def test_a_sink_that_fails_is_left_out(caplog):
 def test_no_display_is_said(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    with pytest.raises(DeployError, match="no display"):
+    with pytest.raises(UserError, match="no display"):
         Window()
 
 

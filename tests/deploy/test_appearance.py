@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deploy.appearance import Appearance, EmbeddingPolicy, covered, qualities, sharpness
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
 from pat.synthetic.flat.street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
@@ -248,5 +248,5 @@ def test_memory_is_bounded_by_the_tracks_in_view():
     "values", [{"every": 0}, {"better_by": -1}, {"least_quality": 2}, {"least_quality": float("nan")}]
 )
 def test_a_policy_that_makes_no_sense_is_refused(values):
-    with pytest.raises(DeployError):
+    with pytest.raises(UserError):
         EmbeddingPolicy(**values)

@@ -17,9 +17,9 @@ import pytest
 
 from deploy.camera import MOST_STUCK, Camera
 from deploy.clocks import Backoff, FrameClock, RecordedClock
-from deploy.errors import DeployError, DeployFailure
 from deploy.frames import Frame, Pixels
 from deploy.sources import Source, SourceLost
+from pat.base.errors import Failure, UserError
 
 START = 1_000_000.0
 QUICK = {"retry": (0.001, 0.01), "stale_after": 0.4, "timeout": 0.4}
@@ -228,7 +228,7 @@ def test_a_hopeless_source_fails_with_its_reason_and_leaves_others_alone(video: 
 def test_a_damaged_recording_fails_in_the_end() -> None:
     def images() -> Iterator[Pixels]:
         yield frame_of(1)
-        raise DeployFailure("damaged from here on")
+        raise Failure("damaged from here on")
 
     with Camera("door", "x", open=opens(lambda: Scripted(images, live=False))) as camera:
         take(camera, 1)
@@ -243,7 +243,7 @@ def test_a_recording_without_images_fails(loop: bool) -> None:
         assert camera.state == "failed"
 
 
-@pytest.mark.parametrize("error", [DeployError("no such device"), RuntimeError("driver")])
+@pytest.mark.parametrize("error", [UserError("no such device"), RuntimeError("driver")])
 def test_a_live_source_that_worked_once_is_never_given_up(error: Exception) -> None:
     """A device that is unplugged cannot be opened, and may be plugged in again."""
 
@@ -432,7 +432,7 @@ def test_waits_grow_within_their_bounds_and_differ() -> None:
 
 @pytest.mark.parametrize("options", [{"capacity": 0}, {"stale_after": 0.0}, {"retry": (2.0, 1.0)}])
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(DeployError, match="camera door: capacity"):
+    with pytest.raises(UserError, match="camera door: capacity"):
         Camera("door", "x", **options)
 
 

@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 
 from deploy.camera import Camera
-from deploy.errors import DeployError
 from deploy.frames import Frame
 from deploy.sources import SourceLost, open_source
+from pat.base.errors import UserError
 
 LEVELS = 40  # brightness tells an image's number up to here
 PERIOD = 0.02  # seconds between the images that a server sends
@@ -370,7 +370,7 @@ def test_a_wrong_password_fails_at_once(scheme: str) -> None:
 
     with closing(Server(Rtsp(refuse="401 Unauthorized") if scheme == "rtsp" else talk)) as server:
         url = f"{scheme}://me:secret@127.0.0.1:{server.port}/"
-        with pytest.raises(DeployError, match="refuses user or password") as caught:
+        with pytest.raises(UserError, match="refuses user or password") as caught:
             open_source(url)
         assert "secret" not in str(caught.value)
         with Camera("locked", url, **QUICK) as camera:

@@ -13,7 +13,7 @@ import pytest
 from deploy.detect import open_detector
 from deploy.detect.boxes import in_frame, nested, suppressed
 from deploy.detect.hog import HogDetector
-from deploy.errors import DeployError
+from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
 from pat.synthetic.flat.street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
@@ -123,19 +123,19 @@ def test_hog_may_be_given_a_width():
     assert isinstance(detector, HogDetector)
     assert detector.width == 640
     for width in ["wide", "-5", "1.5", "63", "0"]:
-        with pytest.raises(DeployError, match="width is"):
+        with pytest.raises(UserError, match="width is"):
             open_detector(f"hog:{width}")
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.5, 7, float("nan")])
 def test_a_threshold_outside_0_to_1_is_refused(threshold):
-    with pytest.raises(DeployError, match="threshold"):
+    with pytest.raises(UserError, match="threshold"):
         open_detector("hog", threshold=threshold)
 
 
 def test_opencv_without_hog_is_refused(monkeypatch):
     monkeypatch.delattr("cv2.HOGDescriptor")
-    with pytest.raises(DeployError, match=r"opencv-python>=4\.8,<5"):
+    with pytest.raises(UserError, match=r"opencv-python>=4\.8,<5"):
         open_detector("hog")
 
 

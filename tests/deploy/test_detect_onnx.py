@@ -16,8 +16,8 @@ from deploy.detect.__main__ import main
 from deploy.detect.describe import describe
 from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
-from deploy.errors import DeployError, DeployFailure
 from export.manifest import sha256
+from pat.base.errors import Failure, UserError
 
 SIDE = 64
 CELLS = [(8, 8, 8), (4, 4, 16), (2, 2, 32)]  # rows, columns, pixels of a cell
@@ -285,7 +285,7 @@ def changed(file: Path, /, **values) -> None:
 
 
 def refused(what) -> str:
-    with pytest.raises(DeployError) as caught:
+    with pytest.raises(UserError) as caught:
         open_detector(str(what))
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -306,23 +306,23 @@ def test_the_manifest_says_how_to_feed_and_read_the_model(model):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"format": "other/2"}, "format is 'other/2', expected 'pat-detector/1'"),
-        ({"family": "ssd"}, "family is 'ssd', expected 'rf-detr' or 'yolox'"),
+        ({"format": "other/2"}, "does not have the format 'pat-detector/1'"),
+        ({"family": "ssd"}, "family = 'ssd' is not one of rf-detr, yolox"),
         ({"family": None}, "family is missing"),
-        ({"input": []}, "expected an object, found list"),
-        ({"input__height": "64"}, "height is '64'"),
-        ({"input__height": True}, "height is True"),
-        ({"input__std": [1, 0, 1]}, "std is [1, 0, 1], expected three numbers above 0"),
-        ({"input__mean": [1, 0]}, "mean is [1, 0], expected three numbers"),
-        ({"input__colour": "GRB"}, "colour is 'GRB'"),
-        ({"input__divide_by": 0}, "divide_by is 0"),
-        ({"person": 3}, "person is 3, expected a whole number from 0 to 2"),
-        ({"threshold": 1.5}, "threshold is 1.5"),
-        ({"overlap": math.nan}, "overlap is nan"),
-        ({"outputs": {}}, "predictions is missing"),
+        ({"input": []}, "input must be a table"),
+        ({"input__height": "64"}, "input.height = '64' is not"),
+        ({"input__height": True}, "input.height = True is not"),
+        ({"input__std": [1, 0, 1]}, "input.std = 0 is not a number above 0"),
+        ({"input__mean": [1, 0]}, "input.mean = [1, 0] is not"),
+        ({"input__colour": "GRB"}, "input.colour = 'GRB' is not one of RGB, BGR"),
+        ({"input__divide_by": 0}, "input.divide_by = 0 is not a number above 0"),
+        ({"person": 3}, "person = 3 is not one of 3 classes"),
+        ({"threshold": 1.5}, "threshold = 1.5 is not a number"),
+        ({"overlap": math.nan}, "overlap = nan is not"),
+        ({"outputs": {}}, "predictions is wanted"),
         ({"model": "../m.onnx"}, "not the name of a file"),
         ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
-        ({"boxes": "corners"}, "boxes is 'corners'"),
+        ({"boxes": "corners"}, "boxes = 'corners' is not one of raw, decoded"),
         ({"sha256": "0" * 64}, "SHA-256"),
         ({"input__name": "crops"}, "takes images and gives output"),
         ({"outputs__predictions": "boxes"}, "takes images and gives output"),
@@ -378,7 +378,7 @@ def test_a_model_that_breaks_while_it_runs_is_a_failure(tmp_path):
     describe(file, "yolox")
     detector = open_detector(str(file))
     assert len(detector.detect(np.full((64, 64, 3), 100, np.uint8))) == 0
-    with pytest.raises(DeployFailure, match=r"m\.onnx failed"):
+    with pytest.raises(Failure, match=r"m\.onnx failed"):
         detector.detect(np.full((64, 64, 3), 255, np.uint8))
     assert len(detector.detect(np.full((64, 64, 3), 100, np.uint8))) == 0
 

@@ -10,9 +10,8 @@ import pytest
 
 from deploy import runtime
 from deploy.embedder import SPOILED_BATCHES, Embedder
-from deploy.errors import DeployFailure
 from deploy.metrics import Metrics
-from export.manifest import ExportError
+from pat.base.errors import Failure, UserError
 
 
 class Flaky:
@@ -113,7 +112,7 @@ def test_a_failing_model_is_opened_again(colour_bundle, frame, caplog):
     with embedder:
         embedder.start()
         opened[0].fail = True
-        with pytest.raises(DeployFailure, match="illegal memory access"):
+        with pytest.raises(Failure, match="illegal memory access"):
             embedder.submit(frame, BOXES).result(timeout=10)
         assert embedder.broken_for > 0
         deadline = time.monotonic() + 10
@@ -121,7 +120,7 @@ def test_a_failing_model_is_opened_again(colour_bundle, frame, caplog):
             try:
                 vectors = embedder.submit(frame, BOXES).result(timeout=10)
                 break
-            except DeployFailure:
+            except Failure:
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
         assert np.isfinite(vectors).all()
@@ -138,25 +137,25 @@ def test_while_the_model_is_away_requests_fail_at_once(colour_bundle, frame):
         embedder.start()
         opened[0].fail = True
         for _ in range(5):
-            with pytest.raises(DeployFailure):
+            with pytest.raises(Failure):
                 embedder.submit(frame, BOXES).result(timeout=10)
     assert metrics.value("pat_engine_failures_total") == 1
 
 
 def test_what_opening_raises_reaches_the_caller(tmp_path):
     embedder = Embedder(lambda: runtime.open(tmp_path / "none"), Metrics(), max_batch=1, max_wait=0)
-    with embedder, pytest.raises(ExportError, match="does not exist"):
+    with embedder, pytest.raises(UserError, match="does not exist"):
         embedder.start()
 
 
 def test_a_model_that_fails_its_self_test_is_not_used(colour_bundle):
     class Wrong(Flaky):
         def self_test(self):
-            raise DeployFailure("worst cosine 0.3 to the check set")
+            raise Failure("worst cosine 0.3 to the check set")
 
     log = []
     embedder = Embedder(lambda: Wrong(colour_bundle, log), Metrics(), max_batch=1, max_wait=0)
-    with embedder, pytest.raises(DeployFailure, match=r"0\.3"):
+    with embedder, pytest.raises(Failure, match=r"0\.3"):
         embedder.start()
     assert [what for what, _ in log] == ["open", "close"]
 
@@ -165,7 +164,7 @@ def test_requests_after_the_end_fail(colour_bundle, frame):
     embedder, _, _ = make(colour_bundle, [])
     with embedder:
         embedder.start()
-    with pytest.raises(DeployFailure):
+    with pytest.raises(Failure):
         embedder.submit(frame, BOXES).result(timeout=10)
 
 
@@ -208,7 +207,7 @@ def test_a_model_that_gives_nothing_else_is_broken(colour_bundle, frame):
         embedder.start()
         for _ in range(SPOILED_BATCHES - 1):
             assert np.isnan(embedder.submit(frame, BOXES).result(timeout=10)).all()
-        with pytest.raises(DeployFailure, match="not finite"):
+        with pytest.raises(Failure, match="not finite"):
             embedder.submit(frame, BOXES).result(timeout=10)
         assert embedder.broken_for > 0
     assert metrics.value("pat_engine_failures_total") == 1
@@ -237,7 +236,7 @@ def test_a_model_that_stays_broken_is_tried_less_and_less(colour_bundle, frame, 
         embedder.start()
         deadline = time.monotonic() + 10
         while caplog.text.count("opened again in") < 4 and time.monotonic() < deadline:
-            with pytest.raises(DeployFailure):
+            with pytest.raises(Failure):
                 embedder.submit(frame, BOXES).result(timeout=10)
             time.sleep(0.005)
     pauses = [record.args[1] for record in caplog.records if "opened again in" in record.msg]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.errors import DeployError
 from deploy.events import Event, EventLog
 from deploy.metrics import Metrics
+from pat.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -119,7 +119,7 @@ def test_half_a_line_of_a_killed_process_does_not_spoil_the_next(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeployError, match="cannot write events to"):
+    with pytest.raises(UserError, match="cannot write events to"):
         opened(tmp_path / "file" / "events.jsonl")
 
 

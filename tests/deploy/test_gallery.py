@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from deploy.errors import DeployError
 from deploy.gallery import Gallery
+from pat.base.errors import UserError
 
 DIMENSION = 16
 NOW = 1_700_000_000.0
@@ -127,7 +127,7 @@ def test_merge_gives_entries_to_another_identity(gallery):
     assert gallery.merge("old", "new") == 0
     gallery.add(units(1), identity="old", camera="gate", time=NOW)  # of a track that was in view meanwhile
     assert (gallery.count("old"), gallery.count("new")) == (0, 4)
-    with pytest.raises(DeployError, match="cannot be merged with itself"):
+    with pytest.raises(UserError, match="cannot be merged with itself"):
         gallery.merge("new", "new")
 
 
@@ -236,7 +236,7 @@ def test_expire_deletes_what_is_older(gallery):
     assert gallery.expire(NOW - 20) == 1  # the entry of that very moment stays
     assert sorted(each.identity for each in gallery.identities()) == ["b", "c"]
     assert gallery.expire(math.inf) == 2
-    with pytest.raises(DeployError, match="NaN"):
+    with pytest.raises(UserError, match="NaN"):
         gallery.expire(math.nan)
 
 
@@ -274,7 +274,7 @@ def test_without_a_retention_nothing_expires(reopen, clock):
 
 
 def test_an_entry_that_the_retention_has_passed_is_refused(empty):
-    with pytest.raises(DeployError, match="is 25 h old, and the gallery keeps 24 h"):
+    with pytest.raises(UserError, match="is 25 h old, and the gallery keeps 24 h"):
         empty.add(units(1), identity="a", camera="gate", time=NOW - 25 * HOUR)
 
 
@@ -307,9 +307,9 @@ def test_a_clock_that_was_set_back_hides_and_keeps(reopen, clock, monkeypatch):
 def test_vectors_of_another_model_or_dimension_are_refused(reopen):
     with reopen():
         pass
-    with pytest.raises(DeployError, match=r"of the model model-a \(16 numbers\), not of model-b \(16\)"):
+    with pytest.raises(UserError, match=r"of the model model-a \(16 numbers\), not of model-b \(16\)"):
         reopen(model="model-b")
-    with pytest.raises(DeployError, match=r"of the model model-a \(16 numbers\), not of model-a \(8\)"):
+    with pytest.raises(UserError, match=r"of the model model-a \(16 numbers\), not of model-a \(8\)"):
         reopen(dimension=8)
 
 
@@ -328,10 +328,10 @@ def test_vectors_of_another_model_or_dimension_are_refused(reopen):
     ],
 )
 def test_broken_vectors_are_never_stored(empty, broken, complaint):
-    with pytest.raises(DeployError, match=complaint):
+    with pytest.raises(UserError, match=complaint):
         empty.add(broken, identity="a", camera="gate", time=NOW)
     assert empty.count() == 0
-    with pytest.raises(DeployError):
+    with pytest.raises(UserError):
         empty.search(broken[-1])
 
 
@@ -354,12 +354,12 @@ def test_no_vectors_are_no_work(empty):
 )
 def test_names_that_could_deceive_are_refused(empty, name, complaint):
     for field in ("identity", "camera"):
-        with pytest.raises(DeployError, match=complaint):
+        with pytest.raises(UserError, match=complaint):
             empty.add(units(1), **{"identity": "a", "camera": "b", "time": NOW, field: name})
     if name:
-        with pytest.raises(DeployError, match=complaint):
+        with pytest.raises(UserError, match=complaint):
             empty.add(units(1), identity="a", camera="b", time=NOW, note=name)
-    with pytest.raises(DeployError):
+    with pytest.raises(UserError):
         empty.forget(name)
     assert empty.count() == 0
 
@@ -376,16 +376,16 @@ def test_names_of_all_languages_are_one_name_each(gallery):
 
 @pytest.mark.parametrize("time", [math.nan, math.inf, "noon", None])
 def test_times_that_are_none_are_refused(empty, time):
-    with pytest.raises(DeployError, match="no number of seconds"):
+    with pytest.raises(UserError, match="no number of seconds"):
         empty.add(units(1), identity="a", camera="gate", time=time)
     assert empty.count() == 0
 
 
 def test_other_wrong_arguments_are_refused(empty):
-    with pytest.raises(DeployError, match="2 values of identity for 3 vectors"):
+    with pytest.raises(UserError, match="2 values of identity for 3 vectors"):
         empty.add(units(3), identity=["a", "b"], camera="gate", time=NOW)
     for k in (0, -1, 1.5, True):
-        with pytest.raises(DeployError, match="ask for 1 answer at least"):
+        with pytest.raises(UserError, match="ask for 1 answer at least"):
             empty.search(units(1)[0], k)
 
 
@@ -394,7 +394,7 @@ def test_a_closed_gallery_says_so(reopen):
     gallery.close()
     gallery.close()
     for use in (gallery.count, lambda: gallery.search(units(1)[0]), lambda: list(gallery.export())):
-        with pytest.raises(DeployError, match="is closed"):
+        with pytest.raises(UserError, match="is closed"):
             use()
 
 
@@ -432,6 +432,6 @@ def test_a_retention_that_was_changed_is_kept(reopen, caplog):
 
 @pytest.mark.parametrize("values", [{"dimension": 0}, {"retention": 0.0}, {"retention": math.nan}, {"model": ""}])
 def test_facts_that_cannot_be_are_refused(tmp_path, values):
-    with pytest.raises(DeployError):
+    with pytest.raises(UserError):
         Gallery.open(tmp_path / "gallery", **{"dimension": DIMENSION, "model": "model-a", **values})
     assert not (tmp_path / "gallery").exists()

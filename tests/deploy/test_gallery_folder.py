@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.errors import DeployError
 from deploy.gallery import Gallery, restore
 from deploy.gallery.database import FILE
+from pat.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 DIMENSION = 32
@@ -28,7 +28,7 @@ CHILD = """
 import sys, time
 import numpy as np
 from deploy.gallery import Gallery
-from deploy.errors import DeployError, DeployFailure
+from pat.base.errors import Failure, UserError
 def units(count):
     vectors = np.random.default_rng().standard_normal((count, 32)).astype(np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -172,7 +172,7 @@ def test_who_looks_in_seldom_misses_nothing(tmp_path, monkeypatch):
 
 def test_two_processes_that_make_one_gallery_make_one(tmp_path):
     program = (
-        "try:\n    with opened() as gallery: time.sleep(0.2); print('made')\nexcept DeployError as e: print(e)"
+        "try:\n    with opened() as gallery: time.sleep(0.2); print('made')\nexcept UserError as e: print(e)"
     )
     running = [start(program, tmp_path / "gallery") for _ in range(3)]
     said = [process.communicate()[0] for process in running]
@@ -230,7 +230,7 @@ def test_backup_and_restore(filled, tmp_path):
     for one, record in before.items():
         assert (after[one].identity, after[one].camera, after[one].time) == (record.identity, "gate", record.time)
         np.testing.assert_array_equal(after[one].vector, record.vector)
-    with pytest.raises(DeployError, match="exists; restore into a new folder"):
+    with pytest.raises(UserError, match="exists; restore into a new folder"):
         restore(tmp_path / "people.sqlite", filled)
 
 
@@ -247,7 +247,7 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(filled, tmp_path, damage
     else:
         content[content.index(units(50)[7].tobytes()) + 5] ^= 1
         file.write_bytes({"empty": b"", "half": content[: len(content) // 2], "flipped": content}[damage])
-    with pytest.raises(DeployError, match="backup") as caught:
+    with pytest.raises(UserError, match="backup") as caught:
         restore(file, tmp_path / "again")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "again").exists()
@@ -269,7 +269,7 @@ def test_a_damaged_file_is_one_line(filled):
     content = (filled / FILE).read_bytes()
     for damaged in (b"?" * len(content), content[: len(content) // 2], content[:100]):
         (filled / FILE).write_bytes(damaged)
-        with pytest.raises(DeployError) as caught:
+        with pytest.raises(UserError) as caught:
             opened(filled)
         assert "\n" not in str(caught.value)
         assert "damaged" in str(caught.value)
@@ -278,11 +278,11 @@ def test_a_damaged_file_is_one_line(filled):
 def test_folders_that_are_no_galleries_are_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"image")
-    with pytest.raises(DeployError, match=r"is not a gallery: it has no gallery\.sqlite"):
+    with pytest.raises(UserError, match=r"is not a gallery: it has no gallery\.sqlite"):
         opened(tmp_path / "photos")
     assert [file.name for file in (tmp_path / "photos").iterdir()] == ["a.jpg"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(DeployError, match="is a file, not a gallery"):
+    with pytest.raises(UserError, match="is a file, not a gallery"):
         opened(tmp_path / "file")
     (tmp_path / "empty").mkdir()
     with opened(tmp_path / "empty") as gallery:
@@ -292,7 +292,7 @@ def test_folders_that_are_no_galleries_are_refused(tmp_path):
 def test_a_gallery_of_another_format_is_refused(filled):
     with closing(sqlite3.connect(filled / FILE)) as connection, connection:
         connection.execute("UPDATE facts SET value = 'pat-reid-gallery/9' WHERE name = 'format'")
-    with pytest.raises(DeployError, match="says the format 'pat-reid-gallery/9'"):
+    with pytest.raises(UserError, match="says the format 'pat-reid-gallery/9'"):
         opened(filled)
 
 
@@ -312,7 +312,7 @@ def test_a_read_only_folder_is_one_line(open_to_all):
     old = open_to_all / "old"
     with opened(old) as gallery:
         gallery.add(units(1), identity="a", camera="gate", time=time.time())
-    program = "try:\n    opened()\nexcept DeployError as error:\n    print(error)"
+    program = "try:\n    opened()\nexcept UserError as error:\n    print(error)"
     if os.getuid() == 0:  # whom no permission binds
         # First the imports: Python's own files may be closed to that user.
         program = "import os, deploy.gallery; os.setgid(65534); os.setuid(65534)\n" + program
@@ -336,7 +336,7 @@ stored = 0
 try:
     while True:
         stored += len(gallery.add(units(100), identity="x" * 200, camera="gate", time=time.time(), note="y" * 200))
-except DeployFailure as error:
+except Failure as error:
     print(stored, str(error).count("\\n"), error)
 gallery.close()
 """

@@ -10,8 +10,8 @@ import zlib
 import numpy as np
 import pytest
 
-from deploy.errors import DeployError
 from deploy.gallery import Gallery, facts_of
+from pat.base.errors import UserError
 
 qdrant = pytest.importorskip("qdrant_edge")
 DIMENSION, NOW = 16, 1_700_000_000.0
@@ -67,14 +67,14 @@ def test_a_gallery_of_the_first_version_is_read_once(old):
 
 
 def test_another_models_gallery_is_left_alone(old):
-    with pytest.raises(DeployError, match="of the model model-a"):
+    with pytest.raises(UserError, match="of the model model-a"):
         opened(old, model="model-b")
     assert (old / "gallery.json").exists()
 
 
 def test_what_migrating_needs_is_said(old, monkeypatch):
     monkeypatch.setitem(sys.modules, "qdrant_edge", None)
-    with pytest.raises(DeployError, match="pip install qdrant-edge-py"):
+    with pytest.raises(UserError, match="pip install qdrant-edge-py"):
         opened(old)
     monkeypatch.undo()
     with opened(old) as gallery:  # it is as it was

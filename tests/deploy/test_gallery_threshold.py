@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from deploy.errors import DeployError
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT, read_threshold
 from export.manifest import FileFact, Manifest, Output, Precision
+from pat.base.errors import UserError
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_other_weights_and_outputs_are_other_models(manifest):
 def test_a_number_is_a_threshold(tmp_path):
     assert read_threshold("0.625", tmp_path) == 0.625
     for given in ("1.5", "-2", "nan"):
-        with pytest.raises(DeployError, match="a cosine lies between -1 and 1"):
+        with pytest.raises(UserError, match="a cosine lies between -1 and 1"):
             read_threshold(given, tmp_path)
 
 
@@ -49,7 +49,7 @@ def test_a_calibration_is_read_for_its_own_model_alone(tmp_path, colour_bundle, 
     file.write_text(json.dumps(values))
     assert read_threshold(str(file), colour_bundle) == 0.75
     file.write_text(json.dumps({**values, "model": "another"}))
-    with pytest.raises(DeployError, match="was calibrated for the model another"):
+    with pytest.raises(UserError, match="was calibrated for the model another"):
         read_threshold(str(file), colour_bundle)
 
 
@@ -58,12 +58,12 @@ def test_files_that_are_no_calibration_are_refused(tmp_path, colour_bundle, cont
     file = tmp_path / "calibration.json"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(DeployError) as caught:
+    with pytest.raises(UserError) as caught:
         read_threshold(str(file), colour_bundle)
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value)
 
 
 def test_a_threshold_must_be_given(tmp_path):
-    with pytest.raises(DeployError, match="no threshold is set"):
+    with pytest.raises(UserError, match="no threshold is set"):
         read_threshold("", tmp_path)

@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.errors import DeployError
 from deploy.metrics import CAMERA_STATES, Metrics
+from pat.base.errors import UserError
 
 
 def free_port() -> int:
@@ -37,13 +37,13 @@ def test_they_are_served_on_loopback_alone():
 def test_a_taken_port_is_named():
     port = free_port()
     words = f"127.0.0.1:{port}.*metrics-port"
-    with Metrics().served(port), pytest.raises(DeployError, match=words), Metrics().served(port):
+    with Metrics().served(port), pytest.raises(UserError, match=words), Metrics().served(port):
         pass
 
 
 @pytest.mark.parametrize("port", [-1, 70000])
 def test_a_port_that_is_none(port):
-    with pytest.raises(DeployError), Metrics().served(port):
+    with pytest.raises(UserError), Metrics().served(port):
         pass
 
 

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from deploy import runtime
-from deploy.errors import DeployFailure
 from deploy.runtime.crops import cut, prepared
 from export.bundle import write_bundle
-from export.manifest import MODEL, ExportError, Input, Manifest, Output
+from export.manifest import MODEL, Input, Manifest, Output
+from pat.base.errors import Failure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 8, 4
@@ -132,7 +132,7 @@ def test_a_changed_model_is_not_run(bundle):
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
-    with pytest.raises(ExportError, match="SHA-256 differs"):
+    with pytest.raises(UserError, match="SHA-256 differs"):
         runtime.open(bundle)
 
 
@@ -141,7 +141,7 @@ def test_a_model_that_does_not_load_is_one_line(tmp_path, content):
     manifest, model = mean_colour()
     content = model[: len(model) // 2] if content is None else content
     write_bundle(tmp_path / "b", manifest, content, noise(1), np.eye(1, 3, dtype=np.float32))
-    with pytest.raises(ExportError, match="ONNX Runtime cannot load") as caught:
+    with pytest.raises(UserError, match="ONNX Runtime cannot load") as caught:
         runtime.open(tmp_path / "b")
     assert "\n" not in str(caught.value)
 
@@ -149,12 +149,12 @@ def test_a_model_that_does_not_load_is_one_line(tmp_path, content):
 def test_a_model_with_other_names_is_refused(tmp_path):
     manifest, model = mean_colour(output="features")
     write_bundle(tmp_path / "b", manifest, model, noise(1), np.eye(1, 3, dtype=np.float32))
-    with pytest.raises(ExportError, match=r"gives \['features'\], the manifest says"):
+    with pytest.raises(UserError, match=r"gives \['features'\], the manifest says"):
         runtime.open(tmp_path / "b")
 
 
 def test_a_provider_that_is_not_there_is_an_error(bundle):
-    with pytest.raises(ExportError, match="this onnxruntime has no MadeUpExecutionProvider"):
+    with pytest.raises(UserError, match="this onnxruntime has no MadeUpExecutionProvider"):
         runtime.open(bundle, providers=["MadeUpExecutionProvider"])
 
 
@@ -164,16 +164,16 @@ def test_a_provider_that_did_not_start_is_an_error(bundle, monkeypatch):
     # What a CUDA wheel without a driver does: the provider is listed, and the session quietly uses the CPU.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
-    with pytest.raises(ExportError, match=r"CUDAExecutionProvider did not start, .* fell back to CPU"):
+    with pytest.raises(UserError, match=r"CUDAExecutionProvider did not start, .* fell back to CPU"):
         runtime.open(bundle, providers=["CUDAExecutionProvider"])
 
 
 def test_unknown_backends_and_folders_are_refused(bundle, tmp_path):
-    with pytest.raises(ExportError, match="there is no backend 'openvino'; choose one of onnxruntime, tensorrt"):
+    with pytest.raises(UserError, match="there is no backend 'openvino'; choose one of onnxruntime, tensorrt"):
         runtime.open(bundle, backend="openvino")
-    with pytest.raises(ExportError, match="is no bundle"):
+    with pytest.raises(UserError, match="is no bundle"):
         runtime.open(tmp_path / "bundle" / "..")
-    with pytest.raises(ExportError, match="batch_size is 0"):
+    with pytest.raises(UserError, match="batch_size is 0"):
         runtime.open(bundle, batch_size=0)
 
 
@@ -224,7 +224,7 @@ def test_a_model_that_disagrees_with_its_check_set_fails_the_self_test(tmp_path)
     write_bundle(tmp_path / "b", manifest, model, crops, wrong)
     with (
         runtime.open(tmp_path / "b", threads=1) as session,
-        pytest.raises(DeployFailure, match=r"fails the self test: worst cosine -0\.9.*, 0\.9999 needed"),
+        pytest.raises(Failure, match=r"fails the self test: worst cosine -0\.9.*, 0\.9999 needed"),
     ):
         session.self_test()
 
@@ -234,7 +234,7 @@ def test_numbers_that_are_not_finite_are_a_failure(bundle):
     crops[3] = 0  # no length to divide by
     with (
         runtime.open(bundle, threads=1, batch_size=2) as session,
-        pytest.raises(DeployFailure, match="the embedding of crop 3 of 5 is not finite"),
+        pytest.raises(Failure, match="the embedding of crop 3 of 5 is not finite"),
     ):
         session.embed(crops)
 
@@ -242,7 +242,7 @@ def test_numbers_that_are_not_finite_are_a_failure(bundle):
 def test_a_model_that_breaks_while_it_runs_is_a_failure(bundle):
     with runtime.open(bundle, threads=1) as session:
         session._rows = session._rows[..., :1]  # as if the graph wanted something else
-        with pytest.raises(DeployFailure, match="cannot run the model: "):
+        with pytest.raises(Failure, match="cannot run the model: "):
             session._run(1)
 
 

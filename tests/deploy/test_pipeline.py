@@ -10,7 +10,6 @@ import time
 import av
 import pytest
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
@@ -25,6 +24,7 @@ from deploy.settings import (
     TrackSettings,
 )
 from export.manifest import Manifest
+from pat.base.errors import Failure, UserError
 
 
 def settings(tmp_path, **output):
@@ -149,7 +149,7 @@ def test_an_engine_that_stays_broken_ends_the_process(colour_bundle, street, tmp
         runtime=dataclasses.replace(chosen.runtime, give_up_after=0.2),
         camera=dataclasses.replace(chosen.camera, loop=True),
     )
-    with pytest.raises(DeployFailure, match="broken for"):
+    with pytest.raises(Failure, match="broken for"):
         process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
 
 
@@ -229,7 +229,7 @@ def test_a_password_comes_from_the_environment(monkeypatch):
 
 @pytest.mark.parametrize(("sources", "words"), [([], "no source"), (["a=1.mp4", "a=2.mp4"], "two sources")])
 def test_sources_that_make_no_sense(sources, words):
-    with pytest.raises(DeployError, match=words):
+    with pytest.raises(UserError, match=words):
         named_sources(sources)
 
 

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from deploy.errors import DeployFailure
 from deploy.gallery import Gallery
 from deploy.metrics import Metrics
 from deploy.recognise import Recogniser, new_name
+from pat.base.errors import Failure
 
 NOW = time.time()
 
@@ -111,7 +111,7 @@ def test_cameras_that_see_a_new_person_at_once_make_one_identity(gallery):
 
 def test_a_failing_gallery_leaves_people_unknown(gallery, monkeypatch, caplog):
     def full(*arguments, **values):
-        raise DeployFailure("no space left on device")
+        raise Failure("no space left on device")
 
     monkeypatch.setattr(gallery, "add", full)
     recogniser = make(gallery)

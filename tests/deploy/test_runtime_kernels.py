@@ -16,10 +16,11 @@ import gpu_doubles as doubles
 
 from deploy.runtime.gpu_crops import KernelFile
 from export.crop_kernels import carried, chosen_architectures, compile_kernels
-from export.manifest import ExportError, Manifest
+from export.manifest import Manifest
 from export.precision import lower_bundle
 from kernels.compiler import ARCHITECTURES
 from kernels.crop_resize.triton import configuration
+from pat.base.errors import UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save
@@ -51,7 +52,7 @@ def test_export_puts_a_kernel_of_the_models_size_into_the_bundle(tmp_path):
         assert file.cubin[:4] == b"\x7fELF"
         assert file.facts["arch"] == f"sm_{capability}"
         assert file.programs() == 3  # 40 x 24 in tiles of 16 x 32
-    with pytest.raises(ExportError, match=r"no kernel crop_resize_rgb_u8.sm_86 .* --kernels sm_86"):
+    with pytest.raises(UserError, match=r"no kernel crop_resize_rgb_u8.sm_86 .* --kernels sm_86"):
         KernelFile.find(manifest, 86)
     lowered = lower_bundle(manifest.folder, tmp_path / "fp16", "fp16", target=0.5)  # random weights
     assert carried(lowered) == carried(manifest)
@@ -72,10 +73,10 @@ def test_what_is_compiled_by_default(monkeypatch):
 
 def test_mistakes_are_named(tmp_path, monkeypatch):
     manifest = Manifest.load(doubles.make_bundle(tmp_path / "bundle", "uint8", {}))
-    with pytest.raises(ExportError, match="there are no kernels for sm_75; choose from sm_80"):
+    with pytest.raises(UserError, match="there are no kernels for sm_75; choose from sm_80"):
         compile_kernels(manifest, ["sm_75"])
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    with pytest.raises(ExportError, match=r"TRITON_INTERPRET=1 is set.*--kernels none"):
+    with pytest.raises(UserError, match=r"TRITON_INTERPRET=1 is set.*--kernels none"):
         compile_kernels(manifest, ["sm_87"])
 
 
@@ -92,6 +93,6 @@ def test_facts_that_are_damaged_are_refused(tmp_path):
         tmp_path / "bundle", "uint8", {f"{name}.cubin": b"cubin", f"{name}.json": json.dumps(facts).encode()}
     )
     with pytest.raises(
-        ExportError, match=r"does not fit this bundle \(OUT_HEIGHT, OUT_WIDTH, BICUBIC, NV12, .*cubin"
+        UserError, match=r"does not fit this bundle \(OUT_HEIGHT, OUT_WIDTH, BICUBIC, NV12, .*cubin"
     ):
         KernelFile.find(Manifest.load(bundle), 87)

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gpu_doubles as doubles
 
 from deploy import runtime
-from deploy.errors import DeployError
 from deploy.runtime import cuda
 from deploy.runtime.trt_library import Listener, listener, load_library
 from export.build_trt import main
 from export.trt.device import find_gpu
+from pat.base.errors import UserError
 
 NO_GPU = pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU: see test_runtime_gpu.py")
 
@@ -44,7 +44,7 @@ def driver(monkeypatch):
 @NO_GPU
 def test_a_plan_that_cannot_be_loaded_is_refused_in_the_librarys_words(built, driver):
     """Everything up to the engine is right; the library finds no GPU, says so to its logger and gives None."""
-    with pytest.raises(DeployError, match=r"tensorrt-rtx 1\.\d.* refuses .*model.plan: .+; run python") as caught:
+    with pytest.raises(UserError, match=r"tensorrt-rtx 1\.\d.* refuses .*model.plan: .+; run python") as caught:
         runtime.open(built, "tensorrt", preprocess="cpu")
     assert "it gave no reason" not in str(caught.value)
     assert not any(driver.counts().values())
@@ -52,7 +52,7 @@ def test_a_plan_that_cannot_be_loaded_is_refused_in_the_librarys_words(built, dr
 
 def test_the_plan_is_for_the_target_it_was_built_for(built, driver):
     driver.capability = 87
-    with pytest.raises(DeployError, match=r"was built for sm_86, this is Double \(sm_87\)"):
+    with pytest.raises(UserError, match=r"was built for sm_86, this is Double \(sm_87\)"):
         runtime.open(built, "tensorrt", preprocess="cpu")
 
 
@@ -62,7 +62,7 @@ def test_a_plan_of_the_version_before_is_refused(built, tmp_path, driver):
     copy = doubles.make_bundle(tmp_path / "bundle", "uint8", {})
     (copy / "model.plan").write_bytes((built / "model.plan").read_bytes())
     (copy / "engine.json").write_text(json.dumps({**facts, "tensorrt": "1.0.0.1"}))
-    with pytest.raises(DeployError, match=r"was built with tensorrt-rtx 1.0.0.1, this is 1\."):
+    with pytest.raises(UserError, match=r"was built with tensorrt-rtx 1.0.0.1, this is 1\."):
         runtime.open(copy, "tensorrt", preprocess="cpu")
 
 
@@ -84,5 +84,5 @@ def test_tensorrt_that_is_not_there_says_what_to_install():
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=doubles.ROOT, capture_output=True, text=True)
-    assert done.stdout.startswith("DeployError tensorrt is not installed"), done.stdout + done.stderr
+    assert done.stdout.startswith("UserError tensorrt is not installed"), done.stdout + done.stderr
     assert "pip install tensorrt" in done.stdout

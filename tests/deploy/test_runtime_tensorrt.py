@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import gpu_doubles as doubles
 
 from deploy import runtime
-from deploy.errors import DeployError, DeployFailure
 from deploy.runtime import cuda, tensorrt, trt_library
 from deploy.runtime.crops import cut
-from export.manifest import MODEL, ExportError, Manifest
+from export.manifest import MODEL, Manifest
 from export.trt.check import check_engine
 from export.verify import compare_embedders, opened
+from pat.base.errors import Failure, UserError
 
 pytest.importorskip("triton")
 IN_C = os.environ.get("PAT_DRIVER_DOUBLE")
@@ -180,7 +180,7 @@ def test_the_self_test_goes_the_way_of_the_camera(bundle, trt, launches):
         assert session.self_test() > 0.999999
         assert len(launches) == 4
         trt.spoil = "-3"
-        with pytest.raises(DeployFailure, match=r"TensorRT 10.3, Double .* fails the self test: worst cosine -?0"):
+        with pytest.raises(Failure, match=r"TensorRT 10.3, Double .* fails the self test: worst cosine -?0"):
             session.self_test()
     np.testing.assert_array_equal(trt.fed[0], np.load(bundle / "check_set.npz")["inputs"])  # not resampled
 
@@ -189,7 +189,7 @@ def test_the_self_test_goes_the_way_of_the_camera(bundle, trt, launches):
 def test_numbers_that_are_not_finite_are_a_failure(bundle, trt, number):
     with runtime.open(bundle, "tensorrt") as session:
         trt.spoil = number
-        with pytest.raises(DeployFailure, match="the embedding of crop 0 of 3 is not finite"):
+        with pytest.raises(Failure, match="the embedding of crop 0 of 3 is not finite"):
             session.embed(noise(3, 32, 16, 3))
 
 
@@ -218,7 +218,7 @@ def test_everything_is_freed_before_the_context(bundle, trt, driver):
 )
 def test_an_engine_that_does_not_open_leaves_nothing_behind(bundle, trt, driver, refuse, message):
     trt.refuse = refuse
-    with pytest.raises((DeployError, DeployFailure), match=message) as caught:
+    with pytest.raises((UserError, Failure), match=message) as caught:
         runtime.open(bundle, "tensorrt")
     assert driver.counts() == NOTHING  # while the exception, and all it remembers, is still here
     assert all(contexts == 1 for name, contexts in trt.said if name.startswith("freed"))
@@ -230,7 +230,7 @@ def test_an_engine_that_does_not_open_leaves_nothing_behind(bundle, trt, driver,
 def test_memory_that_runs_out_half_way_leaves_nothing_behind(bundle, trt, driver, allocation):
     """Rows, vectors and boxes on the host; input, output and boxes on the device."""
     driver.fail_allocation = allocation
-    with pytest.raises(DeployFailure, match=r"Double \(sm_87\): .*out of memory"):
+    with pytest.raises(Failure, match=r"Double \(sm_87\): .*out of memory"):
         runtime.open(bundle, "tensorrt")
     assert driver.counts() == NOTHING
     assert names(trt.said, "freed Runtime") == [1]
@@ -239,10 +239,10 @@ def test_memory_that_runs_out_half_way_leaves_nothing_behind(bundle, trt, driver
 def test_a_batch_that_does_not_run_is_a_failure_in_tensorrts_words(bundle, trt, driver):
     with runtime.open(bundle, "tensorrt") as session:
         trt.refuse = "execute"
-        with pytest.raises(DeployFailure, match=r"model.plan does not run: .*illegal memory access"):
+        with pytest.raises(Failure, match=r"model.plan does not run: .*illegal memory access"):
             session.embed(noise(1, 32, 16, 3))
         trt.refuse = "shape"
-        with pytest.raises(DeployFailure, match="does not take a batch of 1: it gave no reason"):
+        with pytest.raises(Failure, match="does not take a batch of 1: it gave no reason"):
             session.embed(noise(1, 32, 16, 3))
         trt.refuse = ""
         assert session.embed(noise(1, 32, 16, 3)).shape == (1, doubles.SIZE)
@@ -253,7 +253,7 @@ def test_a_batch_that_does_not_run_is_a_failure_in_tensorrts_words(bundle, trt, 
 def test_an_error_of_cuda_is_a_failure_and_the_context_is_popped(bundle, trt, driver):
     with runtime.open(bundle, "tensorrt") as session:
         driver.fail_next = "cuMemcpyHtoDAsync failed: unspecified launch failure"
-        with pytest.raises(DeployFailure, match=r"Double \(sm_87\): .*launch failure; .* restart the process"):
+        with pytest.raises(Failure, match=r"Double \(sm_87\): .*launch failure; .* restart the process"):
             session.embed(noise(1, 32, 16, 3))
         assert driver.counts()["depth"] == 0
 
@@ -278,10 +278,10 @@ def test_a_session_belongs_to_its_thread(bundle, trt, driver):
 
 
 def test_no_gpu_and_unknown_options_are_refused(bundle, trt, driver):
-    with pytest.raises(DeployError, match="preprocess is 'auto'; choose gpu or cpu"):
+    with pytest.raises(UserError, match="preprocess is 'auto'; choose gpu or cpu"):
         runtime.open(bundle, "tensorrt", preprocess="auto")
     driver.no_device = True
-    with pytest.raises(DeployError, match=r"CUDA offers no GPU 0 \(cuInit failed: no CUDA-capable device"):
+    with pytest.raises(UserError, match=r"CUDA offers no GPU 0 \(cuInit failed: no CUDA-capable device"):
         runtime.open(bundle, "tensorrt")
 
 
@@ -363,7 +363,7 @@ REFUSED = {
 def test_an_engine_that_does_not_belong_here_is_refused_with_the_reason(case, bundle, trt, driver):
     spoil, message = REFUSED[case]
     spoil(bundle)
-    with pytest.raises(DeployError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         runtime.open(bundle, "tensorrt", flavour="tensorrt")
     assert "\n" not in str(caught.value)
     assert driver.counts() == NOTHING
@@ -388,14 +388,14 @@ def test_plans_that_were_built_to_travel_are_let_in(changes, bundle, trt):
 def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
     (cubin,) = bundle.glob("*.cubin")
     cubin.write_bytes(cubin.read_bytes()[:-1] + b"x")
-    with pytest.raises(ExportError, match=r"SHA-256 differs"):
+    with pytest.raises(UserError, match=r"SHA-256 differs"):
         runtime.open(bundle, "tensorrt")
     with runtime.open(bundle, "tensorrt", preprocess="cpu") as session:
         assert session.name.endswith("crops on CPU")
         assert len(session.embed_boxes([FRAME], [BOXES])) == 5
     bare = doubles.make_bundle(bundle.parent / "bare", "uint8", {})
     change(bare)
-    with pytest.raises(DeployError, match=r"has no kernel crop_resize_rgb_u8.sm_87 .*--kernels sm_87, or .*'cpu'"):
+    with pytest.raises(UserError, match=r"has no kernel crop_resize_rgb_u8.sm_87 .*--kernels sm_87, or .*'cpu'"):
         runtime.open(bare, "tensorrt")
     (facts,) = bundles["uint8"].glob("crop_resize_*.json")
     wrong = json.loads(facts.read_text())
@@ -404,7 +404,7 @@ def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
     text = doubles.make_bundle(bundle.parent / "text", "uint8", files)
     change(text)
     with pytest.raises(
-        DeployError, match=r"the driver does not load the kernel crop_resize_kernel .*; a newer driver"
+        UserError, match=r"the driver does not load the kernel crop_resize_kernel .*; a newer driver"
     ):
         runtime.open(text, "tensorrt")
     wrong = json.loads(facts.read_text())
@@ -416,7 +416,7 @@ def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
     }
     other = doubles.make_bundle(bundle.parent / "other", "uint8", files)
     change(other)
-    with pytest.raises(DeployError, match=r"does not fit this bundle \(OUT_WIDTH, sharpness\)"):
+    with pytest.raises(UserError, match=r"does not fit this bundle \(OUT_WIDTH, sharpness\)"):
         runtime.open(other, "tensorrt")
     assert driver.counts() == NOTHING
 
@@ -456,7 +456,7 @@ def test_without_a_gpu_the_reason_is_one_line(bundle, monkeypatch):
     """The real thing on a machine without a GPU: PyCUDA is missing or finds no driver."""
     monkeypatch.delitem(sys.modules, "pycuda.driver", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refuse("libcuda.so.1: cannot open shared object file"), *sys.meta_path])
-    with pytest.raises(DeployError, match=r"PyCUDA finds no NVIDIA driver \(libcuda.so.1: cannot open"):
+    with pytest.raises(UserError, match=r"PyCUDA finds no NVIDIA driver \(libcuda.so.1: cannot open"):
         cuda.Gpu()
 
 

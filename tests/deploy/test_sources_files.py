@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.errors import DeployError, DeployFailure
 from deploy.sources import open_source, shown
 from deploy.sources.folder import natural
 from deploy.sources.gstreamer import as_rgb, has_gstreamer
 from deploy.sources.names import Kind, kind_of
 from deploy.sources.timing import StreamClock, Thinner
+from pat.base.errors import Failure, UserError
 
 STEP = 6  # of brightness from one frame to the next
 
@@ -170,7 +170,7 @@ def test_damage_without_end_is_a_failure_in_one_line(tmp_path: Path) -> None:
     with open_source(str(path)) as source:
         frames = iter(source)
         next(frames)
-        with pytest.raises(DeployFailure, match="250 packets in a row cannot be decoded; the file is damaged"):
+        with pytest.raises(Failure, match="250 packets in a row cannot be decoded; the file is damaged"):
             next(frames)
         assert source.broken == 250
 
@@ -215,7 +215,7 @@ def test_one_image(tmp_path: Path) -> None:
 
 def test_only_damaged_images_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
-    with open_source(str(tmp_path)) as source, pytest.raises(DeployFailure, match="none of 1 images"):
+    with open_source(str(tmp_path)) as source, pytest.raises(Failure, match="none of 1 images"):
         list(source)
 
 
@@ -269,13 +269,13 @@ def sound(folder: Path) -> Path:
 def test_what_can_never_work_is_told_in_one_line(
     tmp_path: Path, source: Callable[[Path], object], message: str
 ) -> None:
-    with pytest.raises(DeployError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         open_source(str(source(tmp_path)))
     assert "\n" not in str(caught.value)
 
 
 def test_a_negative_rate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DeployError, match=r"rate is -1; give the images per second"):
+    with pytest.raises(UserError, match=r"rate is -1; give the images per second"):
         open_source(str(tmp_path), rate=-1)
 
 
@@ -296,13 +296,13 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path.chmod(0)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    with as_nobody(), pytest.raises(DeployError, match=r"permission denied"):
+    with as_nobody(), pytest.raises(UserError, match=r"permission denied"):
         open_source(str(path))
 
 
 @pytest.mark.skipif(has_gstreamer(), reason="this OpenCV has GStreamer")
 def test_without_gstreamer_the_remedy_is_named() -> None:
-    with pytest.raises(DeployError, match=r"no GStreamer .* JetPack's python3-opencv") as caught:
+    with pytest.raises(UserError, match=r"no GStreamer .* JetPack's python3-opencv") as caught:
         open_source("gst: rtspsrc location=rtsp://me:mine@host/x user-pw=mine ! decodebin ! appsink")
     assert "mine" not in str(caught.value)
 

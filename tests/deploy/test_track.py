@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from deploy.detect.hog import HogDetector
-from deploy.errors import DeployError
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
+from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
 from pat.synthetic.flat.street import RATE, SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
@@ -232,7 +232,7 @@ def test_the_people_of_the_synthetic_street_are_followed():
     ],
 )
 def test_values_that_make_no_sense_are_refused(values, word):
-    with pytest.raises(DeployError, match=word):
+    with pytest.raises(UserError, match=word):
         Tracker(**values)
 
 
@@ -256,7 +256,7 @@ def test_a_missing_library_is_told():
         "except Exception as error: print(type(error).__name__, error)"
     )
     assert (
-        run(code) == "DeployError tracking needs trackers, which is not installed: pip install 'pat-reid[deploy]'"
+        run(code) == "UserError tracking needs trackers, which is not installed: pip install 'pat-reid[deploy]'"
     )
 
 

@@ -14,7 +14,6 @@ import pytest
 
 from deploy.annotate import View
 from deploy.appearance import EmbeddingPolicy
-from deploy.errors import DeployFailure
 from deploy.events import EventLog
 from deploy.frames import Detections, Frame
 from deploy.gallery import Gallery
@@ -23,6 +22,7 @@ from deploy.recognise import Recogniser
 from deploy.status import CameraStatus
 from deploy.track import Tracker
 from deploy.worker import PENDING, Worker
+from pat.base.errors import Failure
 
 PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
 OTHER = np.array([300, 40, 360, 200], dtype=np.float32)
@@ -191,7 +191,7 @@ def test_views_that_failed_are_missed_and_no_more(tmp_path, gallery):
             if len(self.asked) % 2:
                 self.asked.append(0)
                 future: Future = Future()
-                future.set_exception(DeployFailure("the model is not available"))
+                future.set_exception(Failure("the model is not available"))
                 return future
             return super().submit(pixels, boxes)
 

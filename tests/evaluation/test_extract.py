@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pat.errors import Failure, UserError
+from pat.base.errors import Failure, UserError
 from pat.evaluation.extract import extract
 
 

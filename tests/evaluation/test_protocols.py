@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pat.config import TrainConfig, overlay, read_config_file
+from pat.base.errors import UserError
+from pat.base.mapping import overlay, read_mapping
+from pat.config import TrainConfig
 from pat.data.layouts import open_data_set
-from pat.errors import UserError
 from pat.evaluation.protocols import Spread, average, known_protocol, plan, training_sources
 from pat.evaluation.ranking import RankingResult
 
@@ -34,7 +35,7 @@ def test_mean_and_spread_by_hand() -> None:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("protocol_*.toml")), ids=lambda path: path.stem)
 def test_recipes_train_on_what_the_protocol_says(path: Path) -> None:
     _, protocol, *target = path.stem.split("_")
-    config = overlay(TrainConfig(), read_config_file(path), str(path))
+    config = overlay(TrainConfig(), read_mapping(path), str(path))
     assert config.data.source == training_sources(protocol, *target)
     planned = plan(protocol, {"source": list(config.data.source)})
     assert planned.targets == (tuple(target) or ("prid", "grid", "viper", "ilids"))

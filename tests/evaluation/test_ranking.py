@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pat.errors import Failure, UserError
+from pat.base.errors import Failure, UserError
 from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking, rank_list
 
 DEVICES = ["cpu", "cpu:0"]  # numpy; and the GPU's code, on the device that torch calls cpu:0

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pat.errors import Failure
+from pat.base.errors import Failure
 from pat.evaluation.ranking import RankingResult
 from pat.evaluation.report import Report, versions
 

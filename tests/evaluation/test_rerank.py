@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.evaluation.ranking import Features, evaluate_ranking
 from pat.evaluation.rerank import reranked
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.evaluation import verification
 from pat.evaluation.ranking import Features
 from pat.evaluation.verification import pair_scores

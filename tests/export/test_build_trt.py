@@ -22,11 +22,12 @@ from export.build_trt import load, main
 from export.bundle import write_bundle
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
-from export.manifest import ExportFailure, Manifest, Precision
+from export.manifest import Manifest, Precision
 from export.to_onnx import to_graph
 from export.trt.build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
 from export.trt.flavour import load_flavour
 from export.trt.inspect import engine_report, inspect
+from pat.base.errors import Failure
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save
@@ -312,6 +313,6 @@ def test_vit_b_fuses_every_attention(tmp_path, opset):
 def test_a_plan_that_cannot_be_loaded_where_it_was_built_is_a_failure():
     """Bytes that are no plan are refused by the real runtime, with or without a GPU."""
     flavour = load_flavour("tensorrt-rtx")
-    with pytest.raises(ExportFailure, match="cannot be loaded"):
+    with pytest.raises(Failure, match="cannot be loaded"):
         load(flavour, b"no plan" * 100, BuildOptions())
     assert load(flavour, b"no plan" * 100, BuildOptions(targets=(89,))) is None

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from export.manifest import ExportError, ExportFailure
 from export.trt.check import Checked, judge, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt.inspect import precision_of, read_layers
 from export.trt.progress import PhaseTree, run_interruptibly
 from export.trt.report import publish
-from export.whole_file import write_whole
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_files
 
 
 def vectors(count: int = 8) -> np.ndarray:
@@ -58,7 +58,7 @@ def test_a_failed_engine_is_written_only_when_accepted_and_under_another_name(tm
     failed = Checked(
         ran=True, passed=False, why="cosine", images=1, worst_cosine=0.1, mean_cosine=0.1, same_first=1
     )
-    with pytest.raises(ExportFailure, match="nothing was written"):
+    with pytest.raises(Failure, match="nothing was written"):
         publish(tmp_path / "model.plan", b"plan", {}, failed, accept=False)
     assert not list(tmp_path.iterdir())
     publish(tmp_path / "model.plan", b"plan", {}, failed, accept=True)
@@ -67,11 +67,11 @@ def test_a_failed_engine_is_written_only_when_accepted_and_under_another_name(tm
 
 def test_files_appear_together_or_not_at_all(tmp_path):
     (tmp_path / "a").write_bytes(b"old")
-    with pytest.raises(ExportError, match="what was there before is untouched"):
-        write_whole({tmp_path / "a": b"new", tmp_path / "nowhere" / "b": b"new"})
+    with pytest.raises(Failure, match="what was there is untouched"):
+        write_files({tmp_path / "a": b"new", tmp_path / "a" / "b": b"new"})
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
-    write_whole({tmp_path / "a": b"new", tmp_path / "b": b"more"})
+    write_files({tmp_path / "a": b"new", tmp_path / "b": b"more"})
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
@@ -135,16 +135,16 @@ def test_the_driver_is_asked_as_cuda_h_declares_it(tmp_path, fail):
 def test_targets_are_refused_where_the_library_builds_for_its_own_gpu():
     plain = SimpleNamespace(IBuilderConfig=type("IBuilderConfig", (), {}))
     assert parse_targets(plain, None) == []
-    with pytest.raises(ExportError, match="run it on the target"):
+    with pytest.raises(UserError, match="run it on the target"):
         parse_targets(plain, "sm86")
 
 
 def test_a_precision_is_compared_with_the_gpu_that_is_here():
     check_precision("fp8", [], Gpu("L4", 89))
     check_precision("fp8", [], None)
-    with pytest.raises(ExportError, match="sm_87"):
+    with pytest.raises(UserError, match="sm_87"):
         check_precision("fp8", [], Gpu("Orin", 87))
-    with pytest.raises(ExportError, match="use fp16"):
+    with pytest.raises(UserError, match="use fp16"):
         check_precision("bf16", [], Gpu("T4", 75))
 
 

@@ -23,10 +23,11 @@ from export.lowering.emulate import emulated
 from export.lowering.methods import EightBits, SixteenBits
 from export.lowering.quantise import activations, layers, rounded, scale_of
 from export.lowering.search import find_graph
-from export.manifest import MANIFEST, MODEL, ExportError, ExportFailure, Input, Manifest, Output, fact
+from export.manifest import MANIFEST, MODEL, Input, Manifest, Output, fact
 from export.precision import lower_bundle
-from export.progress import silent
 from export.to_onnx import to_graph
+from pat.base.errors import Failure, UserError
+from pat.base.progress import SILENT
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
@@ -100,7 +101,7 @@ def crops(tmp_path):
 
 @pytest.fixture
 def measured(case, crops):
-    return calibrate(case.graph, case.manifest, Settings(crops), silent)
+    return calibrate(case.graph, case.manifest, Settings(crops), SILENT)
 
 
 def types(graph: onnx.ModelProto) -> dict[str, tuple[str, set[int], set[int]]]:
@@ -208,7 +209,7 @@ def test_a_weight_beyond_fp16_is_named_and_bf16_takes_it(case):
     array = onnx.numpy_helper.to_array(weight).copy()
     array[0, 0] = 1e5
     weight.CopyFrom(onnx.numpy_helper.from_array(array, weight.name))
-    with pytest.raises(ExportError, match=r"blocks\.0\.mlp\.fc1\.weight holds 1e\+05, which fp16 cannot"):
+    with pytest.raises(UserError, match=r"blocks\.0\.mlp\.fc1\.weight holds 1e\+05, which fp16 cannot"):
         cast_graph(graph, "fp16")
     assert cast_graph(graph, "bf16").graph.node
 
@@ -290,7 +291,7 @@ def test_stored_weights_are_the_nearest_representable(kind):
 def test_ranges_follow_the_images_and_the_method(case, crops):
     names = set(activations(case.graph).values())
     found = {
-        method: calibrate(case.graph, case.manifest, Settings(crops, method, tool="onnxruntime"), silent)
+        method: calibrate(case.graph, case.manifest, Settings(crops, method, tool="onnxruntime"), SILENT)
         for method in ("max", "percentile", "entropy")
     }
     for method, each in found.items():
@@ -300,20 +301,20 @@ def test_ranges_follow_the_images_and_the_method(case, crops):
         assert each.facts["method"] == method
         assert all(0 < each.ranges[name] <= found["max"].ranges[name] * 1.001 for name in names)
     loose = Settings(crops, "percentile", percentile=90, tool="onnxruntime")
-    clipped = calibrate(case.graph, case.manifest, loose, silent).ranges
+    clipped = calibrate(case.graph, case.manifest, loose, SILENT).ranges
     assert all(clipped[name] < found["percentile"].ranges[name] for name in names)
     # The largest value that enters the first layer is known: a white or a black pixel.
     entering = activations(case.graph)["patch_embed.proj"]
     assert found["max"].ranges[entering] == pytest.approx(1.0)
-    few = calibrate(case.graph, case.manifest, Settings(crops, most=2, tool="onnxruntime"), silent)
+    few = calibrate(case.graph, case.manifest, Settings(crops, most=2, tool="onnxruntime"), SILENT)
     assert few.facts["images"] == 2
     assert few.facts["sha256"] != found["max"].facts["sha256"]
 
 
 def test_modelopt_measures_ranges_where_it_is_installed(case, crops):
     pytest.importorskip("modelopt.onnx.quantization", reason="nvidia-modelopt is not installed")
-    found = calibrate(case.graph, case.manifest, Settings(crops, "max"), silent)
-    plain = calibrate(case.graph, case.manifest, Settings(crops, "max", tool="onnxruntime"), silent)
+    found = calibrate(case.graph, case.manifest, Settings(crops, "max"), SILENT)
+    plain = calibrate(case.graph, case.manifest, Settings(crops, "max", tool="onnxruntime"), SILENT)
     assert found.tool.startswith("ranges: modelopt ")
     assert found.ranges == pytest.approx(dict(plain.ranges), rel=0.02)
 
@@ -327,7 +328,7 @@ def spoiled(case: Case, layer: str) -> dict[str, float]:
 def calibrate_max(case: Case) -> dict[str, float]:
     from export.lowering.calibration import _with_onnxruntime
 
-    return _with_onnxruntime(case.graph, case.manifest, case.images, Settings(None, "max"), silent)
+    return _with_onnxruntime(case.graph, case.manifest, case.images, Settings(None, "max"), SILENT)
 
 
 def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
@@ -335,7 +336,7 @@ def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
     lowering = EightBits(case.graph, "int8", spoiled(case, layer))
 
     assert case.declared(lowering.build(())) < 0.99
-    found = find_graph(lowering, case.score, case.score, 0.99, silent, always_rank=True)
+    found = find_graph(lowering, case.score, case.score, 0.99, SILENT, always_rank=True)
     assert found.sensitivity[0].layer == layer
     assert [each.centred for each in found.sensitivity] == sorted(each.centred for each in found.sensitivity)
     assert {each.layer for each in found.sensitivity} == set(LAYERS)
@@ -355,8 +356,8 @@ def test_a_target_out_of_reach_is_a_failure(case):
     def score(graph):
         return dataclasses.replace(compare(case.embeddings, case.embeddings), cosines=np.full(6, 0.5))
 
-    with pytest.raises(ExportFailure, match=r"worst cosine is 0\.50000 with every layer excluded"):
-        find_graph(lowering, score, score, 0.999, silent, always_rank=False)
+    with pytest.raises(Failure, match=r"worst cosine is 0\.50000 with every layer excluded"):
+        find_graph(lowering, score, score, 0.999, SILENT, always_rank=False)
 
 
 def test_blocks_are_excluded_from_16_bits_until_the_target_holds(case):
@@ -366,7 +367,7 @@ def test_blocks_are_excluded_from_16_bits_until_the_target_holds(case):
     everything, none = case.declared(lowering.build(())), case.declared(lowering.build(lowering.units))
     assert none > everything
     target = (everything + none) / 2
-    found = find_graph(lowering, case.score, case.score, target, silent, always_rank=False)
+    found = find_graph(lowering, case.score, case.score, target, SILENT, always_rank=False)
     assert 1 <= len(found.excluded) <= 3
     assert found.agreement.worst >= target
 
@@ -393,7 +394,7 @@ def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path)
         assert "as it stands: not run" in said
     else:
         assert "as it stands in ONNX Runtime, against PyTorch" in said
-    with pytest.raises(ExportError, match=f"is in {kind}; convert the fp32 bundle"):
+    with pytest.raises(UserError, match=f"is in {kind}; convert the fp32 bundle"):
         lower_bundle(out, tmp_path / "again", "fp16")
 
 
@@ -404,7 +405,7 @@ def test_the_old_bundle_stays_when_the_target_is_missed(case, bundle, tmp_path):
     # With the answers of another model no precision agrees.
     other = np.roll(case.embeddings, 1, 0)
     write_bundle(bundle, case.manifest, case.graph.SerializeToString(), case.images, other)
-    with pytest.raises(ExportFailure, match=r"with every layer excluded, below the target 0\.999"):
+    with pytest.raises(Failure, match=r"with every layer excluded, below the target 0\.999"):
         lower_bundle(bundle, out, "bf16")
     assert (out / MANIFEST).read_bytes() == before
 
@@ -467,6 +468,6 @@ def test_an_onnx_file_that_is_none_is_one_line(case, bundle, tmp_path, content):
     values = json.loads((bundle / MANIFEST).read_text())
     values["files"][MODEL] = dataclasses.asdict(fact(path))
     (bundle / MANIFEST).write_text(json.dumps(values))
-    with pytest.raises(ExportError, match=r"model\.onnx (is empty|is no complete ONNX model)") as caught:
+    with pytest.raises(UserError, match=r"model\.onnx (is empty|is no complete ONNX model)") as caught:
         lower_bundle(bundle, tmp_path / "out", "fp16")
     assert "\n" not in str(caught.value)

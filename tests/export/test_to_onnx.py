@@ -19,10 +19,10 @@ from deploy import runtime
 from deploy.runtime.check_set import read_check_set
 from export.check import check_graph, check_numbers
 from export.compare import compare
-from export.manifest import MODEL, ExportFailure, Manifest
+from export.manifest import MODEL, Manifest
 from export.to_onnx import export_bundle
+from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
-from pat.errors import UserError
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import save
@@ -230,9 +230,9 @@ def test_a_graph_that_is_not_the_model_is_caught(exported, checkpoint):
     weight = next(each for each in graph.graph.initializer if each.name == "blocks.2.mlp.fc2.weight")
     changed = 1.05 * onnx.numpy_helper.to_array(weight)
     weight.CopyFrom(onnx.numpy_helper.from_array(changed.astype(np.float32), weight.name))
-    with pytest.raises(ExportFailure, match="the graph is not the model"):
+    with pytest.raises(Failure, match="the graph is not the model"):
         check_numbers(graph, manifest, embed, images, (1, 3), lambda steps, total=None: None)
-    with pytest.raises(ExportFailure, match="expected"):
+    with pytest.raises(Failure, match="expected"):
         check_graph(graph, dataclasses.replace(manifest, output=dataclasses.replace(manifest.output, size=7)))
 
 
@@ -243,7 +243,7 @@ def test_a_failed_check_writes_nothing(exported, checkpoint, tmp_path, monkeypat
     halved = onnx.numpy_helper.to_array(weight) / 2
     weight.CopyFrom(onnx.numpy_helper.from_array(halved, weight.name))
     monkeypatch.setattr(export.to_onnx, "to_graph", lambda *args, **kwargs: graph)
-    with pytest.raises(ExportFailure, match="the graph is not the model"):
+    with pytest.raises(Failure, match="the graph is not the model"):
         export_bundle(checkpoint, tmp_path / "bundle", opset=opset, input_type=kind, parts=parts)
     assert not list(tmp_path.iterdir())
 

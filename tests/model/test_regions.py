@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.regions import band_rows, full_bands, random_regions
 
 

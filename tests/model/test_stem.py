@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 import pat
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
 
 CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, identities=3, stem="convolution")

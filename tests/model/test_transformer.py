@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from kernels.part_attention.reference import visibility
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer
 from pat.model.transformer import ReidOutput
 from pat.model.weights import _take_backbone

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pat
-from pat.errors import Failure, UserError
+from pat.base.errors import Failure, UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
 
 SMALL = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, identities=3)
@@ -279,7 +279,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 def test_pretrained_weights_out_of_reach_say_what_to_do(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     code = (
-        "from pat.model import *; from pat.model import weights; from pat.errors import UserError\n"
+        "from pat.model import *; from pat.model import weights; from pat.base.errors import UserError\n"
         "try: weights.initialise(PartAwareTransformer(ModelConfig('vit_tiny_patch16_224')), 'pretrained')\n"
         "except UserError as error: print(error)"
     )

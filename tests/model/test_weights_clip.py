@@ -11,7 +11,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import nn
 
 import pat
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
 from pat.model.foreign import Hints, recognise
 

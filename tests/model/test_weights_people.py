@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
 
 WIDTH = 384

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 ONE = torch.zeros(1)
 

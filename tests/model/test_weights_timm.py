@@ -5,7 +5,7 @@ import timm
 import torch
 
 import pat
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
 
 HALF = (0.5, 0.5, 0.5)

@@ -10,8 +10,9 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 import pat
-from pat.config import ModelConfig, TrainConfig, from_mapping
-from pat.errors import Failure, UserError
+from pat.base.errors import Failure, UserError
+from pat.base.mapping import from_mapping
+from pat.config import ModelConfig, TrainConfig
 from pat.model import PartAwareTransformer
 from pat.training import loop, run_folder, step
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint

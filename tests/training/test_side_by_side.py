@@ -18,9 +18,10 @@ import torch
 from pat.ablation.plan import scored_run
 from pat.ablation.study import STUDIES
 from pat.ablation.work import carry_out
-from pat.config import TrainConfig, from_mapping, to_mapping
-from pat.errors import Failure, UserError
-from pat.progress import Progress
+from pat.base.errors import Failure, UserError
+from pat.base.mapping import from_mapping, to_mapping
+from pat.base.progress import Progress
+from pat.config import TrainConfig
 from pat.training.job import stop_flag
 from pat.training.side_by_side import Place, _stop, places, side_by_side
 
@@ -72,13 +73,14 @@ import sys
 from pat.ablation.plan import scored_run
 from pat.ablation.study import Arm
 from pat.ablation.work import carry_out
-from pat.config import TrainConfig, from_mapping, read_config_file
-from pat.progress import Progress
+from pat.base.mapping import from_mapping, read_mapping
+from pat.config import TrainConfig
+from pat.base.progress import Progress
 from pat.training.side_by_side import Place, side_by_side
 from pathlib import Path
 
 if __name__ == "__main__":
-    base = from_mapping(TrainConfig, read_config_file(Path(sys.argv[1])))
+    base = from_mapping(TrainConfig, read_mapping(Path(sys.argv[1])))
     run = scored_run(base, Arm("any", "any"), 1e-3, 0)
     side_by_side(carry_out, [run], [Place("cpu", 1)], Progress())
 """

@@ -7,7 +7,8 @@ from typing import Annotated, Protocol
 
 from tyro.conf import subcommand
 
-from export.manifest import ExportError, ExportFailure
+from pat.base.errors import Failure, UserError
+from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.gallery.calibrate import Calibrate
 from pat.commands.gallery.enrol import Enrol, Search
@@ -24,8 +25,6 @@ from pat.commands.gallery.manage import (
     Split,
     Undo,
 )
-from pat.errors import Failure, UserError
-from pat.progress import Progress, TerminalProgress
 
 
 class Subcommand(Protocol):
@@ -55,9 +54,4 @@ Arguments = (
 def main(arguments: Sequence[str]) -> None:
     """Run one of the subcommands."""
     given: Subcommand = parse(Arguments, arguments, "gallery")
-    try:
-        given.run(TerminalProgress())
-    except ExportError as error:
-        raise UserError(str(error)) from error
-    except ExportFailure as error:
-        raise Failure(str(error)) from error
+    given.run(TerminalProgress())

@@ -13,17 +13,17 @@ from tyro.conf import Positional, arg
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT
 from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.base.files import write_text
+from pat.base.progress import Progress
 from pat.commands.embedders import opened_model
 from pat.commands.gallery.tools import print_table
 from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import read_images
 from pat.data.sample import DISTRACTOR, JUNK, Sample
-from pat.errors import UserError
 from pat.evaluation.extract import extract
 from pat.evaluation.verification import PairScores, pair_scores
-from pat.files import write_text
-from pat.progress import Progress
 
 RATES = (0.1, 0.01, 0.001, 0.0001)
 """False-match rates in the table, beside the one asked for."""

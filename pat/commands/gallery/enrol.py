@@ -21,10 +21,10 @@ from deploy.gallery.database import FILE
 from deploy.gallery.facts import DAY, words
 from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
-from pat.errors import UserError
-from pat.progress import Progress
 
 BATCH = 32
 

@@ -12,6 +12,8 @@ from tyro.conf import Positional, arg
 
 from deploy.gallery import facts_of, restore
 from deploy.gallery.facts import words
+from pat.base.errors import UserError
+from pat.base.progress import Progress
 from pat.commands.gallery.tools import (
     OnGallery,
     moment,
@@ -21,8 +23,6 @@ from pat.commands.gallery.tools import (
     write_arrays,
     write_lines,
 )
-from pat.errors import UserError
-from pat.progress import Progress
 
 
 @dataclass(frozen=True)

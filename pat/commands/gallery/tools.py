@@ -14,9 +14,9 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from deploy.gallery import Gallery, Record, facts_of
-from pat.errors import UserError
-from pat.files import written_whole
-from pat.progress import Progress
+from pat.base.errors import UserError
+from pat.base.files import written_whole
+from pat.base.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class OnGallery:
 
 
 def opened(place: str) -> Gallery:
-    """The gallery that is at `place`, with its own model and retention. Raises DeployError when there is none."""
+    """The gallery that is at `place`, with its own model and retention. Raises UserError when there is none."""
     facts = facts_of(place)
     return Gallery.open(place, dimension=facts.dimension, model=facts.model, retention=facts.retention)
 

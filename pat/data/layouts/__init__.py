@@ -10,6 +10,7 @@ import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pat.base.errors import UserError
 from pat.data.figures import FIGURES
 from pat.data.layouts import (
     cuhk02,
@@ -38,7 +39,6 @@ from pat.data.layouts.reading import (
     sub_folders,
 )
 from pat.data.sample import JUNK
-from pat.errors import UserError
 
 ALL = ":all"
 """After a data set to train on: its query and gallery train too."""

@@ -19,11 +19,11 @@ from typing import Literal
 
 import numpy as np
 
+from pat.base.errors import UserError
 from pat.data.layouts import market1501
 from pat.data.layouts.matlab import load_version_5
 from pat.data.layouts.reading import DataSet, Problems, wrong_layout
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 Boxes = Literal["detected", "labeled"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pat.base.errors import Failure, UserError
+from pat.base.progress import Progress
 from pat.data.layouts.cuhk03 import mat_file
 from pat.data.layouts.matlab import open_version_73
-from pat.errors import Failure, UserError
-from pat.progress import Progress
 
 _KINDS = ("detected", "labeled")
 _PER_VIEW = 5

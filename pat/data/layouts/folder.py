@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pat.base.errors import UserError
 from pat.data.layouts.named import SPLITS, NamedImage, data_set_of
 from pat.data.layouts.reading import DataSet, Problems, image_names, listing, sub_folders
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder for each identity (identity/c1_0001.jpg or identity/camera/0001.jpg)"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from pat.base.errors import UserError
 from pat.data.layouts.matlab import load_version_5
 from pat.data.layouts.reading import DataSet, Problems, Split, holds, parsed_names, wrong_layout
 from pat.data.layouts.splits import SPLITS_FILE, divided
 from pat.data.sample import DISTRACTOR, Sample
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ("underground_reid", "GRID", "QMUL-GRID")
 PARTITIONS = "features_and_partitions.mat"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 INSTALL = "pip install 'pat-reid[data]'"
 

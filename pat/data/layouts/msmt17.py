@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pat.base.errors import UserError
 from pat.data.layouts.reading import DataSet, Problems, wrong_layout
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ("MSMT17_V1", "MSMT17_V2", "MSMT17")
 EXPECTED = (

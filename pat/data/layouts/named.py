@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pat.base.errors import UserError
 from pat.data.layouts.reading import DataSet, Problems, numbered, queries_of
 from pat.data.sample import JUNK, Sample
-from pat.errors import UserError
 
 SPLITS = ("train", "query", "gallery", "test")
 

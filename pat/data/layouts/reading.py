@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pat.base.errors import UserError
 from pat.data.images import is_image_name
 from pat.data.sample import JUNK, Sample
-from pat.errors import UserError
 
 OnError = Literal["stop", "skip"]
 

@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pat.base.errors import UserError
 from pat.data.layouts.reading import DataSet, Problems, Split
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 SPLITS = 10
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pat.base.errors import UserError
 from pat.data.layouts.named import SPLITS, NamedImage, data_set_of
 from pat.data.layouts.reading import DataSet, Problems
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a .csv or .jsonl file with path, identity, camera and optionally split"

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pat.base.errors import UserError
 from pat.data.images import find_images
 from pat.data.layouts.reading import DataSet, Problems, numbered
 from pat.data.sample import Sample
-from pat.errors import UserError
 
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder of images, in folders of any depth; always asked for, as unlabelled=PATH"

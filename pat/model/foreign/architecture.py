@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.errors import UserError
 from pat.model.foreign.checkpoint import Hints
 from pat.model.stem import STRIDE
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.checkpoint import listed
 
 

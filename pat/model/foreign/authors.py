@@ -8,7 +8,7 @@ import re
 import torch
 from torch import Tensor
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer
 from pat.model.foreign.checkpoint import HALF, Checkpoint, Hints, LeftOut, StateDict, rename
 

@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
+from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.errors import UserError
 
 Activation = Literal["auto", "gelu", "quick_gelu"]
 PartTokens = Literal["auto", "first", "own"]

@@ -10,7 +10,7 @@ import torch
 from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from torch import Tensor
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer, without_parts
 from pat.model.foreign.checkpoint import HALF, Checkpoint, Hints, LeftOut, StateDict, Untold, rename
 

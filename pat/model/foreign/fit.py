@@ -9,8 +9,8 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
+from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.errors import UserError
 from pat.model.foreign.architecture import model_settings, patch_of
 from pat.model.foreign.checkpoint import Checkpoint, Hints
 from pat.model.foreign.recognise import recognise

@@ -7,7 +7,7 @@ import re
 
 import torch
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer
 from pat.model.foreign.authors import numbered_tokens
 from pat.model.foreign.checkpoint import HALF, IMAGENET, Checkpoint, Hints, LeftOut, StateDict, rename

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.authors import from_authors
 from pat.model.foreign.checkpoint import HALF, IMAGENET, Checkpoint, Hints, listed
 from pat.model.foreign.clip import class_embedding_of, from_clip

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.model.foreign.checkpoint import StateDict, listed
 from pat.model.foreign.torchscript import is_torchscript, read_torchscript
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 Weights = tuple[tuple[str, float], ...]
 """Relative frequency of each choice."""

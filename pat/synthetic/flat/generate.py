@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from pat.base.errors import Failure, UserError
 from pat.data.sample import DISTRACTOR, JUNK
-from pat.errors import Failure, UserError
 from pat.processes import cores, follow_parent
 from pat.synthetic.flat.domains import DomainStyle, style_named
 from pat.synthetic.flat.photograph import take_photograph

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import UserError
-from pat.files import write_text, written_whole
+from pat.base.errors import UserError
+from pat.base.files import write_text, written_whole
 from pat.synthetic.flat.body import VIEWS, Body, Pose
 from pat.synthetic.flat.camera import Camera
 from pat.synthetic.flat.canvas import Canvas, Light

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.synthetic.flat.domains import DomainStyle, Weights, choose
 from pat.synthetic.flat.randomness import stream
 

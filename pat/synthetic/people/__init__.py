@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 
 if find_spec("numba") is None:
     raise UserError("people in 3D need numba: pip install 'pat-reid[people]'")

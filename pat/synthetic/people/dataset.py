@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from pat.errors import Failure, UserError
-from pat.files import write_text, written_whole
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_text, written_whole
 from pat.processes import cores, follow_parent
 from pat.synthetic.people.crop import Crop, take
 from pat.synthetic.people.person import Person

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import KINDS

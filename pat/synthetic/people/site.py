@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import Failure
-from pat.files import write_text, written_whole
+from pat.base.errors import Failure
+from pat.base.files import write_text, written_whole
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
 from pat.synthetic.people.places.kinds import TEST_KINDS, TRAIN_KINDS, blocked, build
 from pat.synthetic.people.places.plate import Place, Plate, render_plate

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.errors import UserError
+from pat.base.errors import UserError
 from pat.processes import cores
 from pat.synthetic.people.dataset import in_processes, sites_in, take_shot
 from pat.synthetic.people.plan import CHUNK, MOST_PEOPLE, Plan

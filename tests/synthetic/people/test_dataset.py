@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pat.base.errors import UserError
 from pat.data.layouts import market1501
 from pat.data.layouts.reading import Problems
-from pat.errors import UserError
 from pat.synthetic.people import dataset
 from pat.synthetic.people.plan import TEST_DOMAIN, Plan
 from pat.synthetic.people.stream import people

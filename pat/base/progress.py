@@ -1,0 +1,98 @@
+"""What long work tells the person who waits for it: nothing, or lines and bars on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+
+class Advance(Protocol):
+    """Moves a bar by `steps`, shows the short text `figures` beside it, and tells a total known only now."""
+
+    def __call__(self, steps: float, figures: str = "", total: int | None = None) -> None: ...
+
+
+class Progress:
+    """Says nothing: for tests, benchmarks and callers that have their own display."""
+
+    def say(self, line: str) -> None:
+        """One line for the reader."""
+
+    @contextlib.contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        """A bar of `total` steps for as long as the context lasts."""
+        yield lambda steps, figures="", total=None: None
+
+
+class TerminalProgress(Progress):
+    """Lines and bars on standard error, so that standard output stays for results.
+
+    Bars need rich and a terminal. In a log file, and where rich is not installed, work that takes long is told in
+    a line every `every` seconds.
+    """
+
+    def __init__(self, every: float = 60.0) -> None:
+        self.every = every
+        self.console: Any = None
+        with contextlib.suppress(ImportError):
+            from rich.console import Console
+
+            self.console = Console(stderr=True, highlight=False)
+
+    def say(self, line: str) -> None:
+        if self.console is None:
+            say(line)
+        else:
+            self.console.print(line, markup=False, soft_wrap=True)
+
+    @contextlib.contextmanager
+    def bar(self, label: str, total: int) -> Iterator[Advance]:
+        if self.console is None or not self.console.is_terminal:
+            yield _Lines(self, label, total)
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        columns: list[Any] = [
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[figures]}"),
+        ]
+        with Bars(*columns, console=self.console) as bars:
+            task = bars.add_task(label, total=total, figures="")
+
+            def advance(steps: float, figures: str = "", total: int | None = None) -> None:
+                if figures:
+                    bars.update(task, figures=figures)
+                bars.update(task, advance=steps, total=total)
+
+            yield advance
+
+
+class _Lines:
+    """A bar as lines of text, one every so many seconds."""
+
+    def __init__(self, progress: TerminalProgress, label: str, total: int) -> None:
+        self._progress, self._label, self._total = progress, label, total
+        self._done, self._told = 0.0, time.monotonic()
+
+    def __call__(self, steps: float, figures: str = "", total: int | None = None) -> None:
+        self._done += steps
+        self._total = total or self._total
+        now = time.monotonic()
+        if now - self._told >= self._progress.every:
+            self._told = now
+            self._progress.say(f"{self._label}: {self._done:.0f} of {self._total} {figures}".rstrip())
+
+
+SILENT = Progress()
+
+
+def say(line: str) -> None:
+    """One line for the reader, on standard error."""
+    print(line, file=sys.stderr, flush=True)

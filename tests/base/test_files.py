@@ -1,0 +1,55 @@
+"""Files and folders are written whole or not at all, and drafts of killed writers go away."""
+
+import os
+import time
+
+import pytest
+
+from pat.base.errors import Failure
+from pat.base.files import QUIET, folder_written_whole, write_files, write_json, written_whole
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a.json"
+    write_json(path, {"a": 1})
+    before = path.read_bytes()
+    with pytest.raises(Failure, match="No space left"), written_whole(path) as draft:
+        draft.write_bytes(b"half")
+        os.write(os.open("/dev/full", os.O_WRONLY), b"x")
+    with pytest.raises(ZeroDivisionError), written_whole(path) as draft:
+        draft.write_bytes(b"half")
+        1 / 0  # noqa: B018
+    assert path.read_bytes() == before
+    assert names(path.parent) == ["a.json"]
+
+
+def test_a_folder_replaces_a_folder_or_leaves_it(tmp_path):
+    out = tmp_path / "out"
+    for text in ("first", "second"):
+        with folder_written_whole(out) as draft:
+            (draft / text).write_text(text)
+    with pytest.raises(ZeroDivisionError), folder_written_whole(out) as draft:
+        1 / 0  # noqa: B018
+    assert names(tmp_path) == ["out"]
+    assert names(out) == ["second"]
+
+
+def test_drafts_of_killed_writers_are_swept_and_others_are_left(tmp_path):
+    path = tmp_path / "a"
+    past = time.time() - 2 * QUIET
+    abandoned, folder, young = (tmp_path / f".a.{name}.part" for name in ("old", "folder", "young"))
+    other = tmp_path / ".b.old.part"
+    folder.mkdir()
+    for each in (abandoned, young, other, folder / "inside"):
+        each.write_bytes(b"half")
+    with written_whole(path) as held:
+        held.write_bytes(b"slow")
+        for each in (abandoned, other, folder, held):
+            os.utime(each, (past, past))
+        write_files({path: b"quick", tmp_path / "c": b"beside"})
+        assert names(tmp_path) == sorted([held.name, young.name, other.name, "a", "c"])
+    assert path.read_bytes() == b"slow"
