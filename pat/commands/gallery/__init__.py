@@ -7,7 +7,6 @@ from typing import Annotated, Protocol
 
 from tyro.conf import subcommand
 
-from pat.base.errors import Failure, UserError
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.gallery.calibrate import Calibrate
