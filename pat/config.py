@@ -203,6 +203,8 @@ class EvaluateConfig:
     """Also report k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)."""
     protocol: str | None = None
     """Score by a protocol of the field instead of on --data: single, P1, P2 or P3."""
+    viper: Literal["10", "20", "40"] = "10"
+    """Splits of VIPeR in P1: cam_a asks (10), both cameras ask (20), and each half is tested too (40)."""
     max_rank: int = 50
     """Length of the CMC curve."""
     images: int = 6

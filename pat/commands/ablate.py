@@ -23,7 +23,7 @@ from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
 from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import parse, with_config_file
+from pat.commands.arguments import ConfigFile, parse, with_config_file
 from pat.commands.small_study import DOMAINS, TRAINING, draw_domains
 from pat.config import TrainConfig
 from pat.device import choose_device, describe, resolve_loss, resolve_model
@@ -66,6 +66,7 @@ class Arguments:
     """Runs at a time; default: one for each core of a CPU, or for each GPU."""
     quick: bool = False
     """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
+    config: ConfigFile = None
 
 
 def main(arguments: Sequence[str]) -> None:

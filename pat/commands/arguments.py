@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from pat.base.errors import Failure
 from pat.base.mapping import overlay, read_mapping
 
 Config = TypeVar("Config")
+
+ConfigFile = Annotated[
+    Path | None,
+    tyro.conf.arg(help="TOML or JSON file of settings, laid over the defaults; flags win. May be repeated."),
+]
+"""A field for the help alone: `with_config_file` has read the files and taken the flag away."""
 
 
 def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None) -> Any:
@@ -21,6 +29,19 @@ def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None
     """
     extra = {} if default is None else {"default": default}
     return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", **extra)
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made where it is missing. Raises Failure where no file can be written into it.
+
+    For what takes long before it writes: asked first, a wrong --out costs nothing.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 
 
 def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config, list[str]]:

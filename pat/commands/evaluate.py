@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import parse
+from pat.commands.arguments import parse, writable
 from pat.commands.embedders import OpenedModel
 from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
 from pat.commands.shared import SharedModel, shared_model
+from pat.commands.tables import show_table
 from pat.config import EvaluateConfig
 from pat.data.sample import digest
 from pat.evaluation.curves import cmc_curve
@@ -60,6 +60,7 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
     if config.data.target:
         raise UserError("--protocol names its own targets; leave out --data, and give their folder as --data.root")
     _check_sizes(config)
+    writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
         evaluate_protocol(shared, protocol, plan(protocol, training_facts(path)), config, progress)
 
@@ -74,6 +75,7 @@ def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = Non
     if not config.data.target:
         raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
     _check_sizes(config)
+    writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
         return _evaluate(shared, config, progress if shared.first else Progress())
 
@@ -156,15 +158,12 @@ def _reranked(plain: Score, label: str, config: EvaluateConfig, progress: Progre
 
 def print_table(title: str, results: Mapping[str, RankingResult]) -> None:
     """The results on standard output, one row each, in percent."""
-    from rich.console import Console
-    from rich.table import Column, Table
-
     ranks = [rank for rank in (1, 5, 10) if all(rank <= len(result.cmc) for result in results.values())]
-    table = Table(Column(no_wrap=True), "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries", title=title)
+    rows = []
     for name, result in results.items():
         shares = [result.mAP, *(result.cmc[rank - 1] for rank in ranks), result.mINP]
-        table.add_row(name, *(f"{100 * share:.1f}" for share in shares), str(result.valid_queries))
-    Console(file=sys.stdout).print(table)
+        rows.append([name, *(f"{100 * share:.1f}" for share in shares), str(result.valid_queries)])
+    show_table(title, ["", "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries"], rows)
 
 
 def _add_images(

@@ -23,13 +23,16 @@ from pat.data.layouts import DataSet, Split, find_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import Sample, digest
 from pat.evaluation.extract import extract
-from pat.evaluation.protocols import PUBLISHED, Plan, Spread, average
+from pat.evaluation.protocols import AVERAGE, PUBLISHED, Plan, Published, Spread, average
 from pat.evaluation.ranking import Features, Indices, evaluate_ranking
 from pat.evaluation.report import Report, versions
 from pat.evaluation.rerank import reranked
 
 RERANKED = ", re-ranked"
 NOT_YET = "measured here: not yet"
+
+VIPER = {"10": "viper", "20": "viper:20", "40": "viper:40"}
+"""Ways to score VIPeR, by the number of splits."""
 
 Results = dict[str, dict[str, Spread]]
 """By kind of embedding or ranking, then by data set."""
@@ -43,6 +46,8 @@ class Outcome:
     plan: Plan
     absent: tuple[str, ...]
     results: Results
+    divisions: tuple[str, ...] = ()
+    """How the targets of several splits were divided, a line each."""
 
 
 def training_facts(path: Path) -> Mapping[str, Any]:
@@ -71,7 +76,8 @@ def evaluate_protocol(
     for data_set in data_sets:
         for kind, spread in _score(shared, data_set, config, progress).items():
             results.setdefault(kind, {})[data_set.name] = spread
-    outcome = Outcome(protocol, planned, absent, results)
+    divided = tuple(_division(data_set) for data_set in data_sets if data_set.splits)
+    outcome = Outcome(protocol, planned, absent, results, divided)
     if shared.first:
         _print(outcome)
         _write(outcome, shared.opened, config)
@@ -94,6 +100,13 @@ def kinds_of(opened: OpenedModel, config: EvaluateConfig) -> dict[str, tuple[boo
     return rows
 
 
+def _division(data_set: DataSet) -> str:
+    """In one line: "viper: mean over 10 splits; cam_a asks"."""
+    own = (note.removeprefix(f"{data_set.name}: ") for note in data_set.notes)
+    told = [note for note in own if "asks" in note or "ask in turn" in note]
+    return "; ".join([f"{data_set.name}: mean over {len(data_set.splits)} splits", *told])
+
+
 def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataSet], tuple[str, ...]]:
     """The data sets under the root, read, and the names of those that are not there."""
     root = config.data.root.expanduser()
@@ -102,7 +115,7 @@ def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataS
     found, absent = [], []
     for name in targets:
         try:
-            found.append(find_data_set(name, root))
+            found.append(find_data_set(VIPER[config.viper] if name == "viper" else name, root))
         except UserError:
             absent.append(name)
     if not found:
@@ -184,10 +197,9 @@ def table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
         mean = average(list(spreads.values()))
         cells = [_cell(spreads[t]) if t in spreads else NOT_YET for t in targets]
         rows.append([kind, *cells, f"{100 * mean[0]:.1f} / {100 * mean[1]:.1f}"])
-    for figure in PUBLISHED[outcome.protocol]:
-        if figure.target in targets:
-            cells = [f"{figure.rank1} / {figure.mAP}" if t == figure.target else "" for t in targets]
-            rows.append([f"published: {figure.method}", *cells, ""])
+    for figure in _published(outcome):
+        cells = [f"{figure.rank1} / {figure.mAP}" if t == figure.target else "" for t in (*targets, AVERAGE)]
+        rows.append([f"published: {figure.method}", *cells])
     return columns, rows
 
 
@@ -201,9 +213,17 @@ def _cell(spread: Spread) -> str:
 
 
 def _sources(outcome: Outcome) -> list[str]:
-    """Where the published figures in the table are from, a line each."""
-    figures = [figure for figure in PUBLISHED[outcome.protocol] if figure.target in outcome.plan.targets]
-    return list(dict.fromkeys(f"{figure.method}: {figure.source}" for figure in figures))
+    """How the measured figures came about, and where the published ones are from, a line each."""
+    return [
+        *outcome.divisions,
+        *outcome.plan.remarks,
+        *dict.fromkeys(f"{figure.method.split(', from')[0]}: {figure.source}" for figure in _published(outcome)),
+    ]
+
+
+def _published(outcome: Outcome) -> list[Published]:
+    shown = (*outcome.plan.targets, AVERAGE)
+    return [figure for figure in PUBLISHED[outcome.protocol] if figure.target in shown]
 
 
 def _print(outcome: Outcome) -> None:
@@ -232,7 +252,9 @@ def _write(outcome: Outcome, opened: OpenedModel, config: EvaluateConfig) -> Non
             kind: {name: vars(spread) for name, spread in spreads.items()}
             for kind, spreads in outcome.results.items()
         },
-        "published_percent": [vars(f) for f in PUBLISHED[outcome.protocol] if f.target in outcome.plan.targets],
+        "divisions": list(outcome.divisions),
+        "remarks": list(outcome.plan.remarks),
+        "published_percent": [vars(figure) for figure in _published(outcome)],
         "versions": versions(),
         "settings": to_mapping(config),
     }

@@ -5,22 +5,34 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 from pat.base.progress import TerminalProgress
-from pat.commands.arguments import parse, with_config_file
+from pat.commands.arguments import ConfigFile, parse, with_config_file
 from pat.config import EvaluateConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.training.loop import train
 from pat.training.run_folder import saved_config
 
 
-def main(arguments: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Arguments:
     """Train a part-aware transformer.
 
     Settings come from the defaults (the paper's recipe), then --config FILE (.toml or .json), then flags.
     --resume continues the run in --out with its own settings.
     """
+
+    training: Annotated[TrainConfig, arg(name="")]
+    config: ConfigFile = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train, and score the model on the targets when there are any."""
     config = read_arguments(arguments)
     device = choose_device(config.device)
     config = dataclasses.replace(
@@ -48,9 +60,9 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
             loss=dataclasses.replace(default.loss, neighbours="auto"),
         )
     default, rest = with_config_file(default, arguments)
-    config = parse(TrainConfig, rest, "train", default)
-    assert isinstance(config, TrainConfig)
-    return config
+    given = parse(Arguments, rest, "train", Arguments(default))
+    assert isinstance(given, Arguments)
+    return given.training
 
 
 def _resumed_folder(arguments: Sequence[str]) -> Path | None:

@@ -39,14 +39,15 @@ def is_image_name(name: str) -> bool:
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """The images among `paths`, folders searched recursively and sorted by name, each image once.
 
-    A file that is named itself is taken whatever its suffix. Raises UserError for a path that does not exist
-    and when there is no image at all.
+    A file that is named itself is taken whatever its suffix. Raises UserError for a path that does not exist,
+    a folder that cannot be read, and when there is no image at all.
     """
     found: dict[Path, None] = {}
     names = [Path(path) for path in paths]
     for path in names:
         if path.is_dir():
-            inside = [Path(folder, name) for folder, _, files in os.walk(path) for name in files]
+            walked = os.walk(path, onerror=_unreadable_folder)
+            inside = [Path(folder, name) for folder, _, files in walked for name in files]
             shown = [file for file in inside if is_image_name(file.name)]
             found.update(dict.fromkeys(sorted(shown, key=Path.as_posix)))
         elif path.exists():
@@ -56,6 +57,10 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     if not found:
         raise UserError(f"no images in {', '.join(map(str, names)) or 'an empty list of paths'}")
     return list(found)
+
+
+def _unreadable_folder(error: OSError) -> None:
+    raise UserError(f"cannot read the folder {error.filename}: {error.strerror}") from error
 
 
 def load_rgb(path: str | os.PathLike[str]) -> Image.Image:

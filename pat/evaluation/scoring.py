@@ -10,9 +10,9 @@ import numpy as np
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import TargetConfig
-from pat.data.layouts import open_data_set
+from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import Images, read_images
-from pat.data.sample import Sample
+from pat.data.sample import JUNK, Sample
 from pat.evaluation.extract import Embedder, extract
 from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking
 
@@ -40,9 +40,20 @@ def open_evaluation_set(
 ) -> EvaluationSet:
     """Query and gallery of the data set `spec`, at `size` (height, width). Raises UserError without a query."""
     data_set = open_data_set(spec, config.root, config.on_error)
-    for note in data_set.notes:
+    for note in (*data_set.notes, *remarks_on(data_set)):
         progress.say(f"note: {note}")
     return decoded(data_set.name, data_set.query, data_set.gallery, size, config, progress)
+
+
+def remarks_on(data_set: DataSet) -> tuple[str, ...]:
+    """What makes scores on a data set say nothing, a line each."""
+    people = {sample.identity for sample in data_set.gallery} - {JUNK}
+    if len(people) != 1:
+        return ()
+    return (
+        f"{data_set.name}: the gallery shows one identity alone, so that every answer is right: a perfect "
+        "score says nothing",
+    )
 
 
 def decoded(

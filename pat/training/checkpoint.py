@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pat.base.errors import Failure, UserError
+from pat.base.errors import UserError
 from pat.base.files import written_whole
 
 FORMAT = "pat-reid-run/1"
@@ -44,11 +44,12 @@ def save_checkpoint(
     }
     if not write:
         return
-    with written_whole(path) as temporary:
+    # Through a file of Python's, which says why a write failed: torch's own says "inline_container.cc:671".
+    with written_whole(path) as temporary, open(temporary, "wb") as file:
         try:
-            torch.save(state, temporary)
-        except RuntimeError as error:  # torch's writer reports a full disk so
-            raise Failure(f"cannot write {path}: {error}; the previous checkpoint is untouched") from error
+            torch.save(state, file)
+        except RuntimeError as error:  # torch closes its archive after the failed write, and fails again
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
 
 def load_checkpoint(path: Path, samples: str, parts: dict[str, Any]) -> Position:

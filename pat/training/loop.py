@@ -232,11 +232,13 @@ class _Run:
         described = {"epoch": self.position.epoch, "step": step, "losses": found, "images": images}
         self.log.flush()
         path = self.config.out / "diverged.json"
+        checkpoint = (self.config.out / run_folder.CHECKPOINT).exists()
+        kept = "the last checkpoint is kept" if checkpoint else "there is no checkpoint yet"
         if self.ranks.first:
             write_text(path, json.dumps(described, indent=2) + "\n")
         raise Diverged(
             f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
-            f"{len(images)} images are listed in {path} and the last checkpoint is kept; "
+            f"{len(images)} images are listed in {path} and {kept}; "
             "a lower --optim.lr or --optim.clip-norm 1 usually helps"
         )
 

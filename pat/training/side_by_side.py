@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -79,6 +80,7 @@ def side_by_side(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])  # imported once, not by every process
+    _start_server()
     waiting, free, running = list(jobs), list(where), list[_Running[Job]]()
     with stop_flag() as stop, progress.bar(label, sum(job.config.epochs for job in jobs)) as advance:
         shown, finished = 0, 0
@@ -101,6 +103,20 @@ def side_by_side(
         except BaseException:
             _stop([each.process for each in running])
             raise
+
+
+def _start_server() -> None:
+    """Start what forks the runs with SIGINT blocked, which it and they inherit.
+
+    A Ctrl-C reaches them all in a terminal: while the server still imports, or a run has not left the terminal's
+    process group yet, each would end with a traceback. The parent alone decides what becomes of a run.
+    """
+    resource_tracker.ensure_running()  # the server asks for it, and it would unblock SIGINT when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:

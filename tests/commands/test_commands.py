@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from pat.cli import COMMANDS, run
+from pat.commands.tables import show_table
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,44 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trai
     places = {"model": trained, "market": market, "tmp": tmp_path, "image": image}
     filled = [argument.format(**places) for argument in arguments]
     assert words in failed(capsys, 2, command, *filled)
+
+
+def test_evaluate_looks_at_its_output_before_it_scores(trained, market, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    cache = tmp_path / "cache"
+    arguments = [trained, "--data", market, "--data.cache", cache, "--out", tmp_path / "file" / "out"]
+    assert "choose another --out" in failed(capsys, 1, "evaluate", *arguments)
+    assert not cache.exists()
+
+
+def test_a_perfect_score_on_one_identity_is_remarked(trained, market, tmp_path, capsys):
+    person = next((market / "query").iterdir()).name.split("_")[0]
+    for part in ("query", "bounding_box_test"):
+        for image in (market / part).iterdir():
+            if not image.name.startswith(person):
+                image.unlink()
+    arguments = [trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"]
+    assert run("evaluate", [str(argument) for argument in arguments]) == 0
+    assert "the gallery shows one identity alone" in capsys.readouterr().err
+
+
+def test_no_heading_is_cut_short_at_80_columns(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    heads = ["", "mAP", "rank-1", "rank-5", "rank-10", "mINP", "queries"]
+    show_table("x", heads, [["cls + parts, flip, re-ranked", "12.3", "45.6", "78.9", "80.0", "1.2", "3368"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(head in " ".join(lines) for head in heads)
+    assert "…" not in " ".join(lines)
+
+
+@pytest.mark.parametrize("command", ["train", "ablate"])
+def test_help_tells_of_the_config_file(command, capsys):
+    with pytest.raises(SystemExit):
+        run(command, ["--help"])
+    assert "--config " in capsys.readouterr().out
 
 
 def test_a_read_only_output_is_a_failure_of_one_line(trained, market, tmp_path, capsys):

@@ -97,7 +97,10 @@ def cuhk03_mat(file: Path) -> Path:
                     pixels = np.full((4, 3, 3), (pair, place, 200), np.uint8)  # [H, W, 3]
                     stored = pixels.T if place in (0, 5) else np.zeros(2, np.uint64)
                     table[place, 0] = mat.create_dataset(f"#refs#/{kind}{pair}_{place}", data=stored).ref
-        mat.create_dataset("testsets", (1, 1), dtype=h5py.ref_dtype)
+        tested = mat.create_dataset("testsets", (1, 2), dtype=h5py.ref_dtype)
+        for number in range(2):  # person 1 of the first pair of cameras, then of the second
+            people = np.array([[number + 1], [1]], dtype=np.float64)
+            tested[0, number] = mat.create_dataset(f"#refs#/tested{number}", data=people).ref
     with file.open("r+b") as start:
         start.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64")
     return file

@@ -99,6 +99,20 @@ def test_cuhk03_from_its_mat(tmp_path: Path, miniature: Miniature) -> None:
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
+def test_the_classic_splits_of_cuhk03(tmp_path: Path, miniature: Miniature) -> None:
+    miniature("cuhk03_mat", tmp_path / "cuhk03" / "cuhk-03.mat")
+    with pytest.raises(UserError, match="missing images_detected, which pat data extract"):
+        open_data_set("cuhk03:classic", tmp_path)
+    extract(tmp_path / "cuhk03", Progress())
+    for name in ("cuhk03:classic", "cuhk03-labeled:classic"):
+        data_set = open_data_set(name, tmp_path)
+        assert [{s.identity for s in split.query} for split in data_set.splits] == [{1001}, {2001}]
+        for split in data_set.splits:
+            assert split.query == split.gallery
+            assert {s.camera for s in split.query} == {0, 1}
+            assert not {s.identity for s in split.train} & {s.identity for s in split.query}
+
+
 def test_extracting_again_leaves_what_is_there(tmp_path: Path, miniature: Miniature) -> None:
     miniature("cuhk03_mat", tmp_path / "cuhk-03.mat")
     (tmp_path / "images_detected").mkdir()

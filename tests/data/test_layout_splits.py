@@ -62,6 +62,25 @@ def test_viper_halves(tmp_path: Path, miniature: Miniature) -> None:
     assert {int(sample.path.name[:3]) for sample in data_set.query} == people(data_set.query)
 
 
+@pytest.mark.parametrize(("division", "count"), [("20", 20), ("40", 40)])
+def test_viper_in_both_directions_and_halves(
+    tmp_path: Path, miniature: Miniature, division: str, count: int
+) -> None:
+    miniature("viper", tmp_path / "VIPeR")
+    data_set = open_data_set(f"viper:{division}", tmp_path)
+    assert len(data_set.splits) == count
+    there, back = data_set.splits[:2]
+    assert (there.query, there.gallery) == (back.gallery, back.query)
+    assert there.train == back.train
+    if count == 40:
+        assert people(data_set.splits[2].train) == people(there.query)
+    each = count // 10
+    assert data_set.splits[::each] == open_data_set("viper", tmp_path).splits  # the default is among them
+    for split in data_set.splits:
+        assert not people(split.train) & people(split.query)
+        assert people(split.query) == people(split.gallery)
+
+
 def test_prid_strangers_answer_and_those_of_cam_a_serve_nothing(tmp_path: Path, miniature: Miniature) -> None:
     data_set = open_data_set(str(miniature("prid", tmp_path / "prid_2011")), tmp_path)
     for split in data_set.splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from pat.base.errors import UserError
 from pat.data.layouts import DataSet, open_data_set
+from pat.data.layouts.reading import explained
 from pat.data.sample import DISTRACTOR, JUNK
 
 MARKET = {
@@ -354,3 +356,62 @@ def test_order_does_not_depend_on_the_file_system(
 
     monkeypatch.setattr("pat.data.layouts.reading.os.scandir", backwards)
     assert open_data_set(str(folder), tmp_path) == expected
+
+
+def test_a_row_that_repeats_another_is_dropped_with_a_note(tmp_path: Path) -> None:
+    rows = [{"path": "a/1.jpg", "identity": "anna", "camera": "door"},
+            {"path": "a/2.jpg", "identity": "anna", "camera": "hall"},
+            {"path": "a/../a/1.jpg", "identity": "anna", "camera": "door"}]  # fmt: skip
+    data_set = open_data_set(str(make_table(tmp_path / "people.csv", rows)), tmp_path)
+    assert len(data_set.train) == len(data_set.gallery) == 2
+    assert any("dropped: line 4 (as 2)" in note for note in data_set.notes)
+
+
+@pytest.mark.parametrize("other", [{"identity": "ben"}, {"camera": "hall"}])
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_rows_that_contradict_each_other_name_both_lines(tmp_path: Path, other: dict, on_error: str) -> None:
+    rows = [{"path": "a/1.jpg", "identity": "anna", "camera": "door"},
+            {"path": "a/2.jpg", "identity": "anna", "camera": "hall"}]  # fmt: skip
+    table = make_table(tmp_path / "people.csv", [*rows, {**rows[0], **other}])
+    with pytest.raises(UserError, match=r"lines 2 and 4 contradict each other: .*1\.jpg is identity anna"):
+        open_data_set(str(table), tmp_path, on_error)
+
+
+def test_folder_with_camera_and_number_in_names(tmp_path: Path) -> None:
+    for name in ["001/01_1.png", "001/01_2.png", "001/02_1.png", "002/01_1.png", "002/2_1.png"]:
+        touch(tmp_path / "people" / name)
+    data_set = open_data_set(str(tmp_path / "people"), tmp_path)
+    assert [(s.identity, s.camera) for s in data_set.train] == [(1, 0), (1, 0), (1, 1), (2, 0), (2, 1)]
+    assert any("read as camera and number: 2 cameras" in note for note in data_set.notes)
+
+
+def test_folder_without_cameras_shows_a_name_that_works(tmp_path: Path) -> None:
+    for name in ["anna/one.jpg", "anna/two.jpg", "ben/one.jpg"]:
+        touch(tmp_path / "people" / name)
+    (note, *_) = open_data_set(str(tmp_path / "people"), tmp_path).notes
+    assert "anna/c1_one.jpg" in note
+    for image in list((tmp_path / "people").rglob("*.jpg")):
+        image.rename(image.with_name(f"c{1 + ('two' in image.name)}_{image.name}"))
+    assert {s.camera for s in open_data_set(str(tmp_path / "people"), tmp_path).train} == {0, 1}
+
+
+def test_an_unreadable_folder_is_told_in_words() -> None:
+    refused = PermissionError(13, "Permission denied", "/data/market")
+    assert explained(refused) == "Permission denied: /data/market"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    make_market(tmp_path / "market1501")
+    (tmp_path / "market1501" / "query").chmod(0)
+    with pytest.raises(UserError, match=r"cannot read the data set market1501: Permission denied: .*query"):
+        open_data_set("market1501", tmp_path)
+
+
+def test_msmt17_without_its_val(tmp_path: Path) -> None:
+    make_msmt17(tmp_path / "MSMT17_V1")
+    assert len(open_data_set("msmt17", tmp_path).train) == 3
+    assert len(open_data_set("msmt17:no-val", tmp_path).train) == 2
+    assert len(open_data_set(f"msmt17={tmp_path / 'MSMT17_V1'}:no-val", tmp_path).train) == 2
+    with pytest.raises(UserError, match="the layout msmt17 has no-val ways"):
+        open_data_set("msmt17:classic", tmp_path)

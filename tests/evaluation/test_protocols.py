@@ -11,7 +11,16 @@ from pat.base.errors import UserError
 from pat.base.mapping import overlay, read_mapping
 from pat.config import TrainConfig
 from pat.data.layouts import open_data_set
-from pat.evaluation.protocols import Spread, average, known_protocol, plan, training_sources
+from pat.evaluation.protocols import (
+    AVERAGE,
+    PUBLISHED,
+    Spread,
+    average,
+    known_protocol,
+    plan,
+    possible_targets,
+    training_sources,
+)
 from pat.evaluation.ranking import RankingResult
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -100,3 +109,17 @@ def test_distractors_and_junk_do_not_train(market: Path) -> None:
     for name in ("0000_c1s1_000001_00.jpg", "-1_c1s1_000001_00.jpg"):
         (market / "bounding_box_test" / name).write_bytes(image.read_bytes())
     assert min(s.identity for s in open_data_set(f"{market}:all", Path(".")).train) == 1
+
+
+def test_a_table_says_whether_val_of_msmt17_trained() -> None:
+    assert "with its list_val" in plan("single", {"source": ["msmt17"]}).remarks[0]
+    assert "without its list_val" in plan("single", {"source": ["msmt17:no-val"]}).remarks[0]
+    assert plan("single", {"source": ["market1501"]}).remarks == ()
+
+
+def test_published_figures_stand_under_one_protocol_each() -> None:
+    rows = [(figure.method, figure.target, figure.mAP) for each in PUBLISHED.values() for figure in each]
+    assert len(set(rows)) == len(rows)
+    for protocol, figures in PUBLISHED.items():
+        assert {figure.target for figure in figures} <= {*possible_targets(protocol), AVERAGE}
+        assert any("PAT" in figure.method for figure in figures) or protocol in ("P2", "P3")

@@ -206,7 +206,7 @@ def test_a_part_feature_that_is_not_a_number_stops_the_run(config, monkeypatch):
 
     monkeypatch.setattr(PartAwareTransformer, "features", broken)
     settings = config()
-    with pytest.raises(Failure, match="epoch 1, step 1 is not finite"):
+    with pytest.raises(Failure, match=r"epoch 1, step 1 is not finite.*there is no checkpoint yet"):
         train(settings)
     described = json.loads((settings.out / "diverged.json").read_text())
     losses = {name: float(value) for name, value in described["losses"].items()}
@@ -249,21 +249,19 @@ def test_a_damaged_checkpoint_is_named(config):
         train(config(resume=True, epochs=3))
 
 
-def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    model = torch.nn.Linear(3, 3)
-    save_checkpoint(path, Position(epoch=2), "samples", {"model": model})
-
-    def full(state, target):
-        target.write_bytes(b"half")
-        raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(Failure, match="previous checkpoint is untouched"):
-        save_checkpoint(path, Position(epoch=3), "samples", {"model": model})
-    monkeypatch.undo()
-    position = load_checkpoint(path, "samples", {"model": model})
-    assert position.epoch == 2
+    save_checkpoint(path, Position(epoch=2), "samples", {"model": torch.nn.Linear(3, 3)})
+    code = (
+        "import resource, signal, sys, torch; from pathlib import Path\n"
+        "from pat.training.checkpoint import Position, save_checkpoint\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "save_checkpoint(Path(sys.argv[1]), Position(epoch=3), 'samples', {'model': torch.nn.Linear(300, 300)})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert f"{Failure.__name__}: cannot write {path}: File too large" in done.stderr.splitlines()[-1]
+    assert load_checkpoint(path, "samples", {"model": torch.nn.Linear(3, 3)}).epoch == 2
     assert list(tmp_path.iterdir()) == [path]
 
 

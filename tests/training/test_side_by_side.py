@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import filelock
@@ -23,7 +24,7 @@ from pat.base.mapping import from_mapping, to_mapping
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.training.job import stop_flag
-from pat.training.side_by_side import Place, _stop, places, side_by_side
+from pat.training.side_by_side import Place, _start_server, _stop, places, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -52,6 +53,17 @@ def test_a_killed_run_is_named_and_the_others_save_their_state(run, tmp_path):
         side_by_side(carry_out, [run, other], [Place("cpu", 1)] * 2, Progress())
     assert not multiprocessing.active_children()
     assert all((each.folder / "checkpoint.pt").exists() for each in (run, other))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_ctrl_c_in_a_terminal_passes_by_what_forks_the_runs():
+    server = forkserver._forkserver  # runs inherit what it blocks
+    server._stop()
+    _start_server()
+    status = Path(f"/proc/{server._forkserver_pid}/status").read_text()
+    blocked = int(next(line for line in status.splitlines() if line.startswith("SigBlk")).split()[1], 16)
+    assert blocked >> (signal.SIGINT - 1) & 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_second_ctrl_c_ends_a_run_that_does_not_stop():

@@ -7,6 +7,7 @@ order in which a folder is tried.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,9 @@ from pat.data.layouts.reading import (
     Layout,
     OnError,
     Problems,
+    Reader,
     Split,
+    explained,
     listing,
     plain_name,
     sub_folders,
@@ -75,14 +78,30 @@ class Found:
     path: Path
     whole: bool = False
     """Every image of a person trains, as `NAME:all` says."""
+    division: str = ""
+    """Another way to divide it than the usual one, as `NAME:DIVISION` says."""
 
     def read(self, on_error: OnError = "stop") -> DataSet:
         """Raises UserError as `open_data_set` does."""
         try:
-            data_set = LAYOUTS[self.layout].read(self.path, self.name, Problems(on_error))
+            read = divisions(self.layout).get(self.division, LAYOUTS[self.layout].read)
+            data_set = read(self.path, self.name, Problems(on_error))
             return _all_training(data_set, self.layout) if self.whole else data_set
         except OSError as error:  # a folder without permission, a disk that went away
-            raise UserError(f"cannot read the data set {self.name}: {error}") from error
+            raise UserError(f"cannot read the data set {self.name}: {explained(error)}") from error
+
+
+def divisions(layout: str) -> Mapping[str, Reader]:
+    """Other ways to divide the data sets of a layout, such as "20" in viper:20, and what reads them."""
+    found: Mapping[str, Reader] = getattr(LAYOUTS[layout], "DIVISIONS", {})
+    return found
+
+
+def plain_spec(spec: str) -> str:
+    """A data set's name or place without what may follow it: ":all", ":20" and their like."""
+    name, _, ending = spec.rpartition(":")
+    known = {division for layout in LAYOUTS for division in divisions(layout)}
+    return name if ending in {ALL[1:], *known} else spec
 
 
 def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
@@ -91,7 +110,8 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
     spec: the name of a layout with a usual folder ("market1501"), looked for under `root`; a folder, .csv or
         .jsonl, whose layout is recognised; NAME=PATH, the same under a name of your own; or LAYOUT=PATH, which
         recognises nothing. A relative path starts at the working folder, or else at `root`.
-        With ":all" after it every image of a person trains.
+        With ":all" after it every image of a person trains; with another word (viper:20, viper:40,
+        cuhk03:classic, msmt17:no-val) it is divided otherwise, as its layout says.
     on_error: "skip" leaves out images whose names do not parse and notes them, "stop" raises.
 
     Raises UserError, saying what was expected and what was found, for an unknown name, a missing folder, a wrong
@@ -103,21 +123,36 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
 def find_data_set(spec: str, root: Path) -> Found:
     """Where and what the data set is that `spec` names, as `open_data_set` says. Raises UserError as it does."""
     try:
-        if spec.endswith(ALL) and _existing(spec, root.expanduser()) is None:
-            return replace(_find(spec.removesuffix(ALL), root.expanduser()), whole=True)
-        return _find(spec, root.expanduser())
+        plain = plain_spec(spec)
+        if plain == spec or _existing(spec, root.expanduser()) is not None:
+            return _find(spec, root.expanduser())
+        found, ending = _find(plain, root.expanduser()), spec.rpartition(":")[2]
+        if f":{ending}" == ALL:
+            return replace(found, whole=True)
+        if ending not in divisions(found.layout):
+            known = ", ".join(divisions(found.layout)) or "no other"
+            raise UserError(f"{spec}: the layout {found.layout} has {known} ways to divide it after a colon")
+        return replace(found, division=ending)
     except OSError as error:
-        raise UserError(f"cannot read the data set {spec}: {error}") from error
+        raise UserError(f"cannot read the data set {spec}: {explained(error)}") from error
 
 
 def find_data_sets(root: Path) -> list[Found]:
     """The data sets in a folder: the folder itself, or those in it that have a usual name or a known layout.
 
     A folder with a usual name and other contents is found too, unless what it is named for is inside it. Own
-    images are found where `root` itself is nothing else. Raises UserError where there is no data set.
+    images are found where `root` itself is nothing else. Raises UserError where there is no data set, and where
+    a folder cannot be read.
     """
     if not root.exists():
         raise UserError(f"there is no file or folder {root}")
+    try:
+        return _found_in(root)
+    except OSError as error:
+        raise UserError(f"cannot read {root}: {explained(error)}") from error
+
+
+def _found_in(root: Path) -> list[Found]:
     known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
     own = [_found_as(name, root) for name, layout in known.items() if layout.recognises(root)]
     if own or not root.is_dir():

@@ -1,6 +1,7 @@
 """Own images: a folder for each identity.
 
     shop/anna/c1_0001.jpg              the camera is in the name: c1, c1s2, cam1, cam_a between separators
+    shop/001/01_1.png                  the name is the camera and the image's number, where every name is so
     shop/anna/entrance/0001.jpg        the camera is a folder
     shop/cam_a/anna/0001.jpg           the outer folder, where its name tells a camera and the inner's does not
     shop/train/anna/c1_0001.jpg        with a split: train, query and gallery (or test), each optional
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pat.base.errors import UserError
@@ -21,6 +23,9 @@ from pat.data.layouts.reading import DataSet, Problems, image_names, listing, su
 
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder for each identity (identity/c1_0001.jpg or identity/camera/0001.jpg)"
+
+_NUMBERS = re.compile(r"(\d{1,3})_\d+")
+"""Camera and number of the image. More digits would rather be the number of a frame."""
 
 _CAMERA = re.compile(r"(?:^|[_\-. ])(?:c(\d+)(?:s\d+)?|cam(?:era)?[_-]?(\d+|[a-z]))(?=[_\-. ]|$)", re.IGNORECASE)
 
@@ -75,11 +80,37 @@ def _camera_in(name: str) -> str:
 
 def _with_cameras(images: list[NamedImage], name: str, problems: Problems) -> list[NamedImage]:
     """The images that tell their camera; all of them where none does."""
+    if not any(image.camera for image in images):
+        images = _camera_first(images, name, problems)
     told = [image for image in images if image.camera]
     if not told:
-        problems.notes.append(f"{name}: neither names nor folders tell a camera; all count as one camera")
+        problems.notes.append(
+            f"{name}: neither names nor folders tell a camera, so all count as one camera; names that tell it are "
+            f"{_example(images[0])} or 01_1.jpg (camera, number)"
+        )
         return images
     for image in images:
         if not image.camera:
-            problems.report(f"{image.path} tells no camera, others do; expected a name like 0001_c2_0003.jpg")
+            problems.report(f"{image.path} tells no camera, others do; expected a name like {_example(image)}")
     return told
+
+
+def _camera_first(images: list[NamedImage], name: str, problems: Problems) -> list[NamedImage]:
+    """The images with the first number of their names as the camera, where it can be one, or as they are.
+
+    Every name has to be two numbers, and the first has to come more than once: a camera that took one image of
+    everybody together is no camera.
+    """
+    matches = [_NUMBERS.fullmatch(image.path.stem) for image in images]
+    cameras = [str(int(match[1])) for match in matches if match]
+    if len(cameras) < len(images) or len(set(cameras)) * 2 > len(images):
+        return images
+    problems.notes.append(
+        f"{name}: names such as {images[0].path.name} are read as camera and number: {len(set(cameras))} cameras"
+    )
+    return [replace(image, camera=camera) for image, camera in zip(images, cameras, strict=True)]
+
+
+def _example(image: NamedImage) -> str:
+    """The name that an image would have if it told its camera."""
+    return f"{image.identity}/c1_{image.path.name}"

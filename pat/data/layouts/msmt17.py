@@ -2,13 +2,15 @@
 
 V1 keeps the images in `train` and `test`, V2 (faces masked) in `mask_train_v2` and `mask_test_v2`. The number
 after the name is the identity, the third field of the name the camera, 1 to 15. The training part is list_train
-and list_val together, as is usual: they show the same 1,041 people. Identities of the training and the test
-part count from 0 each and are different people. Source: Wei et al., "Person Transfer GAN to Bridge Domain Gap
-for Person Re-Identification", CVPR 2018.
+and list_val together: they show the same 1,041 people. `msmt17:no-val` trains on list_train alone, as the releases
+of torchreid and PAT do unless told otherwise; which of the two it was belongs to a result. Identities of the
+training and the test part count from 0 each and are different people. Source: Wei et al., "Person Transfer GAN to
+Bridge Domain Gap for Person Re-Identification", CVPR 2018.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -22,6 +24,8 @@ EXPECTED = (
     "(V2: mask_train_v2 and mask_test_v2)"
 )
 
+NO_VAL = "no-val"
+
 _FORM = "0000/0000_000_01_0303morning_0008_0.jpg 0"
 _NAME = re.compile(r"\d+_\d+_(\d+)_")
 _CAMERAS = range(1, 16)
@@ -31,15 +35,20 @@ def recognises(path: Path) -> bool:
     return any((path / f"list_{part}.txt").is_file() for part in ("train", "query", "gallery"))
 
 
-def read(path: Path, name: str, problems: Problems) -> DataSet:
+def read(path: Path, name: str, problems: Problems, *, val: bool = True) -> DataSet:
     """Read the folder of MSMT17. Raises UserError when a list or folder is missing or a list is empty."""
     train = _first_folder(path, "train", "mask_train_v2")
     test = _first_folder(path, "test", "mask_test_v2")
     parts = {"train": train, "val": train, "query": test, "gallery": test}
     samples = {part: _listed(path, part, folder, name, problems) for part, folder in parts.items()}
-    people = sorted(samples["train"] + samples["val"], key=lambda sample: sample.path.as_posix())
+    trains = samples["train"] + (samples["val"] if val else [])
+    people = sorted(trains, key=lambda sample: sample.path.as_posix())
     query, gallery = tuple(samples["query"]), tuple(samples["gallery"])
     return DataSet(name, tuple(people), query, gallery, tuple(problems.notes))
+
+
+DIVISIONS = {NO_VAL: functools.partial(read, val=False)}
+"""Other ways to divide it, after a colon."""
 
 
 def _first_folder(path: Path, *names: str) -> Path:

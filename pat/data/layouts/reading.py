@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -69,6 +69,16 @@ class Layout(Protocol):
 
     def read(self, path: Path, name: str, problems: Problems) -> DataSet:
         """The data set in `path`. Raises UserError where the layout is another one."""
+
+
+Reader = Callable[[Path, str, Problems], DataSet]
+"""What reads the folder of a layout: path, name, problems."""
+
+
+def explained(error: OSError) -> str:
+    """What the system says of a file or folder, in words: "Permission denied: /data/x"."""
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}"
 
 
 def wrong_layout(path: Path, layout: str, expected: str, missing: str) -> UserError:

@@ -37,13 +37,28 @@ def partners(a: Side, b: Side, problems: Problems) -> set[int]:
     return a.keys() & b.keys()
 
 
-def halves(people: set[int], a: Side, b: Side, strangers: Iterable[int], data_set: str) -> list[Split]:
-    """The splits of `people`: half train; of the others cam_a asks, and cam_b with `strangers` is the gallery."""
+def halves(
+    people: set[int],
+    a: Side,
+    b: Side,
+    strangers: Iterable[int],
+    data_set: str,
+    *,
+    both_directions: bool = False,
+    both_halves: bool = False,
+) -> list[Split]:
+    """The splits of `people`: half train; of the others cam_a asks, and cam_b with `strangers` is the gallery.
+
+    With `both_halves` the halves also change places, with `both_directions` the cameras; the splits of one
+    division stand together.
+    """
     splits = []
     for number in range(SPLITS):
-        training = sorted(first_half(people, data_set, number))
-        rest = sorted(people.difference(training))
-        train = tuple(side[person] for side in (a, b) for person in training)
-        gallery = tuple(b[person] for person in sorted({*rest, *strangers}))
-        splits.append(Split(train, tuple(a[person] for person in rest), gallery))
+        training = first_half(people, data_set, number)
+        rest = people - training
+        for trains, tested in ((training, rest), (rest, training))[: 1 + both_halves]:
+            train = tuple(side[person] for side in (a, b) for person in sorted(trains))
+            for asks, answers in ((a, b), (b, a))[: 1 + both_directions]:
+                query = tuple(asks[person] for person in sorted(tested))
+                splits.append(Split(train, query, tuple(answers[p] for p in sorted({*tested, *strangers}))))
     return splits
