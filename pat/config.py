@@ -36,8 +36,13 @@ class ModelConfig:
     """Mean of the input, RGB in [0, 1]; None takes the backbone's own."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of the input; None takes the backbone's own."""
-    stem: Literal["projection", "convolution"] = "projection"
-    """How patches are made: one projection, or the convolutional stem of TransReID-SSL in front of it."""
+    stem: Literal["projection", "convolution", "deep"] = "projection"
+    """How patches are made: one projection, the convolutional stem of TransReID-SSL in front of it, or "deep":
+    a 3 x 3 convolution for each halving of the resolution, which learns from scratch."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """The global feature: the cls token, or the cls token plus the mean of the patch tokens."""
+    cosine_scale: float = 0.0
+    """Factor of a classifier of cosines; 0 is a BNNeck and a linear classifier."""
     patch_size: int | None = None
     """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
     width: int | None = None
@@ -83,6 +88,12 @@ class AugmentConfig:
     """Pixels added on each side before a random crop of the original size."""
     color_jitter: float = 0.0
     """Largest relative change of brightness, contrast and saturation."""
+    color_cast: float = 0.0
+    """Largest relative change of each colour channel by itself."""
+    low_resolution: float = 0.0
+    """Probability of an image being made of 30 to 80 % of its rows and columns."""
+    blur: float = 0.0
+    """Probability of a Gaussian blur; never together with low resolution."""
     erasing: float = 0.0
     """Probability of a random rectangle being erased."""
     regions: Literal["image", "batch"] = "image"
@@ -93,9 +104,15 @@ class AugmentConfig:
 class LossConfig:
     """Weights and constants of the losses (paper section 3)."""
 
+    identity: float = 1.0
+    """Weight of the identity loss."""
     label_smoothing: float = 0.1
     triplet: float = 1.0
     """Weight of the soft-margin batch-hard triplet loss."""
+    contrastive: float = 0.0
+    """Weight of the supervised contrastive loss on unit vectors."""
+    temperature: float = 0.1
+    """Of the contrastive loss: cosines are divided by it."""
     csl: float = 1.0
     """Weight of cross-ID similarity learning; 0 turns it off."""
     psd: float = 0.5
@@ -129,10 +146,18 @@ class OptimConfig:
     bias_lr_factor: float = 2.0
     """Learning rate of bias vectors relative to the base."""
     momentum: float = 0.9
-    warmup_epochs: int = 5
+    classifier_lr: float = 0.0
+    """Learning rate of the classifier, which does not decay then; 0 is the base rate."""
+    layer_decay: float = 1.0
+    """Factor of the learning rate from each block to the one before it, down to the patches."""
+    freeze_blocks: int = 0
+    """First blocks that keep their weights, and with them the patches and tokens; for pretrained weights."""
+    per_step: bool = False
+    """Set the learning rate at every step instead of every epoch; epoch e then runs from e - 1 to e."""
+    warmup_epochs: float = 5.0
     warmup_lr: float = 1e-5
     """Rate at epoch 0 of the linear warm-up, for all parameter groups."""
-    cosine_epochs: int = 120
+    cosine_epochs: float = 120.0
     """Length of the cosine; longer than the training, so the rate does not reach its floor."""
     min_lr_ratio: float = 0.002
     """Floor of the rate relative to the base."""
@@ -156,6 +181,9 @@ class TrainConfig:
     out: Path = Path("runs/train")
     """Folder of the run: configuration, log, checkpoint and model."""
     epochs: int = 60
+    minutes: float = 0.0
+    """Length of the run by the clock; the learning rate then falls with the time as it would over `epochs`. Such a
+    run is not the same twice. 0 counts epochs."""
     identities_per_batch: int = 16
     images_per_identity: int = 4
     spread_cameras: bool = False

@@ -52,7 +52,7 @@ def training_losses(
         identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
         triplet = batch_hard_triplet(global_feature, labels)
         total = identity + config.triplet * triplet + config.csl * csl
-    return Losses(total, identity, triplet, csl)
+    return Losses(total, identity, triplet, csl, contrastive=torch.zeros_like(total))
 
 
 def training_step(
@@ -63,7 +63,7 @@ def training_step(
     batch: tuple[Tensor, Tensor, Sequence[str]],
     phase: Phase = nullcontext,
 ) -> Tensor:
-    """One optimiser step on a batch as the workers give it: `state` moves. Returns the losses, float32 [4]."""
+    """One step on a batch as the workers give it: `state` moves. Returns the losses, float32 [len(TERMS)]."""
     images, labels, paths = batch
     with phase("data"):
         device = next(state.model.parameters()).device

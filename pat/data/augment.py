@@ -1,6 +1,7 @@
 """Random changes of training images: drawn for each image, applied to the whole batch on its device.
 
-Order: mirror image, black border and crop, colour (brightness, contrast, saturation, in this order), erasing.
+Order: mirror image, black border and crop, lower resolution or blur, colour (brightness, colour cast, contrast,
+saturation, in this order), erasing.
 The crop moves whole pixels, so it equals flip, pad and crop of each image by itself, exactly.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pat.base.errors import UserError
 from pat.config import AugmentConfig
@@ -18,6 +20,10 @@ from pat.config import AugmentConfig
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASE_ATTEMPTS = 10
+_LOW_RESOLUTIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Shares of the rows and columns that are left."""
+_BLURS = (0.5, 1.0, 1.5, 2.0)
+"""Standard deviations, in 128ths of the height: pixels of an image of 128 x 64."""
 _GREY = (0.2989, 0.587, 0.114)
 """ITU-R 601-2 luma, as torchvision rounds it."""
 
@@ -32,6 +38,10 @@ class AugmentDraw:
     """i64 [B, 2]: top and left of the crop in the image with its border."""
     jitter: Tensor
     """f32 [B, 3]: factors of brightness, contrast and saturation."""
+    softness: Tensor
+    """i64 [B]: 0, or which of the low resolutions and blurs."""
+    cast: Tensor
+    """f32 [B, 3]: factors of the colour channels."""
     erased: Tensor
     """i64 [B, 4]: top, bottom, left, right of the erased rectangle, half open; empty where nothing is erased."""
 
@@ -63,11 +73,14 @@ class Augmentation:
         for name, value in (("flip", config.flip), ("erasing", config.erasing)):
             if not 0 <= value <= 1:
                 raise UserError(f"--augment.{name} {value} is no probability")
-        if config.pad < 0 or config.color_jitter < 0:
-            raise UserError("--augment.pad and --augment.color-jitter must not be negative")
+        if config.pad < 0 or config.color_jitter < 0 or config.color_cast < 0:
+            raise UserError("--augment.pad, --augment.color-jitter and --augment.color-cast must not be negative")
+        if min(config.low_resolution, config.blur) < 0 or config.low_resolution + config.blur > 1:
+            raise UserError("--augment.low-resolution and --augment.blur are probabilities, 1 together at most")
         self.config = config
         self.height, self.width = image_size
         self.fill = fill
+        self.softening = _softening(self.height), _softening(self.width, self.height)
 
     def draw(self, batch: int, generator: torch.Generator) -> AugmentDraw:
         """Random numbers for `batch` images, on the CPU.
@@ -79,7 +92,18 @@ class Augmentation:
         corner = torch.randint(0, 2 * config.pad + 1, (batch, 2), generator=generator)
         low, high = max(0.0, 1 - config.color_jitter), 1 + config.color_jitter
         jitter = low + (high - low) * torch.rand(batch, 3, generator=generator)
-        return AugmentDraw(flip, corner, jitter, self._draw_erased(batch, generator))
+        erased = self._draw_erased(batch, generator)
+        cast = 1 + config.color_cast * (2 * torch.rand(batch, 3, generator=generator) - 1)
+        return AugmentDraw(flip, corner, jitter, self._draw_softness(batch, generator), cast, erased)
+
+    def _draw_softness(self, batch: int, generator: torch.Generator) -> Tensor:
+        """i64 [B]: 0 for images that stay as they are, then the low resolutions, then the blurs."""
+        which, level = torch.rand(2, batch, generator=generator)
+        low = (level * len(_LOW_RESOLUTIONS)).long()
+        blur = (level * len(_BLURS)).long() + len(_LOW_RESOLUTIONS)
+        config = self.config
+        softness = torch.where(which < config.low_resolution, low, blur) + 1
+        return softness * (which < config.low_resolution + config.blur)
 
     def _draw_erased(self, batch: int, generator: torch.Generator) -> Tensor:
         """Rectangles i64 [B, 4], of area and aspect ratio (log-uniform) in the usual ranges.
@@ -110,8 +134,12 @@ class Augmentation:
             raise ValueError(f"pixels must be uint8 {expected}, not {pixels.dtype} {tuple(pixels.shape)}")
         moved = _moved(pixels, draw, self.config.pad).permute(0, 3, 1, 2)  # [B, 3, H, W]
         images = moved.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-        if self.config.color_jitter > 0:
-            images = _jittered(images, draw.jitter)
+        if self.config.low_resolution or self.config.blur:
+            # [B, H, H] and [B, W, W]
+            rows, columns = (each.to(images.device)[draw.softness] for each in self.softening)
+            images = rows[:, None] @ images @ columns[:, None].mT
+        if self.config.color_jitter > 0 or self.config.color_cast > 0:
+            images = _jittered(images, draw.jitter, draw.cast)
         if self.config.erasing > 0:
             images = _erased(images, draw.erased, self.fill)
         return images
@@ -137,10 +165,28 @@ def _moved(pixels: Tensor, draw: AugmentDraw, pad: int) -> Tensor:
     return runs.index_select(0, first).view(batch, height, full_width, 3)[:, :, :width]
 
 
-def _jittered(images: Tensor, factors: Tensor) -> Tensor:
-    """Brightness, contrast and saturation in torchvision's sense, for float images in [0, 1]."""
+def _softening(length: int, of_height: int | None = None) -> Tensor:
+    """What each softness does to a column of `length` pixels, as matrices f32 [1 + levels, length, length].
+
+    Low resolutions are averages over areas, then linear interpolation; both axes take the same shares.
+    """
+    unit = torch.eye(length)
+    levels = [unit]
+    for share in _LOW_RESOLUTIONS:
+        small = F.adaptive_avg_pool1d(unit[None], max(1, round(share * length)))
+        levels.append(F.interpolate(small, length, mode="linear")[0].T)
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    for sigma in _BLURS:
+        kernel = torch.exp(-0.5 * (distance / (sigma / 128 * (of_height or length))) ** 2)
+        levels.append(kernel / kernel.sum(1, keepdim=True))
+    return torch.stack(levels)
+
+
+def _jittered(images: Tensor, factors: Tensor, cast: Tensor) -> Tensor:
+    """Brightness, contrast and saturation in torchvision's sense, for float images in [0, 1]; `cast` is a
+    brightness of each channel."""
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(1)  # [B, 1, 1, 1] each
-    images = (images * brightness).clamp_(0, 1)
+    images = (images * (brightness * cast[:, :, None, None])).clamp_(0, 1)
     images = _blended(images, _grey(images).mean(dim=(1, 2, 3), keepdim=True), contrast)
     return _blended(images, _grey(images), saturation)
 

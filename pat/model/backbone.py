@@ -12,7 +12,7 @@ from torch import nn
 
 from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.model.stem import STRIDE, ConvolutionalStem
+from pat.model.stem import STRIDE, ConvolutionalStem, DeepStem
 
 
 def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTransformer:
@@ -53,12 +53,18 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
             f"model.image_size {height} x {width} is not divided by the patch of {name}, {patch[0]} x {patch[1]} "
             f"pixels; the nearest smaller size that is: {below[0]} x {below[1]}"
         )
-    if config.stem == "convolution":
+    if config.stem != "projection":
         if pretrained:
             raise UserError("timm has no weights with a convolutional stem; give a file with --weights FILE")
-        if patch[0] % STRIDE or patch[1] % STRIDE:
+        if config.stem == "deep":
+            if patch[0] != patch[1] or patch[0] < 4 or patch[0].bit_count() != 1:
+                given = f"{patch[0]} x {patch[1]}"
+                raise UserError(f"model.stem deep needs square patches of 4, 8, 16 or 32 pixels, not {given}")
+            model.patch_embed = DeepStem((height, width), patch, model.embed_dim)
+        elif patch[0] % STRIDE or patch[1] % STRIDE:
             raise UserError(f"model.stem convolution needs an even patch size, not {patch[0]} x {patch[1]} pixels")
-        model.patch_embed = ConvolutionalStem((height, width), patch, model.embed_dim)
+        else:
+            model.patch_embed = ConvolutionalStem((height, width), patch, model.embed_dim)
     if pretrained:
         model = _with_pretrained_weights(name, (height, width), arguments)
     return model

@@ -1,7 +1,8 @@
-"""Patches from a small convolutional network instead of one projection: the stem of TransReID-SSL's ViTs."""
+"""Patches from a small convolutional network instead of one projection."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -11,32 +12,21 @@ CHANNELS = 64
 STRIDE = 2
 """Of the first convolution; the projection covers the rest of a patch."""
 
+FIRST_CHANNELS = 32
+"""Of the first convolution of a deep stem."""
 
-class ConvolutionalStem(nn.Module):
-    """Three convolutions at half the resolution, then the projection of each patch (arXiv 2111.12084, IBN stem).
 
-    Instance normalisation takes away the look of a camera, which is why the stem generalises; batch normalisation
-    uses the statistics of the batch in training. Submodules have the names of the published files.
-    """
+class Stem(nn.Module):
+    """What makes patches of pixels: `conv`, then `proj`. Constructors of subclasses set both."""
 
-    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
+    conv: nn.Sequential
+    proj: nn.Conv2d
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int]) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.grid_size = (image_size[0] // patch_size[0], image_size[1] // patch_size[1])
         self.frozen = False
-        self.conv = nn.Sequential(
-            nn.Conv2d(3, CHANNELS, 7, stride=STRIDE, padding=3, bias=False),
-            HalfInstanceNorm(CHANNELS),
-            nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
-            HalfInstanceNorm(CHANNELS),
-            nn.ReLU(),
-            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
-            nn.BatchNorm2d(CHANNELS),
-            nn.ReLU(),
-        )
-        rest = (patch_size[0] // STRIDE, patch_size[1] // STRIDE)
-        self.proj = nn.Conv2d(CHANNELS, dim, rest, stride=rest)
 
     def forward(self, images: Tensor) -> Tensor:
         """images [B, 3, H, W], normalised -> patches row by row [B, R*C, D]."""
@@ -52,8 +42,52 @@ class ConvolutionalStem(nn.Module):
         self.frozen = True
         self.eval()
 
-    def train(self, mode: bool = True) -> ConvolutionalStem:
-        return cast(ConvolutionalStem, super().train(mode and not self.frozen))
+    def train(self, mode: bool = True) -> Stem:
+        return cast(Stem, super().train(mode and not self.frozen))
+
+
+class ConvolutionalStem(Stem):
+    """Three convolutions at half the resolution, then the projection of each patch (arXiv 2111.12084, IBN stem).
+
+    Instance normalisation takes away the look of a camera, which is why the stem generalises; batch normalisation
+    uses the statistics of the batch in training. Submodules have the names of the published files.
+    """
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
+        super().__init__(image_size, patch_size)
+        self.conv = nn.Sequential(
+            nn.Conv2d(3, CHANNELS, 7, stride=STRIDE, padding=3, bias=False),
+            HalfInstanceNorm(CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
+            HalfInstanceNorm(CHANNELS),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1, bias=False),
+            nn.BatchNorm2d(CHANNELS),
+            nn.ReLU(),
+        )
+        rest = (patch_size[0] // STRIDE, patch_size[1] // STRIDE)
+        self.proj = nn.Conv2d(CHANNELS, dim, rest, stride=rest)
+
+
+class DeepStem(Stem):
+    """A 3 x 3 convolution of stride 2 for each halving of the resolution down to a patch, batch normalised.
+
+    The channels double from FIRST_CHANNELS on, the last convolution has those of the transformer ("Early
+    convolutions help transformers see better", arXiv 2106.14881). Most of the work is on few pixels, which suits a
+    CPU.
+    """
+
+    def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
+        super().__init__(image_size, patch_size)
+        halvings = patch_size[0].bit_length() - 1
+        channels = [3, *(FIRST_CHANNELS * 2**i for i in range(halvings - 1)), dim]
+        self.conv = nn.Sequential()
+        for before, after in pairwise(channels):
+            self.conv.extend(
+                [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            )
+        self.proj = nn.Conv2d(dim, dim, 1)
 
 
 class HalfInstanceNorm(nn.Module):

@@ -14,14 +14,15 @@ from pat.config import ModelConfig
 from pat.model.attention import PartAttention, PartBlock, drop_path_factors
 from pat.model.backbone import build_backbone
 from pat.model.regions import band_rows, full_bands, random_regions
-from pat.model.stem import ConvolutionalStem
+from pat.model.stem import Stem
 
 
 class ReidOutput(NamedTuple):
     """What a forward pass gives, in training and in evaluation alike."""
 
     global_feature: Tensor
-    """[B, D]: the cls token after the final LayerNorm, not normalised."""
+    """[B, D]: the cls token after the final LayerNorm, or with `pooling` "mean" that plus the mean of the patch
+    tokens; not normalised."""
     part_features: Tensor
     """[B, P, D]: the part tokens after the same LayerNorm, not normalised."""
     logits: Tensor | None
@@ -63,8 +64,11 @@ class PartAwareTransformer(nn.Module):
         self.norm = vit.norm
         self.take_tokens(vit)
 
-        self.bottleneck = nn.BatchNorm1d(self.dim)
-        self.bottleneck.bias.requires_grad_(False)
+        if config.cosine_scale:
+            self.bottleneck: nn.Module = nn.Identity()
+        else:
+            self.bottleneck = nn.BatchNorm1d(self.dim)
+            self.bottleneck.bias.requires_grad_(False)
         self.classifier = nn.Linear(self.dim, config.identities, bias=False) if config.identities else None
         if self.classifier is not None:
             nn.init.normal_(self.classifier.weight, std=0.001)
@@ -126,11 +130,16 @@ class PartAwareTransformer(nn.Module):
         regions None is the full bands; drop_path [depth, 2, B] are factors from `draw_drop_path`, or None.
         """
         tokens = self._run(images, regions, drop_path, outputs=1 + self.parts)
-        return tokens[:, 0], tokens[:, 1:]
+        return tokens[:, 0], tokens[:, 1:]  # the first is the global feature
 
     def classify(self, global_feature: Tensor) -> Tensor | None:
-        """Identity logits [B, identities] through the BNNeck, or None without a classifier."""
-        return None if self.classifier is None else self.classifier(self.bottleneck(global_feature))
+        """Identity logits [B, identities] through the BNNeck, or scaled cosines; None without a classifier."""
+        if self.classifier is None:
+            return None
+        if self.config.cosine_scale:
+            directions = F.normalize(self.classifier.weight, dim=1)
+            return self.config.cosine_scale * F.linear(F.normalize(global_feature, dim=1), directions)
+        return self.classifier(self.bottleneck(global_feature))
 
     @torch.no_grad()
     def embed(self, images: Tensor, parts: bool = False) -> Tensor:
@@ -146,10 +155,21 @@ class PartAwareTransformer(nn.Module):
 
     def freeze_patches(self) -> None:
         """Fix what makes patches of pixels: the projection, or all of a convolutional stem."""
-        if isinstance(self.patch_embed, ConvolutionalStem):
+        if isinstance(self.patch_embed, Stem):
             self.patch_embed.freeze()
         else:
             self.patch_embed.proj.requires_grad_(False)
+
+    def freeze_blocks(self, count: int) -> None:
+        """Fix the first `count` blocks and all that comes before them. Raises ValueError when there are fewer."""
+        if count > len(self.blocks):
+            raise ValueError(f"there are {len(self.blocks)} blocks, {count} cannot be frozen")
+        if count:
+            self.freeze_patches()
+            for part in (self.cls_token, self.part_tokens, self.register_tokens, self.pos_embed):
+                part.requires_grad_(False)
+            for module in (self.norm_pre, *list(self.blocks)[:count]):
+                module.requires_grad_(False)
 
     def draw_drop_path(self, images: int, generator: torch.Generator | None = None) -> Tensor | None:
         """Stochastic-depth factors for `images` images, on the CPU, or None at rate 0."""
@@ -169,7 +189,7 @@ class PartAwareTransformer(nn.Module):
         return self.norm_pre(sequence + self.pos_embed)
 
     def _run(self, images: Tensor, regions: Tensor | None, drop_path: Tensor | None, outputs: int) -> Tensor:
-        """The first `outputs` tokens after the final LayerNorm, [B, outputs, D]."""
+        """Global feature and the next `outputs` - 1 tokens, after the final LayerNorm: [B, outputs, D]."""
         tokens = self.tokens(images)
         regions = self.bands if regions is None else regions.to(tokens.device, non_blocking=True)
         if drop_path is not None:
@@ -177,6 +197,10 @@ class PartAwareTransformer(nn.Module):
         last = len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
             # What the last block computes for tokens that do not leave the network would be thrown away.
-            asking = outputs if index == last else tokens.shape[1]
+            asking = outputs if index == last and self.config.pooling == "cls" else tokens.shape[1]
             tokens = block(tokens, regions, asking, None if drop_path is None else drop_path[index])
-        return self.norm(tokens)
+        tokens = self.norm(tokens)
+        if self.config.pooling == "cls":
+            return tokens
+        patches = tokens[:, 1 + self.parts + self.registers :].mean(1, keepdim=True)
+        return torch.cat([tokens[:, :1] + patches, tokens[:, 1:outputs]], dim=1)

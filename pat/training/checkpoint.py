@@ -23,6 +23,8 @@ class Position:
     epoch: int = 1
     step: int = 0
     global_step: int = 0
+    seconds: float = 0.0
+    """Spent on training steps; what a run of so many minutes counts."""
     best_score: float = -1.0
     best_epoch: int = 0
 

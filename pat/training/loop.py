@@ -32,13 +32,11 @@ from pat.training.data import TrainingData, open_training_data
 from pat.training.distributed import Ranks
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
-from pat.training.step import training_step
+from pat.training.step import TERMS, training_step
 from pat.training.validate import validate
 
 CHECK_EVERY = 10
 """Steps between looks at the losses: each look waits for the device."""
-
-TERMS = ("loss", "identity", "triplet", "csl")
 
 
 class Interrupted(KeyboardInterrupt):
@@ -109,7 +107,7 @@ class _Run:
         if self.ranks.first:
             self.log = run_folder.FileLog(config.out, config.tensorboard, position.global_step)
         try:
-            while position.epoch <= config.epochs:
+            while not self._done():
                 self._train_epoch()
                 if config.select == "heldout" and self._due(config.select_every):
                     self._score_heldout()
@@ -164,15 +162,20 @@ class _Run:
         self.state.schedule.step(position.epoch)
         pending: list[Tensor] = []
         sums, seen, speed, started = np.zeros(len(TERMS)), 0, 0.0, time.perf_counter()
-        stopping = False
-        with self.progress.bar(f"epoch {position.epoch}/{config.epochs}", len(steps)) as advance:
+        stopping = last = False
+        clock = started
+        with self.progress.bar(self._epoch(), len(steps)) as advance:
             advance(position.step, "")
             ahead, rows = steps[position.step :], self.ranks.rows(steps.shape[1])
             for batch in read_batches(self.data.pixels, training.labels, ahead, self.ranks.device, rows):
+                if config.optim.per_step or config.minutes:
+                    self.state.schedule.step(self._epochs_done(len(steps)))
                 pending.append(self._step(batch))
                 position.step += 1
                 position.global_step += 1
-                stopping, last = self.ranks.any(self.stop()), position.step == len(steps)
+                position.seconds, clock = position.seconds + time.perf_counter() - clock, time.perf_counter()
+                stopping = self.ranks.any(self.stop())
+                last = position.step == len(steps) or (self.config.minutes > 0 and self._done())
                 if len(pending) == CHECK_EVERY or last or stopping:
                     sums += self._log_losses(pending, steps)
                     seen += len(pending)
@@ -180,9 +183,9 @@ class _Run:
                     speed = seen * steps.shape[1] / (time.perf_counter() - started)
                     advance(0, f"loss {sums[0] / seen:.3f}  {speed:.0f} images/s")
                 advance(1, "")
-                if stopping:
+                if stopping or last:
                     break
-        if seen and position.step == len(steps):
+        if last:
             self._log_epoch(sums / seen, speed)
         if stopping:
             self._save_checkpoint()
@@ -190,8 +193,26 @@ class _Run:
                 f"stopped after step {position.global_step}; continue with --out {config.out} --resume"
             )
 
+    def _epochs_done(self, steps: int) -> float:
+        """How far the run is, in epochs of `steps` steps, for the learning rate."""
+        if self.config.minutes:
+            return min(self.position.seconds / 60 / self.config.minutes, 1.0) * self.config.epochs
+        return self.position.epoch - 1 + (self.position.step + 1) / steps
+
+    def _last_epoch(self) -> int:
+        """The number of the last epoch of a run that is done."""
+        return self.position.epoch - 1 if self.config.minutes and self._done() else self.config.epochs
+
+    def _epoch(self) -> str:
+        return f"epoch {self.position.epoch}" + ("" if self.config.minutes else f"/{self.config.epochs}")
+
+    def _done(self) -> bool:
+        if self.config.minutes:
+            return self.position.seconds >= 60 * self.config.minutes
+        return self.position.epoch > self.config.epochs
+
     def _step(self, batch: Batch) -> Tensor:
-        """One optimiser step; the losses, float32 [4], stay on the device."""
+        """One optimiser step; the losses, float32 [len(TERMS)], stay on the device."""
         return training_step(
             self.config,
             self.state,
@@ -222,7 +243,7 @@ class _Run:
         )
         text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
         self.progress.say(
-            f"epoch {position.epoch}/{self.config.epochs}: {text}  lr {rate:.1e}  {speed:.0f} images/s"
+            f"{self._epoch()}: {text}  lr {rate:.1e}  {speed:.0f} images/s"
         )
 
     def _report_divergence(self, step: int, losses: np.ndarray, indices: np.ndarray) -> None:
@@ -243,7 +264,8 @@ class _Run:
         )
 
     def _due(self, every: int) -> bool:
-        return self.position.epoch % every == 0 or self.position.epoch == self.config.epochs
+        last = self._done() if self.config.minutes else self.position.epoch == self.config.epochs
+        return last or self.position.epoch % every == 0
 
     def _score_heldout(self) -> None:
         """Keep the best model by mAP on held-out identities of the source. The target is never seen."""
@@ -284,7 +306,7 @@ class _Run:
         if not self.ranks.first:
             return
         facts = {
-            "epoch": min(self.position.epoch, self.config.epochs),
+            "epoch": min(self.position.epoch, self._last_epoch()),
             "seed": self.config.seed,
             "source": list(self.config.data.source),
             "images": len(self.data.training.samples),
@@ -300,6 +322,6 @@ class _Run:
         elif self.ranks.first:
             copy_whole(self.config.out / "best.safetensors", path)
         self.ranks.any(False)  # nobody goes on before the model is there
-        epoch = best or self.config.epochs
+        epoch = best or self._last_epoch()
         self.progress.say(f"wrote {path} (epoch {epoch})")
         return TrainResult(path, epoch, seconds)

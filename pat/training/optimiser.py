@@ -16,15 +16,21 @@ def build_optimiser(model: nn.Module, config: OptimConfig, *, scaled: bool = Fal
     first step, which is what it does to find its scale, PyTorch's fused SGD keeps an uninitialised momentum. Then
     PyTorch chooses: many tensors at a time on a GPU.
 
+    The rate falls by `layer_decay` from block to block towards the patches; the classifier may have its own.
+
     Under AdamW nothing one-dimensional (norms, biases) and no token decays, as is usual from scratch; under SGD
     everything does, as in the authors' recipe.
     """
+    depth = len(getattr(model, "blocks", ()))
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = config.lr * (config.bias_lr_factor if name.endswith("bias") else 1.0)
+        rate *= config.layer_decay ** (depth - _layer(name, depth))
         exempt = config.name == "adamw" and (parameter.ndim < 2 or name.endswith(("tokens", "token", "pos_embed")))
+        if config.classifier_lr and name.startswith("classifier."):
+            rate, exempt = config.classifier_lr, True
         groups.setdefault((rate, 0.0 if exempt else config.weight_decay), []).append(parameter)
     fused = None if scaled else True
     settings = [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
@@ -33,11 +39,19 @@ def build_optimiser(model: nn.Module, config: OptimConfig, *, scaled: bool = Fal
     return torch.optim.AdamW(settings, lr=config.lr, fused=fused)
 
 
-def build_schedule(optimiser: torch.optim.Optimizer, config: OptimConfig) -> CosineLRScheduler:
-    """The rate of epoch e, counted from 1, is set by `.step(e)`: linear warm-up, then a cosine without offset.
+def _layer(name: str, depth: int) -> int:
+    """The place of a parameter: 0 before the first block, `depth` in the last and after it."""
+    if name.startswith("blocks."):
+        return 1 + int(name.split(".")[1])
+    first = name.startswith(("patch_embed.", "norm_pre.")) or name.endswith(("token", "tokens", "embed"))
+    return 0 if first else depth
 
-    The warm-up starts at `warmup_lr` and the cosine ends at `min_lr_ratio * lr` in every group, whatever its own
-    rate.
+
+def build_schedule(optimiser: torch.optim.Optimizer, config: OptimConfig) -> CosineLRScheduler:
+    """The rate at time t, in epochs, is set by `.step(t)`: linear warm-up, then a cosine without offset.
+
+    t counts epochs from 1, or with `per_step` is what of the run is done. The warm-up starts at `warmup_lr` and
+    the cosine ends at `min_lr_ratio * lr` in every group, whatever its own rate.
     """
     return CosineLRScheduler(
         optimiser,

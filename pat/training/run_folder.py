@@ -21,8 +21,9 @@ MODEL = "model.safetensors"
 LOG = "log.jsonl"
 
 MAY_CHANGE = {
-    "resume", "out", "device", "amp", "compile", "epochs", "checkpoint_every", "keep_every", "rank_timeout",
-    "tensorboard", "data.root", "data.cache", "data.target", "data.on_error", "model.attention", "loss.neighbours",
+    "resume", "out", "device", "amp", "compile", "epochs", "minutes", "checkpoint_every", "keep_every",
+    "rank_timeout", "tensorboard", "data.root", "data.cache", "data.target", "data.on_error", "model.attention",
+    "loss.neighbours",
 }  # fmt: skip
 """Settings that a resumed run may change; any other would make it a different run."""
 

@@ -78,11 +78,15 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
             progress.say(line)
     if config.weights != "none" and config.optim.freeze_patch_projection:
         model.freeze_patches()
-    elif config.model.stem == "convolution" and ranks.count > 1:
+    elif config.model.stem != "projection" and ranks.count > 1:
         raise UserError(
-            "model.stem convolution is trained on one process alone, because its batch normalisation would see "
-            "each rank's images apart; on several it must be pretrained and stay frozen"
+            f"model.stem {config.model.stem} is trained on one process alone: its batch normalisation would "
+            "see each rank's images apart; on several it must be pretrained and stay frozen"
         )
+    if not 0 <= config.optim.freeze_blocks < len(model.blocks):
+        asked = config.optim.freeze_blocks
+        raise UserError(f"optim.freeze_blocks is {asked}; some of the {len(model.blocks)} blocks must learn")
+    model.freeze_blocks(config.optim.freeze_blocks)
     model.to(device)
 
     bank = bank_labels = None

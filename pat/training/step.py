@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,14 @@ from torch import Tensor, nn
 
 from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
-from pat.losses import MemoryBank, batch_hard_triplet, cross_id_similarity, identity_loss, soft_targets
+from pat.losses import (
+    MemoryBank,
+    batch_hard_triplet,
+    cross_id_similarity,
+    identity_loss,
+    soft_targets,
+    supervised_contrastive,
+)
 from pat.model import PartAwareTransformer
 from pat.model.regions import random_regions
 from pat.training.batches import Batch
@@ -86,10 +93,15 @@ class Losses:
     identity: Tensor
     triplet: Tensor
     csl: Tensor
+    contrastive: Tensor
 
     def detached(self) -> Tensor:
-        """total, identity, triplet, csl as one tensor [4] without gradient."""
-        return torch.stack([self.total, self.identity, self.triplet, self.csl]).detach().float()
+        """The terms as one tensor [len(TERMS)] without gradient."""
+        return torch.stack([getattr(self, term.name) for term in fields(self)]).detach().float()
+
+
+TERMS = tuple(term.name.replace("total", "loss") for term in fields(Losses))
+"""The names of the terms in a log."""
 
 
 def training_losses(
@@ -142,9 +154,14 @@ def training_losses(
 
     with phase("forward"):
         identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
-        triplet = batch_hard_triplet(global_feature, labels)
-        total = identity + config.triplet * triplet + config.csl * csl
-    return Losses(total, identity, triplet, csl)
+        nothing = global_feature.new_zeros(())
+        triplet = batch_hard_triplet(global_feature, labels) if config.triplet else nothing
+        contrastive = nothing
+        if config.contrastive:
+            contrastive = supervised_contrastive(global_feature, labels, config.temperature)
+        total = config.identity * identity + config.triplet * triplet + config.csl * csl
+        total = total + config.contrastive * contrastive
+    return Losses(total, identity, triplet, csl, contrastive)
 
 
 def training_step(
@@ -158,7 +175,7 @@ def training_step(
     step: int,
     phase: Phase = nullcontext,
 ) -> Tensor:
-    """One optimiser step, number `step` of `epoch`; `state` moves, the losses float32 [4] stay on the device.
+    """One optimiser step, number `step` of `epoch`; `state` moves, the losses [len(TERMS)] stay on the device.
 
     The model is in training mode and the learning rate is set.
     """

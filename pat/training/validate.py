@@ -20,6 +20,7 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         "loss.k": config.loss.k,
         "loss.scale": config.loss.scale,
         "loss.momentum": config.loss.momentum,
+        "loss.temperature": config.loss.temperature,
     }
     for name, value in positive.items():
         if not value > 0:
@@ -31,6 +32,8 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
             f"{ranks} ranks cannot share a batch of {config.identities_per_batch} x {config.images_per_identity} "
             f"= {batch} images equally; change --identities-per-batch, --images-per-identity or the ranks"
         )
+    if config.minutes and ranks > 1:
+        raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
     shares = {
         "data.holdout": config.data.holdout,
         "augment.flip": config.augment.flip,
@@ -40,6 +43,7 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         "loss.label_smoothing": config.loss.label_smoothing,
         "model.drop_path": config.model.drop_path,
         "ema": config.ema,
+        "optim.layer_decay": config.optim.layer_decay,
         "loss.momentum": config.loss.momentum,
     }
     for name, value in shares.items():

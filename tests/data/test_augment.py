@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from torch.nn import functional
 from torchvision.transforms import RandomErasing
 from torchvision.transforms import functional as tv
 
@@ -164,3 +166,37 @@ def test_gpu_gives_the_same_images() -> None:
     draw = draws(augmentation, 16)
     there = augmentation.apply(batch.cuda(), draw.to("cuda")).cpu()
     torch.testing.assert_close(there, augmentation.apply(batch, draw), rtol=0, atol=1e-6)
+
+
+def test_softer_images_keep_their_mean_and_lose_detail():
+    pixels = torch.randint(0, 256, (64, 128, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    plain = AugmentConfig(flip=0, pad=0)
+    sharp = Augmentation(plain, (128, 64))
+    soft = Augmentation(dataclasses.replace(plain, low_resolution=0.5, blur=0.5), (128, 64))
+    draws = soft.draw(64, torch.Generator().manual_seed(0))
+    before, after = sharp.apply(pixels, draws), soft.apply(pixels, draws)
+    assert set(draws.softness.tolist()) == set(range(1, 11))
+    assert (after.std((1, 2, 3)) < before.std((1, 2, 3))).all()
+    torch.testing.assert_close(after.mean((2, 3)), before.mean((2, 3)), rtol=0, atol=0.05)
+
+
+def test_a_low_resolution_is_an_area_average_enlarged():
+    pixels = torch.randint(0, 256, (1, 30, 20, 3), dtype=torch.uint8)
+    augmentation = Augmentation(AugmentConfig(flip=0, pad=0, low_resolution=1.0), (30, 20))
+    draws = augmentation.draw(1, torch.Generator().manual_seed(0))
+    draws.softness[:] = 3  # half of the rows and columns
+    image = pixels.permute(0, 3, 1, 2).float() / 255
+    expected = functional.interpolate(
+        functional.interpolate(image, (15, 10), mode="area"), (30, 20), mode="bilinear"
+    )
+    torch.testing.assert_close(augmentation.apply(pixels, draws), expected)
+
+
+def test_a_cast_changes_each_channel_by_its_own_factor():
+    pixels = torch.full((2, 8, 4, 3), 100, dtype=torch.uint8)
+    augmentation = Augmentation(AugmentConfig(flip=0, pad=0, color_cast=0.2), (8, 4))
+    draws = augmentation.draw(2, torch.Generator().manual_seed(0))
+    assert (draws.cast - 1).abs().max() <= 0.2
+    changed = augmentation.apply(pixels, draws)
+    # Contrast and saturation are left at 1, brightness too.
+    torch.testing.assert_close(changed, (draws.cast * 100 / 255)[:, :, None, None].expand(2, 3, 8, 4))

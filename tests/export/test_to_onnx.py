@@ -189,6 +189,14 @@ def test_a_convolutional_stem_goes_along(tmp_path, opset):
     }
 
 
+def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
+    config = dataclasses.replace(CONFIG, stem="deep", pooling="mean", cosine_scale=16.0, depth=1)
+    save(random_model(config), tmp_path / "model.safetensors")
+    export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
+    kinds = collections.Counter(node.op_type for node in graph_of(tmp_path / "bundle").node)
+    assert kinds["Conv"] == 5
+
+
 def test_nodes_carry_the_names_of_the_model(exported):
     names = [node.name for node in graph_of(exported[0]).node]
     assert len(names) == len(set(names))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import signal
 import subprocess
@@ -67,11 +68,17 @@ def test_the_loss_falls(config):
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
+SCRATCH = {
+    "model__parts": 0, "model__stem": "deep", "model__pooling": "mean", "model__cosine_scale": 16.0,
+    "loss__contrastive": 1.0, "loss__identity": 0.5, "loss__triplet": 0.0, "augment__low_resolution": 0.3,
+    "augment__color_cast": 0.1, "optim__per_step": True, "optim__classifier_lr": 3e-3, "optim__layer_decay": 0.8,
+    "spread_cameras": True,
+}  # fmt: skip
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16]
+    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH]
 )
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change, stop_after):
@@ -97,6 +104,21 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     assert epochs_of(resumed.model.parent) == epochs_of(whole.model.parent) == [1, 2, 3]
     for name, tensor in pat.load(whole.model).state_dict().items():
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_run_of_minutes_ends_by_the_clock_and_goes_on_with_more_of_them(config):
+    def position(folder):
+        return Position(**torch.load(folder / "checkpoint.pt", weights_only=True)["position"])
+
+    first = train(config(minutes=0.01, epochs=4, optim__warmup_epochs=0))
+    done = position(first.model.parent)
+    assert done.seconds >= 0.6
+    second = train(config(minutes=0.02, epochs=4, optim__warmup_epochs=0, resume=True))
+    assert position(second.model.parent).seconds >= 1.2
+    assert position(second.model.parent).global_step > done.global_step
+    lines = [json.loads(line) for line in (config().out / "log.jsonl").read_text().splitlines()]
+    rates = [line["lr"] for line in lines if line["event"] == "epoch"]
+    assert rates[-1] < rates[0]
 
 
 def test_arms_without_csl_without_psd_and_without_parts(config):
@@ -178,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoin
         losses = real(*arguments)
         broken.calls += 1
         if broken.calls == 6:
-            losses = type(losses)(losses.total * torch.nan, losses.identity, losses.triplet, losses.csl)
+            losses = dataclasses.replace(losses, total=losses.total * torch.nan)
         return losses
 
     broken.calls = 0

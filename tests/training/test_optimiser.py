@@ -1,13 +1,15 @@
 """The fused optimiser takes the steps of the plain one, and stays away from the float16 scaler."""
 
 import copy
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from pat.config import OptimConfig
-from pat.training.optimiser import build_optimiser
+from pat.config import ModelConfig, OptimConfig
+from pat.model import PartAwareTransformer
+from pat.training.optimiser import build_optimiser, build_schedule
 
 
 def network() -> nn.Module:
@@ -64,3 +66,35 @@ def test_a_first_step_that_the_scaler_skips_leaves_no_momentum():
     scaler.update()
     assert scaler.get_scale() < 2.0**127
     assert all(state.get("momentum_buffer") is None for state in optimiser.state.values())
+
+
+def test_rates_fall_towards_the_patches_and_the_classifier_has_its_own():
+    config = ModelConfig(
+        backbone="vit_tiny_patch16_224", image_size=(32, 16), patch_size=8, width=64, depth=2, heads=1,
+        identities=3,
+    )  # fmt: skip
+    model = PartAwareTransformer(config)
+    settings = OptimConfig(name="adamw", lr=1.0, bias_lr_factor=1.0, layer_decay=0.5, classifier_lr=3.0)
+    optimiser = build_optimiser(model, settings)
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    rate = {name: rates[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert rate["patch_embed.proj.weight"] == rate["cls_token"] == rate["pos_embed"] == 0.25
+    assert rate["blocks.0.attn.qkv.weight"] == 0.5
+    assert rate["blocks.1.attn.qkv.weight"] == rate["norm.weight"] == rate["bottleneck.weight"] == 1.0
+    assert rate["classifier.weight"] == 3.0
+    assert decays[id(model.classifier.weight)] == 0.0
+
+
+def test_between_two_epochs_the_rate_lies_between_theirs():
+    model = network()
+    config = OptimConfig(lr=1.0, bias_lr_factor=1.0, warmup_epochs=2, warmup_lr=0.0, cosine_epochs=10)
+    optimiser = build_optimiser(model, config)
+    schedule = build_schedule(optimiser, config)
+    found = []
+    for time in (0.5, 1.0, 1.5, 2.0, 4.0, 4.5, 5.0):
+        schedule.step(time)
+        found.append(optimiser.param_groups[0]["lr"])
+    assert found[:3] == pytest.approx([0.25, 0.5, 0.75])
+    expected = [0.002 + 0.998 * (1 + math.cos(math.pi * time / 10)) / 2 for time in (2.0, 4.0, 4.5, 5.0)]
+    assert found[3:] == pytest.approx(expected)
