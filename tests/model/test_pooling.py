@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 import pat
-from pat.config import ModelConfig
 from pat.base.errors import UserError
+from pat.config import ModelConfig
 from pat.model import PartAwareTransformer, weights
 
 SMALL = ModelConfig(
