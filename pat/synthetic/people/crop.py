@@ -19,6 +19,7 @@ from pat.synthetic.people.figure import Figure, figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.render import ground_shadow, render
+from pat.synthetic.people.shadow import SIZE, Shadow, shadow_map
 from pat.synthetic.people.site import Site
 from pat.synthetic.people.view import Light
 from pat.synthetic.people.wardrobe import PARTS
@@ -31,6 +32,9 @@ STEADY = 0.7
 """Share of people who walk along the way that most take past a camera."""
 SMALLEST_PART = 0.002
 """Share of the crop from which on a part counts as visible."""
+
+
+NO_SHADOW = Shadow(np.zeros((SIZE, SIZE), np.float32), np.zeros((3, 4)))
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,16 @@ def take(
     light, sunny = light_at(site, spot)
 
     figures = [target, *company]
-    shadow = ground_shadow(figures, view, replace(light, sun=site.light.sun))
+    shadows = shadow_map(figures, light) if sun_matters(light) else NO_SHADOW
+    shadow = ground_shadow(figures, view, light, shadow=shadows)
     colour, depth = np.empty((*size, 3), np.float32), np.empty(size, np.float32)
     feet = np.concatenate([touching(each.vertices) for each in figures])
     background(
         site.plate, site.depth, site.white, np.array(detection.box), np.linalg.inv(view.matrix[:, :3]), view.eye,
         shadow, sun_share(site), feet, colour, depth,
     )  # fmt: skip
-    layer, crowd = render([target], view, light), render(company, view, light)
+    layer = render([target], view, light, shadow=shadows)
+    crowd = render(company, view, light, shadow=shadows)
     seen = np.full(size, 2, np.uint8)
     over(colour, depth, crowd.colour, crowd.alpha, crowd.depth, layer.alpha, layer.depth, False, seen)
     over(colour, depth, layer.colour, layer.alpha, layer.depth, crowd.alpha, crowd.depth, True, seen)
@@ -142,6 +148,11 @@ def light_at(site: Site, spot: NDArray) -> tuple[Light, float]:
     around = site.plate[max(0, row - 5) : row + 6, max(0, column - 8) : column + 9, 3]
     share = float(around.mean()) / 255
     return replace(light, sun=light.sun * np.float32(0.06 + 0.94 * share)), share
+
+
+def sun_matters(light: Light) -> bool:
+    """Whether the lamp is bright enough for its shadows to be seen."""
+    return float(light.sun.max()) > 0.15 * float(light.sky.max())
 
 
 def sun_share(site: Site) -> float:

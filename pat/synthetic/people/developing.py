@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 from numba import njit
@@ -12,8 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pat.synthetic.people.camera import Film
+from pat.synthetic.people.randomness import stream
 
 LEAST_ROWS = 28
+GRAIN = 512
+LEVELS = 4096
+BRIGHTEST = 4.0
+"""Light from which on all is white."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +38,22 @@ def develop(light: NDArray[np.float32], film: Film, shot: Shot, generator: np.ra
     height, width = light.shape[:2]
     rows = int(np.clip(shot.rows, LEAST_ROWS, height))
     columns = max(LEAST_ROWS // 2, round(rows * width / height))
-    noise = generator.standard_normal((rows, columns, 4), np.float32)
-    stored = expose(light, film, shot, noise)
+    stored = expose(light, film, shot, (rows, columns), generator.integers(GRAIN, size=2))
     buffer = io.BytesIO()
     Image.fromarray(stored).save(buffer, "JPEG", quality=film.quality)
     image = Image.open(buffer).convert("RGB")
     return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def expose(light: NDArray[np.float32], film: Film, shot: Shot, noise: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """What the sensor stores, u8 [rows, columns, 3], of light f32 [h, w, 3]; `noise` f32 [rows, columns, 4]."""
-    small = _shrink(light, *noise.shape[:2])
+def expose(
+    light: NDArray[np.float32], film: Film, shot: Shot, size: tuple[int, int], grain: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """What the sensor stores, u8 [rows, columns, 3], of light f32 [h, w, 3]; `grain` [2]: where noise begins."""
+    small = _shrink(light, *size)
     small = _blurred(small, _kernel(film.blur, 0.0), _kernel(film.blur, shot.smear))
     gains = np.array(shot.gains, np.float32)
-    toned = _toned(small, gains, film.noise, film.black, film.curve, film.saturation, noise)
+    noise, saturation = np.float32(film.noise), np.float32(film.saturation)
+    toned = _toned(small, gains, noise, _tone_curve(film), saturation, _grain(), grain[0], grain[1])
     if film.sharpness > 0:
         soft = _blurred(toned, _kernel(1.0, 0.0), _kernel(1.0, 0.0))
         toned = toned + np.float32(film.sharpness) * (toned - soft)
@@ -109,24 +117,39 @@ def _blurred(image, down, across):
     return out
 
 
+@cache
+def _grain() -> NDArray[np.float32]:
+    """Standard normal noise f32 [GRAIN, GRAIN, 4], from which every image takes a part."""
+    return stream("grain").standard_normal((GRAIN, GRAIN, 4), np.float32)
+
+
+@lru_cache(maxsize=1024)
+def _tone_curve(film: Film) -> NDArray[np.float32]:
+    """The stored value of light from 0 to BRIGHTEST, f32 [LEVELS], at equal steps of its square root."""
+    x = np.linspace(0, 1, LEVELS) ** 2 * BRIGHTEST
+    x = np.where(x > 0.7, 0.7 + 0.3 * np.tanh((x - 0.7) / 0.3), x)  # highlights roll off
+    y = np.where(x > 0.0031308, 1.055 * x ** (1 / 2.4) - 0.055, 12.92 * x)
+    y += film.curve * 0.5 * (y * y * (3 - 2 * y) - y)
+    return (film.black + (1 - film.black) * y).astype(np.float32)
+
+
 @njit(cache=True)
-def _toned(light, gains, noise, black, curve, saturation, drawn):
+def _toned(light, gains, noise, curve, saturation, grain, top, left):
     """Exposed, noisy, through the tone curve; f32 in [0, 1] or a little beyond."""
     rows, columns = light.shape[:2]
     out = np.empty_like(light)
-    rgb = np.empty(3, np.float32)
+    r, g, b = np.float32(0.299), np.float32(0.587), np.float32(0.114)
+    last, steps = len(curve) - 1, np.float32((len(curve) - 1) / math.sqrt(BRIGHTEST))
     for row in range(rows):
+        i = (top + row) % GRAIN
         for column in range(columns):
+            j = (left + column) % GRAIN
             for c in range(3):
-                x = max(light[row, column, c] * gains[c], 0.0)
-                grain = 0.75 * drawn[row, column, 3] + 0.45 * drawn[row, column, c]
-                x = max(x + noise * math.sqrt(x / 0.18 + 0.04) * grain, 0.0)
-                if x > 0.7:  # highlights roll off
-                    x = 0.7 + 0.3 * math.tanh((x - 0.7) / 0.3)
-                y = 1.055 * x ** (1 / 2.4) - 0.055 if x > 0.0031308 else 12.92 * x
-                y += curve * 0.5 * (y * y * (3 - 2 * y) - y)
-                rgb[c] = black + (1 - black) * y
-            grey = 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]
+                x = max(light[row, column, c] * gains[c], np.float32(0.0))
+                spread = noise * math.sqrt(x * np.float32(5.56) + np.float32(0.04))
+                x += spread * (np.float32(0.75) * grain[i, j, 3] + np.float32(0.45) * grain[i, j, c])
+                out[row, column, c] = curve[min(int(steps * math.sqrt(max(x, np.float32(0.0)))), last)]
+            grey = r * out[row, column, 0] + g * out[row, column, 1] + b * out[row, column, 2]
             for c in range(3):
-                out[row, column, c] = grey + saturation * (rgb[c] - grey)
+                out[row, column, c] = grey + saturation * (out[row, column, c] - grey)
     return out
