@@ -90,16 +90,16 @@ def _film(g: np.random.Generator) -> Film:
     cast = g.normal(0, 0.035, 3)
     cast -= cast.mean()
     return Film(
-        stops=float(np.clip(g.normal(0.0, 0.42), -1.0, 1.0)),
+        stops=float(np.clip(g.normal(0.0, 0.38), -0.9, 0.9)),
         gains=(float(np.exp(cast[0])), float(np.exp(cast[1])), float(np.exp(cast[2]))),
         adapts=float(g.uniform(0.4, 1.0)),
         curve=float(g.uniform(0.0, 0.8)),
         black=float(g.choice([0.0, g.uniform(0.0, 0.07)], p=[0.55, 0.45])),
         saturation=float(np.clip(g.normal(1.0, 0.2), 0.45, 1.5)),
         sharpness=float(g.choice([0.0, g.uniform(0.2, 1.1)], p=[0.4, 0.6])),
-        blur=float(g.uniform(0.25, 1.0)),
-        noise=float(g.choice([g.uniform(0.002, 0.012), g.uniform(0.01, 0.03)], p=[0.75, 0.25])),
+        blur=float(g.uniform(0.25, 0.75)),
+        noise=float(g.choice([g.uniform(0.001, 0.007), g.uniform(0.007, 0.018)], p=[0.75, 0.25])),
         quality=int(g.uniform(40, 93)),
-        detail=float(np.exp(g.uniform(np.log(0.45), np.log(1.7)))),
+        detail=float(np.exp(g.uniform(np.log(0.6), np.log(1.9)))),
         shutter=float(g.choice([g.uniform(0.001, 0.008), g.uniform(0.008, 0.03)], p=[0.7, 0.3])),
     )

@@ -30,6 +30,9 @@ COMPANY = 0.2
 """Share of crops with other people near."""
 STEADY = 0.7
 """Share of people who walk along the way that most take past a camera."""
+MOST_HIDDEN = 0.65
+"""Share of a person beyond which another moment is tried, at most ATTEMPTS times."""
+ATTEMPTS = 4
 SMALLEST_PART = 0.002
 """Share of the crop from which on a part counts as visible."""
 
@@ -55,7 +58,16 @@ def take(
     others: Sequence[Person] = (),
 ) -> Crop:
     """A crop of `size` (height, width) of a person in a camera's place; `others` may walk by."""
-    g = generator
+    for _ in range(ATTEMPTS):
+        crop = _take(person, site, generator, size, others)
+        if crop.record["occlusion"] <= MOST_HIDDEN:  # a detector would not have found the others
+            break
+    return crop
+
+
+def _take(
+    person: Person, site: Site, g: np.random.Generator, size: tuple[int, int], others: Sequence[Person]
+) -> Crop:
     spot, heading, pose = _spot(site, g), _heading(site, g), Pose.sample(g)
     target = figure(person, pose, position=(float(spot[0]), float(spot[1])), heading=facing(heading))
     company = _company(others, spot, site, g)

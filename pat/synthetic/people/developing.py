@@ -15,7 +15,7 @@ from PIL import Image
 from pat.synthetic.people.camera import Film
 from pat.synthetic.people.randomness import stream
 
-LEAST_ROWS = 28
+LEAST_ROWS = 40
 GRAIN = 512
 LEVELS = 4096
 BRIGHTEST = 4.0

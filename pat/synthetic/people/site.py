@@ -94,7 +94,7 @@ def _site(
 ) -> Site:
     level = plate.colour.mean(axis=2)
     typical = float(np.exp(np.log(level + 1e-3).mean()))
-    exposure = min(0.17 / typical, 1.25 / float(np.quantile(level, 0.9)))
+    exposure = min(0.22 / typical, 1.4 / float(np.quantile(level, 0.9)))
     white = max(float(np.quantile(plate.colour, 0.998)), 1.1 / exposure)
     coded = np.sqrt(np.clip(plate.colour / white, 0, 1)) * 255 + 0.5
     tone = (

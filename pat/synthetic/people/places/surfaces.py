@@ -88,12 +88,14 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
             if hashed(int(i / 2), 7, seed) < 0.5:
                 share = 1.0 - share
         elif v < 2.6 and v > 0.35 and 0.04 < a < 0.96:
-            inside = smooth(u * 3.1, v * 2.3, seed + 1) * smooth(u * 9.0, v * 7.0, seed + 2)
+            item = math.floor(u * 2.7 + 0.8 * smooth(0.0, v * 1.1, seed))
+            tall = 0.5 + 1.9 * hashed(item, 1, seed + 2)
+            grey = hashed(item, 2, seed + 1) if v < tall else 0.3 + 0.2 * smooth(u * 0.6, v, seed + 3)
             for c in range(3):
-                out[c] = 0.03 + 0.75 * inside * inside * (
-                    0.4 + 0.9 * hashed(math.floor(u * 2.2), math.floor(v * 1.7), seed + 10 + c)
-                )
-            return 0.25
+                own = hashed(item, 3 + c, seed + 4) if v < tall else 0.5
+                bright = 0.32 * grey * grey * (0.7 + 0.6 * smooth(u * 7.0, v * 5.0, seed))
+                out[c] = 0.03 + bright * (0.6 + 0.8 * own)
+            return 0.15
     elif material == 5 and not face_up:  # shelves full of goods
         row = math.floor(v / 0.38)
         if (v / 0.38 - row) > 0.9:
@@ -108,7 +110,9 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
                 return 0.0
             for c in range(3):
                 own = hashed(int(kind), int(row), seed + 20 + c)
-                out[c] = 0.06 + 0.6 * own * own * (0.75 + 0.5 * hashed(int(column), int(row), seed + 5))
+                grey = hashed(int(kind), int(row), seed + 30)
+                worn = 0.75 + 0.5 * hashed(int(column), int(row), seed + 5)
+                out[c] = 0.05 + (0.12 * own * own + 0.45 * grey * grey) * worn
             return 0.0
     elif material == 6:  # foliage
         n = cloudy(u * 2.6, v * 2.6, seed + 5)
