@@ -15,7 +15,6 @@ from pat.base.errors import UserError
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.synthetic.flat import generate
-from pat.synthetic.flat.street import film_street
 
 Out = Annotated[Positional[Path], arg(metavar="OUT")]
 
@@ -130,21 +129,26 @@ class Street:
     street_cameras: int = 2
     people: int = 12
     """People who walk past every camera."""
-    style: str = "target"
-    """Domain, as for `pat synth flat`."""
+    look_alikes: bool = False
+    """People in families of 4 who differ in one attribute."""
     seed: int = 0
+    workers: str = "auto"
+    """Processes that film, or auto: one for each core. The videos do not depend on it."""
 
     def run(self, progress: Progress) -> None:
+        from pat.synthetic.people.street import film_people
+
         with progress.bar("film", 0) as advance:
-            frames = film_street(
+            frames = film_people(
                 self.out,
-                style=self.style,
                 cameras=self.street_cameras,
                 people=self.people,
+                look_alikes=self.look_alikes,
                 seed=self.seed,
+                workers=_processes(self.workers),
                 progress=_counted(advance, ""),
             )
-        videos = f"{self.street_cameras} videos of {frames} frames"
+        videos = f"{self.street_cameras} videos of up to {frames} frames"
         progress.say(f"wrote {self.out}: {videos}, {self.people} people in each")
 
 

@@ -180,6 +180,8 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("synth", ["people", "{tmp}/new", "--look-alikes", "2"], "look-alikes must be 0 to 1"),
         ("synth", ["people", "{tmp}/new", "--workers", "0"], "workers must be at least 1"),
         ("synth", ["people", "{tmp}/new", "--workers", "many"], "or auto"),
+        ("synth", ["street", "{tmp}/new", "--people", "0"], "at least one person"),
+        ("synth", ["street", "{market}"], "exists already"),
         ("synth", ["people", "{tmp}/new", "--preset", "test-domain", "--seed", "1"], "the test domain is fixed"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
     ],
