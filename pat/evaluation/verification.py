@@ -9,11 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.base.errors import UserError
+from pat.data.sample import JUNK
 from pat.evaluation.ranking import Features
 
 STEPS = 2_000_000
 """Steps that the cosines from -1 to 1 are counted in: 1e-6 each, for models whose cosines all lie near 1 too."""
 BLOCK = 512
+
+USELESS_ERROR, USELESS_MISSES = 0.3, 0.99
+"""Beyond these a threshold is refused: chance has an equal error rate of 0.5."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A threshold and what follows from it on the pairs that it was chosen on."""
+
+    threshold: float
+    """Cosine from which on two images are said to show one person."""
+    stated_rate: float
+    """The false-match rate that was asked for."""
+    false_match_rate: float
+    false_non_match_rate: float
+    equal_error_rate: float
+
+    @property
+    def useless(self) -> str:
+        """Why nobody should decide by it, or nothing."""
+        if self.equal_error_rate > USELESS_ERROR:
+            return (
+                f"the equal error rate is {self.equal_error_rate:.0%}: the model hardly tells these people apart, "
+                "and no threshold mends that"
+            )
+        if self.false_non_match_rate > USELESS_MISSES:
+            return (
+                f"at a false-match rate of {self.stated_rate:g}, {self.false_non_match_rate:.1%} of the pairs of "
+                "one person do not match; a higher rate, or a better model, is needed"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +88,12 @@ class PairScores:
         """Share of genuine pairs that do not match."""
         return 1 - float(_reaching(self.genuine)[_step(threshold)]) / self.genuine_pairs
 
+    def decision(self, rate: float) -> Decision:
+        """The threshold for a stated false-match rate, and what it costs."""
+        threshold = self.threshold(rate)
+        misses = self.false_non_match_rate(threshold)
+        return Decision(threshold, rate, self.false_match_rate(threshold), misses, self.equal_error_rate)
+
     @property
     def equal_error_rate(self) -> float:
         """The error rate where both are equal, or the mean of both where they come closest."""
@@ -77,7 +115,7 @@ def pair_scores(features: Features, progress: Callable[[int], object] | None = N
     for begin in range(0, len(vectors), BLOCK):
         end = min(begin + BLOCK, len(vectors))
         cosines = vectors[begin:end] @ vectors[begin:].T  # [b, N - begin]
-        steps = np.clip(np.floor((cosines + 1) * (STEPS / 2)), 0, STEPS).astype(np.int64)
+        steps = _steps_of(cosines)
         later = np.arange(begin, len(vectors)) > np.arange(begin, end)[:, None]  # each pair once
         same = identities[begin:end, None] == identities[begin:]
         apart = cameras[begin:end, None] != cameras[begin:]
@@ -92,6 +130,35 @@ def pair_scores(features: Features, progress: Callable[[int], object] | None = N
     if not impostor.any():
         raise UserError("all images show the same person; calibrating needs different people")
     return PairScores(genuine[across], impostor, across, len(np.unique(identities)), len(np.unique(cameras)))
+
+
+def pairs_between(query: Features, gallery: Features) -> PairScores:
+    """Compare every query with every gallery image, as a ranking does: junk and one person's pairs of one camera
+    are left out, distractors are different people.
+
+    Vectors of unit length. Raises UserError when there is no pair of one person by two cameras, or of different
+    people.
+    """
+    query, gallery = (side[side.identities != JUNK] for side in (query, gallery))
+    genuine, impostor = np.zeros((2, STEPS + 1), dtype=np.int64)
+    for begin in range(0, len(query), BLOCK):
+        part = query[begin : begin + BLOCK]
+        steps = _steps_of(part.vectors @ gallery.vectors.T)  # [b, G]
+        same = part.identities[:, None] == gallery.identities
+        genuine += np.bincount(
+            steps[same & (part.cameras[:, None] != gallery.cameras)], minlength=STEPS + 1
+        )
+        impostor += np.bincount(steps[~same], minlength=STEPS + 1)
+    if not genuine.any() or not impostor.any():
+        raise UserError("verification needs pairs of one person by two cameras, and pairs of different people")
+    people = np.union1d(query.identities, gallery.identities)
+    cameras = np.union1d(query.cameras, gallery.cameras)
+    return PairScores(genuine, impostor, True, len(people), len(cameras))
+
+
+def _steps_of(cosines: NDArray[np.float32]) -> NDArray[np.int64]:
+    steps: NDArray[np.int64] = np.clip(np.floor((cosines + 1) * (STEPS / 2)), 0, STEPS).astype(np.int64)
+    return steps
 
 
 def _reaching(counts: NDArray[np.int64]) -> NDArray[np.int64]:
