@@ -25,6 +25,8 @@ SHAPE = (0.25, 0.35, 0.55, 0.85)
 """Width divided by height of a whole upright person: implausible, plausible from .. to, implausible."""
 EDGE = 1.5
 """Pixels from the frame's edge within which a box counts as cut off by it."""
+ROUNDING = 1e-3
+"""Seconds that a frame may come early."""
 CUT_OFF = 0.5
 """What a person is worth who goes on outside the frame."""
 
@@ -101,6 +103,8 @@ class Appearance:
         self.refused = 0
         """Vectors that were not finite, zero, or of no quality."""
         self.weight = 0.0
+        self.best = 0.0
+        """Quality of the best view."""
         self._sum: NDArray[np.float64] | None = None  # [D]
 
     def add(self, vector: Array, quality: float) -> bool:
@@ -115,6 +119,7 @@ class Appearance:
         unit = np.asarray(vector / length * quality, dtype=np.float64)
         self._sum = unit if self._sum is None else self._sum + unit
         self.weight += quality
+        self.best = max(self.best, quality)
         self.samples += 1
         return True
 
@@ -128,6 +133,15 @@ class Appearance:
             return None
         return np.asarray(self._sum / length, dtype=np.float32)
 
+    def likeness(self, vector: Array) -> float:
+        """Cosine of a vector [D] to the mean; 1 before the first, NaN for one that is not finite."""
+        mean, length = self.vector, float(np.linalg.norm(vector))
+        return 1.0 if mean is None else float(mean @ vector) / length if length else math.nan
+
+    def agrees(self, threshold: float) -> bool:
+        """Whether the views are on average as alike as `threshold`, the least cosine of one person, asks for."""
+        return self.samples > 0 and self.agreement**2 >= threshold + (1 - threshold) / self.samples - 1e-6
+
     @property
     def agreement(self) -> float:
         """Length of the mean of the unit vectors: 1 when all are the same, near 0 when they point anywhere.
@@ -138,35 +152,35 @@ class Appearance:
 
 
 class EmbeddingPolicy:
-    """Which views of a track are embedded: the first good one, then one every `every` frames of the camera, sooner
-    when a view is better than the best embedded so far by `better_by`.
+    """Which views of a track are embedded: the first good one, then one every `every` seconds, sooner when a view
+    is better than the best embedded so far by `better_by`.
 
     Views under `least_quality` never are. Raises UserError for values that make no sense.
     """
 
-    def __init__(self, every: int = 10, better_by: float = 0.2, least_quality: float = 0.2) -> None:
-        if every < 1:
-            raise UserError(f"every is {every}: a track is embedded every so many frames, at least 1")
+    def __init__(self, every: float = 1.0, better_by: float = 0.2, least_quality: float = 0.2) -> None:
+        if not every > 0:
+            raise UserError(f"every is {every}: a track is embedded every so many seconds, above 0")
         if not (0 <= better_by <= 1 and 0 <= least_quality <= 1):
             raise UserError(f"better_by {better_by} and least_quality {least_quality} must lie between 0 and 1")
         self._every = every
         self._better_by = better_by
         self._least = least_quality
-        self._embedded: dict[int, tuple[int, float]] = {}  # track -> frame of the last view, best quality
+        self._embedded: dict[int, tuple[float, float]] = {}  # track -> time of the last view, best quality
 
     def __len__(self) -> int:
         """Tracks that are remembered."""
         return len(self._embedded)
 
-    def wants(self, track: int, frame: int, quality: float) -> bool:
+    def wants(self, track: int, time: float, quality: float) -> bool:
         """Whether this view is to be embedded; if so it is noted as embedded. NaN is no quality."""
         if not quality >= self._least:
             return False
-        last, best = self._embedded.get(track, (frame - self._every, quality))
-        due = frame - last >= self._every or frame < last  # the camera's count began again
+        last, best = self._embedded.get(track, (time - self._every, quality))
+        due = time - last >= self._every - ROUNDING or time < last  # a clock that was set back
         if not due and quality < best + self._better_by:
             return False
-        self._embedded[track] = frame, max(best, quality)
+        self._embedded[track] = time, max(best, quality)
         return True
 
     def forget(self, track: int) -> None:

@@ -18,7 +18,7 @@ from pat.base.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["recognised", "new", "unknown", "left", "camera"]
+Kind = Literal["recognised", "new", "unknown", "revised", "left", "camera"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Event:
 
     event: Kind
     """recognised: the track is a known identity; new: it became a new one; unknown: it is none and stays none;
-    left: the track has ended; camera: a source changed its state."""
+    revised: it is somebody else than `before`, as more views have shown; left: the track has ended; camera: a
+    source changed its state."""
     time: float
     """Seconds since the epoch, of the frame."""
     camera: str
@@ -43,6 +44,8 @@ class Event:
     """Views that were embedded."""
     stored: bool | None = None
     """The gallery has acknowledged the vector: it survives a killed process."""
+    before: str | None = None
+    """The identity that was told before."""
     state: str | None = None
     error: str | None = None
 

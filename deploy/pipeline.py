@@ -113,7 +113,10 @@ def run(
         metrics.gallery.set(gallery.count())
         stack.enter_context(metrics.served(output.metrics_port))
         embedder = stack.enter_context(open_embedder(bundle, settings, metrics, cameras=len(sources)))
-        recogniser = Recogniser(gallery, metrics, threshold=threshold, remember=settings.gallery.remember)
+        recogniser = Recogniser(
+            gallery, metrics, threshold=threshold, remember=settings.gallery.remember,
+            margin=settings.gallery.margin,
+        )
         window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
         workers = [

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.gallery import Gallery
+from deploy.gallery import Candidate, Gallery
 from deploy.metrics import Metrics
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
 Remember = Literal["all", "known", "nothing"]
-CANDIDATES = 10
-"""Nearest entries looked at: those of people who are in view elsewhere in the frame are passed over."""
+VIEWS = 8
+"""Of a person met by the cameras, at most: the most different ones are kept."""
+CANDIDATES = 4
+"""People looked at: the best, who comes second, and whom the track was taken for."""
+HOST = secrets.token_hex(2)
+"""Of this process, in the names it gives: two hosts may see two people in one second by cameras of one name."""
 
 
 @dataclass(frozen=True)
@@ -30,28 +35,38 @@ class Recognition:
     identity: str | None
     """None: unknown."""
     score: float | None
-    """Cosine to the nearest entry that could be this person; None where there is none."""
+    """Cosine to the nearest view of the nearest person it could be; None where there is none."""
     new: bool = False
     """The identity was made for this track."""
     stored: bool = False
     """The gallery has acknowledged the track's vector."""
+    key: str | None = None
+    """The person's, whatever the name is."""
+    entry: str | None = None
+    """What was stored of this track."""
+    sure: bool = True
+    """False when another person is almost as likely: then nothing of the track is learned."""
+    forgotten: bool = False
+    """The person was forgotten while in view: the track is never looked up or stored again."""
 
 
 NOBODY = Recognition(None, None)
+FORGOTTEN = Recognition(None, None, forgotten=True)
 
 
 class Recogniser:
     """Looks tracks up in the gallery and lets it take them up; safe to call from every camera's thread.
 
-    `threshold` is the least cosine to a known identity. Failing gallery calls are logged and counted; the track is
-    then unknown, and asked for again with its next view.
+    `threshold` is the least cosine to a known identity, `margin` by how much the best must be ahead of the second.
+    Failing gallery calls are logged and counted; the track is then what it was before, and asked for again
+    with its next view.
     """
 
-    def __init__(self, gallery: Gallery, metrics: Metrics, *, threshold: float, remember: Remember) -> None:
-        self._gallery = gallery
-        self._metrics = metrics
-        self._threshold = threshold
-        self._remember = remember
+    def __init__(
+        self, gallery: Gallery, metrics: Metrics, *, threshold: float, remember: Remember, margin: float = 0.0
+    ) -> None:
+        self.threshold, self._margin = threshold, margin
+        self._gallery, self._metrics, self._remember = gallery, metrics, remember
         # Looking up and taking up are one step: two cameras that see one new person must not make two of it.
         self._lock = threading.Lock()
 
@@ -62,42 +77,90 @@ class Recogniser:
         camera: str,
         time: float,
         track: int,
-        in_view: Collection[str],
+        in_view: Collection[str] = (),
+        known: Recognition = NOBODY,
+        final: bool = True,
+        agrees: bool = True,
     ) -> Recognition:
         """Look up a track's vector [D], unit length; a person the gallery lacks is taken up when it should be.
 
-        `in_view` are identities of other tracks in the same camera now: nobody is in two places of one image.
+        `in_view` are the keys of other tracks' people in the same camera now: nobody is in an image twice.
+        Views that do not agree with each other make no new person.
+        `known` is what was said of this track before: it stays unless the views have come to say something else.
+        Unless `final`, who is not ahead of the second stays undecided for now (`sure` is False, no identity).
         """
         with self._lock, self._metrics.timed("gallery"):
             try:
-                matches = self._gallery.search(vector, CANDIDATES)
-                best = next((match for match in matches if match.identity not in in_view), None)
+                known = self._present(known)
+                if known.forgotten:
+                    return known
+                found = self._gallery.people(vector, CANDIDATES, exclude=in_view)
+                others = [each for each in found if each.key != known.key]
+                if known.key is not None and not self._contradicted(known, found, others):
+                    return known
+                best = others[0] if others else None
                 score = None if best is None else best.score
-                if best is not None and best.score >= self._threshold:
-                    return Recognition(best.identity, score)
-                if self._remember != "all":
+                if best is not None and best.score >= self.threshold:
+                    second = others[1].score if len(others) > 1 else -1.0
+                    sure = best.score - second >= self._margin
+                    if not sure and not final:
+                        return Recognition(None, score, sure=False)
+                    if known.new and known.entry is not None:
+                        self._gallery.remove([known.entry])  # it was somebody known after all
+                    return Recognition(best.identity, score, key=best.key, sure=sure)
+                if known.new:
+                    return known
+                if self._remember != "all" or not agrees:
                     return Recognition(None, score)
-                identity = new_name(camera, time, track)
-                self._add(vector, identity, camera, time)
-                return Recognition(identity, score, new=True, stored=True)
+                name = new_name(camera, time, track)
+                (entry,) = self._gallery.add(vector[None], identity=name, camera=camera, time=time)
+                key = self._gallery.key_of(name)
+                return Recognition(name, score, new=True, stored=True, key=key, entry=entry)
             except (UserError, Failure) as error:
                 self._gallery_failed(error)
-                return NOBODY
+                return known
 
-    def add_view(self, vector: NDArray[np.float32], *, identity: str, camera: str, time: float) -> bool:
-        """Keep one more vector of a known identity, when tracks are to be remembered; whether it is stored."""
-        if self._remember == "nothing":
+    def add_view(self, vector: NDArray[np.float32], known: Recognition, *, camera: str, time: float) -> bool:
+        """Keep the final vector of a track in place of what was stored of it before, when tracks are to be
+        remembered and it is sure who it is; whether it is stored."""
+        if self._remember == "nothing" or known.key is None or not known.sure:
             return False
         with self._lock, self._metrics.timed("gallery"):
             try:
-                self._add(vector, identity, camera, time)
+                before = [known.entry] if known.entry is not None else []
+                entry = self._gallery.add_view(
+                    known.key, vector, camera=camera, time=time, instead_of=before, most=VIEWS
+                )
             except (UserError, Failure) as error:  # a clock that jumped may make a time too old to keep
                 self._gallery_failed(error)
                 return False
-        return True
+        return entry is not None
 
-    def _add(self, vector: NDArray[np.float32], identity: str, camera: str, time: float) -> None:
-        self._gallery.add(vector[None], identity=identity, camera=camera, time=time)
+    def saw(self, known: Recognition, *, camera: str, first: float, last: float) -> None:
+        """Note when a person was in view, for whoever asks where somebody was."""
+        if known.key is None or self._remember == "nothing":
+            return
+        try:
+            self._gallery.saw(known.key, camera, first=first, last=last, score=known.score)
+        except (UserError, Failure) as error:
+            self._gallery_failed(error)
+
+    def _present(self, known: Recognition) -> Recognition:
+        """`known` as it is now: the person may have been renamed, merged, forgotten, or have expired."""
+        if known.key is None:
+            return known
+        person = self._gallery.person(known.key)
+        if person is None:
+            return FORGOTTEN if self._gallery.forgotten(known.key) else NOBODY
+        return replace(known, identity=person.identity, key=person.key)
+
+    def _contradicted(self, known: Recognition, found: list[Candidate], others: list[Candidate]) -> bool:
+        """Whether somebody else is clearly more like the track, or whom it was taken for is clearly not."""
+        rival = others[0].score if others else -1.0
+        if known.new:  # its own first view is all there is of the person
+            return rival >= self.threshold + self._margin
+        own = next((each.score for each in found if each.key == known.key), -1.0)
+        return own < self.threshold - self._margin or (rival >= self.threshold and rival - own > self._margin)
 
     def _gallery_failed(self, error: Exception) -> None:
         self._metrics.gallery_failures.inc()
@@ -105,6 +168,6 @@ class Recogniser:
 
 
 def new_name(camera: str, time: float, track: int) -> str:
-    """A name for a person never seen before: where and when (UTC) that was, e.g. gate-1123T085731-17."""
+    """A name for a person never seen before: where and when (UTC) that was, e.g. gate-1123T085731-17-a3f2."""
     seen = datetime.fromtimestamp(time, tz=timezone.utc)
-    return f"{camera}-{seen:%m%dT%H%M%S}-{track}"
+    return f"{camera}-{seen:%m%dT%H%M%S}-{track}-{HOST}"

@@ -60,12 +60,12 @@ class TrackSettings:
 
     lost_seconds: float = 2.0
     """A track that was not seen for so long has ended."""
-    every: int = 10
-    """Frames between two embeddings of a track; a clearly better view is embedded sooner."""
+    every: float = 1.0
+    """Seconds between two embeddings of a track; a clearly better view is embedded sooner."""
     least_quality: float = 0.2
     """Views of lower quality (size, sharpness, truncation: 0 to 1) are not embedded."""
-    decide_after: int = 3
-    """Views that a track needs until it is looked up; fewer when it ends before."""
+    decide_after: float = 2.0
+    """Seconds that a track is in view until it is looked up; fewer when it ends before."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,17 @@ class GallerySettings:
     """Where identities are kept, and when a track is one of them."""
 
     path: str = "gallery"
-    """A folder, or the URL of a Qdrant server: http://host:6333/collection."""
+    """The folder of the gallery; several processes of one machine may share it."""
     threshold: str = ""
-    """Least cosine to a known identity: a number, or the file that `pat gallery calibrate` wrote."""
+    """Least cosine to a known identity: a number, or the file that `pat gallery calibrate` wrote; by default what
+    the bundle was given when it was made."""
+    margin: float = 0.02
+    """By how much the best identity must be ahead of the second; else the track is undecided until it ends, and
+    nothing of it is learned."""
     remember: Literal["all", "known", "nothing"] = "all"
     """Tracks that the gallery takes up: all (a person never seen becomes a new identity), known people's, none."""
     retention_hours: float = 24.0
-    """Entries older than this are deleted."""
+    """Entries older than this are deleted; people who were enrolled or named keep theirs."""
 
 
 @dataclass(frozen=True)

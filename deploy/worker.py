@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deploy.annotate import Label, View
-from deploy.appearance import Appearance, EmbeddingPolicy, qualities
+from deploy.appearance import ROUNDING, Appearance, Array, EmbeddingPolicy, qualities
 from deploy.camera import Camera
 from deploy.detect import Detector
 from deploy.embedder import Embedder, Vectors
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 PENDING = 4
 """Frames whose crops may be with the model at once: detection goes on meanwhile, memory stays bounded."""
+CLEAR = 0.6
+"""Quality of a view, as a share of its track's best, from which on it can show that the track has jumped."""
 FRAME_WAIT = 0.2
 """Seconds between two looks at whether the process is stopping."""
 
@@ -39,10 +41,17 @@ class Person:
     track: int
     last: Tracked
     frame: Frame
+    since: float = 0.0
+    """Time of the first frame."""
     appearance: Appearance = field(default_factory=Appearance)
+    odd: list[tuple[Array, float]] = field(default_factory=list)
+    """Views, one after the other, that do not look like the track: perhaps it has jumped to somebody else."""
     recognition: Recognition = NOBODY
     """What the gallery said last."""
-    asked: bool = False
+    asked: int = 0
+    """Views when the gallery was asked last."""
+    told: bool = False
+    """That the person is unknown."""
 
     @property
     def identity(self) -> str | None:
@@ -78,7 +87,7 @@ class Worker:
         view: View,
         *,
         track_numbers: Callable[[], int],
-        decide_after: int,
+        decide_after: float,
     ) -> None:
         self.camera = camera
         self._detector = detector
@@ -148,7 +157,7 @@ class Worker:
         for each in seen:
             person = self._people.get(each.track)
             if person is None:
-                person = self._people[each.track] = Person(self._track_numbers(), each, frame)
+                person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
             person.last, person.frame = each, frame
         self._submit(frame, seen)
         self._collect(wait=False)
@@ -174,7 +183,7 @@ class Worker:
         chosen = [
             row
             for row, each in enumerate(seen)
-            if usable[row] and self._policy.wants(each.track, frame.index, float(quality[row]))
+            if usable[row] and self._policy.wants(each.track, frame.time, float(quality[row]))
         ]
         if not chosen:
             return
@@ -192,45 +201,87 @@ class Worker:
             except Failure:
                 continue  # the embedder has told why; the next views will do
             for track, quality, vector in zip(pending.tracks, pending.qualities, vectors, strict=True):
-                person = self._people.get(track)
-                if person is not None and person.appearance.add(vector, quality):
-                    self._recognise(person)
+                if track in self._people:
+                    self._take(track, vector, quality)
+
+    def _take(self, track: int, vector: Array, quality: float) -> None:
+        """Add a view to its track; where two in a row show somebody else, the track is split in two."""
+        person, least = self._people[track], self._recogniser.threshold
+        if person.appearance.likeness(vector) < least:
+            if quality < CLEAR * person.appearance.best:
+                return  # cut off or blurred: no reason to think of somebody else
+            alike = [(seen, each) for seen, each in person.odd if float(seen @ vector) >= least]
+            if alike:
+                self._tell_left(person)
+                self._people[track] = person = Person(
+                    self._track_numbers(), person.last, person.frame, person.frame.time
+                )
+                for seen, each in alike:
+                    person.appearance.add(seen, each)
+            else:
+                person.odd = [(vector, quality)]
+                return
+        if person.appearance.add(vector, quality):
+            person.odd = []
+            self._recognise(person)
 
     def _recognise(self, person: Person, *, final: bool = False) -> None:
-        """Ask who it is, once enough was seen; again with every view for as long as it is nobody."""
-        if person.identity is not None or person.appearance.vector is None:
+        """Ask who it is once it was seen for long enough, then whenever its views have doubled."""
+        vector, before = person.appearance.vector, person.recognition
+        if vector is None or before.forgotten:
             return
-        if not final and person.appearance.samples < self._decide_after:
-            return
-        before, person.asked = person.asked, True
-        person.recognition = self._recogniser.recognise(
-            person.appearance.vector,
+        if not final:
+            undecided = before.key is None
+            enough = person.frame.time - person.since >= self._decide_after - ROUNDING
+            if not enough or (not undecided and person.appearance.samples < 2 * person.asked):
+                return
+        person.asked = person.appearance.samples
+        person.recognition = now = self._recogniser.recognise(
+            vector,
             camera=self.camera.name,
             time=person.frame.time,
             track=person.track,
-            in_view={other.identity for other in self._people.values() if other.identity is not None},
+            in_view={
+                other.recognition.key
+                for other in self._people.values()
+                if other is not person and other.recognition.key is not None
+            },
+            known=before,
+            final=final,
+            agrees=person.appearance.agrees(self._recogniser.threshold),
         )
-        if person.recognition.new:
-            self._tell("new", person, person.recognition.stored)
-        elif person.identity is not None:
+        if now.forgotten:
+            return
+        if before.key is not None and now.key != before.key:
+            self._tell("revised", person, now.stored if now.new else None, before=before.identity)
+        elif before.key is None and now.new:
+            self._tell("new", person, now.stored)
+        elif before.key is None and now.key is not None:
             self._tell("recognised", person)
-        elif not before:
+        elif now.key is None and (now.sure or final) and not person.told:
+            person.told = True
             self._tell("unknown", person)
 
     def _leave(self, track: int) -> None:
-        """The track has ended: decide with what there is, keep its best vector, tell."""
-        person = self._people[track]
-        self._recognise(person, final=True)
+        """The track has ended."""
+        self._tell_left(self._people[track])
         del self._people[track]
         self._policy.forget(track)
-        stored, vector = person.recognition.stored, person.appearance.vector
-        if person.identity is not None and not person.recognition.new and vector is not None:
-            stored = self._recogniser.add_view(
-                vector, identity=person.identity, camera=self.camera.name, time=person.frame.time
-            )
+
+    def _tell_left(self, person: Person) -> None:
+        """Decide with what there is, keep the vector if its views agree, tell."""
+        self._recognise(person, final=True)
+        known, vector, when = person.recognition, person.appearance.vector, person.frame.time
+        stored = known.stored
+        if known.key is not None and vector is not None and person.appearance.agrees(self._recogniser.threshold):
+            kept = self._recogniser.add_view(vector, known, camera=self.camera.name, time=when)
+            stored = kept or stored
+        self._recogniser.saw(known, camera=self.camera.name, first=person.since, last=when)
         self._tell("left", person, stored)
 
-    def _tell(self, event: Kind, person: Person, stored: bool | None = None) -> None:
+    def _tell(
+        self, event: Kind, person: Person, stored: bool | None = None, before: str | None = None
+    ) -> None:
         left, top, right, bottom = (round(float(edge)) for edge in person.last.box)
         score = person.recognition.score
         self._events.tell(
@@ -245,6 +296,7 @@ class Worker:
                 frame=person.frame.index,
                 views=person.appearance.samples,
                 stored=stored,
+                before=before,
             )
         )
 

@@ -205,6 +205,19 @@ class Gallery:
         found = self._index.people.get(self._index.keys.get(key, -1))
         return None if found is None else Candidate(found.key, found.name, 1.0)
 
+    def key_of(self, identity: str) -> str | None:
+        """The key of the person of this name."""
+        self._look()
+        found = self._index.people.get(self._index.names.get(identity, -1))
+        return None if found is None else found.key
+
+    def remove(self, entries: Sequence[str]) -> int:
+        """Delete entries by their ids, and return how many there were."""
+        with self._database.changing() as connection:
+            count = changes.delete(connection, self._entries(entries))
+        self._index.refresh()
+        return count
+
     def forgotten(self, key: str) -> bool:
         """Whether this person was forgotten, on purpose."""
         with self._database.reading() as connection:

@@ -95,7 +95,7 @@ def _stored(store: Path) -> Iterator[Record]:
             request = qdrant_edge.ScrollRequest(offset=offset, limit=1000, with_payload=True, with_vector=True)
             found, offset = shard.scroll(request)
             for each in found:
-                yield _record(str(each.id), each.payload, np.array(each.vector, dtype=np.float32))
+                yield _record(str(each.id), each.payload or {}, np.array(each.vector, dtype=np.float32))
             if offset is None:
                 break
         shard.close()

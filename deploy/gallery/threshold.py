@@ -7,21 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from deploy.gallery.fingerprint import fingerprint
-from export.manifest import Manifest
+from export.manifest import MANIFEST, Manifest
 from pat.base.errors import UserError
 
 FORMAT = "pat-reid-calibration/1"
 
 
 def read_threshold(given: str, bundle: str | Path) -> float:
-    """The threshold that `given` says: a cosine from -1 to 1, or the path of a calibration file.
+    """The threshold that `given` says: a cosine from -1 to 1, or the path of a calibration file; "": the bundle's.
 
     Raises UserError for anything else, and for a calibration made with another model than the bundle's.
     """
     if not given:
-        raise UserError(
-            "no threshold is set: give a cosine such as 0.7, or the file that `pat gallery calibrate` writes"
-        )
+        return _of_bundle(bundle)
     try:
         threshold = float(given)
     except ValueError:
@@ -29,6 +27,18 @@ def read_threshold(given: str, bundle: str | Path) -> float:
     if not -1 <= threshold <= 1:
         raise UserError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
     return threshold
+
+
+def _of_bundle(bundle: str | Path) -> float:
+    """What the manifest's `decision` says: threshold, false_match_rate, chosen_on."""
+    try:
+        values = json.loads((Path(bundle) / MANIFEST).read_text(encoding="utf-8"))
+        return float(values["decision"]["threshold"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"no threshold is set, and the bundle {bundle} has none: give a cosine such as 0.7, or the file that "
+            "`pat gallery calibrate` writes"
+        ) from error
 
 
 def _calibrated(path: Path, bundle: str | Path) -> float:

@@ -127,7 +127,7 @@ def read_until(stream, wanted):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_everything_kept(number, colour_bundle, street, tmp_path):
-    with start(colour_bundle, street / "camera-1.mp4", tmp_path, "--camera.loop", "--track.every", "3") as child:
+    with start(colour_bundle, street / "camera-1.mp4", tmp_path, "--camera.loop", "--track.every", "0.3") as child:
         assert child.stdout is not None
         before = read_until(child.stdout, "new")
         child.send_signal(number)

@@ -186,7 +186,7 @@ def test_export_backup_restore(gallery, tmp_path, capsys):
     assert succeeds(capsys, "count", tmp_path / "again")[0] == "12\n"
     assert "exists" in fails(capsys, 2, "restore", snapshot, gallery)
     assert "must end in .jsonl or .npz" in fails(capsys, 2, "export", gallery, tmp_path / "out.csv")
-    assert "cannot write" in fails(capsys, 1, "backup", gallery, tmp_path / "missing" / "x.npz")
+    assert "cannot write" in fails(capsys, 1, "backup", gallery, lines / "x.sqlite")
 
 
 def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, crops, capsys):

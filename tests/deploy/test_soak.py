@@ -39,7 +39,7 @@ def test_nothing_grows(colour_bundle, street, tmp_path):
             "1",
         ),
         *("--gallery.path", str(tmp_path / "gallery"), "--gallery.threshold", "0.8"),
-        *("--gallery.retention-hours", "0.02", "--track.every", "3"),
+        *("--gallery.retention-hours", "0.02", "--track.every", "0.3"),
         *(
             "--output.events",
             str(tmp_path / "events.jsonl"),

@@ -91,7 +91,7 @@ def gallery(tmp_path):
         yield opened
 
 
-def run(tmp_path, gallery, camera, embedder, *, decide_after=3, every=2, threshold=0.7):
+def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7):
     metrics = Metrics()
     numbers = iter(range(1, 1000))
     policies = []
@@ -120,7 +120,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=3, every=2, thresho
 
 
 def test_a_track_is_decided_after_so_many_views(tmp_path, gallery):
-    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 12), Answers(), decide_after=4)
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 12), Answers(), decide_after=0.6)
     new = next(each for each in told if each["event"] == "new")
     assert new["views"] == 4
     assert [each["event"] for each in told] == ["new", "left"]
@@ -144,7 +144,7 @@ def test_a_slow_model_holds_up_the_frames_and_not_the_memory(tmp_path, gallery):
     threads = [threading.Timer(0.1 * n, embedder.answer) for n in range(1, 20)]
     for thread in threads:
         thread.start()
-    run(tmp_path, gallery, Script([[PERSON]] * 30), embedder, every=1)
+    run(tmp_path, gallery, Script([[PERSON]] * 30), embedder, every=0.1)
     for thread in threads:
         thread.cancel()
     assert len(embedder.asked) == 29  # a person has a number from the second frame on
@@ -160,6 +160,83 @@ def test_a_known_person_leaves_one_more_view(tmp_path, gallery):
     assert gallery.count() == 2
 
 
+class Jump(Answers):
+    """One box that is another person from the given view on."""
+
+    def __init__(self, at, until=10**9):
+        super().__init__()
+        self.at, self.until = at, until
+
+    def submit(self, pixels, boxes):
+        future = super().submit(pixels, boxes)
+        if self.at <= len(self.asked) < self.until:
+            future = Future()
+            future.set_result(np.eye(8, dtype=np.float32)[[2] * len(boxes)])
+        return future
+
+
+def test_a_track_that_jumps_to_somebody_else_is_split(tmp_path, gallery):
+    """A known person's track goes on as another's: nothing of the other may be stored under the first."""
+    gallery.add(np.eye(1, 8, dtype=np.float32), identity="anna", camera="desk", time=time.time())
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 24), Jump(6))
+    assert [(each["event"], each["identity"] == "anna") for each in told] == [
+        ("recognised", True),
+        ("left", True),
+        ("new", False),
+        ("left", False),
+    ]
+    assert len({each["track"] for each in told}) == 2
+    found = gallery.people(np.eye(8, dtype=np.float32)[2], 2)
+    assert found[0].identity != "anna"
+    assert found[1].score < 0.1  # what is stored of anna is anna
+
+
+def test_one_odd_view_is_left_out(tmp_path, gallery):
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 24), Jump(6, 7))
+    assert [each["event"] for each in told] == ["new", "left"]
+    assert gallery.people(np.eye(8, dtype=np.float32)[2], 1)[0].score < 0.01
+
+
+def test_who_is_forgotten_while_in_view_is_not_brought_back(tmp_path, gallery):
+    gallery.add(np.eye(1, 8, dtype=np.float32), identity="anna", camera="desk", time=time.time())
+
+    class Forgetting(Answers):
+        def submit(self, pixels, boxes):
+            if len(self.asked) == 6:
+                gallery.forget("anna")
+            return super().submit(pixels, boxes)
+
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 30), Forgetting())
+    assert [each["event"] for each in told] == ["recognised", "left"]
+    assert "identity" not in told[-1]
+    assert gallery.count() == 0
+
+
+def test_an_identity_is_revised_when_more_views_say_so(tmp_path, gallery):
+    gallery.add(np.eye(8, dtype=np.float32)[:1], identity="anna", camera="desk", time=time.time())
+    ben = np.zeros((1, 8), dtype=np.float32)
+    ben[0, :2] = 0.6, 0.8
+    gallery.add(ben, identity="ben", camera="desk", time=time.time())
+
+    class Better(Answers):
+        def submit(self, pixels, boxes):
+            future = super().submit(pixels, boxes)
+            angle = min(0.18 * len(self.asked), 1.0)  # a bad first view, then better and better
+            vectors = np.zeros((len(boxes), 8), dtype=np.float32)
+            vectors[:, 0], vectors[:, 1] = np.cos(angle), np.sin(angle)
+            future = Future()
+            future.set_result(vectors)
+            return future
+
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 60), Better())
+    assert [(each["event"], each["identity"]) for each in told] == [
+        ("recognised", "anna"),
+        ("revised", "ben"),
+        ("left", "ben"),
+    ]
+    assert told[1]["before"] == "anna"
+
+
 def test_two_in_one_image_are_two_people(tmp_path, gallery):
     told, metrics, _ = run(tmp_path, gallery, Script([[PERSON, OTHER]] * 10), Answers(), threshold=-1.0)
     assert len({each["identity"] for each in told}) == 2
@@ -169,7 +246,7 @@ def test_two_in_one_image_are_two_people(tmp_path, gallery):
 def test_a_box_outside_the_frame_is_not_embedded(tmp_path, gallery):
     outside = np.array([600, 10, 700, 90], dtype=np.float32)
     embedder = Answers()
-    run(tmp_path, gallery, Script([[PERSON, outside, [np.nan, 0, 1, 1]]] * 6), embedder, every=1)
+    run(tmp_path, gallery, Script([[PERSON, outside, [np.nan, 0, 1, 1]]] * 6), embedder, every=0.1)
     assert set(embedder.asked) == {1}
 
 
@@ -195,7 +272,7 @@ def test_views_that_failed_are_missed_and_no_more(tmp_path, gallery):
                 return future
             return super().submit(pixels, boxes)
 
-    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 20), Odd(), every=1)
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 20), Odd(), every=0.1)
     assert told[-1]["views"] == 10
 
 

@@ -99,8 +99,11 @@ def write_lines(path: Path, records: Iterable[Record], count: int, progress: Pro
 def write_arrays(path: Path, records: Sequence[Record]) -> int:
     """Write entries as arrays of an .npz, whole or not at all, and return how many there were."""
     names = ("id", "identity", "camera", "time", "note", "vector")
-    arrays = {name: np.array([getattr(each, name) for each in records]) for name in names}
-    plural = ("ids", "identities", "cameras", "times", "notes", "vectors")
+    ids, identities, cameras, times, notes, vectors = (
+        np.array([getattr(each, name) for each in records]) for name in names
+    )
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **dict(zip(plural, arrays.values(), strict=True)))
+        np.savez(
+            file, ids=ids, identities=identities, cameras=cameras, times=times, notes=notes, vectors=vectors
+        )
     return len(records)
