@@ -35,7 +35,7 @@ from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
-from pat.model.weights import read_description
+from pat.model.model_file import read_description
 from pat.synthetic.flat import generate
 
 InputType = Literal["uint8", "float32"]

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from pat.base.errors import Failure, UserError
 from pat.data.sample import JUNK
-
-Floats = NDArray[np.float32]
-Indices = NDArray[np.int64]
+from pat.evaluation.arrays import Floats, Indices, squared_norms
 
 _SLAB_BYTES = 64 << 20
 """Size of the slab of scores held at a time."""
@@ -255,11 +253,6 @@ def match_ranks(scores: Floats, rows: Indices, columns: Indices, is_match: NDArr
                 np.count_nonzero(row[: c + 1] <= row[c]) + np.count_nonzero(row[c + 1 :] < row[c]) for c in own
             ]
     return ranks
-
-
-def squared_norms(vectors: Floats) -> Floats:
-    norms: Floats = np.einsum("nd,nd->n", vectors, vectors)
-    return norms
 
 
 def _check_comparable(query: Features, gallery: Features) -> None:

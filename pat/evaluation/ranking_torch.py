@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pat.evaluation.ranking import Floats, Indices, squared_norms
+from pat.evaluation.arrays import Floats, Indices, squared_norms
 
 
 def score_slabs(query: Floats, gallery: Floats, size: int, device: str) -> Iterator[tuple[int, torch.Tensor]]:

@@ -1,28 +1,21 @@
-"""Weights on disk: one .safetensors file with the configuration inside, and the backbone's starting point."""
+"""A model's weights: saved, loaded, imported from others, and the backbone's starting point."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor
 
 from pat.base.errors import UserError
-from pat.base.files import written_whole
 from pat.base.mapping import from_mapping, to_mapping
 from pat.config import ModelConfig
 from pat.model import foreign
 from pat.model.backbone import build_backbone
+from pat.model.model_file import read, save_tensors
 from pat.model.transformer import PartAwareTransformer
-
-FORMAT = "pat-reid/1"
 
 _UNTOLD_INPUT = (
     "the file does not tell: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet (mean 0.485 0.456 0.406, "
@@ -30,36 +23,9 @@ _UNTOLD_INPUT = (
 )
 
 
-@dataclass(frozen=True)
-class ModelFile:
-    """What a model file holds beside the tensors."""
-
-    config: ModelConfig
-    training: Mapping[str, Any]
-    """Facts of the training or import, as written: data sets, epochs, where the weights came from."""
-
-
 def save(model: PartAwareTransformer, path: str | Path, training: Mapping[str, Any] | None = None) -> None:
     """Write the model as one .safetensors file, whole or not at all."""
     save_tensors(model.state_dict(), model.config, path, training)
-
-
-def save_tensors(
-    tensors: Mapping[str, Tensor],
-    config: ModelConfig,
-    path: str | Path,
-    training: Mapping[str, Any] | None = None,
-) -> None:
-    """Write tensors under the model's own names together with the configuration they belong to."""
-    config = dataclasses.replace(config, attention="sdpa")  # how it runs is the reader's choice
-    metadata = {
-        "format": FORMAT,
-        "model": json.dumps(to_mapping(config)),
-        "training": json.dumps(dict(training or {})),
-    }
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with written_whole(path) as temporary:
-        temporary.write_bytes(safetensors.torch.save(plain, metadata))
 
 
 def load(path: str | Path, attention: str = "sdpa") -> PartAwareTransformer:
@@ -72,41 +38,6 @@ def load(path: str | Path, attention: str = "sdpa") -> PartAwareTransformer:
     model = PartAwareTransformer(config)
     foreign.assign(model, tensors, str(path))
     return model.eval()
-
-
-def read(path: str | Path) -> tuple[dict[str, Tensor], ModelFile]:
-    """Tensors and configuration of a model file; errors as in `load`."""
-    path = Path(path)
-    if path.suffix in (".pth", ".pt", ".bin", ".tar"):
-        raise UserError(f"{path} is not a model of this project; convert it with `pat import-weights {path} OUT`")
-    file = read_description(path)
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"cannot read the model file {path}: {error}") from error
-    return tensors, file
-
-
-def read_description(path: Path) -> ModelFile:
-    """The configuration in a model file, without its tensors; errors as in `load`."""
-    if not path.is_file():
-        raise UserError(f"there is no model file {path}")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path} is damaged or no .safetensors file: {error}") from error
-    if metadata.get("format") != FORMAT:
-        found = metadata.get("format", "none")
-        raise UserError(
-            f"{path} is no model of this project (format {found}, expected {FORMAT}); "
-            f"convert foreign weights with `pat import-weights {path} OUT`"
-        )
-    try:
-        values, training = json.loads(metadata["model"]), json.loads(metadata["training"])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"the configuration inside {path} does not parse: {error}") from error
-    return ModelFile(from_mapping(ModelConfig, values, str(path)), training)
 
 
 def initialise(model: PartAwareTransformer, weights: str) -> list[str]:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import pat
 from pat.base.errors import Failure, UserError
-from pat.model import ModelConfig, PartAwareTransformer, weights
+from pat.model import ModelConfig, PartAwareTransformer, model_file, weights
 
 SMALL = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, identities=3)
 
@@ -207,7 +207,7 @@ def test_a_model_file_brings_its_configuration(tmp_path):
     images = torch.rand(2, 3, 64, 32)
     torch.testing.assert_close(again.embed(images), model.embed(images))
     assert again.config == model.config
-    assert weights.read_description(tmp_path / "m.safetensors").training == {"epoch": 3}
+    assert model_file.read_description(tmp_path / "m.safetensors").training == {"epoch": 3}
 
 
 class Trap:
@@ -247,7 +247,7 @@ def test_truncated_foreign_or_edited_model_files(tmp_path):
         pat.load(path)
     with pytest.raises(UserError, match="import-weights"):
         pat.load(tmp_path / "authors.pth")
-    metadata = {"format": weights.FORMAT, "model": json.dumps({"backbon": "x"}), "training": "{}"}
+    metadata = {"format": model_file.FORMAT, "model": json.dumps({"backbon": "x"}), "training": "{}"}
     safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata)
     with pytest.raises(UserError, match="did you mean backbone"):
         pat.load(path)

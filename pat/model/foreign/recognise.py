@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from pat.base.errors import UserError
+from pat.model import model_file
 from pat.model.foreign.authors import from_authors
 from pat.model.foreign.checkpoint import HALF, IMAGENET, Checkpoint, Hints, listed
 from pat.model.foreign.clip import class_embedding_of, from_clip
@@ -34,12 +35,10 @@ def recognise(path: Path, hints: Hints | None = None) -> Checkpoint:
 
 
 def _read(path: Path, hints: Hints) -> Checkpoint:
-    from pat.model import weights  # imported late: weights builds on this module
-
     state, where = read_state(path), str(path)
     keys = state.tensors.keys()
     if "part_tokens" in keys and path.suffix == ".safetensors":
-        tensors, file = weights.read(path)
+        tensors, file = model_file.read(path)
         return Checkpoint(tensors, file.config, [f"weights: {path}, a model of this project"])
     refused = why_refused(keys)
     if refused:
