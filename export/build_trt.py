@@ -65,7 +65,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--optimisation-level", "--optimization-level", type=int, metavar="0..5")
     add("--timing-cache", type=Path, metavar="FILE", help="default: one for each device in the cache folder")
     add("--no-timing-cache", action="store_true")
-    add("--version-compatible", action="store_true", help="newer minor versions of TensorRT load the plan too")
     add("--hardware-compatible", choices=["ampere-plus", "same-compute-capability"])
     add("--refit", action="store_true", help="weights can be replaced in the engine")
     add("--strip", action="store_true", help="leave the weights out; refit on the target")
@@ -125,9 +124,9 @@ def build(given: argparse.Namespace) -> int:
             _keep_timing_cache(options.timing_cache, built.timing_cache)
         return 0
     finally:
-        if flavour.messages.file is not None:
-            flavour.messages.file.close()
-            flavour.messages.file = None
+        lost = flavour.messages.close_file()
+        if lost:
+            say(f"warning: the log {given.log} is not complete: {lost}")
 
 
 def options_from(given: argparse.Namespace, flavour: Flavour, gpu: Gpu | None) -> BuildOptions:
@@ -142,7 +141,6 @@ def options_from(given: argparse.Namespace, flavour: Flavour, gpu: Gpu | None) -
         workspace_mib=given.workspace,
         optimisation_level=given.optimisation_level,
         timing_cache=cache,
-        version_compatible=given.version_compatible,
         hardware_compatible=given.hardware_compatible and given.hardware_compatible.replace("-", "_").upper(),
         refit=given.refit,
         strip=given.strip,
@@ -172,12 +170,12 @@ def _open_log(path: Path) -> Any:
 
 
 def load(flavour: Flavour, plan: bytes, options: BuildOptions) -> Any:
-    """The engine, for its inspector; None for one that is not for this machine or needs a runtime of its own.
+    """The engine, for its inspector; None for one that is not for this machine.
 
     Raises Failure where it was built for this GPU and cannot be loaded on it.
     """
     engine = flavour.trt.Runtime(flavour.logger).deserialize_cuda_engine(plan)
-    if engine is None and not options.targets and not options.version_compatible:
+    if engine is None and not options.targets:
         raise Failure(f"the engine was built but cannot be loaded: {flavour.messages.last_error()}")
     return engine
 

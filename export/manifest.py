@@ -156,7 +156,11 @@ class Manifest:
             raise UserError(
                 f"{path} has {size} bytes, the manifest says {fact.bytes}; copy the bundle again, whole"
             )
-        if sha256(path) != fact.sha256:
+        try:
+            found = sha256(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        if found != fact.sha256:
             raise UserError(f"{path} is not the file the manifest describes (SHA-256 differs); export it again")
         return path
 

@@ -172,7 +172,7 @@ def _pycuda() -> Any:
     try:
         return importlib.import_module("pycuda.driver")
     except ModuleNotFoundError as error:
-        raise UserError(f"the backend tensorrt needs PyCUDA ({error}): pip install pycuda") from error
+        raise UserError(f"the backend tensorrt needs PyCUDA ({error}): pip install 'pycuda>=2025.1.2'") from error
     except ImportError as error:
         raise UserError(
             f"PyCUDA finds no NVIDIA driver ({error}); an engine needs a machine with a GPU"

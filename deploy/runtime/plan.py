@@ -60,12 +60,7 @@ class Plan:
         flavour, version = self.facts["flavour"], str(self.facts["tensorrt"])
         if flavour != library.name:
             raise UserError(f"{self.path} was built with {flavour}, this is {library.name}; {self.rebuild}")
-        same = version == library.version
-        if "version_compatible" in self.facts["options"]:  # it names no version, but not an older one
-            same = _numbers(version)[:1] == _numbers(library.version)[:1] and _numbers(version) <= _numbers(
-                library.version
-            )
-        if not same:
+        if version != library.version:
             raise UserError(
                 f"{self.path} was built with {flavour} {version}, this is {library.version}; {self.rebuild}"
             )
@@ -120,7 +115,3 @@ def _read(path: Path, rebuild: str) -> dict[str, Any]:
         if not isinstance(facts.get(name), kind):
             raise UserError(f"{path} says {facts.get(name)!r} for {name}; {rebuild}")
     return facts
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in re.findall(r"\d+", version))

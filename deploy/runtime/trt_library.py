@@ -27,13 +27,28 @@ class Messages:
         self._lock = threading.Lock()
         self._said: list[tuple[int, str]] = []
         self.file: TextIO | None = None
+        self._lost = ""
+
+    def close_file(self) -> str:
+        """Write the file no further; returns why it is not complete, or nothing."""
+        with self._lock:
+            if self.file is not None:
+                try:
+                    self.file.close()
+                except OSError as error:
+                    self._lost = self._lost or error.strerror or str(error)
+            self.file, lost, self._lost = None, self._lost, ""
+            return lost
 
     def add(self, severity: int, text: str) -> None:
         """Keep a message; severity as in `ILogger.Severity`: 0 internal error ... 4 verbose."""
         with self._lock:
             self._said.append((severity, text))
-            if self.file is not None:
-                self.file.write(f"[{'FEWIV'[min(severity, 4)]}] {text}\n")
+            if self.file is not None and not self._lost:
+                try:
+                    self.file.write(f"[{'FEWIV'[min(severity, 4)]}] {text}\n")
+                except OSError as error:  # a full disk; an exception must not reach the library, which called this
+                    self._lost = error.strerror or str(error)
 
     def clear(self) -> None:
         with self._lock:

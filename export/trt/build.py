@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ _ADVICE = {
 """What helps against the builder's commoner complaints, by words that they contain."""
 
 
+MOST_WORKSPACE = 1 << 20
+"""MiB: a TiB, more than any GPU has. The library takes a 64-bit number of bytes and says nothing of less sense."""
+MOST_ELEMENTS = 2**31 - 1
+"""Numbers in one tensor of TensorRT."""
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """What the user may choose about a build. The precision is not here: it is in the graph."""
@@ -34,8 +41,6 @@ class BuildOptions:
     optimisation_level: int | None = None
     """0 builds fastest, 5 searches longest; None is the builder's default."""
     timing_cache: Path | None = None
-    version_compatible: bool = False
-    """A plan that newer minor versions of TensorRT load too, without host code inside."""
     hardware_compatible: str | None = None
     """A name of `HardwareCompatibilityLevel`: AMPERE_PLUS or SAME_COMPUTE_CAPABILITY."""
     refit: bool = False
@@ -52,8 +57,8 @@ class BuildOptions:
                 raise UserError(f"the smallest batch is {least}; a batch holds at least 1 crop")
             if not least <= usual <= most:
                 raise UserError(f"batches {least}, {usual}, {most}: they must not fall (min <= opt <= max)")
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise UserError(f"--workspace {self.workspace_mib}: name the MiB of scratch memory, at least 1")
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_WORKSPACE:
+            raise UserError(f"--workspace {self.workspace_mib}: give 1 to {MOST_WORKSPACE} MiB of scratch memory")
         if self.optimisation_level is not None and not 0 <= self.optimisation_level <= 5:
             raise UserError(f"--optimisation-level {self.optimisation_level}: choose 0 (fast build) to 5")
 
@@ -85,14 +90,21 @@ def parse_onnx(flavour: Flavour, path: Path) -> Network:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist or is no file")
-    if path.stat().st_size == 0:
+    try:
+        with open(path, "rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    if empty:
         raise UserError(f"{path} is empty; copy or export it again")
     trt = flavour.trt
     flavour.messages.clear()
     builder = flavour.builder()
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    # From TensorRT 11 on every network is strongly typed, asked for or not.
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(1 << int(strongly_typed) if strongly_typed is not None else 0)
     parser = trt.OnnxParser(network, flavour.logger)
-    if not parser.parse_from_file(str(path)):
+    if not run_interruptibly(lambda: parser.parse_from_file(str(path)), threading.Event()):
         reason = _parser_error(flavour, parser)
         raise UserError(f"{path}: {flavour.name} {flavour.version} cannot read it: {reason}")
     # A file that holds nothing the parser knows is a valid protobuf message, and parses.
@@ -100,6 +112,11 @@ def parse_onnx(flavour: Flavour, path: Path) -> Network:
         raise UserError(
             f"{path} is no embedding model: it has {network.num_inputs} inputs and {network.num_outputs} outputs, "
             "one of each is expected; give what `pat export` wrote"
+        )
+    if len(network.get_input(0).shape) < 2:
+        raise UserError(
+            f"{path} is no embedding model: its input {network.get_input(0).name} has the shape "
+            f"{list(network.get_input(0).shape)}, no batch of crops; give what `pat export` wrote"
         )
     _let_attention_decompose(trt, network)
     return Network(path, network, builder, parser)
@@ -188,9 +205,6 @@ def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimisation_level is not None:
         config.builder_optimization_level = options.optimisation_level
-    if options.version_compatible:
-        # Without the lean runtime: the runtime loads no plan that carries host code.
-        _set_flags(flavour, config, "--version-compatible", "VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME")
     if options.refit:
         _set_flags(flavour, config, "--refit", "REFIT")
     if options.strip:
@@ -218,6 +232,9 @@ def _add_profile(config: Any, network: Network, batches: Batches) -> None:
         raise UserError(f"{network.path} has the fixed batch {shape[0]}; export it with a dynamic batch")
     if -1 in shape[1:]:
         raise UserError(f"{network.path}: input {name} is {list(shape)}; only the batch may be dynamic")
+    if batches[2] * math.prod(shape[1:]) > MOST_ELEMENTS:
+        most = MOST_ELEMENTS // math.prod(shape[1:])
+        raise UserError(f"a batch of {batches[2]} crops is more than a tensor holds; {most} is the most")
     profile = network.builder.create_optimization_profile()
     profile.set_shape(name, *((batch, *shape[1:]) for batch in batches))
     # set_shape says nothing about shapes that do not fit; this does

@@ -76,6 +76,7 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
     `facts` are those of engine.json so far. Raises UserError when the check set cannot be read.
     """
     from deploy import runtime  # here: a machine without a GPU need not have its parts
+    from deploy.runtime.session import NotFinite
 
     images, expected = read_check_set(manifest)
     needed = target(manifest)
@@ -85,8 +86,10 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
         try:
             with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
                 found = session.embed(images)
-        except (UserError, Failure) as error:
+        except NotFinite as error:
             return Checked(ran=True, passed=False, why=str(error), images=len(images), target=needed)
+        except (UserError, Failure) as error:  # no PyCUDA, no memory: that says nothing of the engine
+            return Checked(ran=False, why=str(error))
     return judge(expected, found, needed)
 
 

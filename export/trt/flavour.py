@@ -59,7 +59,8 @@ def load_flavour(name: FlavourName | None = None) -> Flavour:
 
 
 def _wrap(name: FlavourName, trt: Any) -> Flavour:
-    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+    types_by_flag = hasattr(trt.BuilderFlag, "FP16")  # gone in TensorRT 11, where every network is strongly typed
+    if types_by_flag and not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         raise UserError(
             f"{name} {trt.__version__} knows no strongly typed networks; TensorRT 10.3 or newer is needed"
         )

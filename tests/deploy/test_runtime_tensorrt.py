@@ -324,10 +324,6 @@ REFUSED = {
         lambda b: change(b, tensorrt="10.16.1"),
         "was built with tensorrt 10.16.1, this is 10.3.0; run python export/build_trt.py .* on this device",
     ),
-    "newer, compatible": (
-        lambda b: change(b, tensorrt="10.16.1", options={"version_compatible": "True"}),
-        "was built with tensorrt 10.16.1, this is 10.3.0",
-    ),
     "another GPU": (
         lambda b: change(b, device="NVIDIA H100 (sm_90)"),
         r"was built for NVIDIA H100 \(sm_90\), this is Double \(sm_87\); run python",
@@ -372,7 +368,6 @@ def test_an_engine_that_does_not_belong_here_is_refused_with_the_reason(case, bu
 @pytest.mark.parametrize(
     "changes",
     [
-        {"tensorrt": "10.1.2", "options": {"version_compatible": "True"}},
         {"device": "A10 (sm_86)", "options": {"hardware_compatible": "AMPERE_PLUS"}},
         {"device": "Orin NX (sm_87)", "options": {"hardware_compatible": "SAME_COMPUTE_CAPABILITY"}},
         {"flavour": "tensorrt-rtx", "device": "sm_86, sm_87"},

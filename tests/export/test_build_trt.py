@@ -157,14 +157,13 @@ def test_several_profiles_and_everything_said_on_the_command_line(trt_graph, tmp
     log, plan = tmp_path / "log.txt", tmp_path / "large.plan"
     arguments = ["--profile", "1,1,1", "--profile", "2,8,64", "--optimisation-level", "2", "--workspace", "512"]
     source = str(trt_graph("fp16", 23))
-    assert main([source, *arguments, "--version-compatible", "--log", str(log), "--output", str(plan)]) == 0
+    assert main([source, *arguments, "--log", str(log), "--output", str(plan)]) == 0
     facts = json.loads((tmp_path / "large.engine.json").read_text())
     assert facts["profiles"] == [[1, 1, 1], [2, 8, 64]]
-    assert facts["options"] == {"workspace_mib": "512", "optimisation_level": "2", "version_compatible": "True"}
+    assert facts["options"] == {"workspace_mib": "512", "optimisation_level": "2"}
     text = log.read_text()
     assert "[V] Layers:" in text
     assert "_gemm_mha_v2" in text
-    assert "kVERSION_COMPATIBLE" not in text  # which would be a complaint
 
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")

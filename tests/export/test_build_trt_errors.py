@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -9,6 +11,7 @@ from onnx import TensorProto, helper
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
 from export.build_trt import main
+from export.trt import build as build_module
 
 
 @pytest.fixture
@@ -93,6 +96,26 @@ def test_a_bundle_whose_manifest_describes_another_graph(refused, trt_bundle):
     assert "its manifest says" in refused(trt_bundle)
 
 
+def test_a_graph_whose_input_is_one_number(refused, tmp_path):
+    path = graph_file(tmp_path / "model.onnx", helper.make_node("Relu", ["x"], ["y"]), shape=())
+    assert "no batch of crops" in refused(path)
+
+
+def test_a_file_that_cannot_be_read(refused, tmp_path, monkeypatch):
+    path = graph_file(tmp_path / "model.onnx", helper.make_node("Relu", ["x"], ["y"]))
+    monkeypatch.setattr(build_module, "open", deny, raising=False)  # permissions do not stop root
+    assert "cannot read" in refused(path)
+
+
+def deny(path, mode):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_manifest_nested_without_end(refused, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert "nested too deep" in refused(tmp_path)
+
+
 def test_an_operator_that_tensorrt_does_not_know(refused, tmp_path):
     node = helper.make_node("Sharpen", ["x"], ["y"], name="odd")
     line = refused(graph_file(tmp_path / "model.onnx", node))
@@ -122,6 +145,9 @@ def test_a_graph_with_another_dynamic_dimension(refused, tmp_path):
         (("--profile", "1,8"), "is not MIN,OPT,MAX"),
         (("--profile", "a,b,c"), "--profile"),
         (("--workspace", "0"), "--workspace 0"),
+        (("--workspace", "99999999999999"), "give 1 to 1048576 MiB"),
+        (("--max-batch", "100000000"), "more than a tensor holds"),
+        (("--version-compatible",), "unrecognized arguments"),
         (("--optimisation-level", "9"), "choose 0"),
         (("--precision", "fp4"), "invalid choice"),
         (("--device", "sm87"), "it knows sm75"),

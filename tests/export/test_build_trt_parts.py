@@ -13,7 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from export.trt.check import Checked, judge, why_not_run
+from deploy import runtime
+from deploy.runtime.session import NotFinite
+from deploy.runtime.trt_library import Messages
+from export.manifest import Manifest
+from export.trt.check import Checked, check_engine, judge, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt.inspect import precision_of, read_layers
 from export.trt.progress import PhaseTree, run_interruptibly
@@ -63,6 +67,31 @@ def test_a_failed_engine_is_written_only_when_accepted_and_under_another_name(tm
     assert not list(tmp_path.iterdir())
     publish(tmp_path / "model.plan", b"plan", {}, failed, accept=True)
     assert {path.name for path in tmp_path.iterdir()} == {"model.rejected.plan", "model.rejected.engine.json"}
+
+
+def test_a_log_on_a_full_disk_stops_nothing_and_is_told():
+    messages = Messages()
+    messages.file = open("/dev/full", "w")  # noqa: SIM115 - close_file closes it
+    for _ in range(3):
+        messages.add(4, "x" * 20_000)
+    assert len(messages.texts()) == 3
+    assert messages.close_file() == "No space left on device"
+    assert messages.close_file() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "ran"), [(UserError("PyCUDA finds no driver"), False), (NotFinite("NaN", np.zeros(1)), True)]
+)
+def test_only_a_wrong_answer_is_a_failed_engine(trt_bundle, monkeypatch, error, ran):
+    """A runtime that cannot start on this machine says nothing of the engine."""
+
+    def refuse(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(runtime, "open", refuse)
+    checked = check_engine(Manifest.load(trt_bundle), b"plan", {})
+    assert (checked.ran, checked.why) == (ran, str(error))
+    assert checked.passed is (False if ran else None)
 
 
 def test_files_appear_together_or_not_at_all(tmp_path):
