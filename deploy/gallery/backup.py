@@ -34,7 +34,7 @@ def facts_of(place: str | Path) -> Facts:
 
 def write(database: Database, path: Path) -> int:
     """Copy everything as it is at this moment. Raises Failure when the disk refuses."""
-    with written_whole(path) as temporary, translated(path), closing(database.connect()) as connection:
+    with written_whole(path, private=True) as temporary, translated(path), closing(database.connect()) as connection:
         temporary.unlink()  # SQLite makes the file itself, and takes none that is there
         connection.execute("VACUUM INTO ?", (str(temporary),))
         temporary.chmod(0o600)

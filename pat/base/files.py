@@ -30,9 +30,10 @@ class Image(Protocol):
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+def written_whole(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
 
+    It has the permissions of any new file, or with `private` can be read by its owner alone.
     Whatever was at `path` stays intact until the rename, also through a full disk or a killed process.
     Raises Failure in one line when the operating system refuses (no space, no permission).
     """
@@ -40,7 +41,9 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _in_one_line(path), _drafts() as draft:
         temporary = draft(path)
         yield temporary
-        _finish(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o600 if private else 0o666 & ~_umask())
         temporary.replace(path)
         sync(path.parent)
 
@@ -188,13 +191,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _finish(temporary: Path) -> None:
-    """A draft's content on the disk, with the permissions of an ordinary new file."""
-    with open(temporary, "rb+") as file:
-        os.fsync(file.fileno())
-    temporary.chmod(0o666 & ~_umask())
 
 
 def _replace_folder(new: Path, path: Path) -> None:

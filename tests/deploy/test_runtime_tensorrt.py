@@ -427,7 +427,7 @@ def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, driver):
     trt.spoil = "nan"
     assert "not finite" in check_engine(manifest, plan, facts).why
     failed = check_engine(manifest, plan, {**facts, "device": "NVIDIA H100 (sm_90)"})
-    assert failed.passed is False
+    assert (failed.ran, failed.passed) == (False, None)  # nobody has seen a wrong answer
     assert "was built for NVIDIA H100 (sm_90)" in failed.why
     assert driver.counts() == NOTHING
 

@@ -195,11 +195,11 @@ sys.meta_path = [Blocked(), *(each for each in sys.meta_path if "__editable__" n
 
 def clone(folder: Path, *blocked: str) -> dict[str, str]:
     """A bare clone in `folder`, and an environment in which it alone is the project and `blocked` is missing."""
-    for part in ("export", "deploy"):
+    for part in ("export", "deploy", "pat"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     site = folder / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text(BLOCKER.format(blocked=("torch", "triton", "pat", "kernels", *blocked)))
+    (site / "sitecustomize.py").write_text(BLOCKER.format(blocked=("torch", "triton", "kernels", *blocked)))
     ours = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {**ours, "PYTHONPATH": str(site)}
 
