@@ -34,9 +34,9 @@ def facts_of(place: str | Path) -> Facts:
 
 def write(database: Database, path: Path) -> int:
     """Copy everything as it is at this moment. Raises Failure when the disk refuses."""
-    with written_whole(path, private=True) as temporary, translated(path), closing(database.connect()) as connection:
-        temporary.unlink()  # SQLite makes the file itself, and takes none that is there
-        connection.execute("VACUUM INTO ?", (str(temporary),))
+    with written_whole(path, private=True) as draft, translated(path), closing(database.connect()) as connection:
+        draft.unlink()  # SQLite makes the file itself, and takes none that is there
+        connection.execute("VACUUM INTO ?", (str(draft),))
         temporary.chmod(0o600)
         with closing(sqlite3.connect(temporary)) as copy:
             return int(copy.execute("SELECT count(*) FROM entries").fetchone()[0])
