@@ -37,8 +37,8 @@ def write(database: Database, path: Path) -> int:
     with written_whole(path, private=True) as draft, translated(path), closing(database.connect()) as connection:
         draft.unlink()  # SQLite makes the file itself, and takes none that is there
         connection.execute("VACUUM INTO ?", (str(draft),))
-        temporary.chmod(0o600)
-        with closing(sqlite3.connect(temporary)) as copy:
+        draft.chmod(0o600)
+        with closing(sqlite3.connect(draft)) as copy:
             return int(copy.execute("SELECT count(*) FROM entries").fetchone()[0])
 
 
