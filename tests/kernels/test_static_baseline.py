@@ -37,6 +37,7 @@ def static(*archs: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow  # most of a minute; continuous integration runs it
 def test_kernels_are_as_good_as_stored():
     static(*QUICK)
 
