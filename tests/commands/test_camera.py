@@ -65,7 +65,7 @@ def test_nothing_given():
         (["none", "a.mp4", "--gallery.threshold", "1.5"], "a cosine lies between"),
         (["none", "a.mp4"], "no threshold is set"),
         (["none", "--gallery.threshold", "0.5"], "no source"),
-        (["none", "a.mp4", "--config", "nowhere.toml"], "cannot read the config file"),
+        (["none", "a.mp4", "--config", "nowhere.toml"], "cannot read nowhere.toml"),
     ],
 )
 def test_a_mistake_is_one_line(words, says, tmp_path):

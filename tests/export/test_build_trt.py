@@ -237,14 +237,14 @@ def test_without_tensorrt_it_says_what_to_install(trt_bundle, tmp_path, flavour)
 
 
 def run_until_building(bundle: Path, **options) -> subprocess.Popen[str]:
-    """Start the script and return when the builder reports progress."""
+    """Start the script and return when it is about to build."""
     command = [sys.executable, str(SCRIPT), str(bundle), "--profile", "1,1,1", "--profile", "1,8,64"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("building:"):
+        if line.startswith("building "):
             return process
-    raise AssertionError("the builder reported no progress")
+    raise AssertionError("nothing was built")
 
 
 def test_ctrl_c_stops_the_builder_and_leaves_the_old_plan(trt_bundle):
@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_the_old_plan(trt_bundle):
         text=True,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)),
     )
-    assert result.returncode == 2
+    assert result.returncode == 1
     assert "cannot write" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert sorted(trt_bundle.iterdir()) == before
