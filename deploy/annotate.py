@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,13 +111,14 @@ class View:
 class VideoFile:
     """An MP4 of a camera, playable up to its last second also after the process was killed.
 
-    An image of another size than the first is brought to that size. Raises UserError when the file cannot be
-    made.
+    A file that is there is kept: the new one gets a number. An image of another size than the first is brought to
+    that size. Raises UserError when the file cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            path = _unused(path)
             options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
             self._container = av.open(str(path), "w", format="mp4", options=options)
         except (OSError, av.FFmpegError) as error:
@@ -158,3 +160,9 @@ class VideoFile:
         else:
             stream.codec_context.bit_rate = 2_000_000
         return stream
+
+
+def _unused(path: Path) -> Path:
+    """The path, or the first of NAME-2, NAME-3, ... that nothing is at."""
+    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain([path], numbered) if not each.exists())

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict, dataclass
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Literal
@@ -54,6 +55,14 @@ class Event:
         return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
 
 
+class _Private(RotatingFileHandler):
+    """Files for their owner's eyes: they say who was where."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)
+
+
 class EventLog:
     """Writes events; safe to call from any thread; a context manager.
 
@@ -75,7 +84,7 @@ class EventLog:
         else:
             try:
                 self._file.parent.mkdir(parents=True, exist_ok=True)
-                self._handler = RotatingFileHandler(self._file, "a", rotate_bytes, keep, encoding="utf-8")
+                self._handler = _Private(self._file, "a", rotate_bytes, keep, encoding="utf-8")
                 _end_last_line(self._file)
             except OSError as error:
                 raise UserError(f"cannot write events to {path}: {error.strerror or error}") from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
+from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -12,6 +15,10 @@ from pat.base.errors import UserError
 
 STAGES = ("detect", "track", "quality", "embed", "gallery", "draw")
 CAMERA_STATES = ("connecting", "live", "stale", "failed", "ended")
+CLIENTS = 16
+"""Of the metrics at once."""
+PATIENCE = 5.0
+"""Seconds that one of them may be silent."""
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _CROPS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -101,9 +108,40 @@ class Metrics:
             raise UserError(
                 f"metrics cannot be served on 127.0.0.1:{port} ({error}); give another --output.metrics-port, or 0"
             ) from error
+        _guard(server)
         try:
             yield
         finally:
             server.shutdown()
             server.server_close()
             thread.join(timeout=2)
+
+
+def _guard(server: WSGIServer) -> None:
+    """Cut off clients that ask for nothing, and serve only so many at once: each has a thread of its own."""
+    free = threading.BoundedSemaphore(CLIENTS)
+    serve, close = server.process_request, server.shutdown_request
+
+    class Impatient(server.RequestHandlerClass):  # type: ignore[name-defined, misc]
+        timeout = PATIENCE
+
+    taken: set[int] = set()
+
+    def process_request(request: Any, address: Any) -> None:
+        if free.acquire(blocking=False):
+            taken.add(id(request))
+            serve(request, address)
+        else:
+            close(request)
+
+    def shutdown_request(request: Any) -> None:
+        if id(request) in taken:
+            taken.discard(id(request))
+            free.release()
+        close(request)
+
+    server.RequestHandlerClass = Impatient
+    # No traces of clients that went away.
+    server.handle_error = lambda request, address: None  # type: ignore
+    server.process_request = process_request  # type: ignore
+    server.shutdown_request = shutdown_request  # type: ignore

@@ -44,6 +44,7 @@ EXPIRE_EVERY = 60.0
 STOP_WITHIN = 15.0
 """Seconds that a camera's worker gets to finish its tracks."""
 
+_PASSWORD = re.compile(r"://[^/@\s]*:[^$@\s][^@\s]*@")
 _NAMED = re.compile(r"([\w.-]{1,64})=(.+)", re.DOTALL)
 
 
@@ -64,6 +65,11 @@ def named_sources(sources: Sequence[str]) -> list[NamedSource]:
     for number, source in enumerate(sources, 1):
         match = _NAMED.fullmatch(source)
         name, url = match.groups() if match else (f"camera-{number}", source)
+        if _PASSWORD.search(url):
+            log.warning(
+                "the password of %s stands on the command line, where every user of this machine can read it "
+                "(ps); write $VARIABLE in its place", name,
+            )  # fmt: skip
         named.append(NamedSource(name, os.path.expandvars(url)))
     if not named:
         raise UserError("there is no source; give a video file, a folder of images or a camera's URL")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from time import monotonic
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,8 @@ VIEWS = 8
 """Of a person met by the cameras, at most: the most different ones are kept."""
 CANDIDATES = 4
 """People looked at: the best, who comes second, and whom the track was taken for."""
+COMPLAIN_EVERY = 60.0
+"""Seconds between two lines in the log about a gallery that fails; the metrics count all."""
 HOST = secrets.token_hex(2)
 """Of this process, in the names it gives: two hosts may see two people in one second by cameras of one name."""
 
@@ -69,6 +72,7 @@ class Recogniser:
         self._gallery, self._metrics, self._remember = gallery, metrics, remember
         # Looking up and taking up are one step: two cameras that see one new person must not make two of it.
         self._lock = threading.Lock()
+        self._complained = -COMPLAIN_EVERY
 
     def recognise(
         self,
@@ -164,7 +168,10 @@ class Recogniser:
 
     def _gallery_failed(self, error: Exception) -> None:
         self._metrics.gallery_failures.inc()
-        log.error("the gallery failed: %s", error)
+        now = monotonic()
+        if now - self._complained >= COMPLAIN_EVERY:  # a full disk fails many times a second
+            self._complained = now
+            log.error("the gallery failed: %s", error)
 
 
 def new_name(camera: str, time: float, track: int) -> str:

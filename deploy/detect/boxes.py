@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from deploy.frames import Boxes, Detections, clipped
 
+MOST_PEOPLE = 300
+"""In one frame: what a broken or overwhelmed detector finds beyond costs memory and time, and helps nobody."""
+MOST_BOXES = 2000
+"""Before overlapping ones are suppressed, which takes time quadratic in their number."""
 Scores = NDArray[np.float32]
 
 
@@ -23,9 +27,11 @@ def suppressed(boxes: Boxes, scores: Scores, overlap: float) -> NDArray[np.intp]
     """
     if not len(boxes):
         return np.empty(0, dtype=np.intp)
+    surest = np.argsort(-scores, kind="stable")[:MOST_BOXES]
+    boxes, scores = boxes[surest], scores[surest]
     corner_and_size = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)  # [n, 4]
     kept = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.tolist(), 0.0, overlap)
-    return np.asarray(kept, dtype=np.intp).reshape(-1)
+    return np.asarray(surest[np.asarray(kept, dtype=np.intp).reshape(-1)])
 
 
 def nested(boxes: Boxes, share: float) -> NDArray[np.bool_]:
@@ -48,7 +54,7 @@ def in_frame(boxes: Boxes, scores: Scores, height: int, width: int) -> Detection
     """Detections clipped to the frame; those that leave less than a pixel are left out. Surest first."""
     inside, usable = clipped(boxes, height, width)
     inside, scores = inside[usable], np.asarray(scores, dtype=np.float32)[usable]
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores, kind="stable")[:MOST_PEOPLE]
     return Detections(inside[order], scores[order])
 
 

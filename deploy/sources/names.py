@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,7 +68,9 @@ def _on_disk(name: str) -> tuple[Kind, str]:
     try:
         if path.is_dir():
             return Kind.FOLDER, str(path)
-        path.stat()
+        mode = path.stat().st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # whoever opens it may wait for ever
+            raise UserError(f"{shown(name)}: is a pipe or socket, not a video; give a file, or the camera's URL")
         if not os.access(path, os.R_OK, effective_ids=True):  # opening it would wait at a named pipe
             raise PermissionError
     except FileNotFoundError:

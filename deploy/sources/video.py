@@ -174,7 +174,8 @@ def _check_url(url: str, name: str) -> None:
 
 def _unopened(name: str, error: FFmpegError, *, late: bool) -> UserError | SourceLost:
     if isinstance(error, (HTTPUnauthorizedError, HTTPForbiddenError)):
-        return UserError(f"{name}: the server refuses user or password; correct them in the URL (%40 for an @)")
+        # Cameras answer so while they boot, too: it is tried again, and said meanwhile.
+        return SourceLost(f"{name}: the server refuses user or password; correct them in the URL (%40 for an @)")
     if isinstance(error, ProtocolNotFoundError):
         known = "rtsp, http, https, udp, rtp, tcp, v4l2, gst or a path"
         return UserError(f"{name}: PyAV knows no such kind of source; use {known}")

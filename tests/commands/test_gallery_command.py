@@ -260,6 +260,18 @@ def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, capsys):
     assert "lies between 0 and 1" in fails(capsys, 2, "calibrate", bundle, crops, "--false-match-rate", "0")
 
 
+def test_calibrate_refuses_a_model_that_tells_nobody_apart(tmp_path, bundle, crops, capsys):
+    mixed = tmp_path / "mixed"  # names that say nothing of who is shown
+    for number, file in enumerate(sorted(crops.rglob("*.png"))):
+        folder = mixed / f"person {number % 4}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"c{1 + number // 4 % 2}_{number}.png").write_bytes(file.read_bytes())
+    out = tmp_path / "calibration.json"
+    said = fails(capsys, 2, "calibrate", bundle, mixed, "--cache", tmp_path / "cache", "--out", out)
+    assert "cannot tell these people apart" in said
+    assert not out.exists()
+
+
 def all_pairs(bundle: Path, crops: Path) -> list[tuple[float, bool, bool]]:
     """Cosine, same person, another camera: of every two images, worked out one by one."""
     from deploy import runtime

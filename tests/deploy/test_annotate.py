@@ -69,6 +69,13 @@ def test_a_video_keeps_time_and_survives_another_size(tmp_path):
     np.testing.assert_allclose([time for time, *_ in frames], np.arange(20) / 10, atol=0.002)
 
 
+def test_a_restart_keeps_the_video_that_is_there(tmp_path):
+    path = tmp_path / "gate.mp4"
+    for _ in range(3):
+        write(path, [(64, 64)] * 3)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["gate-2.mp4", "gate-3.mp4", "gate.mp4"]
+
+
 def test_a_killed_writer_leaves_a_video_that_plays(tmp_path):
     code = """
 import sys, time, numpy as np

@@ -22,7 +22,6 @@ from PIL import Image
 from deploy.camera import Camera
 from deploy.frames import Frame
 from deploy.sources import SourceLost, open_source
-from pat.base.errors import UserError
 
 LEVELS = 40  # brightness tells an image's number up to here
 PERIOD = 0.02  # seconds between the images that a server sends
@@ -363,19 +362,26 @@ def test_damaged_packets_of_rtsp_do_not_end_it() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_a_wrong_password_fails_at_once(scheme: str) -> None:
+def test_a_wrong_password_is_said(scheme: str) -> None:
     def talk(server: Server, connection: socket.socket) -> None:
         request(connection)
         connection.sendall(b"HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\n\r\n")
 
     with closing(Server(Rtsp(refuse="401 Unauthorized") if scheme == "rtsp" else talk)) as server:
-        url = f"{scheme}://me:secret@127.0.0.1:{server.port}/"
-        with pytest.raises(UserError, match="refuses user or password") as caught:
-            open_source(url)
+        with pytest.raises(SourceLost, match="refuses user or password") as caught:
+            open_source(f"{scheme}://me:secret@127.0.0.1:{server.port}/")
         assert "secret" not in str(caught.value)
-        with Camera("locked", url, **QUICK) as camera:
-            assert camera.get(30.0) is None
-            assert camera.state == "failed"
+
+
+def test_a_camera_that_refuses_while_it_boots_is_tried_again() -> None:
+    with (
+        closing(Server(Rtsp(refuse="401 Unauthorized"))) as server,
+        Camera("booting", f"rtsp://me:secret@127.0.0.1:{server.port}/", **QUICK) as camera,
+    ):
+        until(lambda: "refuses user" in camera.status().error)
+        assert camera.state == "connecting"
+        server.talk = Rtsp()
+        take(camera, 3)
 
 
 def test_a_path_that_is_not_there_yet_is_tried_again() -> None:

@@ -145,3 +145,16 @@ def test_importing_the_package_loads_no_library():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_detector_that_finds_thousands_is_bounded():
+    from deploy.detect.boxes import MOST_BOXES, MOST_PEOPLE, in_frame, suppressed
+
+    corners = np.random.default_rng(0).uniform(0, 900, (5000, 2)).astype(np.float32)
+    boxes, scores = np.hstack([corners, corners + 5]), np.linspace(0.1, 0.9, 5000, dtype=np.float32)
+    kept = suppressed(boxes, scores, 0.5)
+    assert len(kept) <= MOST_BOXES
+    assert kept[0] == 4999  # the surest
+    found = in_frame(boxes[kept], scores[kept], 1000, 1000)
+    assert len(found) == MOST_PEOPLE
+    assert found.scores[0] == np.float32(0.9)

@@ -109,6 +109,19 @@ def test_a_full_disk_loses_events_and_not_the_process(tmp_path):
     assert "events cannot be written" in done.stderr
 
 
+def test_the_file_is_for_its_owner(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with opened(tmp_path / "events.jsonl", rotate_bytes=100) as events:
+            for _ in range(5):
+                events.tell(Event("left", 1.0, "gate"))
+    finally:
+        os.umask(before)
+    files = list(tmp_path.iterdir())
+    assert len(files) > 1
+    assert {each.stat().st_mode & 0o777 for each in files} == {0o600}
+
+
 def test_half_a_line_of_a_killed_process_does_not_spoil_the_next(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text('{"event": "left", "ti')

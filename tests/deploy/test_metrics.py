@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import threading
+import time
 import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.metrics import CAMERA_STATES, Metrics
+from deploy.metrics import CAMERA_STATES, CLIENTS, Metrics
 from pat.base.errors import UserError
 
 
@@ -53,3 +56,24 @@ def test_a_camera_is_in_one_state():
     metrics.set_state("gate", "stale")
     states = {state: metrics.value("pat_camera_state", camera="gate", state=state) for state in CAMERA_STATES}
     assert [state for state, value in states.items() if value] == ["stale"]
+
+
+def test_clients_that_ask_for_nothing_are_cut_off_and_few(monkeypatch):
+    monkeypatch.setattr("deploy.metrics.PATIENCE", 0.3)
+    metrics, port = Metrics(), free_port()
+    with metrics.served(port), contextlib.ExitStack() as stack:
+        before = threading.active_count()
+        silent = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(60)]
+        silent[0].settimeout(10)
+        assert silent[0].recv(1) == b""  # after its patience the server has closed it
+        assert threading.active_count() <= before + CLIENTS
+        for each in silent[1:]:
+            each.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+        until = time.monotonic() + 10
+        while True:  # the last of them may be going
+            with contextlib.suppress(OSError):
+                assert urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).status == 200
+                break
+            assert time.monotonic() < until

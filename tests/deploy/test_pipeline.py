@@ -227,6 +227,13 @@ def test_a_password_comes_from_the_environment(monkeypatch):
     assert named_sources(["gate=rtsp://u:$GATE@h/"])[0].url == "rtsp://u:s3cret@h/"
 
 
+def test_a_password_on_the_command_line_is_pointed_out(caplog):
+    named_sources(["gate=rtsp://u:s3cret@h/", "hall=rtsp://u:$HALL@h/", "yard=rtsp://u@h/a:b@c", "street.mp4"])
+    (record,) = caplog.records
+    assert "the password of gate stands on the command line" in record.message
+    assert "s3cret" not in caplog.text
+
+
 @pytest.mark.parametrize(("sources", "words"), [([], "no source"), (["a=1.mp4", "a=2.mp4"], "two sources")])
 def test_sources_that_make_no_sense(sources, words):
     with pytest.raises(UserError, match=words):

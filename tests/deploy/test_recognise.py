@@ -192,3 +192,14 @@ def test_a_failing_gallery_leaves_people_unknown(gallery, monkeypatch, caplog):
     assert (found.identity, found.stored) == (None, False)
     assert not recogniser.add_view(ANNA, ask(recogniser, ANNA), camera="gate", time=NOW)
     assert "no space left" in caplog.text
+
+
+def test_a_gallery_that_fails_again_and_again_is_logged_now_and_then(gallery, monkeypatch, caplog):
+    def full(*arguments, **values):
+        raise Failure("no space left on device")
+
+    monkeypatch.setattr(gallery, "add", full)
+    recogniser = make(gallery)
+    for track in range(20):
+        ask(recogniser, BEN, track=track)
+    assert len(caplog.records) == 1

@@ -25,6 +25,8 @@ from pat.data.sample import DISTRACTOR, JUNK, Sample
 from pat.evaluation.extract import extract
 from pat.evaluation.verification import PairScores, pair_scores
 
+USELESS = 0.35
+"""Equal error rate from which on a model is refused."""
 RATES = (0.1, 0.01, 0.001, 0.0001)
 """False-match rates in the table, beside the one asked for."""
 
@@ -65,6 +67,12 @@ class Calibrate:
         scores = self._score(samples, progress)
         for line in doubts(scores, self.false_match_rate):
             progress.say(f"warning: {line}")
+        if scores.equal_error_rate >= USELESS:
+            raise UserError(
+                f"{self.bundle} cannot tell these people apart: at its equal error rate "
+                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %). No threshold "
+                "is worth using; is it a trained model, and are these crops of people, named by who they show?"
+            )
         threshold = scores.threshold(self.false_match_rate)
         rates = sorted({*RATES, self.false_match_rate}, reverse=True)
         print_rates(scores, rates, self.false_match_rate)
