@@ -70,8 +70,8 @@ class Calibrate:
         if scores.equal_error_rate >= USELESS:
             raise UserError(
                 f"{self.bundle} cannot tell these people apart: at its equal error rate "
-                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %). No threshold "
-                "is worth using; is it a trained model, and are these crops of people, named by who they show?"
+                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %). No "
+                "threshold is worth using; is it a trained model, and are these crops named by who they show?"
             )
         threshold = scores.threshold(self.false_match_rate)
         rates = sorted({*RATES, self.false_match_rate}, reverse=True)
