@@ -27,7 +27,8 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as sites:
         known = Sites(Path(sites))
         people = [Person.sample(1000 + number) for number in range(PEOPLE)]
-        _sheet(folder / "people.jpg", (_row(known, person, number, EACH) for number, person in enumerate(people, 1)))
+        everyone = (_row(known, person, number, EACH) for number, person in enumerate(people, 1))
+        _sheet(folder / "people.jpg", everyone)
         families = (Person.look_alikes(2000 + number, FAMILY) for number in range(FAMILIES))
         rows = (
             np.concatenate([_row(known, person, number, MEMBER) for person in family], axis=1)
