@@ -60,7 +60,8 @@ def test_part_attention_launches_the_tiles_of_the_table(write, monkeypatch: pyte
     write({f"part_attention_{name}": {ATTENTION_KEY: {"tiles": vars(tiles)}} for name, tiles in chosen.items()})
     launches = {name: [] for name in chosen}
     for name, seen in launches.items():
-        monkeypatch.setattr(attention, f"{name}_kernel", recorder(getattr(attention, f"{name}_kernel"), seen))
+        kernel = {"forward": "part_attention_fwd_kernel", "backward": "part_attention_bwd_kernel"}[name]
+        monkeypatch.setattr(attention, kernel, recorder(getattr(attention, kernel), seen))
 
     qkv = torch.randn(1, 3 + 64, 3, 1, 32, generator=torch.Generator().manual_seed(0)).half().to(DEVICE)
     regions = torch.tensor([[[0, 4, 0, 8], [4, 8, 2, 5]]], dtype=torch.int32, device=DEVICE)
