@@ -11,10 +11,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pat.base.errors import UserError
-from pat.base.mapping import from_mapping, read_mapping, to_mapping
+from pat.base.mapping import Within, from_mapping, read_mapping, to_mapping
 
 FORMAT = "pat-reid-bundle/1"
 MANIFEST = "manifest.json"
@@ -94,6 +94,16 @@ class FileFact:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """From which cosine on two embeddings of this graph are taken for the same person."""
+
+    threshold: Annotated[float, Within(-1, 1)]
+    false_match_rate: float
+    """Share of pairs of different people at or above it, on what it was chosen on."""
+    chosen_on: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What manifest.json says. `folder` is where it was read from."""
 
@@ -111,6 +121,8 @@ class Manifest:
     """Versions of what made the bundle."""
     resize: Resize = Resize()
     precision: Precision = Precision()
+    decision: Decision | None = None
+    """The threshold that a camera starts with; None where none was chosen."""
     checks: tuple[str, ...] = ()
     """What was checked before the bundle was written, one line each, with the figures found."""
     check_set: str = CHECK_SET

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.gallery.fingerprint import fingerprint
-from export.manifest import MANIFEST, Manifest
+from export.manifest import Manifest
 from pat.base.errors import UserError
 
 FORMAT = "pat-reid-calibration/1"
@@ -30,15 +30,13 @@ def read_threshold(given: str, bundle: str | Path) -> float:
 
 
 def _of_bundle(bundle: str | Path) -> float:
-    """What the manifest's `decision` says: threshold, false_match_rate, chosen_on."""
-    try:
-        values = json.loads((Path(bundle) / MANIFEST).read_text(encoding="utf-8"))
-        return float(values["decision"]["threshold"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    decision = Manifest.load(bundle).decision
+    if decision is None:
         raise UserError(
             f"no threshold is set, and the bundle {bundle} has none: give a cosine such as 0.7, or the file that "
             "`pat gallery calibrate` writes"
-        ) from error
+        )
+    return decision.threshold
 
 
 def _calibrated(path: Path, bundle: str | Path) -> float:

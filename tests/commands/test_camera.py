@@ -63,7 +63,7 @@ def test_nothing_given():
     [
         (["none", "a.mp4", "--gallery.threshold", "0.5"], "none does not exist"),
         (["none", "a.mp4", "--gallery.threshold", "1.5"], "a cosine lies between"),
-        (["none", "a.mp4"], "no threshold is set"),
+        (["none", "a.mp4"], "none does not exist"),
         (["none", "--gallery.threshold", "0.5"], "no source"),
         (["none", "a.mp4", "--config", "nowhere.toml"], "cannot read nowhere.toml"),
     ],

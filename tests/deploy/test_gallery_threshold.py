@@ -9,7 +9,7 @@ import pytest
 
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT, read_threshold
-from export.manifest import FileFact, Manifest, Output, Precision
+from export.manifest import MANIFEST, Decision, FileFact, Manifest, Output, Precision
 from pat.base.errors import UserError
 
 
@@ -64,6 +64,14 @@ def test_files_that_are_no_calibration_are_refused(tmp_path, colour_bundle, cont
     assert str(file) in str(caught.value)
 
 
-def test_a_threshold_must_be_given(tmp_path):
+def test_without_a_threshold_the_bundle_says_one(tmp_path, colour_bundle, manifest):
     with pytest.raises(UserError, match="no threshold is set"):
+        read_threshold("", colour_bundle)
+    chosen = dataclasses.replace(manifest, decision=Decision(0.625, 0.001, "rendered people"))
+    (tmp_path / MANIFEST).write_text(chosen.to_json())
+    assert read_threshold("", tmp_path) == 0.625
+    (tmp_path / MANIFEST).write_text(chosen.to_json().replace("0.625", "1.5"))
+    with pytest.raises(UserError, match="threshold"):
         read_threshold("", tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        read_threshold("", tmp_path / "nowhere")
