@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 CHANNELS = 64
 STRIDE = 2
@@ -71,23 +72,45 @@ class ConvolutionalStem(Stem):
 
 
 class DeepStem(Stem):
-    """A 3 x 3 convolution of stride 2 for each halving of the resolution down to a patch, batch normalised.
+    """A 3 x 3 convolution of stride 2 for each halving of the resolution down to a patch, residual blocks between.
 
     The channels double from FIRST_CHANNELS on, the last convolution has those of the transformer ("Early
-    convolutions help transformers see better", arXiv 2106.14881). Most of the work is on few pixels, which suits a
-    CPU.
+    convolutions help transformers see better", arXiv 2106.14881). A residual block stands at every resolution but
+    the finest and the patches' own. All but the last layer normalise half of their channels by instance, which takes
+    away the look of a camera (IBN-Net, arXiv 1807.09441). Most of the work is on few pixels, which suits a CPU.
     """
 
     def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
         super().__init__(image_size, patch_size)
         halvings = patch_size[0].bit_length() - 1
-        channels = [3, *(FIRST_CHANNELS * 2**i for i in range(halvings - 1)), dim]
+        channels = [FIRST_CHANNELS * 2**i for i in range(halvings - 1)]
         self.conv = nn.Sequential()
-        for before, after in pairwise(channels):
-            self.conv.extend(
-                [nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            )
+        for before, after in pairwise([3, *channels]):
+            convolution = nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False)
+            self.conv.extend([convolution, HalfInstanceNorm(after), nn.ReLU()])
+            if after != FIRST_CHANNELS:
+                self.conv.append(ResidualBlock(after))
+        last = nn.Conv2d(channels[-1], dim, 3, stride=2, padding=1, bias=False)
+        self.conv.extend([last, nn.BatchNorm2d(dim), nn.ReLU()])
         self.proj = nn.Conv2d(dim, dim, 1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions whose result is added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            HalfInstanceNorm(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features [B, C, H, W] -> the same shape."""
+        return F.relu(features + self.change(features))
 
 
 class HalfInstanceNorm(nn.Module):

@@ -194,7 +194,8 @@ def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
     save(random_model(config), tmp_path / "model.safetensors")
     export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
     kinds = collections.Counter(node.op_type for node in graph_of(tmp_path / "bundle").node)
-    assert kinds["Conv"] == 5
+    assert kinds["Conv"] == 9
+    assert kinds["InstanceNormalization"] == 5
 
 
 def test_nodes_carry_the_names_of_the_model(exported):
