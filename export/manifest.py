@@ -20,6 +20,8 @@ FORMAT = "pat-reid-bundle/1"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 CHECK_SET = "check_set.npz"
+CHECKPOINT = "model.safetensors"
+"""The model file, in bundles that carry it: training can go on from it."""
 REMEDY = "give the bundle's folder, or export the bundle again"
 
 PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]

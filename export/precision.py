@@ -40,6 +40,7 @@ from export.lowering.methods import EightBits, Lowering, SixteenBits
 from export.lowering.quantise import QuantisedName
 from export.lowering.search import Found, find_graph
 from export.manifest import MODEL, Manifest, Precision, PrecisionName
+from export.storage import restore_weights
 from pat.base.errors import UserError
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
@@ -123,6 +124,7 @@ def lower_bundle(
     out = check_target(out)
     manifest = Manifest.load(bundle)
     graph = read_graph(str(manifest.file(MODEL)))
+    restore_weights(graph)
     inputs, embeddings = read_check_set(manifest)
     lowered, described = lower_graph(
         graph, manifest, inputs, embeddings, precision,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 import tempfile
 import warnings
@@ -28,14 +29,15 @@ from export.crop_kernels import compile_kernels
 from export.crops import Pixels, evenly, find_images, read_images
 from export.graph import finish_names, name_layers, rename_batch
 from export.lowering.calibration import Settings
-from export.manifest import Input, Manifest, Output, PrecisionName, sha256
+from export.manifest import CHECKPOINT, Input, Manifest, Output, PrecisionName, sha256
 from export.precision import check_request, lower_graph
+from export.storage import halve_weights
 from pat.base.errors import UserError
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
-from pat.model.model_file import read_description
+from pat.model.model_file import read, read_description, save_tensors
 from pat.synthetic.flat import generate
 
 InputType = Literal["uint8", "float32"]
@@ -73,28 +75,36 @@ def export_bundle(
     target: float | None = None,
     labelled: str | None = None,
     kernels: Sequence[str] = (),
+    half_weights: bool = False,
+    trainable: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
     The fp32 graph comes from `export_graph`; `lower_graph` makes another `precision` of it, and takes the three
     arguments after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels
-    in the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
+    in the bundle. `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the
+    model file into the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
     """
     progress = progress or Progress()
     check_target(out)
     check_request(precision, calibration, target)
+    if half_weights and precision != "fp32":
+        raise UserError(f"half weights are those of an fp32 graph; {precision} has its own")
     exported = export_graph(
-        checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images, progress=progress
-    )
+        checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images,
+        half_weights=half_weights, progress=progress,
+    )  # fmt: skip
     graph, manifest = exported.graph, exported.manifest
     if precision != "fp32":
         graph, manifest = lower_graph(
             graph, manifest, exported.inputs, exported.embeddings, precision,
             calibration=calibration, target=target, labelled=labelled, progress=progress,
         )  # fmt: skip
-    compiled = compile_kernels(manifest, kernels)
-    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings, compiled)
+    others = dict(compile_kernels(manifest, kernels))
+    if trainable:
+        others[CHECKPOINT] = model_bytes(Path(checkpoint), half_weights)
+    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings, others)
 
 
 def export_graph(
@@ -104,13 +114,14 @@ def export_graph(
     input_type: InputType = "uint8",
     parts: bool = False,
     check_images: Path | None = None,
+    half_weights: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
     """The fp32 graph of a model file, compared with PyTorch at batch 1, 3 and 64 on noise and on people.
 
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
-    of the bundle; without one it holds drawn people. Raises UserError for a file that is no model or a setting
+    of the bundle; without one it holds drawn people. `half_weights`: see `export_bundle`. Raises UserError for a file that is no model or a setting
     that does not fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
@@ -121,9 +132,13 @@ def export_graph(
     model = pat.load(checkpoint, "sdpa" if opset >= 23 else "reference")
     if parts and not model.parts:
         raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
+    if half_weights:
+        round_weights(model)
     images = images_to_check(check_images, model.config.image_size, progress)
     progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
     graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
+    if half_weights:
+        halve_weights(graph)
     manifest = describe(model, checkpoint, graph, opset=opset, input_type=input_type, parts=parts)
     check_graph(graph, manifest)
 
@@ -134,6 +149,28 @@ def export_graph(
         checks = check_numbers(graph, manifest, embed, images, CHECKED_BATCHES, advance)
     manifest = Manifest(**{**vars(manifest), "checks": ("onnx.checker: full check passed", *checks)})
     return Exported(graph, manifest, images, embed(images))
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module) -> None:
+    """Round what has two dimensions or more to numbers that float16 holds."""
+    for tensor in model.state_dict().values():
+        if tensor.is_floating_point() and tensor.ndim > 1:
+            tensor.copy_(tensor.half())
+
+
+def model_bytes(checkpoint: Path, half_weights: bool) -> bytes:
+    """The model file for a bundle, without the classifier of its training; matrices in float16 if asked for."""
+    tensors, file = read(checkpoint)
+    kept = {
+        name: tensor.half() if half_weights and tensor.is_floating_point() and tensor.ndim > 1 else tensor
+        for name, tensor in tensors.items()
+        if not name.startswith("classifier.")
+    }
+    config = dataclasses.replace(file.config, identities=0)
+    with tempfile.TemporaryDirectory() as folder:
+        save_tensors(kept, config, Path(folder) / CHECKPOINT, file.training)
+        return (Path(folder) / CHECKPOINT).read_bytes()
 
 
 def images_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:

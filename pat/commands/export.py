@@ -48,6 +48,10 @@ class Arguments:
     """Smallest cosine to fp32 on the check set; 0.999 in 16 bits and 0.99 in 8 if not given."""
     data: str | None = None
     """A labelled data set to compare rank-1 and mAP on, before and after lowering the precision."""
+    half_weights: bool = False
+    """Round the weights of an fp32 graph to float16 and keep them so in the files: half the size, the same speed."""
+    trainable: bool = False
+    """Put the model file into the bundle, too: `pat train --weights BUNDLE` trains on from it."""
     kernels: tuple[str, ...] = ("all",)
     """GPU architectures, like sm_87 sm_90, for which the bundle gets the kernel that cuts people out of frames (20
     to 30 KB each); "all" that Triton compiles for here, or "none"."""
@@ -78,6 +82,8 @@ def main(arguments: Sequence[str]) -> None:
         target=given.target,
         labelled=given.data,
         kernels=architectures,
+        half_weights=given.half_weights,
+        trainable=given.trainable,
         progress=progress,
     )
     print("\n".join(summary(manifest)))

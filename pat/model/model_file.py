@@ -19,6 +19,8 @@ from pat.base.mapping import from_mapping, to_mapping
 from pat.config import ModelConfig
 
 FORMAT = "pat-reid/1"
+NAME = "model.safetensors"
+"""Of the model in the folder of a run or a bundle."""
 
 
 @dataclass(frozen=True)

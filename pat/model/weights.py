@@ -14,7 +14,7 @@ from pat.base.mapping import from_mapping, to_mapping
 from pat.config import ModelConfig
 from pat.model import foreign
 from pat.model.backbone import build_backbone
-from pat.model.model_file import read, save_tensors
+from pat.model.model_file import NAME, read, save_tensors
 from pat.model.transformer import PartAwareTransformer
 
 _UNTOLD_INPUT = (
@@ -44,7 +44,8 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
     """Bring starting weights into `model`; the lines that say what was done are returned.
 
     `weights` is "none" (keep the random start), "pretrained" (timm's weights of the backbone), or a file: one of
-    this project's models, or a checkpoint of any format in `pat.model.foreign`. The classifier and its BNNeck
+    this project's models, or a checkpoint of any format in `pat.model.foreign`; or a folder with such a model: a
+    finished run, or a bundle that carries it. The classifier and its BNNeck
     start fresh; position embeddings are resized. Raises UserError for whatever does not fit.
     """
     if weights == "none":
@@ -53,7 +54,12 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
         model_state = build_backbone(model.config, pretrained=True)
         _take_backbone(model, model_state)
         return [f"weights: timm's pretrained {model.config.backbone}"]
-    checkpoint = foreign.fitted(Path(weights), model.config)
+    path = Path(weights)
+    if path.is_dir():
+        path /= NAME
+        if not path.is_file():
+            raise UserError(f"the folder {weights} holds no {NAME}; name a model, a run or a bundle that carries one")
+    checkpoint = foreign.fitted(path, model.config)
     tensors, file, report, untold = checkpoint
     heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]
     report += [f"  left out: {name} (identities of another training)" for name in heads]

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -208,6 +209,20 @@ def test_a_model_file_brings_its_configuration(tmp_path):
     torch.testing.assert_close(again.embed(images), model.embed(images))
     assert again.config == model.config
     assert model_file.read_description(tmp_path / "m.safetensors").training == {"epoch": 3}
+
+
+def test_training_starts_from_a_folder_with_a_model_at_another_image_size(tmp_path):
+    deep = dataclasses.replace(SMALL, stem="deep", image_size=(64, 32))
+    torch.manual_seed(0)
+    trained = PartAwareTransformer(deep)
+    weights.save(trained, tmp_path / "model.safetensors")
+    larger = PartAwareTransformer(dataclasses.replace(deep, image_size=(128, 64), identities=7))
+    report = weights.initialise(larger, str(tmp_path))
+    assert any("4 x 2 to 8 x 4" in line for line in report)
+    torch.testing.assert_close(larger.patch_embed.proj.weight, trained.patch_embed.proj.weight)
+    torch.testing.assert_close(larger.pos_embed[:, :4], trained.pos_embed[:, :4])
+    with pytest.raises(UserError, match="holds no model.safetensors"):
+        weights.initialise(larger, str(tmp_path.parent))
 
 
 class Trap:

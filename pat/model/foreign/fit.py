@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from pat.base.errors import UserError
 from pat.config import ModelConfig
-from pat.model.foreign.architecture import model_settings, patch_of
+from pat.model.foreign.architecture import model_settings
 from pat.model.foreign.checkpoint import Checkpoint, Hints
 from pat.model.foreign.recognise import recognise
 
@@ -32,9 +33,10 @@ def fitted(path: Path, like: ModelConfig) -> Checkpoint:
     if config.parts != like.parts:
         tensors = with_parts(tensors, config, like.parts)
         report.append(f"  parts: {config.parts} in the file, {like.parts} here; part tokens copied from cls")
-    old, new = _grid(config, tensors), _grid(like, tensors)
+    special = 1 + like.parts + tensors["register_tokens"].shape[1]
+    patch = _patch(config, tensors["pos_embed"].shape[1] - special)
+    old, new = _grid(config, patch), _grid(like, patch)
     if old != new:
-        special = tensors["pos_embed"].shape[1] - old[0] * old[1]
         tensors["pos_embed"] = resample_abs_pos_embed(
             tensors["pos_embed"], new_size=list(new), old_size=list(old), num_prefix_tokens=special
         )
@@ -78,7 +80,12 @@ def _clip_kind(config: ModelConfig) -> str | None:
     return "quick_gelu" if "quickgelu" in config.backbone else "gelu"
 
 
-def _grid(config: ModelConfig, tensors: dict[str, Tensor]) -> tuple[int, int]:
-    """Rows and columns of patches that `config`'s image has under the file's patch size."""
-    patch = patch_of(tensors)
+def _patch(config: ModelConfig, patches: int) -> int:
+    """Pixels along a side of a patch, from how many of them make `config`'s image: stems differ in their tensors."""
+    height, width = config.image_size
+    return math.isqrt(height * width // patches)
+
+
+def _grid(config: ModelConfig, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches in `config`'s image."""
     return config.image_size[0] // patch, config.image_size[1] // patch
