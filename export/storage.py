@@ -1,6 +1,6 @@
-"""Weights kept as float16 in the file of a graph that computes in float32: half the bytes, the same speed.
+"""Weights kept as float16 in the file of a graph that computes in float32: half the bytes at the same speed.
 
-A Cast stands between each stored weight and the node that reads it. Runtimes fold it away when they load the graph.
+A Cast stands between each stored weight and the node that reads it; runtimes fold it away when they load.
 """
 
 from __future__ import annotations

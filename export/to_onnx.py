@@ -81,7 +81,7 @@ def export_bundle(
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
-    The fp32 graph comes from `export_graph`; `lower_graph` makes another `precision` of it, and takes the three
+    The fp32 graph comes from `export_graph`; `lower_graph` makes another `precision` of it, with the three
     arguments after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels
     in the bundle. `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the
     model file into the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
@@ -121,8 +121,8 @@ def export_graph(
 
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
-    of the bundle; without one it holds drawn people. `half_weights`: see `export_bundle`. Raises UserError for a file that is no model or a setting
-    that does not fit, Failure when the graph and the model disagree.
+    of the bundle; without one it holds drawn people. `half_weights`: see `export_bundle`. Raises UserError for a
+    file that is no model or a setting that does not fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
     checkpoint = Path(checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
 from deploy.rates import Rates
 from deploy.settings import ProcessSettings
+from deploy.shipped import bundle_and_rest
 from pat.base.errors import Failure, UserError
 from pat.commands.arguments import parse, with_config_file
 
@@ -33,7 +35,9 @@ class Arguments(ProcessSettings):
     figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE", help_behavior_hint="(required)")] = Path()
+    bundle: Annotated[
+        Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint="(default: the model in the box)")
+    ] = ""
     """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
     sources: Annotated[
         Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="(at least one)")
@@ -47,10 +51,11 @@ def main(arguments: Sequence[str]) -> None:
     given = read_arguments(arguments)
     set_up(given.output.log)
     sources = pipeline.named_sources(given.sources)
-    threshold = read_threshold(given.gallery.threshold, given.bundle)
+    bundle = Path(given.bundle)
+    threshold = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         summary = pipeline.run(
-            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
+            bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
         )
     print(
         f"pat camera: {summary.frames} frames, {summary.crops} crops, {summary.events} events "
@@ -62,13 +67,19 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:
-    """The settings that the command line asks for. Raises UserError when the bundle or a source is missing."""
+    """The settings that the command line asks for, with the shipped bundle where none is named.
+
+    Raises UserError when there is no source.
+    """
     default, rest = with_config_file(Arguments(), arguments)
     given = parse(Arguments, rest, "camera", default)
     assert isinstance(given, Arguments)
-    if given.bundle == Path():
-        raise UserError("give the bundle folder first, then the sources: pat camera BUNDLE SOURCE...")
-    return given
+    if not given.bundle:
+        raise UserError("name the sources, after a bundle where it is not the one in the box: [BUNDLE] SOURCE...")
+    bundle, sources, shipped = bundle_and_rest((given.bundle, *given.sources))
+    if shipped:
+        print(f"pat camera: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
+    return dataclasses.replace(given, bundle=str(bundle), sources=sources)
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ class Arguments:
     data: str | None = None
     """A labelled data set to compare rank-1 and mAP on, before and after lowering the precision."""
     half_weights: bool = False
-    """Round the weights of an fp32 graph to float16 and keep them so in the files: half the size, the same speed."""
+    """Round the weights of an fp32 graph to float16 and keep them so: half the bytes, the same speed."""
     trainable: bool = False
     """Put the model file into the bundle, too: `pat train --weights BUNDLE` trains on from it."""
     kernels: tuple[str, ...] = ("all",)

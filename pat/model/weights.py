@@ -58,7 +58,7 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
     if path.is_dir():
         path /= NAME
         if not path.is_file():
-            raise UserError(f"the folder {weights} holds no {NAME}; name a model, a run or a bundle that carries one")
+            raise UserError(f"the folder {weights} holds no {NAME}; name a run, or a bundle that carries one")
     checkpoint = foreign.fitted(path, model.config)
     tensors, file, report, untold = checkpoint
     heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]

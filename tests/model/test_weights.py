@@ -221,7 +221,7 @@ def test_training_starts_from_a_folder_with_a_model_at_another_image_size(tmp_pa
     assert any("4 x 2 to 8 x 4" in line for line in report)
     torch.testing.assert_close(larger.patch_embed.proj.weight, trained.patch_embed.proj.weight)
     torch.testing.assert_close(larger.pos_embed[:, :4], trained.pos_embed[:, :4])
-    with pytest.raises(UserError, match="holds no model.safetensors"):
+    with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         weights.initialise(larger, str(tmp_path.parent))
 
 

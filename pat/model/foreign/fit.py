@@ -81,7 +81,7 @@ def _clip_kind(config: ModelConfig) -> str | None:
 
 
 def _patch(config: ModelConfig, patches: int) -> int:
-    """Pixels along a side of a patch, from how many of them make `config`'s image: stems differ in their tensors."""
+    """Pixels along a side of a patch, from how many make `config`'s image: stems differ in their tensors."""
     height, width = config.image_size
     return math.isqrt(height * width // patches)
 
