@@ -31,8 +31,9 @@ def shipped_bundle() -> Path:
 def bundle_and_rest(words: Sequence[str]) -> tuple[Path, tuple[str, ...], bool]:
     """The bundle to use, what else was named, and whether it is the shipped one because none was named.
 
-    The first word is a bundle when it is a folder that holds manifest.json. A word for which nothing is there counts
-    as one too, as long as more words follow: the mistake is then told as that of a bundle. Raises UserError where a bundle is needed that the installation does not hold.
+    The first word is a bundle when it is a folder that holds manifest.json. A word for which nothing is there
+    counts as one, too, as long as more words follow: the mistake is then told as that of a bundle. Raises UserError where
+    the shipped bundle is needed and the installation does not hold it.
     """
     if words and (Path(words[0]) / MANIFEST).is_file():
         return Path(words[0]), tuple(words[1:]), False

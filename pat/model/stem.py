@@ -76,8 +76,9 @@ class DeepStem(Stem):
 
     The channels double from FIRST_CHANNELS on, the last convolution has those of the transformer ("Early
     convolutions help transformers see better", arXiv 2106.14881). A residual block stands at every resolution but
-    the finest and the patches' own. Layers before the last normalise half of their channels by instance, which takes
-    away the look of a camera (IBN-Net, arXiv 1807.09441). Most of the work is on few pixels, which suits a CPU.
+    the finest and the patches' own. Layers before the last normalise half of their channels by instance, which
+    takes away the look of a camera (IBN-Net, arXiv 1807.09441). Most of the work is on few pixels, which suits a
+    CPU.
     """
 
     def __init__(self, image_size: tuple[int, int], patch_size: tuple[int, int], dim: int) -> None:
