@@ -1,0 +1,1 @@
+"""The model in the box, made anew from nothing: people, training, bundle, scores, card."""
