@@ -17,6 +17,13 @@ _KNOWN = """\
 - It is no proof of who somebody is. Do not let anything that matters to a person rest on it alone."""
 
 
+_HOW = """\
+Rank-1 and mAP in per cent; in brackets the interval that holds 95 % of the results if other people were drawn the
+same way (bootstrap over the people). One training, one seed. No training saw places, prints or bags of the test
+domain, and nothing was chosen on it: the threshold comes from held-out people of the training domain.
+"""
+
+
 def card(manifest: Manifest, scores: Mapping[str, Any]) -> str:
     """README.md of the bundle: Markdown. `scores`: name of a data set -> what `scores_on` found."""
     return "\n".join(_lines(manifest, scores)) + "\n"
@@ -39,10 +46,7 @@ def _lines(manifest: Manifest, scores: Mapping[str, Any]) -> Iterator[str]:
         rate = f"{decision.false_match_rate:.3%} of the pairs of different people match"
         yield f"| threshold | {decision.threshold:.4f}: {rate}; chosen on {decision.chosen_on} |"
     yield "\n## How well it tells people apart\n"
-    yield "Rank-1 and mAP in per cent; in brackets the interval that holds 95 % of the results if other people were"
-    yield "drawn the same way (bootstrap over the people). One training, one seed. No training saw the test domain's"
-    yield "places, prints and bags, and nothing was chosen on it: the threshold comes from held-out people of the"
-    yield "training domain.\n"
+    yield _HOW
     yield "| rendered people | people, cameras | colour histogram | this model |"
     yield "|---|---|---|---|"
     for name, found in scores.items():
