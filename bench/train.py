@@ -13,7 +13,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +30,21 @@ from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
 from pat.base.mapping import overlay, read_mapping, to_mapping
 from pat.base.progress import Progress
-from pat.config import DataConfig, LossConfig, ModelConfig, TrainConfig
+from pat.config import DataConfig, LossConfig, ModelConfig, Role, TrainConfig, settings_of
 from pat.device import resolve_loss, resolve_model
 from pat.model.backbone import build_backbone
 from pat.training.loop import Interrupted, train
-from pat.training.run_folder import CHECKPOINT, LOG, MAY_CHANGE, MODEL, flat, saved_config
+from pat.training.run_folder import CHECKPOINT, LOG, MODEL, differences, saved_config
 from pat.training.state import amp_dtype
 
 IMAGES, IDENTITIES = 12_936, 751
 """Of Market-1501's training part."""
 
-UNCHANGED = {"epochs", "amp", "compile", "model.attention", "loss.neighbours"}
-"""What `pat train --resume` may change and a measured run may not: its result would be that of two runs."""
+SAME_RUN = settings_of(Role.PLACE)
+"""What may change when a measured run goes on; what else `pat train --resume` lets change would make a result of
+two runs."""
 
-OWN_CHOICE = {
-    "data.root", "data.cache", "out", "resume", "device", "tensorboard", "weights", "compile", "model.attention",
-    "loss.neighbours",
-}  # fmt: skip
+OWN_CHOICE = (SAME_RUN | settings_of(Role.PACE) | {"weights"}) - {"amp"}
 """Settings in which a result may differ from the defaults of `pat train`; with any other the run is a try."""
 
 UNFINISHED = 75
@@ -154,26 +152,18 @@ def check_same_run(config: TrainConfig) -> None:
     """Raises UserError when the folder holds a run, finished or not, that is not the one `config` asks for."""
     if not config.resume and not (config.out / MODEL).exists():
         return
-    changed = differences(saved_config(config.out), config, MAY_CHANGE - UNCHANGED)
+    changed = differences(to_mapping(saved_config(config.out)), to_mapping(config), SAME_RUN)
     if changed:
         listed = ", ".join(changed[:4])
         raise UserError(f"{config.out} holds a run with other settings ({listed}); choose another --out")
 
 
-def differences(before: TrainConfig, now: TrainConfig, leaving_out: Set[str]) -> list[str]:
-    """Settings that are not the same, as `name before -> now`."""
-    old, new = flat(to_mapping(before)), flat(to_mapping(now))
-    return [
-        f"{key} {old.get(key)} -> {value}"
-        for key, value in new.items()
-        if key not in leaving_out and value != old.get(key)
-    ]
-
-
 def of_full_size(options: Options, config: TrainConfig) -> bool:
     """Whether the run is the one whose result is kept beside the suites'; any other is a try."""
     size = (options.images, options.identities)
-    return size == (IMAGES, IDENTITIES) and not differences(standard(options), config, OWN_CHOICE)
+    return size == (IMAGES, IDENTITIES) and not differences(
+        to_mapping(standard(options)), to_mapping(config), OWN_CHOICE
+    )
 
 
 @contextlib.contextmanager

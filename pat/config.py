@@ -2,13 +2,34 @@
 
 Constructors elsewhere take plain arguments or one of these; a config file (TOML or JSON), the command line
 and a saved model all go through `pat.base.mapping`, which refuses unknown keys and says which was meant.
+What a field's annotation says besides its type, its limits and its `Role`, is said nowhere else.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pat.base.mapping import Within
+
+
+class Role(Enum):
+    """What a setting of a training run changes. One without a role changes what is learned."""
+
+    PLACE = "where the run is, and what is kept and said of it"
+    PACE = "how it is computed, and how fast"
+    LENGTH = "how far it goes"
+
+
+Share = Annotated[float, Within(0, 1)]
+FromZero = Annotated[float, Within(0)]
+Positive = Annotated[float, Within(above=0)]
+Count = Annotated[int, Within(1)]
+Number = Annotated[int, Within(0)]
 
 AttentionImplementation = Literal["auto", "reference", "sdpa", "triton"]
 NeighbourImplementation = Literal["auto", "reference", "triton"]
@@ -20,17 +41,17 @@ class ModelConfig:
 
     backbone: str = "vit_base_patch16_224"
     """timm name of a plain ViT, DeiT, DINOv2 or CLIP image tower."""
-    image_size: tuple[int, int] = (256, 128)
+    image_size: tuple[Count, Count] = (256, 128)
     """Height and width in pixels; the patch size divides both."""
-    parts: int = 3
+    parts: Number = 3
     """Part tokens; 0 is a plain ViT."""
     bands: Literal["overlapping", "stripes"] | tuple[tuple[float, float], ...] = "overlapping"
     """Band of each part: "overlapping" halves, equal "stripes", or (top, bottom) as fractions of the height."""
-    identities: int = 0
+    identities: Number = 0
     """Classes of the identity classifier; 0 leaves it out. Training sets it from the source."""
-    drop_path: float = 0.1
+    drop_path: Share = 0.1
     """Stochastic depth of the last block; it grows linearly from 0."""
-    attention: AttentionImplementation = "sdpa"
+    attention: Annotated[AttentionImplementation, Role.PACE] = "sdpa"
     """Which part attention runs. "auto" is for the command line alone."""
     mean: tuple[float, float, float] | None = None
     """Mean of the input, RGB in [0, 1]; None takes the backbone's own."""
@@ -41,16 +62,16 @@ class ModelConfig:
     a 3 x 3 convolution for each halving of the resolution, which learns from scratch."""
     pooling: Literal["cls", "mean"] = "cls"
     """The global feature: the cls token, or the cls token plus the mean of the patch tokens."""
-    cosine_scale: float = 0.0
+    cosine_scale: FromZero = 0.0
     """Factor of a classifier of cosines; 0 is a BNNeck and a linear classifier."""
-    patch_size: int | None = None
+    patch_size: Count | None = None
     """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
-    width: int | None = None
-    depth: int | None = None
-    heads: int | None = None
-    mlp_ratio: float | None = None
+    width: Count | None = None
+    depth: Count | None = None
+    heads: Count | None = None
+    mlp_ratio: Positive | None = None
     qkv_bias: bool | None = None
-    attention_scale: float | None = None
+    attention_scale: Positive | None = None
     """Factor of the attention logits; None is head dimension ** -0.5."""
 
 
@@ -58,13 +79,13 @@ class ModelConfig:
 class TargetConfig:
     """Which images to evaluate on, and where images are."""
 
-    target: tuple[str, ...] = ()
+    target: Annotated[tuple[str, ...], Role.PLACE] = ()
     """Data sets to evaluate on: a layout name (market1501, msmt17), a folder, a .csv/.jsonl, or NAME=PATH."""
-    root: Path = Path("data")
+    root: Annotated[Path, Role.PLACE] = Path("data")
     """Folder that holds the data sets named by layout."""
-    cache: Path = Path("~/.cache/pat-reid")
+    cache: Annotated[Path, Role.PLACE] = Path("~/.cache/pat-reid")
     """Where resized images are kept, memory-mapped."""
-    on_error: Literal["stop", "skip"] = "stop"
+    on_error: Annotated[Literal["stop", "skip"], Role.PLACE] = "stop"
     """What an unreadable image or a name that does not parse does: stop, or be skipped and listed."""
 
 
@@ -74,7 +95,7 @@ class DataConfig(TargetConfig):
 
     source: tuple[str, ...] = ()
     """Data sets to train on, named as `target` is; NAME:all trains on its query and gallery too."""
-    holdout: float = 0.0
+    holdout: Share = 0.0
     """Share of the source identities held out of training, to choose a model or a setting on."""
 
 
@@ -82,19 +103,19 @@ class DataConfig(TargetConfig):
 class AugmentConfig:
     """Random changes of a training image, drawn for each image, applied as a batch on the device."""
 
-    flip: float = 0.5
+    flip: Share = 0.5
     """Probability of a mirror image."""
-    pad: int = 10
+    pad: Number = 10
     """Pixels added on each side before a random crop of the original size."""
-    color_jitter: float = 0.0
+    color_jitter: Share = 0.0
     """Largest relative change of brightness, contrast and saturation."""
-    color_cast: float = 0.0
+    color_cast: Share = 0.0
     """Largest relative change of each colour channel by itself."""
-    low_resolution: float = 0.0
+    low_resolution: Share = 0.0
     """Probability of an image being made of 30 to 80 % of its rows and columns."""
-    blur: float = 0.0
+    blur: Share = 0.0
     """Probability of a Gaussian blur; never together with low resolution."""
-    erasing: float = 0.0
+    erasing: Share = 0.0
     """Probability of a random rectangle being erased."""
     regions: Literal["image", "batch"] = "image"
     """Part regions drawn for each image, or once a batch as the authors do."""
@@ -104,34 +125,34 @@ class AugmentConfig:
 class LossConfig:
     """Weights and constants of the losses (paper section 3)."""
 
-    identity: float = 1.0
+    identity: FromZero = 1.0
     """Weight of the identity loss."""
-    label_smoothing: float = 0.1
-    triplet: float = 1.0
+    label_smoothing: Share = 0.1
+    triplet: FromZero = 1.0
     """Weight of the soft-margin batch-hard triplet loss."""
-    contrastive: float = 0.0
+    contrastive: FromZero = 0.0
     """Weight of the supervised contrastive loss on unit vectors."""
-    temperature: float = 0.1
+    temperature: Positive = 0.1
     """Of the contrastive loss: cosines are divided by it."""
-    csl: float = 1.0
+    csl: FromZero = 1.0
     """Weight of cross-ID similarity learning; 0 turns it off."""
-    psd: float = 0.5
+    psd: Share = 0.5
     """w: share of the soft-target term in the identity loss; 0 turns self-distillation off."""
-    psd_mix: float = 0.5
+    psd_mix: Share = 0.5
     """lambda: share of the neighbours' identities in the soft target."""
-    k: int = 10
+    k: Count = 10
     """Neighbours of a part feature."""
-    scale: float = 0.02
+    scale: Positive = 0.02
     """s: inverse temperature of squared distances at 768 dimensions; scaled by 768/D for others."""
     other_identities: bool = False
     """Leave images of the query's own identity out of the bank's candidates."""
-    momentum: float = 0.1
+    momentum: Annotated[float, Within(above=0, most=1)] = 0.1
     """Share of the new feature in the memory bank's moving average."""
     bank_fill: Literal["eval", "train"] = "eval"
     """Mode of the pass that fills the bank before the first step (the authors: train)."""
     bank_read: Literal["float32", "bfloat16"] = "float32"
     """Precision in which the bank is read; the averages themselves are always float32."""
-    neighbours: NeighbourImplementation = "reference"
+    neighbours: Annotated[NeighbourImplementation, Role.PACE] = "reference"
     """Which nearest_parts runs. "auto" is for the command line alone."""
 
 
@@ -140,28 +161,28 @@ class OptimConfig:
     """Optimiser and learning rate."""
 
     name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Base learning rate (the paper: 1e-3, 4e-4 for MSMT17)."""
-    weight_decay: float = 1e-4
-    bias_lr_factor: float = 2.0
+    weight_decay: FromZero = 1e-4
+    bias_lr_factor: FromZero = 2.0
     """Learning rate of bias vectors relative to the base."""
-    momentum: float = 0.9
-    classifier_lr: float = 0.0
+    momentum: Share = 0.9
+    classifier_lr: FromZero = 0.0
     """Learning rate of the classifier, which does not decay then; 0 is the base rate."""
-    layer_decay: float = 1.0
+    layer_decay: Share = 1.0
     """Factor of the learning rate from each block to the one before it, down to the patches."""
-    freeze_blocks: int = 0
+    freeze_blocks: Number = 0
     """First blocks that keep their weights, and with them the patches and tokens; for pretrained weights."""
     per_step: bool = False
     """Set the learning rate at every step instead of every epoch; epoch e then runs from e - 1 to e."""
-    warmup_epochs: float = 5.0
-    warmup_lr: float = 1e-5
+    warmup_epochs: FromZero = 5.0
+    warmup_lr: FromZero = 1e-5
     """Rate at epoch 0 of the linear warm-up, for all parameter groups."""
-    cosine_epochs: float = 120.0
+    cosine_epochs: Positive = 120.0
     """Length of the cosine; longer than the training, so the rate does not reach its floor."""
-    min_lr_ratio: float = 0.002
+    min_lr_ratio: Share = 0.002
     """Floor of the rate relative to the base."""
-    clip_norm: float = 0.0
+    clip_norm: FromZero = 0.0
     """Largest gradient norm; 0 does not clip."""
     freeze_patch_projection: bool = True
     """Keep a pretrained patch projection, or the whole convolutional stem, fixed; never applies from scratch."""
@@ -178,38 +199,38 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     weights: str = "pretrained"
     """Where the backbone starts: "pretrained" (timm, by the backbone's name), "none", or a file."""
-    out: Path = Path("runs/train")
+    out: Annotated[Path, Role.PLACE] = Path("runs/train")
     """Folder of the run: configuration, log, checkpoint and model."""
-    epochs: int = 60
-    minutes: float = 0.0
+    epochs: Annotated[Count, Role.LENGTH] = 60
+    minutes: Annotated[FromZero, Role.LENGTH] = 0.0
     """Length of the run by the clock; the learning rate then falls with the time as it would over `epochs`. Such a
     run is not the same twice. 0 counts epochs."""
-    identities_per_batch: int = 16
-    images_per_identity: int = 4
+    identities_per_batch: Annotated[int, Within(2)] = 16
+    images_per_identity: Count = 4
     spread_cameras: bool = False
     """Prefer images from different cameras within an identity of a batch."""
-    seed: int = 0
-    device: str = "auto"
+    seed: Number = 0
+    device: Annotated[str, Role.PLACE] = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
-    amp: Literal["auto", "off", "bfloat16", "float16"] = "auto"
+    amp: Annotated[Literal["auto", "off", "bfloat16", "float16"], Role.PACE] = "auto"
     """Mixed precision; "auto" is bfloat16 where the GPU has it, float16 with loss scaling else, off on a CPU."""
-    compile: bool = False
+    compile: Annotated[bool, Role.PACE] = False
     """Compile the model with torch.compile."""
-    ema: float = 0.0
+    ema: Share = 0.0
     """Decay of an exponential average of the weights, evaluated and saved beside them; 0 keeps none."""
-    checkpoint_every: int = 1
+    checkpoint_every: Annotated[Count, Role.PLACE] = 1
     """Epochs between checkpoints to resume from."""
-    keep_every: int = 0
+    keep_every: Annotated[Number, Role.PLACE] = 0
     """Epochs between models that are kept apart; 0 keeps the final one alone."""
     select: Literal["last", "heldout"] = "last"
     """Which epoch becomes model.safetensors: the last, or the best on held-out source identities."""
-    select_every: int = 5
+    select_every: Count = 5
     """Epochs between evaluations on held-out source identities."""
-    resume: bool = False
+    resume: Annotated[bool, Role.PLACE] = False
     """Continue the run in `out` from its checkpoint."""
-    rank_timeout: float = 600.0
+    rank_timeout: Annotated[Positive, Role.PLACE] = 600.0
     """Seconds that a process of several (torchrun) waits for another before the job ends."""
-    tensorboard: bool = True
+    tensorboard: Annotated[bool, Role.PLACE] = True
     """Write TensorBoard events where the package is installed."""
 
 
@@ -220,7 +241,7 @@ class EvaluateConfig:
     data: TargetConfig = field(default_factory=TargetConfig)
     out: Path = Path("runs/evaluate")
     """Folder for the JSON, CMC curve, ranked lists, attention maps and report."""
-    batch_size: int = 64
+    batch_size: Count = 64
     device: str = "auto"
     attention: AttentionImplementation = "auto"
     flip: bool = False
@@ -233,7 +254,18 @@ class EvaluateConfig:
     """Score by a protocol of the field instead of on --data: single, P1, P2 or P3."""
     viper: Literal["10", "20", "40"] = "10"
     """Splits of VIPeR in P1: cam_a asks (10), both cameras ask (20), and each half is tested too (40)."""
-    max_rank: int = 50
+    max_rank: Count = 50
     """Length of the CMC curve."""
-    images: int = 6
+    images: Number = 6
     """Ranked lists and attention maps to draw; 0 draws none."""
+
+
+def settings_of(role: Role, kind: type = TrainConfig, prefix: str = "") -> frozenset[str]:
+    """The settings that have a role, by their dotted names."""
+    found = set[str]()
+    for name, annotation in typing.get_type_hints(kind, include_extras=True).items():
+        if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+            found |= settings_of(role, annotation, f"{prefix}{name}.")
+        elif role in getattr(annotation, "__metadata__", ()):
+            found.add(prefix + name)
+    return frozenset(found)

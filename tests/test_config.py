@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from pat.base.errors import UserError
-from pat.base.mapping import from_mapping, overlay, read_mapping, to_mapping
-from pat.config import EvaluateConfig, ModelConfig, TrainConfig
+from pat.base.mapping import check_limits, from_mapping, overlay, read_mapping, to_mapping
+from pat.config import EvaluateConfig, ModelConfig, OptimConfig, Role, TrainConfig, settings_of
 
 
 def test_a_configuration_survives_json():
@@ -23,12 +23,30 @@ def test_a_configuration_survives_json():
         ({"optim": {"name": "sgdd"}}, "one of sgd, adamw"),
         ({"model": 3}, "model must be a table"),
         ({"model": {"image_size": [256]}}, "image_size"),
-        ({"model": {"patch_size": "16"}}, "a whole number or nothing"),
+        ({"model": {"patch_size": "16"}}, "a whole number of at least 1 or nothing"),
+        ({"optim": {"lr": -1}}, "lr = -1 is not a number above 0"),
+        ({"seed": -1}, "seed = -1 is not a whole number of at least 0"),
+        ({"loss": {"psd": 1.5}}, "psd = 1.5 is not a number of at least 0 and at most 1"),
     ],
 )
 def test_wrong_keys_and_values_are_named(values, message):
     with pytest.raises(UserError, match=message):
         from_mapping(TrainConfig, values, "my.toml")
+
+
+def test_limits_hold_for_values_that_no_file_brought():
+    check_limits(TrainConfig())
+    check_limits(EvaluateConfig())
+    with pytest.raises(UserError, match=r"optim\.clip_norm = nan is not a number of at least 0"):
+        check_limits(TrainConfig(optim=OptimConfig(clip_norm=float("nan"))))
+
+
+def test_every_setting_says_itself_whether_a_resumed_run_may_change_it():
+    assert settings_of(Role.LENGTH) == {"epochs", "minutes"}
+    assert settings_of(Role.PACE) == {"amp", "compile", "model.attention", "loss.neighbours"}
+    assert settings_of(Role.PLACE) > {"out", "resume", "data.root", "data.target"}
+    learned = {"seed", "data.source", "optim.lr", "loss.k", "model.parts", "augment.flip"}
+    assert not learned & set().union(*map(settings_of, Role))
 
 
 def test_whole_numbers_are_numbers():

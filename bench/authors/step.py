@@ -51,8 +51,8 @@ def training_losses(
     with phase("forward"):
         identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
         triplet = batch_hard_triplet(global_feature, labels)
-        total = identity + config.triplet * triplet + config.csl * csl
-    return Losses(total, identity, triplet, csl, contrastive=torch.zeros_like(total))
+        loss = identity + config.triplet * triplet + config.csl * csl
+    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=torch.zeros_like(loss))
 
 
 def training_step(
@@ -63,7 +63,7 @@ def training_step(
     batch: tuple[Tensor, Tensor, Sequence[str]],
     phase: Phase = nullcontext,
 ) -> Tensor:
-    """One step on a batch as the workers give it: `state` moves. Returns the losses, float32 [len(TERMS)]."""
+    """One step on a batch as the workers give it: `state` moves. Returns the losses, a row of Losses."""
     images, labels, paths = batch
     with phase("data"):
         device = next(state.model.parameters()).device
@@ -85,8 +85,8 @@ def training_step(
     )
     with phase("backward"):
         state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(losses.total).backward()
+        state.scaler.scale(losses.loss).backward()
     with phase("optimiser"):
         state.scaler.step(state.optimiser)
         state.scaler.update()
-    return losses.detached()
+    return losses.row()

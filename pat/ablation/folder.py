@@ -9,15 +9,12 @@ from typing import Any
 from pat.base.errors import UserError
 from pat.base.files import write_text
 from pat.base.mapping import from_mapping, to_mapping
-from pat.config import TrainConfig
-from pat.training.run_folder import flat
+from pat.config import Role, TrainConfig, settings_of
+from pat.training.run_folder import differences
 
 STUDY = "study.json"
 
-MAY_CHANGE = {
-    "out", "device", "data.root", "data.cache", "rank_timeout", "tensorboard", "checkpoint_every", "resume",
-    "optim.lr", "seed", "model.attention", "loss.neighbours",
-}  # fmt: skip
+MAY_CHANGE = (settings_of(Role.PLACE) | settings_of(Role.PACE) | {"optim.lr", "seed"}) - {"data.target", "amp"}
 """Settings that decide where a run is, how it is computed, or which of the runs these are, not what a run is."""
 
 
@@ -34,15 +31,11 @@ def prepare(folder: Path, study: str, base: TrainConfig, **more: Any) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
         # Through the dataclass: a setting that did not exist then has its default.
         before["training"] = to_mapping(from_mapping(TrainConfig, before["training"], str(path)))
-        changed = _changed(before, facts)
+        old, now = ({**each.pop("training"), **each} for each in (before, facts))
+        changed = differences(old, now, MAY_CHANGE)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is damaged; name another folder with --out") from error
     if changed:
         listed = ", ".join(changed[:4])
         raise UserError(f"{folder} holds a study of other settings ({listed}); name another folder with --out")
 
-
-def _changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    old, new = ({**facts, **flat(facts["training"]), "training": None} for facts in (before, now))
-    names = [name for name in {**old, **new} if name not in MAY_CHANGE and old.get(name) != new.get(name)]
-    return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names]

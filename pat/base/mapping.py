@@ -46,8 +46,8 @@ class Within:
         """The limits as they stand in a message."""
         said = [
             f"above {self.above:g}" if self.above is not None else "",
-            f"at least {self.least:g}" if self.least is not None else "",
-            f"at most {self.most:g}" if self.most is not None else "",
+            f"of at least {self.least:g}" if self.least is not None else "",
+            f"{'' if self.least is not None else 'of '}at most {self.most:g}" if self.most is not None else "",
         ]
         return " and ".join(filter(None, said))
 
@@ -93,6 +93,11 @@ def to_mapping(config: Any) -> dict[str, Any]:
     mapping = _plain(config)
     assert isinstance(mapping, dict)
     return mapping
+
+
+def check_limits(config: Any, where: str = "the settings") -> None:
+    """Refuse what the limits of a dataclass exclude, wherever it came from; errors as in `from_mapping`."""
+    from_mapping(type(config), to_mapping(config), where)
 
 
 def overlay(base: T, values: Mapping[str, Any], where: str) -> T:

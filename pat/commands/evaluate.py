@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
-from pat.base.mapping import to_mapping
+from pat.base.mapping import check_limits, to_mapping
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
 from pat.commands.embedders import OpenedModel
@@ -59,7 +59,7 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
     protocol = known_protocol(config.protocol or "")
     if config.data.target:
         raise UserError("--protocol names its own targets; leave out --data, and give their folder as --data.root")
-    _check_sizes(config)
+    check_limits(config)
     writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
         evaluate_protocol(shared, protocol, plan(protocol, training_facts(path)), config, progress)
@@ -74,15 +74,10 @@ def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = Non
     progress = progress or TerminalProgress()
     if not config.data.target:
         raise UserError("name what to evaluate on with --data (a layout such as market1501, or a folder)")
-    _check_sizes(config)
+    check_limits(config)
     writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
         return _evaluate(shared, config, progress if shared.first else Progress())
-
-
-def _check_sizes(config: EvaluateConfig) -> None:
-    if config.batch_size < 1 or config.max_rank < 1:
-        raise UserError("--batch-size and --max-rank must be at least 1")
 
 
 def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -> dict[str, dict[str, Score]]:

@@ -32,7 +32,7 @@ from pat.training.data import TrainingData, open_training_data
 from pat.training.distributed import Ranks
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
-from pat.training.step import TERMS, training_step
+from pat.training.step import Losses, training_step
 from pat.training.validate import validate
 
 CHECK_EVERY = 10
@@ -161,7 +161,7 @@ class _Run:
         self.state.model.train()
         self.state.schedule.step(position.epoch)
         pending: list[Tensor] = []
-        sums, seen, speed, started = np.zeros(len(TERMS)), 0, 0.0, time.perf_counter()
+        sums, seen, speed, started = np.zeros(()), 0, 0.0, time.perf_counter()
         stopping = last = False
         clock = started
         with self.progress.bar(self._epoch(), len(steps)) as advance:
@@ -177,11 +177,11 @@ class _Run:
                 stopping = self.ranks.any(self.stop())
                 last = position.step == len(steps) or (self.config.minutes > 0 and self._done())
                 if len(pending) == CHECK_EVERY or last or stopping:
-                    sums += self._log_losses(pending, steps)
+                    sums = sums + self._log_losses(pending, steps)
                     seen += len(pending)
                     pending.clear()
                     speed = seen * steps.shape[1] / (time.perf_counter() - started)
-                    advance(0, f"loss {sums[0] / seen:.3f}  {speed:.0f} images/s")
+                    advance(0, f"loss {Losses.by_term(sums / seen)['loss']:.3f}  {speed:.0f} images/s")
                 advance(1, "")
                 if stopping or last:
                     break
@@ -212,7 +212,7 @@ class _Run:
         return self.position.epoch > self.config.epochs
 
     def _step(self, batch: Batch) -> Tensor:
-        """One optimiser step; the losses, float32 [len(TERMS)], stay on the device."""
+        """One optimiser step; the losses, a row of Losses, stay on the device."""
         return training_step(
             self.config,
             self.state,
@@ -224,20 +224,20 @@ class _Run:
         )
 
     def _log_losses(self, pending: list[Tensor], steps: np.ndarray) -> np.ndarray:
-        """Log the losses of the last steps and return their sums [4]. Raises Diverged when one is not finite."""
+        """Log the losses of the last steps and return their sum. Raises Diverged when one is not finite."""
         values = torch.stack(pending).cpu().numpy()
         position = self.position
         for ago, row in zip(range(len(values) - 1, -1, -1), values, strict=True):
             step = position.step - ago
             if not np.isfinite(row).all():
                 self._report_divergence(step, row, steps[step - 1])
-            numbers = dict(zip(TERMS, map(float, row), strict=True))
+            numbers = Losses.by_term(row)
             self.log.write("step", position.global_step - ago, epoch=position.epoch, step=step, **numbers)
         return values.sum(0)
 
     def _log_epoch(self, means: np.ndarray, speed: float) -> None:
         position, rate = self.position, self.state.optimiser.param_groups[0]["lr"]
-        numbers = dict(zip(TERMS, means.tolist(), strict=True))
+        numbers = Losses.by_term(means)
         self.log.write(
             "epoch", position.global_step, epoch=position.epoch, lr=rate, images_per_second=speed, **numbers
         )
@@ -249,7 +249,7 @@ class _Run:
     def _report_divergence(self, step: int, losses: np.ndarray, indices: np.ndarray) -> None:
         """Name the batch and stop; the checkpoint on disk is older than the bad step."""
         images = [str(self.data.training.samples[index].path) for index in indices]
-        found = dict(zip(TERMS, map(str, losses.tolist()), strict=True))
+        found = {name: str(value) for name, value in Losses.by_term(losses).items()}
         described = {"epoch": self.position.epoch, "step": step, "losses": found, "images": images}
         self.log.flush()
         path = self.config.out / "diverged.json"

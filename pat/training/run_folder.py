@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,14 @@ import filelock
 from pat.base.errors import UserError
 from pat.base.files import write_text
 from pat.base.mapping import from_mapping, read_mapping, to_mapping
-from pat.config import TrainConfig
+from pat.config import Role, TrainConfig, settings_of
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.safetensors"
 LOG = "log.jsonl"
 
-MAY_CHANGE = {
-    "resume", "out", "device", "amp", "compile", "epochs", "minutes", "checkpoint_every", "keep_every",
-    "rank_timeout", "tensorboard", "data.root", "data.cache", "data.target", "data.on_error", "model.attention",
-    "loss.neighbours",
-}  # fmt: skip
+MAY_CHANGE = frozenset().union(*map(settings_of, Role))
 """Settings that a resumed run may change; any other would make it a different run."""
 
 
@@ -58,10 +54,9 @@ def saved_config(folder: Path) -> TrainConfig:
 def prepare(folder: Path, config: TrainConfig) -> None:
     """Check the folder against the run that is to start or go on in it, and write the configuration."""
     if config.resume:
-        before, now = flat(to_mapping(saved_config(folder))), flat(to_mapping(config))
-        changed = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
+        changed = differences(to_mapping(saved_config(folder)), to_mapping(config), MAY_CHANGE)
         if changed:
-            listed = ", ".join(f"{key} {before.get(key)} -> {now[key]}" for key in changed[:4])
+            listed = ", ".join(changed[:4])
             raise UserError(f"cannot resume {folder} with other settings ({listed}); start a new run with --out")
         if not (folder / CHECKPOINT).is_file():
             raise UserError(
@@ -129,12 +124,19 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def differences(before: dict[str, Any], now: dict[str, Any], leaving_out: Set[str]) -> list[str]:
+    """Nested settings that are not the same, as `name before -> now`."""
+    old, new = _flat(before), _flat(now)
+    names = [name for name in {**old, **new} if name not in leaving_out and old.get(name) != new.get(name)]
+    return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found.update(flat(value, f"{prefix}{key}."))
+            found.update(_flat(value, f"{prefix}{key}."))
         else:
             found[prefix + key] = value
     return found

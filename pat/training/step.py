@@ -8,7 +8,7 @@ a resumed run draws what the uninterrupted one would have, and several ranks can
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
@@ -87,21 +87,22 @@ def draw(
 
 @dataclass(frozen=True)
 class Losses:
-    """The terms of one step, each float32 []; `total` carries the gradient."""
+    """The terms of one step, each float32 []; `loss`, their sum, carries the gradient."""
 
-    total: Tensor
+    loss: Tensor
     identity: Tensor
     triplet: Tensor
     csl: Tensor
     contrastive: Tensor
 
-    def detached(self) -> Tensor:
-        """The terms as one tensor [len(TERMS)] without gradient."""
+    def row(self) -> Tensor:
+        """The terms as one tensor without gradient, for `by_term`."""
         return torch.stack([getattr(self, term.name) for term in fields(self)]).detach().float()
 
-
-TERMS = tuple(term.name.replace("total", "loss") for term in fields(Losses))
-"""The names of the terms in a log."""
+    @classmethod
+    def by_term(cls, row: Iterable[float]) -> dict[str, float]:
+        """The numbers of a `row` of terms by their names."""
+        return {term.name: float(value) for term, value in zip(fields(cls), row, strict=True)}
 
 
 def training_losses(
@@ -159,9 +160,9 @@ def training_losses(
         contrastive = nothing
         if config.contrastive:
             contrastive = supervised_contrastive(global_feature, labels, config.temperature)
-        total = config.identity * identity + config.triplet * triplet + config.csl * csl
-        total = total + config.contrastive * contrastive
-    return Losses(total, identity, triplet, csl, contrastive)
+        loss = config.identity * identity + config.triplet * triplet + config.csl * csl
+        loss = loss + config.contrastive * contrastive
+    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive)
 
 
 def training_step(
@@ -175,7 +176,7 @@ def training_step(
     step: int,
     phase: Phase = nullcontext,
 ) -> Tensor:
-    """One optimiser step, number `step` of `epoch`; `state` moves, the losses [len(TERMS)] stay on the device.
+    """One optimiser step, number `step` of `epoch`; `state` moves, a row of Losses stays on the device.
 
     The model is in training mode and the learning rate is set.
     """
@@ -201,7 +202,7 @@ def training_step(
     )
     with phase("backward"):
         state.optimiser.zero_grad(set_to_none=True)
-        state.scaler.scale(losses.total / ranks.count).backward()
+        state.scaler.scale(losses.loss / ranks.count).backward()
         ranks.sum_gradients(state.model.parameters())
     with phase("optimiser"):
         if config.optim.clip_norm:
@@ -211,4 +212,4 @@ def training_step(
         state.scaler.update()
         if state.ema is not None:
             state.ema.update_parameters(state.model)
-    return losses.detached()
+    return losses.row()

@@ -67,7 +67,7 @@ def test_a_diverged_run_is_a_result(whole, monkeypatch):
 
     def broken(*arguments):
         found = losses(*arguments)
-        return dataclasses.replace(found, total=found.total * float("nan"))
+        return dataclasses.replace(found, loss=found.loss * float("nan"))
 
     monkeypatch.setattr(step, "training_losses", broken)
     result = carry_out(whole, "cpu")

@@ -32,7 +32,7 @@ def test_there_and_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inner": {"size": 10}}, "f: inner.size = 10 is not a whole number at least 1 and at most 9; mend it"),
+        ({"inner": {"size": 10}}, "f: inner.size = 10 is not a whole number of at least 1 and at most 9; mend it"),
         ({"inner": {"size": 1, "shares": [0.5, float("nan")]}}, "inner.shares = nan is not a number above 0"),
         ({"inner": {}}, "inner.size is missing"),
         ({"named": {"x": {"size": "1"}}}, "named.x.size = '1' is not a whole number"),

@@ -71,8 +71,8 @@ def test_losses_gradients_and_memory_are_those_of_our_step(config, training):
         theirs.model, memory, known, images, labels, paths, draws.regions[0], draws.drop_path, config.loss, None
     )
     torch.testing.assert_close(their_losses.detached(), our_losses.detached(), rtol=1e-4, atol=1e-5)
-    our_losses.total.backward()
-    their_losses.total.backward()
+    our_losses.loss.backward()
+    their_losses.loss.backward()
     for (name, one), two in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):
         if one.grad is not None and one.numel():
             assert (two.grad - one.grad).norm() < 5e-4 * one.grad.norm(), name

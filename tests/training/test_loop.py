@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoin
         losses = real(*arguments)
         broken.calls += 1
         if broken.calls == 6:
-            losses = dataclasses.replace(losses, total=losses.total * torch.nan)
+            losses = dataclasses.replace(losses, loss=losses.loss * torch.nan)
         return losses
 
     broken.calls = 0
@@ -290,10 +290,10 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be above 0"),
+        ({"epochs": 0}, "epochs = 0 is not a whole number of at least 1"),
         ({"identities_per_batch": 1}, "at least 2"),
         ({"identities_per_batch": 7}, "identities-per-batch"),
-        ({"data__holdout": 1.5}, "share between 0 and 1"),
+        ({"data__holdout": 1.5}, r"data\.holdout = 1\.5 is not a number of at least 0 and at most 1"),
         ({"select": "heldout"}, "--data.holdout"),
         ({"device": "cuda:7"}, "not there"),
         ({"device": "tpu9"}, "not one of"),
