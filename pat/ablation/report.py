@@ -209,7 +209,7 @@ def _reading(findings: Findings) -> list[str]:
         "are those of the last epoch.",
         "",
     ]
-    if any("re-ranked" in kind for arm in findings.study.arms for kind in arm.kinds):
+    if any(kind.rerank for arm in findings.study.arms for kind in arm.kinds):
         lines += ["Re-ranking looks at all queries together, which a camera cannot do: its row stands apart.", ""]
     return lines
 

@@ -9,27 +9,13 @@ from typing import Any
 from pat.base.errors import UserError
 from pat.base.mapping import overlay
 from pat.config import TrainConfig
+from pat.evaluation.kinds import Kind
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-CLS = "cls"
+CLS = Kind().named()
+KINDS = (Kind(), Kind(flip=True), Kind(parts=True), Kind(rerank=True))
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A way to embed and rank with a trained model."""
-
-    parts: bool = False
-    flip: bool = False
-    rerank: bool = False
-
-
-KINDS: Mapping[str, Kind] = {
-    CLS: Kind(),
-    "cls, flip": Kind(flip=True),
-    "cls + parts": Kind(parts=True),
-    "cls, re-ranked": Kind(rerank=True),
-}
 
 
 @dataclass(frozen=True)
@@ -42,8 +28,8 @@ class Arm:
     """What a table calls it."""
     settings: Settings = field(default_factory=dict)
     """Laid over the study's configuration."""
-    kinds: tuple[str, ...] = (CLS,)
-    """How its models are scored, by names of KINDS."""
+    kinds: tuple[Kind, ...] = (Kind(),)
+    """How its models are scored."""
 
     def configured(self, base: TrainConfig) -> TrainConfig:
         return overlay(base, self.settings, f"the arm {self.name}")
@@ -75,7 +61,7 @@ def components(base: TrainConfig) -> Study:
             Arm("plain-vit", "plain ViT", {"model": {"parts": 0}, "loss": nothing}),
             Arm("parts", "PAT, no CSL, no PSD", {"loss": nothing}),
             Arm("csl", "PAT + CSL", {"loss": {"psd": 0.0}}),
-            Arm("csl-psd", "PAT + CSL + PSD", kinds=tuple(KINDS)),
+            Arm("csl-psd", "PAT + CSL + PSD", kinds=KINDS),
             Arm("other-identities", "PAT, other identities", {"loss": {"other_identities": True}}),
         ),
     )

@@ -54,7 +54,7 @@ def rows(study: Study, runs: Sequence[Run], target: str) -> list[Row]:
     for arm in study.arms:
         plain = _row(of_arm[arm.key], target, CLS)
         table.append(_tested(plain, table[0], table[0].arm) if table else plain)
-        others = [_row(of_arm[arm.key], target, kind) for kind in arm.kinds if kind != CLS]
+        others = [_row(of_arm[arm.key], target, kind.named()) for kind in arm.kinds if kind.named() != CLS]
         table += [_tested(row, plain, CLS) for row in others]
     return _corrected(table)
 

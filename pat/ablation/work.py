@@ -10,14 +10,11 @@ import torch
 
 import pat
 from pat.ablation.plan import RESULT, Result, Run
-from pat.ablation.study import KINDS
 from pat.base.files import write_text
 from pat.base.progress import Progress
-from pat.config import TargetConfig, TrainConfig
-from pat.evaluation.ranking import Features, evaluate_ranking
-from pat.evaluation.rerank import reranked
-from pat.evaluation.scoring import EvaluationSet, embedded, open_evaluation_set
-from pat.model import PartAwareTransformer
+from pat.config import TrainConfig
+from pat.evaluation.extract import Embedder
+from pat.evaluation.scoring import open_evaluation_set, score_kinds
 from pat.model.images import embedder
 from pat.training import run_folder
 from pat.training.loop import Diverged, train
@@ -62,28 +59,17 @@ def _heldout(config: TrainConfig) -> float:
 
 
 def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
+    """Target -> kind -> mAP, rank1."""
     model = pat.load(config.out / run_folder.MODEL, config.model.attention).to(device)
-    data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)
+
+    def embed(parts: bool) -> Embedder:
+        return embedder(model, device, parts=parts)
+
     scores = {}
     for spec in config.data.target:
-        images = open_evaluation_set(spec, config.model.image_size, data, Progress())
-        scores[images.name] = _scores_of(run, model, images, device)
-    return scores
-
-
-def _scores_of(
-    run: Run, model: PartAwareTransformer, images: EvaluationSet, device: torch.device
-) -> dict[str, dict[str, float]]:
-    """By kind; those that differ in the ranking alone are embedded once."""
-    vectors: dict[tuple[bool, bool], tuple[Features, Features]] = {}
-    scores = {}
-    for name in run.arm.kinds:
-        kind = KINDS[name]
-        key = (kind.parts, kind.flip)
-        if key not in vectors:
-            embed = embedder(model, device, parts=kind.parts)
-            vectors[key] = embedded(embed, images, Progress(), flip=kind.flip)
-        slabs = reranked() if kind.rerank else None
-        result = evaluate_ranking(*vectors[key], device=str(device), slabs=slabs)
-        scores[name] = {"mAP": float(result.mAP), "rank1": float(result.cmc[0])}
+        images = open_evaluation_set(spec, config.model.image_size, config.data, Progress())
+        found = score_kinds(embed, images, run.arm.kinds, Progress(), device=str(device))
+        scores[images.name] = {
+            kind: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for kind, each in found.items()
+        }
     return scores

@@ -12,10 +12,11 @@ from tyro.conf import Positional, arg
 
 from pat.base.errors import UserError
 from pat.base.files import written_whole
+from pat.base.mapping import check_limits
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
-from pat.config import AttentionImplementation, TargetConfig
+from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
 from pat.evaluation.extract import extract
@@ -35,7 +36,7 @@ class Arguments:
     """cls and part tokens concatenated instead of cls alone."""
     flip: bool = False
     """Average with the embedding of the mirror image."""
-    batch_size: int = 64
+    batch_size: Count = 64
     device: str = "auto"
     attention: AttentionImplementation = "auto"
     cache: Path = field(default=TargetConfig.cache)
@@ -49,8 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(Arguments, arguments, "embed")
     if given.out.suffix not in (".npz", ".parquet"):
         raise UserError(f"--out {given.out} must end in .npz or .parquet")
-    if given.batch_size < 1:
-        raise UserError("--batch-size must be at least 1")
+    check_limits(given)
     progress = TerminalProgress()
     files = find_images(given.paths)
     with opened_model(given.model, given.device, given.attention, progress) as opened:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pat.model import PartAwareTransformer
 
 
+ENGINE = (".plan", ".engine")
+
+
 @dataclass(frozen=True)
 class OpenedModel:
     """A trained model, ready to embed uint8 images [n, H, W, 3] of its own size."""
@@ -46,14 +49,15 @@ class OpenedModel:
 
 @contextlib.contextmanager
 def opened_model(path: Path, device: str, attention: str, progress: Progress) -> Iterator[OpenedModel]:
-    """The model at `path`: a model file, a finished run's folder, or a bundle folder (which needs no PyTorch).
+    """The model at `path`: a model file, a finished run's folder, or a bundle folder or an engine in it (which
+    need no PyTorch).
 
     Raises UserError when there is none.
     """
-    if (path / MANIFEST).is_file():
-        with runtime.open(path) as session:
+    if (path / MANIFEST).is_file() or path.suffix in ENGINE:
+        with _session(path) as session:
             manifest = session.manifest
-            progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; ONNX Runtime")
+            progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; {session.name}")
             size = (manifest.input.height, manifest.input.width)
             yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
         return
@@ -61,6 +65,13 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
     if path.is_dir() and not file.exists():
         raise UserError(f"the folder {path} holds no model.safetensors and no {MANIFEST}; give a model or bundle")
     yield _torch_model(file, device, attention, progress)
+
+
+def _session(path: Path) -> runtime.Runtime:
+    """What runs a bundle, or an engine that lies in its bundle."""
+    if path.suffix in ENGINE:
+        return runtime.open(path.parent, "tensorrt", plan=path, preprocess="cpu")
+    return runtime.open(path)
 
 
 def _torch_model(file: Path, device: str, attention: str, progress: Progress) -> OpenedModel:

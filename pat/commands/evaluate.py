@@ -17,18 +17,16 @@ from pat.base.mapping import check_limits, to_mapping
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
 from pat.commands.embedders import OpenedModel
-from pat.commands.protocol import RERANKED, evaluate_protocol, kinds_of, training_facts
+from pat.commands.protocol import evaluate_protocol, training_facts
 from pat.commands.shared import SharedModel, shared_model
 from pat.commands.tables import show_table
 from pat.config import EvaluateConfig
-from pat.data.sample import digest
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.figures import attention_figure, ranked_list_figure
 from pat.evaluation.protocols import known_protocol, plan
-from pat.evaluation.ranking import RankingResult, evaluate_ranking
 from pat.evaluation.report import Report, versions
-from pat.evaluation.rerank import reranked
-from pat.evaluation.scoring import EvaluationSet, Score, embedded, open_evaluation_set, score, spread_rows
+from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, spread_rows
+from pat.evaluation.table import Measured, table_of
 
 
 @dataclass(frozen=True)
@@ -90,12 +88,10 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
         if images.name in names:
             raise UserError(f"two targets are called {images.name}; call one otherwise: --data NAME=PATH")
         names.add(images.name)
-        samples = (*images.query.samples, *images.gallery.samples)
-        shared.agree({f"images of {images.name}": digest(samples, [each.identity for each in samples])})
+        found = shared.score(images, config, progress)
         if not shared.first:
-            _help_embedding(shared, images, config)
             continue
-        found = scores[images.name] = score_embeddings(shared, images, config, progress)
+        scores[images.name] = found
         print_table(images.name, {name: each.result for name, each in found.items()})
         _add_images(report, config, opened, images, found, progress)
     if not shared.first:
@@ -112,53 +108,10 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     return scores
 
 
-def _help_embedding(shared: SharedModel, images: EvaluationSet, config: EvaluateConfig) -> None:
-    """This process's part of what the first one scores."""
-    for parts, flip, rerank in kinds_of(shared.opened, config).values():
-        if not rerank:
-            size = config.batch_size * shared.processes
-            embedded(shared.opened.embedder(parts), images, Progress(), batch_size=size, flip=flip)
-
-
-def score_embeddings(
-    shared: SharedModel, images: EvaluationSet, config: EvaluateConfig, progress: Progress
-) -> dict[str, Score]:
-    """The score of the model's own embedding, and apart from it those of the options that were asked for."""
-    opened, scores = shared.opened, dict[str, Score]()
-    for name, (parts, flip, rerank) in kinds_of(opened, config).items():
-        if rerank:  # comes after all plain rows
-            plain = scores[name.removesuffix(RERANKED)]
-            scores[name] = _reranked(plain, f"{images.name}: {name}", config, progress)
-            continue
-        scores[name] = score(
-            opened.embedder(parts),
-            images,
-            progress,
-            batch_size=config.batch_size * shared.processes,
-            flip=flip,
-            max_rank=config.max_rank,
-            device=opened.device,
-            label=f"{images.name}: {name}",
-        )
-    return scores
-
-
-def _reranked(plain: Score, label: str, config: EvaluateConfig, progress: Progress) -> Score:
-    """The same vectors, ranked by their k-reciprocal neighbours."""
-    with progress.bar(label, len(plain.query) + len(plain.gallery)) as advance:
-        slabs = reranked(progress=lambda count: advance(count, ""))
-        result = evaluate_ranking(plain.query, plain.gallery, max_rank=config.max_rank, slabs=slabs)
-    return Score(result, plain.query, plain.gallery)
-
-
-def print_table(title: str, results: Mapping[str, RankingResult]) -> None:
+def print_table(title: str, results: Mapping[str, Measured]) -> None:
     """The results on standard output, one row each, in percent."""
-    ranks = [rank for rank in (1, 5, 10) if all(rank <= len(result.cmc) for result in results.values())]
-    rows = []
-    for name, result in results.items():
-        shares = [result.mAP, *(result.cmc[rank - 1] for rank in ranks), result.mINP]
-        rows.append([name, *(f"{100 * share:.1f}" for share in shares), str(result.valid_queries)])
-    show_table(title, ["", "mAP", *(f"rank-{rank}" for rank in ranks), "mINP", "queries"], rows)
+    columns, rows = table_of(results)
+    show_table(title, columns, [[f"{x:.1f}" if isinstance(x, float) else str(x) for x in row] for row in rows])
 
 
 def _add_images(

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from export.manifest import MANIFEST, Manifest
 from pat.base.errors import UserError
 from pat.base.files import write_text
@@ -19,16 +17,11 @@ from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel
 from pat.commands.shared import SharedModel
 from pat.config import EvaluateConfig
-from pat.data.layouts import DataSet, Split, find_data_set
-from pat.data.pixels import Images, read_images
-from pat.data.sample import Sample, digest
-from pat.evaluation.extract import extract
+from pat.data.layouts import DataSet, find_data_set
 from pat.evaluation.protocols import AVERAGE, PUBLISHED, Plan, Published, Spread, average
-from pat.evaluation.ranking import Features, Indices, evaluate_ranking
 from pat.evaluation.report import Report, versions
-from pat.evaluation.rerank import reranked
+from pat.evaluation.scoring import decoded_splits
 
-RERANKED = ", re-ranked"
 NOT_YET = "measured here: not yet"
 
 VIPER = {"10": "viper", "20": "viper:20", "40": "viper:40"}
@@ -74,8 +67,9 @@ def evaluate_protocol(
         progress.say(f"absent: {name} is not under {config.data.root}")
     results: Results = {}
     for data_set in data_sets:
-        for kind, spread in _score(shared, data_set, config, progress).items():
-            results.setdefault(kind, {})[data_set.name] = spread
+        images = decoded_splits(data_set, shared.opened.image_size, config.data, progress)
+        for kind, score in shared.score(images, config, progress).items():
+            results.setdefault(kind, {})[data_set.name] = Spread.of(score.results)
     divided = tuple(_division(data_set) for data_set in data_sets if data_set.splits)
     outcome = Outcome(protocol, planned, absent, results, divided)
     if shared.first:
@@ -83,21 +77,6 @@ def evaluate_protocol(
         _write(outcome, shared.opened, config)
     progress.say(f"wrote {config.out / 'protocol.json'} and report.html")
     return outcome
-
-
-def kinds_of(opened: OpenedModel, config: EvaluateConfig) -> dict[str, tuple[bool, bool, bool]]:
-    """Rows of a table and what makes them: part tokens, mirror image, re-ranking."""
-    kinds = {opened.kind: (False, False)}
-    if config.flip:
-        kinds[f"{opened.kind}, flip"] = (False, True)
-    if config.parts:
-        kinds["cls + parts"] = (True, False)
-    if config.flip and config.parts:
-        kinds["cls + parts, flip"] = (True, True)
-    rows = {name: (*how, False) for name, how in kinds.items()}
-    if config.rerank:
-        rows.update((name + RERANKED, (*how, True)) for name, how in kinds.items())
-    return rows
 
 
 def _division(data_set: DataSet) -> str:
@@ -122,67 +101,6 @@ def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataS
         names = ", ".join(targets)
         raise UserError(f"none of the targets {names} is under {root}; name their folder by --data.root")
     return [each.read(config.data.on_error) for each in found], tuple(absent)
-
-
-def _score(
-    shared: SharedModel, data_set: DataSet, config: EvaluateConfig, progress: Progress
-) -> dict[str, Spread]:
-    """Mean and spread over the splits, by kind of embedding or ranking; each embeds an image once."""
-    opened = shared.opened
-    splits = data_set.splits or (Split(data_set.train, data_set.query, data_set.gallery),)
-    samples = list(dict.fromkeys(s for split in splits for s in (*split.query, *split.gallery)))
-    images = read_images(samples, opened.image_size, config.data, progress)
-    shared.agree({f"images of {data_set.name}": digest(images.samples, images.identities.tolist())})
-    row_of = {sample: row for row, sample in enumerate(images.samples)}
-    sides = [[_rows(split.query, row_of), _rows(split.gallery, row_of)] for split in splits]
-    embedded: dict[tuple[bool, bool], Features] = {}
-    spreads = {}
-    for kind, (parts, flip, rerank) in kinds_of(opened, config).items():
-        if (parts, flip) not in embedded:
-            label = f"{data_set.name}: {kind}"
-            embedded[parts, flip] = _embedded(shared, images, parts, flip, label, config, progress)
-        features = embedded[parts, flip]
-        if not shared.first:
-            continue
-        spreads[kind] = Spread.of(
-            [
-                evaluate_ranking(
-                    features[query],
-                    features[gallery],
-                    max_rank=config.max_rank,
-                    device=opened.device,
-                    slabs=reranked() if rerank else None,
-                )
-                for query, gallery in sides
-            ]
-        )
-    return spreads
-
-
-def _rows(samples: Sequence[Sample], row_of: Mapping[Sample, int]) -> Indices:
-    """Where the readable ones of some samples are."""
-    return np.array([row_of[sample] for sample in samples if sample in row_of], dtype=np.int64)
-
-
-def _embedded(
-    shared: SharedModel,
-    images: Images,
-    parts: bool,
-    flip: bool,
-    label: str,
-    config: EvaluateConfig,
-    progress: Progress,
-) -> Features:
-    with progress.bar(label, len(images.samples)) as advance:
-        return extract(
-            shared.opened.embedder(parts),
-            images.pixels,
-            images.identities,
-            images.cameras,
-            batch_size=config.batch_size * shared.processes,
-            flip=flip,
-            progress=lambda count: advance(count, ""),
-        )
 
 
 def table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:

@@ -11,10 +11,11 @@ from tyro.conf import Positional, arg
 
 from pat.base.errors import UserError
 from pat.base.files import write_image
+from pat.base.mapping import check_limits
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
 from pat.commands.embedders import OpenedModel, opened_model
-from pat.config import AttentionImplementation, TargetConfig
+from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import Images, read_images, samples_of
 from pat.evaluation.extract import extract
@@ -36,9 +37,9 @@ class Arguments:
     gallery: tuple[Path, ...] = ()
     """Images or folders to search in."""
     out: Path = Path("ranked.png")
-    k: int = 10
+    k: Count = 10
     """Answers to each query."""
-    most: int = 50
+    most: Count = 50
     """Queries drawn at most."""
     device: str = "auto"
     attention: AttentionImplementation = "auto"
@@ -53,8 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(Arguments, arguments, "rank")
     if not given.query or not given.gallery:
         raise UserError("give --query and --gallery, each with images or folders")
-    if given.k < 1 or given.most < 1:
-        raise UserError("--k and --most must be at least 1")
+    check_limits(given)
     if given.out.suffix != ".png":
         raise UserError(f"--out {given.out} must end in .png")
     progress = TerminalProgress()

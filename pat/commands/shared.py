@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel, opened_model
+from pat.config import EvaluateConfig
+from pat.evaluation.kinds import every_kind
+from pat.evaluation.scoring import EvaluationSet, Score, score_kinds
 
 PATIENCE = 600.0
 """Seconds that a process waits for another before the command ends."""
@@ -26,6 +29,24 @@ class SharedModel:
     """Whether this process is the one that ranks, prints and writes."""
     agree: Callable[[Mapping[str, str]], None] = lambda facts: None
     """Wait for the others, however long they take to decode, and raise UserError where their facts differ."""
+
+    def score(self, images: EvaluationSet, config: EvaluateConfig, progress: Progress) -> dict[str, Score]:
+        """The scores of the kinds that `config` asks for; nothing in a process that only helps to embed.
+
+        Raises UserError where the processes have different images.
+        """
+        self.agree({f"images of {images.name}": images.digest()})
+        return score_kinds(
+            self.opened.embedder,
+            images,
+            every_kind(parts=config.parts, flip=config.flip, rerank=config.rerank),
+            progress,
+            plain=self.opened.kind,
+            batch_size=config.batch_size * self.processes,
+            max_rank=config.max_rank,
+            device=self.opened.device,
+            embed_only=not self.first,
+        )
 
 
 @contextlib.contextmanager

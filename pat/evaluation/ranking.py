@@ -83,11 +83,16 @@ class RankingResult:
     valid_queries: int
     average_precision: NDArray[np.float64]
 
+    def figures(self) -> dict[str, float | int]:
+        """The columns of a table; ranks only as far as the curve reaches."""
+        ranks = {f"rank-{n}": float(self.cmc[n - 1]) for n in (1, 5, 10) if n <= len(self.cmc)}
+        return {"mAP": self.mAP, **ranks, "mINP": self.mINP, "queries": self.valid_queries}
+
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values, ready for JSON; `rankN` only as far as the curve reaches."""
-        ranks = {f"rank{n}": float(self.cmc[n - 1]) for n in (1, 5, 10) if n <= len(self.cmc)}
-        rest = {"mAP": self.mAP, "mINP": self.mINP, "valid_queries": self.valid_queries}
-        return {**ranks, **rest, "cmc": self.cmc.tolist()}
+        """Plain values, ready for JSON."""
+        names = {"queries": "valid_queries"}
+        found = {names.get(name, name.replace("-", "")): value for name, value in self.figures().items()}
+        return {**found, "cmc": self.cmc.tolist()}
 
 
 def evaluate_ranking(

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pat.base.files import write_text
 from pat.evaluation.figures import DENSITY
-from pat.evaluation.ranking import RankingResult
+from pat.evaluation.table import Measured, table_of
 
 _WIDE, _NARROWEST = 800, 640
 """An image wider than the first shrinks to the second on a narrow page, then scrolls; others shrink to fit."""
@@ -73,15 +73,11 @@ class Report:
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         self._blocks.append(f'<div class="box wide">{table}</div>{_caption(caption)}')
 
-    def add_results(self, results: Mapping[str, RankingResult], *, caption: str = "") -> None:
-        """The scores of several embedders, a row each."""
-        ranks = [n for n in (1, 5, 10) if all(n <= len(result.cmc) for result in results.values())]
-        columns = ["", "mAP", *(f"rank-{n}" for n in ranks), "mINP", "queries"]
-        rows: list[list[str | float]] = []
-        for name, result in results.items():
-            shares = [result.mAP, *(float(result.cmc[n - 1]) for n in ranks), result.mINP]
-            rows.append([name, *(100 * share for share in shares), result.valid_queries])
-        self.add_table(columns, rows, caption=caption, percent=range(1, len(columns) - 1))
+    def add_results(self, results: Mapping[str, Measured], *, caption: str = "") -> None:
+        """The figures of several results, a row each."""
+        columns, rows = table_of(results)
+        shares = [place for place, value in enumerate(rows[0]) if isinstance(value, float)]
+        self.add_table(columns, rows, caption=caption, percent=shares)
 
     def add_figure(self, image: Image.Image, caption: str, *, alt: str = "") -> None:
         """An image of `pat.evaluation.figures` or `.curves`; `alt` is for those who cannot see it."""

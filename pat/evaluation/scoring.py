@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,11 @@ from pat.base.progress import Progress
 from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import Images, read_images
-from pat.data.sample import JUNK, Sample
+from pat.data.sample import JUNK, Sample, digest
 from pat.evaluation.extract import Embedder, extract
-from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking
+from pat.evaluation.kinds import Kind
+from pat.evaluation.ranking import Features, Indices, RankingResult, evaluate_ranking
+from pat.evaluation.rerank import reranked
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,28 @@ class EvaluationSet:
     name: str
     query: Images
     gallery: Images
+    splits: tuple[tuple[Indices, Indices], ...] = ()
+    """Where there are several: the rows of each one's query and gallery; both sides are all images then."""
+
+    def digest(self) -> str:
+        """A hash of which images these are."""
+        samples = (*self.query.samples, *self.gallery.samples)
+        return digest(samples, [each.identity for each in samples])
 
 
 @dataclass(frozen=True)
 class Score:
     """How one embedder did on one data set, and the vectors behind it."""
 
-    result: RankingResult
+    results: tuple[RankingResult, ...]
+    """One for each split."""
     query: Features
     gallery: Features
+
+    @property
+    def result(self) -> RankingResult:
+        """Of the data set's only split, or its first."""
+        return self.results[0]
 
 
 def open_evaluation_set(
@@ -73,20 +88,77 @@ def decoded(
     )
 
 
+def decoded_splits(
+    data_set: DataSet, size: tuple[int, int], config: TargetConfig, progress: Progress
+) -> EvaluationSet:
+    """All splits of a data set; each image once."""
+    if not data_set.splits:
+        return decoded(data_set.name, data_set.query, data_set.gallery, size, config, progress)
+    samples = list(dict.fromkeys(s for split in data_set.splits for s in (*split.query, *split.gallery)))
+    images = read_images(samples, size, config, progress)
+    row_of = {sample: row for row, sample in enumerate(images.samples)}
+
+    def rows(side: Sequence[Sample]) -> Indices:
+        return np.array([row_of[sample] for sample in side if sample in row_of], dtype=np.int64)
+
+    splits = tuple((rows(split.query), rows(split.gallery)) for split in data_set.splits)
+    return EvaluationSet(data_set.name, images, images, splits)
+
+
 def score(
-    embedder: Embedder,
+    embedder: Embedder, images: EvaluationSet, progress: Progress, *, batch_size: int = 64, label: str = "embed"
+) -> Score:
+    """Embed query and gallery and rank them in one way."""
+    query, gallery = embedded(embedder, images, progress, batch_size=batch_size, label=label)
+    return Score((evaluate_ranking(query, gallery),), query, gallery)
+
+
+def score_kinds(
+    embedder: Callable[[bool], Embedder],
     images: EvaluationSet,
+    kinds: Iterable[Kind],
     progress: Progress,
     *,
+    plain: str = "cls",
     batch_size: int = 64,
-    flip: bool = False,
     max_rank: int = 50,
     device: str = "cpu",
-    label: str = "embed",
-) -> Score:
-    """Embed query and gallery and rank; `device` is where the ranking runs."""
-    query, gallery = embedded(embedder, images, progress, batch_size=batch_size, flip=flip, label=label)
-    return Score(evaluate_ranking(query, gallery, max_rank=max_rank, device=device), query, gallery)
+    embed_only: bool = False,
+) -> dict[str, Score]:
+    """Embed and rank in several ways; the scores by the names of the kinds. Kinds of one vector share it.
+
+    `embedder` gives the embedder with or without part tokens, `plain` is what it is called without, `device` is
+    where the ranking runs. `embed_only` is for a process that helps another to embed; it ranks nothing.
+    """
+    vectors: dict[tuple[bool, bool], tuple[Features, Features]] = {}
+    scores = {}
+    for kind in kinds:
+        how, name = (kind.parts, kind.flip), kind.named(plain)
+        label = f"{images.name}: {name}"
+        if how not in vectors:
+            embed = embedder(kind.parts)
+            vectors[how] = embedded(embed, images, progress, batch_size=batch_size, flip=kind.flip, label=label)
+        if not embed_only:
+            query, gallery = vectors[how]
+            sides = [(query[q], gallery[g]) for q, g in images.splits] or [(query, gallery)]
+            results = _ranked(sides, kind.rerank, label, progress, max_rank, device)
+            scores[name] = Score(results, query, gallery)
+    return scores
+
+
+def _ranked(
+    sides: Sequence[tuple[Features, Features]],
+    rerank: bool,
+    label: str,
+    progress: Progress,
+    max_rank: int,
+    device: str,
+) -> tuple[RankingResult, ...]:
+    if not rerank:
+        return tuple(evaluate_ranking(*each, max_rank=max_rank, device=device) for each in sides)
+    with progress.bar(label, sum(len(query) + len(gallery) for query, gallery in sides)) as advance:
+        slabs = reranked(progress=lambda count: advance(count, ""))
+        return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs) for each in sides)
 
 
 def embedded(
@@ -98,23 +170,22 @@ def embedded(
     flip: bool = False,
     label: str = "embed",
 ) -> tuple[Features, Features]:
-    """Query and gallery embedded, not ranked."""
-    sides = []
-    total = len(images.query.pixels) + len(images.gallery.pixels)
-    with progress.bar(label, total) as advance:
-        for side in (images.query, images.gallery):
-            sides.append(
-                extract(
-                    embedder,
-                    side.pixels,
-                    side.identities,
-                    side.cameras,
-                    batch_size=batch_size,
-                    flip=flip,
-                    progress=lambda count: advance(count, ""),
-                )
+    """Query and gallery embedded, not ranked; once where they are the same images."""
+    asked = (images.query,) if images.gallery is images.query else (images.query, images.gallery)
+    with progress.bar(label, sum(len(side.pixels) for side in asked)) as advance:
+        sides = [
+            extract(
+                embedder,
+                side.pixels,
+                side.identities,
+                side.cameras,
+                batch_size=batch_size,
+                flip=flip,
+                progress=lambda count: advance(count, ""),
             )
-    return sides[0], sides[1]
+            for side in asked
+        ]
+    return sides[0], sides[-1]
 
 
 def spread_rows(count: int, wanted: int) -> list[int]:

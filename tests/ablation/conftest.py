@@ -39,7 +39,9 @@ def make_runs(base, study):
                 if mAP is None:
                     result = Result("diverged", 1.0, note="not finite")
                 else:
-                    kinds = {kind: {"mAP": mAP + 0.01 * i, "rank1": mAP / 2} for i, kind in enumerate(arm.kinds)}
+                    kinds = {
+                        kind.named(): {"mAP": mAP + 0.01 * i, "rank1": mAP / 2} for i, kind in enumerate(arm.kinds)
+                    }
                     result = Result("finished", 1.0, scores={"elsewhere": kinds})
                 run.folder.mkdir(parents=True, exist_ok=True)
                 (run.folder / RESULT).write_text(json.dumps(dataclasses.asdict(result)))

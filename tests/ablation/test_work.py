@@ -22,7 +22,7 @@ def whole(base, study):
 def test_a_run_is_scored_in_every_way_and_keeps_its_model(whole):
     result = carry_out(whole, "cpu")
     assert whole.result() == result
-    assert list(result.scores["elsewhere"]) == list(KINDS)
+    assert list(result.scores["elsewhere"]) == [kind.named() for kind in KINDS]
     assert all(0 < score["mAP"] <= 1 for score in result.scores["elsewhere"].values())
     assert {path.name for path in whole.folder.iterdir()} >= {"config.json", "log.jsonl", "model.safetensors"}
     assert not (whole.folder / "checkpoint.pt").exists()

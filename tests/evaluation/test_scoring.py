@@ -1,0 +1,82 @@
+"""Several ways to embed and rank: what they are called, and how often an image is embedded for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pat.base.progress import Progress
+from pat.data.pixels import Images
+from pat.data.sample import Sample
+from pat.evaluation.kinds import Kind, every_kind
+from pat.evaluation.ranking import evaluate_ranking
+from pat.evaluation.rerank import reranked
+from pat.evaluation.scoring import EvaluationSet, score_kinds
+from pat.evaluation.table import table_of
+
+PEOPLE = 15
+
+
+def images_of(camera: int) -> Images:
+    """An image of each person by one camera: the person's own colours, and noise of the camera."""
+    own = np.random.default_rng(0).integers(0, 256, (PEOPLE, 8, 4, 3))
+    noise = np.random.default_rng(camera).integers(0, 256, own.shape)
+    samples = tuple(Sample(f"{camera}/{n}", n, camera, "x") for n in range(1, PEOPLE + 1))
+    return Images(samples, ((own + 2 * noise) // 3).astype(np.uint8), np.arange(PEOPLE))
+
+
+class Embedders:
+    """Counts what it embeds."""
+
+    def __init__(self) -> None:
+        self.calls: list[bool] = []
+
+    def __call__(self, parts: bool):
+        def embed(pixels: np.ndarray) -> np.ndarray:
+            self.calls.append(parts)
+            vectors = pixels.reshape(len(pixels), -1)[:, :: 1 + parts].astype(np.float32)
+            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+        return embed
+
+
+def test_kinds_are_named_and_plain_rankings_come_first() -> None:
+    names = [kind.named("cls+parts") for kind in every_kind(parts=True, flip=True, rerank=True)]
+    plain = ["cls+parts", "cls+parts, flip", "cls + parts", "cls + parts, flip"]
+    assert names == [*plain, *(f"{name}, re-ranked" for name in plain)]
+    assert every_kind(parts=False, flip=False, rerank=False) == [Kind()]
+
+
+def test_each_image_is_embedded_once_for_kinds_of_one_vector() -> None:
+    images, embedders = EvaluationSet("x", images_of(1), images_of(2)), Embedders()
+    kinds = every_kind(parts=True, flip=False, rerank=True)
+    scores = score_kinds(embedders, images, kinds, Progress(), max_rank=10)
+    assert embedders.calls == [False, False, True, True]  # query and gallery of each
+    assert list(scores) == ["cls", "cls + parts", "cls, re-ranked", "cls + parts, re-ranked"]
+    plain, again = scores["cls"], scores["cls, re-ranked"]
+    assert again.result.mAP == evaluate_ranking(plain.query, plain.gallery, slabs=reranked()).mAP
+    assert again.result.mAP != plain.result.mAP
+    assert score_kinds(Embedders(), images, kinds, Progress(), embed_only=True) == {}
+
+
+def test_splits_share_the_vectors_of_their_images() -> None:
+    one, two = images_of(1), images_of(2)
+    both = Images((*one.samples, *two.samples), np.concatenate([one.pixels, two.pixels]), np.arange(2 * PEOPLE))
+    first = np.arange(PEOPLE)
+    splits = ((first, first + PEOPLE), (first + PEOPLE, first), (first[:5], first + PEOPLE))
+    embedders = Embedders()
+    score = score_kinds(embedders, EvaluationSet("x", both, both, splits), [Kind()], Progress())["cls"]
+    assert embedders.calls == [False]
+    apart = score_kinds(Embedders(), EvaluationSet("x", one, two), [Kind()], Progress())["cls"]
+    assert [each.valid_queries for each in score.results] == [15, 15, 5]
+    assert score.result.mAP == pytest.approx(apart.result.mAP)
+
+
+def test_a_table_has_the_figures_that_all_results_have() -> None:
+    class Result:
+        def __init__(self, **figures: object) -> None:
+            self.figures = lambda: figures
+
+    columns, rows = table_of({"a": Result(mAP=0.5, rank=0.25, n=3), "b": Result(mAP=0.125, n=4, other="-")})
+    assert columns == ["", "mAP", "n"]
+    assert rows == [["a", 50.0, 3], ["b", 12.5, 4]]
