@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from export.manifest import MANIFEST
@@ -20,7 +20,7 @@ _SOURCE = re.compile(r"\w[\w.+-]*(=|:)|/dev/video\d")
 def shipped_bundle() -> Path:
     """The folder of the shipped bundle. Raises UserError where the installation has none."""
     folder = MODELS / NAME
-    if not (folder / MANIFEST).is_file():
+    if not is_bundle(folder):
         raise UserError(
             f"this installation holds no model: {folder / MANIFEST} is missing; give a BUNDLE, "
             "the folder that `pat export` writes"
@@ -28,14 +28,21 @@ def shipped_bundle() -> Path:
     return folder
 
 
-def bundle_and_rest(words: Sequence[str]) -> tuple[Path, tuple[str, ...], bool]:
-    """The bundle to use, what else was named, and whether it is the shipped one because none was named.
+def is_bundle(path: Path) -> bool:
+    """Whether the path is a folder that `pat export` wrote."""
+    return (path / MANIFEST).is_file()
 
-    The first word is a bundle when it is a folder that holds manifest.json. A word for which nothing is there
-    counts as one, too, as long as more words follow: the mistake is then told as that of a bundle. Raises UserError where
-    the shipped bundle is needed and the installation does not hold it.
+
+def bundle_and_rest(
+    words: Sequence[str], is_model: Callable[[Path], bool] = is_bundle
+) -> tuple[Path, tuple[str, ...], bool]:
+    """The model to use, what else was named, and whether it is the shipped bundle because none was named.
+
+    The first word is the model when `is_model` says so. A word for which nothing is there counts as one, too, as
+    long as more words follow: the mistake is then told as that of a model. Raises UserError where the shipped
+    bundle is needed and the installation does not hold it.
     """
-    if words and (Path(words[0]) / MANIFEST).is_file():
+    if words and is_model(Path(words[0])):
         return Path(words[0]), tuple(words[1:]), False
     if len(words) > 1 and not _SOURCE.match(words[0]) and not Path(words[0]).expanduser().exists():
         return Path(words[0]), tuple(words[1:]), False

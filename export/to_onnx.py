@@ -81,10 +81,10 @@ def export_bundle(
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
-    `export_graph` makes the fp32 graph, and `lower_graph` another `precision` of it, with the three arguments
-    after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels
-    in the bundle. `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the
-    model file into the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
+    `export_graph` makes the fp32 graph, and `lower_graph` another `precision` of it with the three arguments
+    after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels in the
+    bundle. `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the model
+    file into the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
     """
     progress = progress or Progress()
     check_target(out)

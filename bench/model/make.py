@@ -21,7 +21,6 @@ from bench.model.card import card
 from bench.model.scores import scores_on
 from bench.train import UNFINISHED, Deadline, Lines
 from deploy import runtime
-from deploy.runtime.crops import Pixels
 from export.labelled import Decide
 from export.manifest import MANIFEST
 from export.to_onnx import export_bundle
@@ -113,15 +112,15 @@ def settings(options: Options) -> TrainConfig:
     config = overlay(TrainConfig(), read_mapping(RECIPE), str(RECIPE))
     if options.small:
         config = dataclasses.replace(config, identities_per_batch=8)
+    model = resolve_model(dataclasses.replace(config.model, attention="auto"), device)
+    if device.type == "cpu":
+        model = dataclasses.replace(model, attention="reference")  # faster than SDPA on 33 tokens
     # bfloat16 on a CPU pays where its products are fast; elsewhere they are emulated.
     fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bfloat16_products()
     return dataclasses.replace(
         config,
         data=DataConfig(source=(f"market1501={options.out / 'people'}",), cache=options.out / "cache"),
-        model=dataclasses.replace(
-            resolve_model(dataclasses.replace(config.model, attention="auto"), device),
-            **({"attention": "reference"} if device.type == "cpu" else {}),  # faster than SDPA on 33 tokens
-        ),
+        model=model,
         loss=resolve_loss(dataclasses.replace(config.loss, neighbours="auto"), device),
         minutes=0.2 if options.small else options.training,
         amp="bfloat16" if device.type == "cpu" and fast else "auto",
@@ -183,11 +182,8 @@ def _score(out: Path, progress: Progress) -> None:
     with runtime.open(out / "bundle") as session:
         size = (session.manifest.input.height, session.manifest.input.width)
 
-        def embed(pixels: Pixels) -> Pixels:
-            return session.embed(pixels)
-
         found = {
-            name: scores_on(out / folder, embed, size, out / "cache", progress)
+            name: scores_on(out / folder, session.embed, size, out / "cache", progress)
             for name, folder in (("held-out people of the training domain", "people"), ("test domain", "test"))
         }
         write_text(out / "scores.json", json.dumps(found, indent=1) + os.linesep)

@@ -15,7 +15,7 @@ from pat.base.files import written_whole
 from pat.base.mapping import check_limits
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.embedders import OpenedModel, opened_model
+from pat.commands.embedders import SHIPPED, OpenedModel, model_and_rest, opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
@@ -26,9 +26,11 @@ from pat.evaluation.extract import extract
 class Arguments:
     """Embed images. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="[MODEL]", help_behavior_hint=SHIPPED)] = Path()
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
-    paths: Positional[tuple[Path, ...]]
+    paths: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="PATHS...", help_behavior_hint="(at least one)")
+    ] = ()
     """Images, or folders that are searched for images."""
     out: Path = Path("embeddings.npz")
     """The file to write: .npz (arrays `paths` and `vectors`) or .parquet (columns `path` and `vector`)."""
@@ -52,8 +54,11 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--out {given.out} must end in .npz or .parquet")
     check_limits(given)
     progress = TerminalProgress()
-    files = find_images(given.paths)
-    with opened_model(given.model, given.device, given.attention, progress) as opened:
+    if given.model == Path():
+        raise UserError("name images, or folders that hold them: pat embed [MODEL] PATHS...")
+    model, paths = model_and_rest((given.model, *given.paths), progress)
+    files = find_images(paths)
+    with opened_model(model, given.device, given.attention, progress) as opened:
         names, vectors = embed(opened, files, given, progress)
     write_vectors(given.out, names, vectors)
     progress.say(f"wrote {given.out}: {len(vectors)} vectors of {vectors.shape[1]} numbers")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import runtime
+from deploy.shipped import bundle_and_rest, is_bundle
 from export.manifest import MANIFEST
 from pat.base.errors import UserError
 from pat.base.progress import Progress
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 
 ENGINE = (".plan", ".engine")
+SUFFIXES = (*ENGINE, ".safetensors", ".onnx", ".pth", ".pt")
+"""Of files that are meant as a model, even where they are refused as one."""
+MODEL = "model.safetensors"
+SHIPPED = "(default: the model in the box)"
+"""How the help of a command says what it takes where no model is named."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,27 @@ class OpenedModel:
         return self.with_parts
 
 
+def model_or_shipped(given: Path, progress: Progress) -> Path:
+    """The model that was named, or the one in the box. Raises UserError where the installation has none."""
+    return model_and_rest((), progress)[0] if given == Path() else given
+
+
+def model_and_rest(words: Sequence[Path], progress: Progress) -> tuple[Path, tuple[Path, ...]]:
+    """The model that the first word names and the other words, or the model in the box and all words.
+
+    A model is a file of one (by its suffix), a bundle, or a folder that holds a model file. Raises UserError where
+    the installation has no model.
+    """
+    model, rest, shipped = bundle_and_rest([str(word) for word in words], _is_model)
+    if shipped:
+        progress.say(f"no model is named: the model in the box, {model}")
+    return model, tuple(Path(word) for word in rest)
+
+
+def _is_model(path: Path) -> bool:
+    return path.suffix in SUFFIXES or is_bundle(path) or (path / MODEL).is_file()
+
+
 @contextlib.contextmanager
 def opened_model(path: Path, device: str, attention: str, progress: Progress) -> Iterator[OpenedModel]:
     """The model at `path`: a model file, a finished run's folder, or a bundle folder or an engine in it (which
@@ -54,16 +81,16 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
 
     Raises UserError when there is none.
     """
-    if (path / MANIFEST).is_file() or path.suffix in ENGINE:
+    if is_bundle(path) or path.suffix in ENGINE:
         with _session(path) as session:
             manifest = session.manifest
             progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; {session.name}")
             size = (manifest.input.height, manifest.input.width)
             yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
         return
-    file = path / "model.safetensors" if path.is_dir() else path
+    file = path / MODEL if path.is_dir() else path
     if path.is_dir() and not file.exists():
-        raise UserError(f"the folder {path} holds no model.safetensors and no {MANIFEST}; give a model or bundle")
+        raise UserError(f"the folder {path} holds no {MODEL} and no {MANIFEST}; give a model or bundle")
     yield _torch_model(file, device, attention, progress)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from pat.base.files import write_image, write_text
 from pat.base.mapping import check_limits, to_mapping
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
-from pat.commands.embedders import OpenedModel
+from pat.commands.embedders import SHIPPED, OpenedModel, model_or_shipped
 from pat.commands.protocol import evaluate_protocol, training_facts
 from pat.commands.shared import SharedModel, shared_model
 from pat.commands.tables import show_table
@@ -37,19 +37,21 @@ class Arguments:
     --data.target. --protocol scores on the targets of a protocol that are under --data.root.
     """
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="[MODEL]", help_behavior_hint=SHIPPED)] = Path()
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
-    config: Annotated[EvaluateConfig, arg(name="")]
+    config: Annotated[EvaluateConfig, arg(name="")] = field(default_factory=EvaluateConfig)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluate, print the table and write the results."""
     short = ["--data.target" + word[6:] if word.split("=")[0] == "--data" else word for word in arguments]
     given = parse(Arguments, short, "evaluate")
+    progress = TerminalProgress()
+    model = model_or_shipped(given.model, progress)
     if given.config.protocol is None:
-        evaluate(given.model, given.config)
+        evaluate(model, given.config, progress)
     else:
-        _by_protocol(given.model, given.config, TerminalProgress())
+        _by_protocol(model, given.config, progress)
 
 
 def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None:

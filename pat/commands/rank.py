@@ -14,7 +14,7 @@ from pat.base.files import write_image
 from pat.base.mapping import check_limits
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.embedders import OpenedModel, opened_model
+from pat.commands.embedders import SHIPPED, OpenedModel, model_or_shipped, opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import Images, read_images, samples_of
@@ -30,7 +30,7 @@ class Arguments:
     Any images will do: nothing is assumed about who they show.
     """
 
-    model: Positional[Path]
+    model: Annotated[Positional[Path], arg(metavar="[MODEL]", help_behavior_hint=SHIPPED)] = Path()
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
     query: tuple[Path, ...] = ()
     """Images or folders to search for."""
@@ -58,11 +58,12 @@ def main(arguments: Sequence[str]) -> None:
     if given.out.suffix != ".png":
         raise UserError(f"--out {given.out} must end in .png")
     progress = TerminalProgress()
+    model = model_or_shipped(given.model, progress)
     queries, answers = find_images(given.query), find_images(given.gallery)
     if len(queries) > given.most:
         progress.say(f"drawing the first {given.most} of {len(queries)} queries; --most draws more")
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
-    with opened_model(given.model, given.device, given.attention, progress) as opened:
+    with opened_model(model, given.device, given.attention, progress) as opened:
         query, query_features = _embedded(opened, queries[: given.most], config, progress)
         gallery, gallery_features = _embedded(opened, answers, config, progress)
     image = ranked_list_figure(

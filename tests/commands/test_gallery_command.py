@@ -224,7 +224,7 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
     ):
         assert f"{nowhere} does not exist" in fails(capsys, 2, *command)
     assert not nowhere.exists()
-    assert "is no bundle" in fails(capsys, 2, "enrol", nowhere, crops, crops)
+    assert "does not exist" in fails(capsys, 2, "enrol", nowhere, nowhere, crops)
     lone = crops / "person 0"
     assert "lies in no identity's sub-folder" in fails(capsys, 2, "enrol", nowhere, bundle, lone)
     assert "name the folders" in fails(capsys, 2, "enrol", nowhere, bundle)

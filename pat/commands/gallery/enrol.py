@@ -23,6 +23,7 @@ from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.progress import Progress
+from pat.commands.embedders import SHIPPED, model_and_rest
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
 
@@ -37,7 +38,7 @@ class Enrol(OnGallery):
     is kept until forgotten, or for --retention-hours, whatever `pat camera --gallery.retention-hours` says.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    bundle: Annotated[Positional[Path], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
     """The bundle folder of `pat export`: the gallery takes vectors of one model only."""
     folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")]
     """Folders with a sub-folder for each identity; with --identity, folders or images of that one."""
@@ -53,17 +54,18 @@ class Enrol(OnGallery):
     """Name unreadable images and go on, instead of stopping at the first."""
 
     def run(self, progress: Progress) -> None:
-        if not self.folders:
+        bundle, folders = model_and_rest((self.bundle, *self.folders), progress)
+        if not folders:
             raise UserError("name the folders or images to enrol")
         if not self.retention_hours > 0:
             raise UserError(f"--retention-hours is {self.retention_hours}; it must be above 0")
-        found = named_images(self.folders, self.identity)
-        manifest = Manifest.load(self.bundle)
+        found = named_images(folders, self.identity)
+        manifest = Manifest.load(bundle)
         kept = self.retention_hours * 3600
         people: set[str] = set()
         stored = 0
         with (
-            runtime.open(self.bundle) as session,
+            runtime.open(bundle) as session,
             Gallery.open(
                 self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=self._others()
             ) as gallery,
@@ -113,9 +115,9 @@ class Enrol(OnGallery):
 class Search(OnGallery):
     """Say who an image of a person shows: the nearest entries of a gallery, best first."""
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    bundle: Annotated[Positional[Path], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
     """The bundle folder that the gallery was filled with."""
-    image: Annotated[Positional[Path], arg(metavar="IMAGE")]
+    image: Annotated[Positional[Path], arg(metavar="IMAGE", help_behavior_hint="(required)")] = Path()
     """A crop: one person, from head to feet."""
     k: int = 10
     """Answers."""
@@ -131,11 +133,15 @@ class Search(OnGallery):
     """One JSON object a line instead of a table."""
 
     def run(self, progress: Progress) -> None:
-        manifest = Manifest.load(self.bundle)
+        words = (self.bundle,) if self.image == Path() else (self.bundle, self.image)
+        bundle, images = model_and_rest(words, progress)
+        if len(images) != 1:
+            raise UserError("name one image to search for")
+        manifest = Manifest.load(bundle)
         since, until = seconds_of("--since", self.since), seconds_of("--until", self.until)
-        crop = crop_of(self.image, manifest)
+        crop = crop_of(images[0], manifest)
         retention = facts_of(self.gallery).retention
-        with runtime.open(self.bundle) as session:
+        with runtime.open(bundle) as session:
             vector = session.embed(crop[None])[0]
         with Gallery.open(
             self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=retention
