@@ -1,23 +1,20 @@
-"""`pat demo`: draw two domains of synthetic people, train on one, find people on the other, show it all."""
+"""The training part of the demo: two domains of flat people, three networks, and what each finds."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 
 import pat
-from pat.base.errors import UserError
-from pat.base.files import copy_whole, write_image, write_text
-from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import parse
+from pat.base.files import copy_whole
+from pat.base.progress import Progress
 from pat.commands.evaluate import print_table
 from pat.commands.small_study import SIZE, TRAINING, draw_domains
 from pat.config import DataConfig, TargetConfig, TrainConfig
@@ -25,7 +22,7 @@ from pat.device import choose_device, resolve_loss, resolve_model
 from pat.evaluation.curves import cmc_curve, training_curve
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import StripeHistogram
-from pat.evaluation.report import Report, versions
+from pat.evaluation.report import Report
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.model import PartAwareTransformer
 from pat.model.attention_maps import attention_maps
@@ -42,30 +39,62 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Train a small PAT on synthetic people of one domain and find people of another that it never saw.
+class Settings:
+    """What the command line says of the training."""
 
-    Writes report.html, report.json and model.safetensors. Takes minutes on two CPU cores.
-    """
-
-    out: Path = Path("runs/demo")
-    """Folder for everything; the images in it are drawn once and used again."""
-    epochs: int = TRAINING.epochs
-    seed: int = 0
-    device: str = "auto"
+    out: Path
+    epochs: int
+    seed: int
+    device: str
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the demo."""
-    given = parse(Arguments, arguments, "demo")
-    if given.epochs < 1:
-        raise UserError("--epochs must be at least 1")
-    run(given, TerminalProgress())
+@dataclass(frozen=True)
+class Arms:
+    """The trained networks, and how they did on people of a domain that none of them saw."""
+
+    scores: Mapping[str, Score]
+    """The histogram's and every network's, by the names of report.json."""
+    figures: Mapping[str, tuple[Image.Image, str]]
+    """Name -> image and caption, in the order of the page."""
+    epochs: int
+
+    def facts(self) -> dict[str, Any]:
+        """For report.json."""
+        found = {
+            n: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for n, each in self.scores.items()
+        }
+        return {"unseen": found, "epochs": self.epochs}
+
+    def report(self, report: Report) -> dict[str, Image.Image]:
+        """This part of the page; its images by name."""
+        results = {NAMES[name]: each.result for name, each in self.scores.items()}
+        ours, histogram, baseline = (self.scores[name].result for name in ("pat", "histogram", "baseline"))
+        report.add_heading("Minutes later: a small PAT, trained from scratch")
+        report.add_cards(
+            [
+                ("mAP on the unseen domain", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
+                ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
+                (
+                    "without CSL and PSD",
+                    f"{baseline.mAP:.1%}",
+                    f"{100 * (ours.mAP - baseline.mAP):+.1f} points with them",
+                ),
+            ]
+        )
+        report.add_text(
+            "A small part-aware transformer learned from scratch to tell 120 flat people of the source domain "
+            "apart, and then searched for 60 other people in the target domain: other cameras, places and "
+            "clothes. One seed on little data: the difference to the training without CSL and PSD may well be "
+            "chance."
+        )
+        report.add_results(results, caption="Scores on the target domain, one seed.")
+        for image, caption in self.figures.values():
+            report.add_figure(image, caption)
+        return {name: image for name, (image, _) in self.figures.items()}
 
 
-def run(given: Arguments, progress: Progress) -> None:
-    """The demo from images to report."""
-    started = time.perf_counter()
+def run(given: Settings, progress: Progress) -> Arms:
+    """Draw both domains, train, score on the one that no training saw."""
     device = choose_device(given.device)
     draw_domains(given.out / "data", progress)
     arms = train_arms(given, device, progress)
@@ -73,15 +102,12 @@ def run(given: Arguments, progress: Progress) -> None:
     config = TargetConfig(root=given.out / "data", cache=given.out / "cache")
     images = open_evaluation_set(str(given.out / "data" / "target"), SIZE, config, progress)
     scores = score_all(arms, images, device, progress)
-    results = {NAMES[name]: each.result for name, each in scores.items()}
-    print_table("people of the unseen domain", results)
+    print_table("people of the unseen domain", {NAMES[name]: each.result for name, each in scores.items()})
     copy_whole(given.out / "pat" / "model.safetensors", given.out / "model.safetensors")
-    minutes = (time.perf_counter() - started) / 60
-    write_results(given, scores, arms["pat"], images, minutes, device)
-    progress.say(f"done in {minutes:.1f} minutes; open {given.out / 'report.html'}")
+    return Arms(scores, draw_figures(given, scores, arms["pat"], images, device), given.epochs)
 
 
-def train_arms(given: Arguments, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
+def train_arms(given: Settings, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
     """The untrained network, the same training without CSL and PSD, and PAT."""
     optim = dataclasses.replace(TRAINING.optim, cosine_epochs=given.epochs)
     data = DataConfig(source=(str(given.out / "data" / "source"),), cache=given.out / "cache")
@@ -123,62 +149,15 @@ def _train(arm: _Arm, device: str) -> None:
 def score_all(
     arms: Mapping[str, PartAwareTransformer], images: EvaluationSet, device: torch.device, progress: Progress
 ) -> dict[str, Score]:
-    """The histogram's score and every network's, by the names of report.json."""
+    """The histogram's score and every network's, by their names."""
     scores = {"histogram": score(StripeHistogram(), images, progress, label="histogram")}
     for name, model in arms.items():
         scores[name] = score(embedder(model, device), images, progress, label=name)
     return scores
 
 
-def write_results(
-    given: Arguments,
-    scores: Mapping[str, Score],
-    model: PartAwareTransformer,
-    images: EvaluationSet,
-    minutes: float,
-    device: torch.device,
-) -> None:
-    """report.json, report.html and the images as files."""
-    unseen = {name: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for name, each in scores.items()}
-    facts = {
-        "unseen": unseen,
-        "minutes": minutes,
-        "seed": given.seed,
-        "epochs": given.epochs,
-        "versions": versions(),
-    }
-    write_text(given.out / "report.json", json.dumps(facts, indent=2) + "\n")
-
-    results = {NAMES[name]: each.result for name, each in scores.items()}
-    ours, histogram, baseline = (scores[name].result for name in ("pat", "histogram", "baseline"))
-    report = Report("Finding people on cameras never seen", "PAT, trained on synthetic people of one domain")
-    report.add_cards(
-        [
-            ("mAP on the unseen domain", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
-            ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
-            (
-                "without CSL and PSD",
-                f"{baseline.mAP:.1%}",
-                f"{100 * (ours.mAP - baseline.mAP):+.1f} points with them",
-            ),
-        ]
-    )
-    report.add_text(
-        "A small part-aware transformer learned from scratch to tell 120 people of the source domain apart, and "
-        "then searched for 60 other people in the target domain: other cameras, other places, other clothes. "
-        "One seed on little data: the difference to the training without CSL and PSD may well be chance."
-    )
-    report.add_results(results, caption="Scores on the target domain, one seed.")
-    for name, (image, caption) in draw_figures(given, scores, model, images, device).items():
-        write_image(image, given.out / f"{name}.png")
-        report.add_figure(image, caption)
-    report.add_settings("Settings", {"demo": dataclasses.asdict(given), "training": dataclasses.asdict(TRAINING)})
-    report.add_settings("Versions", versions())
-    report.write(given.out / "report.html")
-
-
 def draw_figures(
-    given: Arguments,
+    given: Settings,
     scores: Mapping[str, Score],
     model: PartAwareTransformer,
     images: EvaluationSet,

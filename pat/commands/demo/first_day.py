@@ -1,0 +1,166 @@
+"""What the model in the box does at once: it finds people in other cameras and names those in a street."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from deploy.annotate import Label, draw
+from deploy.frames import Frame
+from deploy.gallery.threshold import read_threshold
+from deploy.settings import ProcessSettings
+from deploy.shipped import shipped_bundle
+from pat.base.progress import Progress
+from pat.commands.embedders import opened_model
+from pat.commands.evaluate import print_table
+from pat.commands.street import read_street, run_street
+from pat.config import TargetConfig
+from pat.evaluation.figures import DENSITY, ranked_list_figure
+from pat.evaluation.histogram import StripeHistogram
+from pat.evaluation.ranking import RankingResult
+from pat.evaluation.report import Report
+from pat.evaluation.scoring import open_evaluation_set, score, spread_rows
+from pat.evaluation.street import Scores
+from pat.evaluation.street import score as street_scores
+from pat.synthetic.people.dataset import write_people
+from pat.synthetic.people.plan import Plan
+from pat.synthetic.people.street import RATE, film_people
+
+PEOPLE = Plan(
+    identities=42, images=8, cameras=8, cameras_each=4, test_share=40 / 42, size=(128, 64), seed=5, domain="test"
+)
+"""40 people to find, in places and prints that no training draws."""
+STREET = {"cameras": 2, "people": 6, "seed": 21}
+MODEL, HISTOGRAM = "model in the box", "colour histogram"
+
+
+@dataclass(frozen=True)
+class FirstDay:
+    """What came out."""
+
+    bundle: Path
+    results: dict[str, RankingResult]
+    ranked: Image.Image
+    street: Scores
+    scene: Image.Image
+    """The frame with the most people named, as `--output.video` shows it."""
+    seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """For report.json."""
+        found = {name: {"mAP": each.mAP, "rank1": float(each.cmc[0])} for name, each in self.results.items()}
+        return {"bundle": str(self.bundle), "people": found, "street": dict(self.street.rows())}
+
+    def report(self, report: Report) -> dict[str, Image.Image]:
+        """This part of the page; its images by name."""
+        ours, histogram = self.results[MODEL], self.results[HISTOGRAM]
+        report.add_heading("On the first day: the model in the box")
+        report.add_cards(
+            [
+                ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
+                ("mAP", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
+                (
+                    "recognised rightly in the street",
+                    f"{self.street.right} of {self.street.recognised}",
+                    f"{self.street.people} people, two cameras",
+                ),
+            ]
+        )
+        report.add_text(
+            "The network that comes with the project learned from rendered people alone. Here it meets others, in "
+            "places and clothes that its training never drew: first as crops, then walking past two cameras. "
+            "A detector of the year 2005 finds them, and the camera process says who they are. How it does on "
+            "your cameras only images of your cameras can tell."
+        )
+        report.add_results(self.results, caption="40 rendered people in eight cameras.")
+        report.add_figure(
+            self.ranked, "First answers to some queries. Green: the same person. Red: somebody else."
+        )
+        report.add_figure(self.scene, "The street: names are those that the gallery gave, numbers are cosines.")
+        report.add_table(["street", ""], self.street.rows(), caption="Against the truth of the film.")
+        return {"box-ranked": self.ranked, "box-street": self.scene}
+
+
+def run(folder: Path, progress: Progress) -> FirstDay:
+    """Render, score, film, watch. Raises UserError where the installation holds no model."""
+    started = time.perf_counter()
+    bundle = shipped_bundle()
+    progress.say(f"the model in the box, {bundle}, meets people who do not exist")
+    _draw(folder, progress)
+    results, ranked = _find(bundle, folder, progress)
+    print_table("rendered people, cameras and clothes never seen", results)
+    scores, scene = _watch(bundle, folder / "street", progress)
+    seconds = time.perf_counter() - started
+    progress.say(f"street: {scores.right} of {scores.recognised} recognitions right; {seconds:.0f} s so far")
+    return FirstDay(bundle, results, ranked, scores, scene, seconds)
+
+
+def _draw(folder: Path, progress: Progress) -> None:
+    """People and street, where an earlier demo did not leave them."""
+    with progress.bar("render people", PEOPLE.total) as advance:
+        before = 0
+
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal before
+            if what == "crops":
+                advance(done - before, "")
+                before = done
+
+        write_people(folder / "people", PEOPLE, progress=tell)
+    if (folder / "street").exists():
+        return
+    draft = folder / "street.unfinished"
+    shutil.rmtree(draft, ignore_errors=True)
+    with progress.bar("film a street", STREET["cameras"]) as advance:
+        film_people(draft, **STREET, progress=lambda done, total: advance(1, ""))
+    draft.rename(folder / "street")
+
+
+def _find(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, RankingResult], Image.Image]:
+    """How often the right person is found, and some answers."""
+    config = TargetConfig(cache=folder / "cache")
+    with opened_model(bundle, "cpu", "auto", progress) as model:
+        images = open_evaluation_set(f"market1501={folder / 'people'}", model.image_size, config, progress)
+        ours = score(model.embedder(), images, progress, label="model")
+    histogram = score(StripeHistogram(), images, progress, label="histogram")
+    rows = spread_rows(len(images.query.pixels), 6)
+    ranked = ranked_list_figure(images.query.pixels, ours.query, images.gallery.pixels, ours.gallery, rows)
+    return {HISTOGRAM: histogram.result, MODEL: ours.result}, ranked
+
+
+def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[Scores, Image.Image]:
+    """What the camera process says of the street, against the truth, and its fullest frame."""
+    progress.say("the camera process watches the street")
+    street, best = read_street(folder), _Fullest()
+    with tempfile.TemporaryDirectory() as work:
+        said, _ = run_street(
+            street,
+            bundle,
+            ProcessSettings(),
+            threshold=read_threshold("", bundle),
+            work=Path(work),
+            look=best.look,
+        )
+    scene = Image.fromarray(best.pixels)
+    wide = scene.resize((scene.width * DENSITY // 2, scene.height * DENSITY // 2), Image.Resampling.LANCZOS)
+    return street_scores(street.truth, said, 1 / RATE, street.people), wide
+
+
+class _Fullest:
+    """Keeps the frame in which the most people have a name."""
+
+    def __init__(self) -> None:
+        self.names, self.pixels = -1, np.zeros((2, 2, 3), np.uint8)
+
+    def look(self, frame: Frame, labels: Sequence[Label]) -> None:
+        names = sum(label.identity is not None for label in labels)
+        if names > self.names:
+            self.names, self.pixels = names, draw(frame.pixels, labels)
