@@ -18,7 +18,8 @@ from deploy import runtime
 from deploy.annotate import Sink, VideoFile, View
 from deploy.appearance import EmbeddingPolicy
 from deploy.camera import Camera
-from deploy.detect import open_detector
+from deploy.detect import Detector, open_detector
+from deploy.detect.motion import GatedDetector, MotionGate
 from deploy.embedder import Embedder
 from deploy.events import EventLog
 from deploy.gallery import Gallery
@@ -126,8 +127,10 @@ def run(
         window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
         workers = [
-            new_worker(source, settings, embedder, recogniser, events, metrics, window, lambda: next(numbers))
-            for source in sources
+            new_worker(
+                source, settings, detector, embedder, recogniser, events, metrics, window, lambda: next(numbers)
+            )
+            for source, detector in zip(sources, open_detectors(settings), strict=False)
         ]
         log.info("model: %s, %s; self test passed", bundle, embedder.start())
         cameras = [worker.camera for worker in workers]
@@ -174,9 +177,24 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     )
 
 
+def open_detectors(settings: ProcessSettings) -> Iterator[Detector]:
+    """A detector for one camera after the other: each its own, or the same where one is enough for all."""
+    detector = None
+    while True:
+        if detector is None or not detector.shared:
+            detector = open_detector(
+                settings.detect.detector,
+                threshold=settings.detect.threshold,
+                providers=settings.runtime.providers,
+                threads=settings.runtime.threads,
+            )
+        yield detector
+
+
 def new_worker(
     source: NamedSource,
     settings: ProcessSettings,
+    detector: Detector,
     embedder: Embedder,
     recogniser: Recogniser,
     events: EventLog,
@@ -184,10 +202,10 @@ def new_worker(
     window: Window | None,
     track_numbers: Callable[[], int],
 ) -> Worker:
-    """The source's own camera, detector, tracker and view, and what it shares with the others."""
+    """The source's own camera, tracker and view, and what it shares with the others."""
     return Worker(
         new_camera(source, settings),
-        open_detector(settings.detect.detector, threshold=settings.detect.threshold),
+        GatedDetector(detector, MotionGate(settings.detect.full_look)).find,
         lambda: new_tracker(settings),
         lambda: new_policy(settings),
         embedder,

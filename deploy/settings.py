@@ -52,6 +52,9 @@ class DetectSettings:
     """"hog" needs no download; or the path of an ONNX detector with its detector.json."""
     threshold: float | None = None
     """Least score of a detection; by default the detector's own."""
+    full_look: float = 3.0
+    """Seconds between two looks at a whole image. In between people are looked for where something moves and where
+    somebody was a moment ago; 0 looks at all of every image."""
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ import numpy as np
 from deploy.annotate import Label, View
 from deploy.appearance import ROUNDING, Appearance, Array, EmbeddingPolicy, qualities
 from deploy.camera import Camera
-from deploy.detect import Detector
 from deploy.embedder import Embedder, Vectors
 from deploy.events import Event, EventLog, Kind
-from deploy.frames import Frame, clipped
+from deploy.frames import Detections, Frame, clipped
 from deploy.metrics import Metrics
 from deploy.recognise import NOBODY, Recogniser, Recognition
 from deploy.track import Tracked, Tracker
@@ -70,6 +69,7 @@ class Pending:
 class Worker:
     """Runs one camera on the calling thread, until the source ends or `stopping` is set.
 
+    `find` tells where people are in a frame.
     `new_tracker` makes a tracker; one is made again after an unexpected error, so that a bad frame costs the
     tracks in view and not the camera.
     """
@@ -77,7 +77,7 @@ class Worker:
     def __init__(
         self,
         camera: Camera,
-        detector: Detector,
+        find: Callable[[Frame], Detections],
         new_tracker: Callable[[], Tracker],
         new_policy: Callable[[], EmbeddingPolicy],
         embedder: Embedder,
@@ -90,7 +90,7 @@ class Worker:
         decide_after: float,
     ) -> None:
         self.camera = camera
-        self._detector = detector
+        self._find = find
         self._new_tracker = new_tracker
         self._new_policy = new_policy
         self._embedder = embedder
@@ -150,7 +150,7 @@ class Worker:
     def _process(self, frame: Frame) -> None:
         metrics = self._metrics
         with metrics.timed("detect"):
-            detections = self._detector.detect(frame.pixels)
+            detections = self._find(frame)
         with metrics.timed("track"):
             tracked = self._tracker.update(detections, frame)
         seen = [each for each in tracked if not each.lost]

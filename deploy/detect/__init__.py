@@ -1,6 +1,6 @@
 """What finds people in a frame: OpenCV's HOG detector, which needs no download, or an ONNX model by path.
 
-A detector belongs to one thread: open one for each camera.
+`open_detector` gives each camera one of its own, or the one that all of them share.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from deploy.frames import Detections, Pixels
+from deploy.frames import Boxes, Detections, Pixels
 from pat.base.errors import UserError
 
 HOG = "hog"
 
 
 class Detector(Protocol):
-    """Finds people; used by one thread at a time."""
+    """Finds people; used by one thread at a time, or by several where it is `shared`."""
 
     name: str
     """A few words for the log."""
     dropped: int
     """Boxes or scores so far that were not finite, and so left out."""
 
-    def detect(self, pixels: Pixels) -> Detections:
-        """People in a frame u8 [H, W, 3] RGB of any size, the surest first; boxes lie inside the frame."""
+    shared: bool
+    """One is enough for all cameras."""
+
+    def detect(self, pixels: Pixels, regions: Boxes | None = None) -> Detections:
+        """People in a frame u8 [H, W, 3] RGB of any size, the surest first; boxes lie inside the frame.
+
+        `regions` [n, 4] inside the frame say where to look: a detector that can leaves out the rest, and none looks
+        anywhere when there is no region. They may overlap.
+        """
 
 
 def open_detector(

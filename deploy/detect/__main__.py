@@ -1,4 +1,4 @@
-"""python -m deploy.detect describe MODEL.onnx --family yolox: write the manifest of a detector."""
+"""python -m deploy.detect fetch|describe: bring an ONNX detector, and write the manifest that the camera reads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import tyro
 from tyro.conf import Positional
 
 from deploy.detect.describe import describe
-from deploy.detect.manifest import FamilyName
+from deploy.detect.fetch import PUBLISHED, fetch
+from deploy.detect.manifest import DetectorManifest, FamilyName
 from pat.base.errors import Failure, UserError
+from pat.base.progress import TerminalProgress
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,49 @@ class Describe:
     licence: str = ""
     """Licence of the weights, as a note."""
 
+    def run(self) -> DetectorManifest:
+        return describe(
+            self.model,
+            self.family,
+            out=self.out,
+            size=self.size,
+            outputs=self.outputs,
+            person=self.person,
+            threshold=self.threshold,
+            licence=self.licence,
+        )
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Fetch a published ONNX detector and write its manifest. Nothing is fetched unless you ask for it here."""
+
+    name: Positional[str]
+    """yolox-nano (3.7 MB, 1.1 GFLOP an image), yolox-tiny (20 MB, 6.5) or yolox-s (36 MB, 26.8); all Apache-2.0."""
+    out: Path = Path("detectors")
+    """The folder for the model and its manifest."""
+    url: str | None = None
+    """Another address of the same file: it must have the same hash."""
+
+    def run(self) -> DetectorManifest:
+        known = PUBLISHED.get(self.name)
+        if known is not None:
+            sys.stderr.write(
+                f"{self.url or known.url}, {known.licence}; expected SHA-256 {known.sha256}. Its makers publish no "
+                "hash: this one is what several projects have found at that address\n"
+            )
+        manifest = fetch(self.name, self.out, url=self.url, progress=TerminalProgress())
+        sys.stderr.write(f"use it with `pat camera --detect.detector {manifest.model_file()}`\n")
+        return manifest
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 2 for a mistake that the user can mend, 1 for a failure."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"describe": Describe}, args=arguments, prog="python -m deploy.detect"
+        {"fetch": Fetch, "describe": Describe}, args=arguments, prog="python -m deploy.detect"
     )
     try:
-        manifest = describe(
-            command.model,
-            command.family,
-            out=command.out,
-            size=command.size,
-            outputs=command.outputs,
-            person=command.person,
-            threshold=command.threshold,
-            licence=command.licence,
-        )
+        manifest = command.run()
     except (UserError, Failure) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2 if isinstance(error, UserError) else 1

@@ -6,7 +6,7 @@ who is half hidden. Where a better model is at hand, use an ONNX detector.
 
 from __future__ import annotations
 
-from math import log
+from math import ceil, log
 from typing import Any
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.detect.boxes import Scores, in_frame, nested, nobody, suppressed
-from deploy.frames import Detections, Pixels
+from deploy.frames import Boxes, Detections, Pixels
 from pat.base.errors import UserError
 
 WINDOW = (128, 64)
@@ -49,34 +49,57 @@ class HogDetector:
             raise UserError(f"the HOG detector's width is {width}; it must be at least {WINDOW[1]} pixels")
         threshold = 0.4 if threshold is None else threshold
         self.name = f"HOG, {width} pixels wide, scores from {threshold:g}"
-        self.dropped = 0
+        self.dropped, self.shared = 0, False
         self.width = width
         self._least = CENTRE + log(threshold / (1 - threshold)) / STEEPNESS
         self._hog = cv2.HOGDescriptor()
         self._hog.setSVMDetector(np.asarray(cv2.HOGDescriptor.getDefaultPeopleDetector()))
 
-    def detect(self, pixels: Pixels) -> Detections:
+    def detect(self, pixels: Pixels, regions: Boxes | None = None) -> Detections:
         """People in a frame u8 [H, W, 3] RGB; nobody in one that is smaller than a window after resizing."""
         height, width = pixels.shape[:2]
         zoom = min(self.width / max(width, 1), LARGEST_ZOOM)
         size = round(width * zoom), round(height * zoom)
-        if size[1] < WINDOW[0] or size[0] < WINDOW[1]:
+        if size[1] < WINDOW[0] or size[0] < WINDOW[1] or (regions is not None and not len(regions)):
             return nobody()
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
         image = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
-        found, distances = self._hog.detectMultiScale(
-            image, hitThreshold=self._least, winStride=STRIDE, padding=PADDING, scale=PYRAMID, groupThreshold=0
-        )
-        if not len(found):
+        scale = np.tile(np.array([width / size[0], height / size[1]], dtype=np.float32), 2)
+        parts = [(0, 0, *size)] if regions is None else [_part(each, size) for each in regions / scale]
+        found = [windows for part in parts if (windows := self._windows(image, part)) is not None]
+        if not found:
             return nobody()
-        windows = np.asarray(found, dtype=np.float32)  # [n, 4] left, top, width, height
+        windows, distances = (np.concatenate(each) for each in zip(*found, strict=True))
         boxes = np.tile(windows[:, :2], 2) + np.tile(windows[:, 2:], 2) * MARGINS
-        scores = _score(np.ravel(distances))
+        scores = _score(distances)
         kept = suppressed(boxes, scores, OVERLAP)
         boxes, scores = boxes[kept], scores[kept]
         apart = ~nested(boxes, NESTED)
-        scale = np.tile(np.array([width / size[0], height / size[1]], dtype=np.float32), 2)
         return in_frame(boxes[apart] * scale, scores[apart], height, width)
+
+    def _windows(
+        self, image: NDArray[np.uint8], part: tuple[int, int, int, int]
+    ) -> tuple[Scores, NDArray[np.float64]] | None:
+        """Windows [n, 4] (left, top, width, height) with somebody in a part of the image, and their distances."""
+        left, top, right, bottom = part
+        found, distances = self._hog.detectMultiScale(
+            np.ascontiguousarray(image[top:bottom, left:right]),
+            hitThreshold=self._least, winStride=STRIDE, padding=PADDING, scale=PYRAMID, groupThreshold=0,
+        )  # fmt: skip
+        if not len(found):
+            return None
+        return np.asarray(found, dtype=np.float32) + np.array([left, top, 0, 0], np.float32), np.ravel(distances)
+
+
+def _part(region: NDArray[np.float32], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A region of the image of this size (columns, rows) in whole strides, and no smaller than a window."""
+    edges = []
+    for axis in (0, 1):
+        stride, window, end = STRIDE[axis], WINDOW[1 - axis], size[axis]
+        first = max(min(int(region[axis]), end - window), 0) // stride * stride
+        edges.append((first, min(max(ceil(region[2 + axis]), first + window), end)))
+    (left, right), (top, bottom) = edges
+    return left, top, right, bottom
 
 
 def _score(distances: NDArray[np.floating[Any]]) -> Scores:

@@ -16,21 +16,27 @@ from numpy.typing import NDArray
 from deploy.detect.boxes import finite, in_frame, nobody, suppressed
 from deploy.detect.families import FAMILIES
 from deploy.detect.manifest import DetectorInput, DetectorManifest
-from deploy.frames import Detections, Pixels
+from deploy.detect.together import Image, Outputs, Together
+from deploy.frames import Boxes, Detections, Pixels
 from deploy.runtime.onnxruntime import open_session
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
+MOST_TOGETHER = 8
+"""Images of cameras in one batch, where the graph takes batches."""
 GREY = 114
 """What YOLOX is trained to see where a letterboxed image ends."""
 
 
 class OnnxDetector:
-    """The ONNX detector that a manifest describes.
+    """The ONNX detector that a manifest describes; safe to use from the threads of all cameras.
 
-    It answers one grey image when it is opened, so that a model that does not fit its manifest is refused then.
+    It answers a grey image when it is opened, so that a model that does not fit its manifest is refused then. Where
+    the graph leaves the size of a batch open, images of several cameras are looked at together.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -45,13 +51,17 @@ class OnnxDetector:
         self._session = session(self._file, providers=providers, threads=threads)
         self._decode = FAMILIES[manifest.family].decode
         self._check()
+        self._outputs = Together(self._run, MOST_TOGETHER) if self._takes_batches() else self._run
         self.name = f"{manifest.family} {manifest.model}, scores from {self.manifest.threshold:g}"
         self.dropped = 0
 
-    def detect(self, pixels: Pixels) -> Detections:
-        """People in a frame u8 [H, W, 3] RGB. Raises Failure when the model breaks while it runs."""
+    def detect(self, pixels: Pixels, regions: Boxes | None = None) -> Detections:
+        """People in a frame u8 [H, W, 3] RGB: in all of it, whose size the graph fixes, unless there is no region.
+
+        Raises Failure when the model breaks while it runs.
+        """
         height, width = pixels.shape[:2]
-        if min(height, width) < 1:
+        if min(height, width) < 1 or (regions is not None and not len(regions)):
             return nobody()
         image, scale = prepared(pixels, self.manifest.input)
         boxes, scores = self._decode(self._outputs(image), self.manifest)
@@ -68,9 +78,23 @@ class OnnxDetector:
             boxes, scores = boxes[kept], scores[kept]
         return in_frame(boxes, scores, height, width)
 
-    def _outputs(self, image: NDArray[np.float32]) -> dict[str, Any]:
-        """The outputs by role for an image [1, 3, h, w]."""
-        return answer(self._session, self._file, image, self.manifest.outputs)
+    def _run(self, images: Image) -> Outputs:
+        """The outputs by role for images [n, 3, h, w]."""
+        return answer(self._session, self._file, images, self.manifest.outputs)
+
+    def _takes_batches(self) -> bool:
+        """Whether the graph answers two images with two rows that are as if each had come alone."""
+        if isinstance(self._session.get_inputs()[0].shape[0], int):
+            return False
+        one = grey(self.manifest.input.height, self.manifest.input.width)
+        try:
+            alone, both = self._run(one), self._run(np.concatenate((one, one)))
+        except Failure:
+            return False
+        return all(
+            len(both[role]) == 2 and np.allclose(both[role], np.repeat(values, 2, axis=0), 1e-3, 1e-3, equal_nan=True)
+            for role, values in alone.items()
+        )
 
     def _check(self) -> None:
         """The graph takes and gives what the manifest says. Raises UserError."""
@@ -86,7 +110,7 @@ class OnnxDetector:
                 f"{wanted.name} and {', '.join(self.manifest.outputs.values())}"
             )
         try:
-            self._decode(self._outputs(grey(wanted.height, wanted.width)), self.manifest)
+            self._decode(self._run(grey(wanted.height, wanted.width)), self.manifest)
         except (UserError, Failure) as error:
             raise UserError(f"{file}: {error}") from error
 
@@ -100,9 +124,9 @@ def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntim
 
 
 def answer(
-    opened: onnxruntime.InferenceSession, file: Path, image: NDArray[np.float32], names: Mapping[str, str]
+    opened: onnxruntime.InferenceSession, file: Path, image: Image, names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The outputs by role for an image [1, 3, h, w]. Raises Failure when the graph breaks."""
+    """The outputs by role for images [n, 3, h, w]. Raises Failure when the graph breaks."""
     try:
         found = opened.run(list(names.values()), {opened.get_inputs()[0].name: image})
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -110,7 +134,7 @@ def answer(
     return dict(zip(names, found, strict=True))
 
 
-def grey(height: int, width: int) -> NDArray[np.float32]:
+def grey(height: int, width: int) -> Image:
     """An image [1, 3, h, w] that any model takes."""
     return np.full((1, 3, height, width), GREY, dtype=np.float32)
 

@@ -44,7 +44,7 @@ class Script:
     def get(self, timeout):
         return self.frames.popleft() if self.frames else None
 
-    def detect(self, pixels):
+    def find(self, frame):
         boxes = np.array(self.boxes.popleft(), dtype=np.float32).reshape(-1, 4)
         return Detections(boxes, np.full(len(boxes), 0.9, dtype=np.float32))
 
@@ -103,7 +103,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
     with EventLog(str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
         worker = Worker(
             camera,
-            camera,
+            camera.find,
             lambda: Tracker(rate=10.0, lost_seconds=0.5, min_hits=1),
             policy,
             embedder,

@@ -1,0 +1,122 @@
+"""Where in an image it is worth looking for people: where something moves, and where people were a moment ago.
+
+A fixed camera shows the same street nearly all the time, and looking at all of it is what finding people costs. The
+background is learned (MOG2, Zivkovic 2004, of OpenCV) from a small copy of each image; a look at the whole image
+comes now and then, for whoever stands still.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from deploy.detect import Detector
+from deploy.frames import Boxes, Detections, Frame, Pixels, clipped
+from pat.base.errors import UserError
+
+COLUMNS = 320
+"""Width at which motion is looked for."""
+LEARNED_IN = 20.0
+"""Seconds after which something new is mostly background."""
+VARIANCE = 25.0
+"""Squared distance to the background, in its variances, from which on a pixel is another thing."""
+SPECK = 12
+"""Pixels of the small copy that move together, below which it is noise."""
+ROOM = 0.25
+"""Share of its height by which a region goes on beyond what moves, up and down and to the sides: a detector wants to
+see some ground around a person, and perhaps not all of one has moved."""
+LEAST_ROOM = 10
+"""Pixels of the small copy."""
+RECENT = 1.0
+"""Seconds for which it is looked where somebody was found, whether anything moves there or not."""
+MOST = 0.5
+"""Share of the image from which on all of it is looked at."""
+
+
+class MotionGate:
+    """Regions of one camera's images; used by one thread.
+
+    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it. Raises UserError for
+    a negative one.
+    """
+
+    def __init__(self, full_look: float) -> None:
+        if not full_look >= 0:
+            raise UserError(f"full_look is {full_look}: seconds between two looks at the whole image, 0 or more")
+        self._full_look = full_look
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._background = cv2.createBackgroundSubtractorMOG2(varThreshold=VARIANCE, detectShadows=False)
+        self._shape: tuple[int, ...] = ()
+        self._time = self._looked = -math.inf
+        self._found: list[tuple[float, Boxes]] = []  # when, and where
+
+    def regions(self, frame: Frame) -> Boxes | None:
+        """Where to look: boxes [n, 4] of whole pixels that may overlap; None: everywhere."""
+        if self._full_look == 0:
+            return None
+        if frame.pixels.shape != self._shape or frame.time < self._time:
+            self._start_over()
+        self._shape = frame.pixels.shape
+        height, width = self._shape[:2]
+        if min(height, width) < 2:
+            return None
+        zoom = min(COLUMNS / width, 1.0)
+        moving = self._moving(frame.pixels, zoom, frame.time - self._time)
+        self._time = frame.time
+        if frame.time - self._looked >= self._full_look:
+            self._looked = frame.time
+            return None
+        wanted = np.zeros(moving.shape, dtype=np.uint8)
+        count, _, stats, _ = cv2.connectedComponentsWithStats(moving)
+        for left, top, columns, rows, area in stats[1:count]:
+            if area >= SPECK:
+                _mark(wanted, left, top, left + columns, top + rows)
+        self._found = [each for each in self._found if frame.time - each[0] <= RECENT]
+        for _, boxes in self._found:
+            for left, top, right, bottom in boxes * zoom:
+                _mark(wanted, math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+        if wanted.mean() > MOST:
+            return None
+        count, _, stats, _ = cv2.connectedComponentsWithStats(wanted)
+        corners = stats[1:count, :4].astype(np.float32)  # [n, 4] left, top, width, height
+        edges = np.concatenate((corners[:, :2], corners[:, :2] + corners[:, 2:]), axis=1) / zoom
+        inside, _ = clipped(np.round(edges), height, width)
+        return inside
+
+    def found(self, frame: Frame, detections: Detections) -> None:
+        """People were found there: the next images are looked at there too."""
+        if len(detections):
+            self._found.append((frame.time, detections.boxes))
+
+    def _moving(self, pixels: Pixels, zoom: float, seconds: float) -> np.ndarray:
+        """Where the small copy u8 [h, w] differs from the background: 255."""
+        height, width = pixels.shape[:2]
+        size = max(round(width * zoom), 1), max(round(height * zoom), 1)
+        small = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
+        rate = 1.0 if math.isinf(seconds) else 1 - math.exp(-seconds / LEARNED_IN)
+        moving = self._background.apply(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), learningRate=rate)
+        return np.asarray(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8)))
+
+
+def _mark(wanted: np.ndarray, left: int, top: int, right: int, bottom: int) -> None:
+    """A region, with room around it."""
+    room = max(round(ROOM * (bottom - top)), LEAST_ROOM)
+    wanted[max(top - room, 0) : bottom + room, max(left - room, 0) : right + room] = 1
+
+
+class GatedDetector:
+    """A detector that looks where the gate says. `name` and `dropped` are its own."""
+
+    def __init__(self, detector: Detector, gate: MotionGate) -> None:
+        self.detector, self._gate = detector, gate
+
+    def find(self, frame: Frame) -> Detections:
+        """People in a frame, the surest first."""
+        regions = self._gate.regions(frame)
+        found = self.detector.detect(frame.pixels, regions)
+        self._gate.found(frame, found)
+        return found
