@@ -1,4 +1,4 @@
-"""`python -m bench gpu | train | compare | static`."""
+"""`python -m bench gpu | train | compare | static | street`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,14 @@ def main() -> int:
     static.add_argument("--arch", action="append", help="may be repeated; default: all")
     static.add_argument("--update", action="store_true", help="rewrite the baseline, for all architectures")
     static.add_argument("--table", action="store_true", help="print the baseline as in kernels/README.md")
+    street = commands.add_parser("street", help="the camera process on filmed streets, scored against their truth")
+    street.add_argument("bundle", type=Path)
+    street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
+    street.add_argument(
+        "--detector", default="hog", help='as --detect.detector of `pat camera`, or "truth" for the true boxes'
+    )
+    street.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
+    street.add_argument("--out", type=Path, help="write the table as JSON, too")
     options = parser.parse_args()
 
     if options.command == "gpu":
@@ -42,6 +50,11 @@ def main() -> int:
 
         given = {name: value for name, value in vars(options).items() if name != "command"}
         return training.main(training.Options(**given))
+    if options.command == "street":
+        from bench import street as streets
+
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        return streets.main(streets.Options(**given))
     if options.command == "compare":
         from bench import compare as comparison
 

@@ -22,6 +22,7 @@ from deploy.detect import Detector, open_detector
 from deploy.detect.motion import GatedDetector, MotionGate
 from deploy.embedder import Embedder
 from deploy.events import EventLog
+from deploy.frames import Detections, Frame
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 Look = Callable[[Rates], None]
 """Is shown the rates now and then."""
+Find = Callable[[Frame], Detections]
+"""Tells where people are in a camera's frame."""
 
 TICK = 0.1
 """Seconds between two looks at the state of the process."""
@@ -103,9 +106,13 @@ def run(
     stopping: threading.Event,
     look: Look = lambda rates: None,
     look_every: float = 1.0,
+    finder: Callable[[str], Find] | None = None,
+    view: Callable[[str], View] | None = None,
 ) -> Summary:
     """Run the process until every source has ended or `stopping` is set.
 
+    For the camera of a name, `finder` makes what finds people, in place of the detector of the settings, and `view`
+    what is shown who was seen where, in place of the video and window of the settings.
     Raises UserError for settings that cannot work (bundle, gallery, detector, files), Failure when the
     model stays broken for `settings.runtime.give_up_after` seconds.
     """
@@ -121,17 +128,23 @@ def run(
         stack.enter_context(metrics.served(output.metrics_port))
         embedder = stack.enter_context(open_embedder(bundle, settings, metrics, cameras=len(sources)))
         recogniser = Recogniser(
-            gallery, metrics, threshold=threshold, remember=settings.gallery.remember,
+            gallery,
+            metrics,
+            threshold=threshold,
+            remember=settings.gallery.remember,
             margin=settings.gallery.margin,
         )
         window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
+        finder = finder or new_finder(settings)
+        view = view or (lambda name: open_view(name, output.video, window))
         workers = [
             new_worker(
-                source, settings, detector, embedder, recogniser, events, metrics, window, lambda: next(numbers)
+                source, settings, finder(source.name), embedder, recogniser, events, metrics, view(source.name),
+                lambda: next(numbers),
             )
-            for source, detector in zip(sources, open_detectors(settings), strict=False)
-        ]
+            for source in sources
+        ]  # fmt: skip
         log.info("model: %s, %s; self test passed", bundle, embedder.start())
         cameras = [worker.camera for worker in workers]
         watch = Watch(metrics, cameras)
@@ -177,42 +190,48 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     )
 
 
-def open_detectors(settings: ProcessSettings) -> Iterator[Detector]:
-    """A detector for one camera after the other: each its own, or the same where one is enough for all."""
-    detector = None
-    while True:
-        if detector is None or not detector.shared:
-            detector = open_detector(
-                settings.detect.detector,
-                threshold=settings.detect.threshold,
-                providers=settings.runtime.providers,
-                threads=settings.runtime.threads,
-            )
-        yield detector
+def new_finder(settings: ProcessSettings) -> Callable[[str], Find]:
+    """Makes what finds people for one camera after the other: a detector for each, or one for all where that is
+    enough, and a motion gate for each."""
+    opened: list[Detector] = []
+
+    def find_for(camera: str) -> Find:
+        if not (opened and opened[0].shared):
+            opened[:] = [
+                open_detector(
+                    settings.detect.detector,
+                    threshold=settings.detect.threshold,
+                    providers=settings.runtime.providers,
+                    threads=settings.runtime.threads,
+                )
+            ]
+        return GatedDetector(opened[0], MotionGate(settings.detect.full_look)).find
+
+    return find_for
 
 
 def new_worker(
     source: NamedSource,
     settings: ProcessSettings,
-    detector: Detector,
+    find: Find,
     embedder: Embedder,
     recogniser: Recogniser,
     events: EventLog,
     metrics: Metrics,
-    window: Window | None,
+    view: View,
     track_numbers: Callable[[], int],
 ) -> Worker:
-    """The source's own camera, tracker and view, and what it shares with the others."""
+    """The source's own camera and tracker, and what it shares with the others."""
     return Worker(
         new_camera(source, settings),
-        GatedDetector(detector, MotionGate(settings.detect.full_look)).find,
+        find,
         lambda: new_tracker(settings),
         lambda: new_policy(settings),
         embedder,
         recogniser,
         events,
         metrics,
-        open_view(source.name, settings.output.video, window),
+        view,
         track_numbers=track_numbers,
         decide_after=settings.track.decide_after,
     )

@@ -54,9 +54,7 @@ def open_detector(
     name, _, width = what.partition(":")
     if name == HOG:
         if width and not (width.isascii() and width.isdecimal()):
-            raise UserError(
-                f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280'
-            )
+            raise UserError(f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280')
         options = {"width": int(width)} if width else {}
         return _module("hog").HogDetector(threshold=threshold, **options)
     manifest = _module("manifest").DetectorManifest.load(what)

@@ -46,9 +46,7 @@ def describe(
     classes, boxes = _classes(answer(opened, file, grey(height, width), names), family, height, width, file)
     person = kind.person if person is None else person
     if not 0 <= person < classes:
-        raise UserError(
-            f"{file} has {classes} classes, people cannot be class {person}; name theirs: --person N"
-        )
+        raise UserError(f"{file} has {classes} classes, people cannot be class {person}; name theirs: --person N")
     threshold = kind.threshold if threshold is None else threshold
     if not 0 < threshold < 1:
         raise UserError(f"the threshold is {threshold}; it must lie between 0 and 1, ends excluded")

@@ -24,14 +24,14 @@ VARIANCE = 25.0
 """Squared distance to the background, in its variances, from which on a pixel is another thing."""
 SPECK = 12
 """Pixels of the small copy that move together, below which it is noise."""
-ROOM = 0.25
+ROOM = 0.15
 """Share of its height by which a region goes on beyond what moves, up and down and to the sides: a detector wants to
 see some ground around a person, and perhaps not all of one has moved."""
-LEAST_ROOM = 10
+LEAST_ROOM = 6
 """Pixels of the small copy."""
-RECENT = 1.0
+RECENT = 0.5
 """Seconds for which it is looked where somebody was found, whether anything moves there or not."""
-MOST = 0.5
+MOST = 0.7
 """Share of the image from which on all of it is looked at."""
 
 

@@ -92,7 +92,8 @@ class OnnxDetector:
         except Failure:
             return False
         return all(
-            len(both[role]) == 2 and np.allclose(both[role], np.repeat(values, 2, axis=0), 1e-3, 1e-3, equal_nan=True)
+            len(both[role]) == 2
+            and np.allclose(both[role], np.repeat(values, 2, axis=0), 1e-3, 1e-3, equal_nan=True)
             for role, values in alone.items()
         )
 

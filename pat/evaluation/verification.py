@@ -156,6 +156,14 @@ def pairs_between(query: Features, gallery: Features) -> PairScores:
     return PairScores(genuine, impostor, True, len(people), len(cameras))
 
 
+def counted(
+    genuine: NDArray[np.float32], impostor: NDArray[np.float32], *, people: int, cameras: int
+) -> PairScores:
+    """Cosines [n] of pairs of one person, by one camera, and [m] of different people, neither of them empty."""
+    counts = (np.bincount(_steps_of(each), minlength=STEPS + 1) for each in (genuine, impostor))
+    return PairScores(*counts, False, people, cameras)
+
+
 def _steps_of(cosines: NDArray[np.float32]) -> NDArray[np.int64]:
     steps: NDArray[np.int64] = np.clip(np.floor((cosines + 1) * (STEPS / 2)), 0, STEPS).astype(np.int64)
     return steps

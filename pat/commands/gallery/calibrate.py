@@ -12,11 +12,13 @@ from tyro.conf import Positional, arg
 
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT
+from deploy.settings import DetectSettings
 from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.files import write_text
 from pat.base.progress import Progress
 from pat.commands.embedders import opened_model
+from pat.commands.gallery.recording import WORST, is_recording, recording_scores, watch
 from pat.commands.gallery.tools import print_table
 from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
@@ -33,18 +35,22 @@ RATES = (0.1, 0.01, 0.001, 0.0001)
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Choose the threshold of `pat camera` on labelled images: who is known, who is somebody new.
+    """Choose the threshold of `pat camera`: who is known, who is somebody new.
 
-    Compares all images with each other. A pair of different people above the threshold is a false match (FMR), a
-    pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR). The rate counts
-    comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use images like those of your
-    cameras, of people the model was not trained on.
+    On labelled images all are compared with each other. A pair of different people above the threshold is a false
+    match (FMR), a pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR). The
+    rate counts comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use images like those of
+    your cameras, of people the model was not trained on.
+
+    On videos of your cameras, without labels: people seen at once in one image are different people, and views of
+    one track are of one person. Their FNMR is that of one camera; by two cameras the same person is less alike.
     """
 
     bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
     """The bundle folder of `pat export` that the camera will use."""
-    data: Annotated[Positional[str], arg(metavar="DATA")]
-    """Labelled images, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH."""
+    data: Annotated[Positional[tuple[str, ...]], arg(metavar="DATA|VIDEO...")]
+    """Labelled images, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH. Or
+    videos, as `pat camera` takes them."""
     false_match_rate: float = 0.001
     """Share of comparisons of different people that may lie above the threshold."""
     out: Path = Path("calibration.json")
@@ -56,22 +62,33 @@ class Calibrate:
     on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
     """What an unreadable image does: stop, or be skipped and named."""
 
+    detector: Annotated[str, arg(name="detect.detector")] = DetectSettings.detector
+    """What finds people in videos; see `pat camera`."""
+
     def run(self, progress: Progress) -> None:
         if not 0 < self.false_match_rate < 1:
             raise UserError(f"--false-match-rate is {self.false_match_rate}; it lies between 0 and 1")
         manifest = Manifest.load(self.bundle)
-        data_set = open_data_set(self.data, self.root, self.on_error)
-        for note in data_set.notes:
-            progress.say(f"note: {note}")
-        samples = labelled(data_set)
-        scores = self._score(samples, progress)
+        recorded = [is_recording(each) for each in self.data]
+        if not self.data or (not all(recorded) and len(self.data) > 1):
+            raise UserError(f"give one labelled data set, or videos alone, not {', '.join(self.data) or 'nothing'}")
+        if recorded[0]:
+            name, worst = ", ".join(self.data), WORST
+            scores = recording_scores(watch(self.bundle, self.data, self.detector, progress), len(self.data))
+        else:
+            data_set = open_data_set(self.data[0], self.root, self.on_error)
+            for note in data_set.notes:
+                progress.say(f"note: {note}")
+            name, worst = data_set.name, USELESS
+            scores = self._score(labelled(data_set), progress)
         for line in doubts(scores, self.false_match_rate):
             progress.say(f"warning: {line}")
-        if scores.equal_error_rate >= USELESS:
+        if scores.equal_error_rate >= worst:
             raise UserError(
                 f"{self.bundle} cannot tell these people apart: at its equal error rate "
-                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %). No "
-                "threshold is worth using; is it a trained model, and are these crops named by who they show?"
+                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %, refused from "
+                f"{100 * worst:g} %). No threshold is worth using; is it a trained model, and "
+                + ("are these people?" if recorded[0] else "are these crops named by who they show?")
             )
         threshold = scores.threshold(self.false_match_rate)
         rates = sorted({*RATES, self.false_match_rate}, reverse=True)
@@ -80,7 +97,7 @@ class Calibrate:
             f"threshold {threshold:.6f} for a false-match rate of {self.false_match_rate:g}; "
             f"equal error rate {100 * scores.equal_error_rate:.3g} %"
         )
-        write_text(self.out, json.dumps(self._facts(manifest, data_set, scores, rates), indent=2) + "\n")
+        write_text(self.out, json.dumps(self._facts(manifest, name, scores, rates), indent=2) + "\n")
         progress.say(f"wrote {self.out}; use it with `pat camera --gallery.threshold {self.out}`")
 
     def _score(self, samples: Sequence[Sample], progress: Progress) -> PairScores:
@@ -99,14 +116,14 @@ class Calibrate:
             return pair_scores(features, lambda count: advance(count, ""))
 
     def _facts(
-        self, manifest: Manifest, data_set: DataSet, scores: PairScores, rates: Sequence[float]
+        self, manifest: Manifest, data: str, scores: PairScores, rates: Sequence[float]
     ) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "model": fingerprint(manifest),
             "bundle": str(self.bundle),
             "precision": manifest.precision.name,
-            "data": data_set.name,
+            "data": data,
             "threshold": scores.threshold(self.false_match_rate),
             "false_match_rate": self.false_match_rate,
             "equal_error_rate": scores.equal_error_rate,

@@ -1,0 +1,77 @@
+"""The camera process on streets of rendered people: what it says of them, against the truth.
+
+    pat synth street runs/street-11 --street-cameras 2 --people 12 --seed 11
+    python -m bench street BUNDLE runs/street-11 runs/street-12
+
+Thresholds and settings are chosen on other streets (seeds 1 to 9) than those that are reported (11 and above).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.street.run import read_street, run_street
+from bench.street.scores import Scores, score
+from deploy.gallery.threshold import read_threshold
+from deploy.settings import ProcessSettings
+from pat.base.errors import Failure, UserError
+from pat.base.files import write_text
+
+RATE = 10.0
+"""Frames per second of a street."""
+TRUE = "truth"
+
+
+@dataclass(frozen=True)
+class Options:
+    bundle: Path
+    streets: Sequence[Path]
+    detector: str
+    """As --detect.detector, or "truth"."""
+    threshold: str
+    out: Path | None
+
+
+def main(options: Options) -> int:
+    """Run every street, print the table of all; 2 for a mistake."""
+    try:
+        total = measure(options)
+    except (UserError, Failure) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if isinstance(error, UserError) else 1
+    rows = total.rows()
+    width = max(len(name) for name, _ in rows)
+    sys.stdout.write("".join(f"{name:{width}}  {value}\n" for name, value in rows))
+    if options.out is not None:
+        write_text(options.out, json.dumps(dict(rows), indent=2) + "\n")
+    return 0
+
+
+def measure(options: Options, settings: ProcessSettings | None = None) -> Scores:
+    """The scores of all streets together. Raises UserError for what is no street or no bundle."""
+    threshold = read_threshold(options.threshold, options.bundle)
+    settings = settings or ProcessSettings()
+    if options.detector != TRUE:
+        settings = replace(settings, detect=replace(settings.detect, detector=options.detector))
+    total = Scores()
+    frames = seconds = 0.0
+    for folder in options.streets:
+        street = read_street(folder)
+        with tempfile.TemporaryDirectory() as work:
+            run, summary = run_street(
+                street, options.bundle, settings, threshold=threshold, work=Path(work),
+                see_truth=options.detector == TRUE,
+            )  # fmt: skip
+        total += score(street.truth, run, 1 / RATE, street.people)
+        frames += summary.frames
+        seconds += summary.stages["detect"][0]
+    sys.stderr.write(
+        f"{len(options.streets)} streets, {frames:.0f} frames, detector {options.detector}, "
+        f"threshold {threshold:g}; {1e3 * seconds / max(frames, 1):.1f} ms of detection a frame\n"
+    )
+    return total
