@@ -7,9 +7,9 @@ import json
 import pytest
 
 from bench.street import Options, main
-from bench.street.run import read_street
-from bench.street.scores import Box, Run, Scores, score
 from pat.base.errors import UserError
+from pat.commands.street import read_street
+from pat.evaluation.street import Box, Run, Scores, score
 
 LEFT, RIGHT = (0.0, 0.0, 10.0, 20.0), (50.0, 0.0, 60.0, 20.0)
 

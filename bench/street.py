@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.street.run import read_street, run_street
-from bench.street.scores import Scores, score
 from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
 from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
+from pat.commands.street import read_street, run_street
+from pat.evaluation.street import Scores, score
 
 RATE = 10.0
 """Frames per second of a street."""
