@@ -205,6 +205,9 @@ class TrainConfig:
     minutes: Annotated[FromZero, Role.LENGTH] = 0.0
     """Length of the run by the clock; the learning rate then falls with the time as it would over `epochs`. Such a
     run is not the same twice. 0 counts epochs."""
+    small_images: Annotated[tuple[Share, Share], Role.LENGTH] = (0.0, 0.0)
+    """Shares of the run up to which it trains on images of half and of three quarters of the height and width, in
+    whole patches (progressive learning, arXiv 2104.00298). Zeros: on whole images throughout."""
     identities_per_batch: Annotated[int, Within(2)] = 16
     images_per_identity: Count = 4
     spread_cameras: bool = False

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import torch
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,7 +51,10 @@ class PartAwareTransformer(nn.Module):
             mean=config.mean or tuple(vit.pretrained_cfg["mean"]),
             std=config.std or tuple(vit.pretrained_cfg["std"]),
         )
+        self.image_size = config.image_size
+        """Of the images that are taken at the moment; see `take_images_of`."""
         self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
+        self.own_grid = self.grid
         self.parts, self.registers, self.dim = config.parts, vit.num_reg_tokens, vit.embed_dim
 
         self.patch_embed = vit.patch_embed
@@ -63,6 +67,8 @@ class PartAwareTransformer(nn.Module):
         self.blocks = nn.ModuleList(PartBlock(block, self._attention(block.attn)) for block in vit.blocks)
         self.norm = vit.norm
         self.take_tokens(vit)
+        if isinstance(self.patch_embed, PatchEmbed):
+            self.patch_embed.strict_img_size = False  # `tokens` checks the size
 
         if config.cosine_scale:
             self.bottleneck: nn.Module = nn.Identity()
@@ -153,6 +159,23 @@ class PartAwareTransformer(nn.Module):
         tokens = F.normalize(tokens, dim=-1) / outputs**0.5  # [B, outputs, D]
         return tokens.flatten(1)
 
+    def take_images_of(self, image_size: tuple[int, int]) -> None:
+        """From now on take images of this height and width instead of the model's own: training may begin small.
+
+        Position embeddings are interpolated; bands and regions follow the grid. Nothing that is saved changes.
+        Raises ValueError for a size that patches do not divide.
+        """
+        if image_size == self.image_size:
+            return
+        patch = [side // count for side, count in zip(self.config.image_size, self.own_grid, strict=True)]
+        if min(image_size) < 1 or image_size[0] % patch[0] or image_size[1] % patch[1]:
+            raise ValueError(f"patches of {patch[0]} x {patch[1]} pixels do not divide an image of {image_size}")
+        self.image_size, self.grid = image_size, (image_size[0] // patch[0], image_size[1] // patch[1])
+        self.host_bands = full_bands(self.grid, band_rows(self.grid[0], self.parts, self.config.bands))
+        self.bands.copy_(self.host_bands)
+        for block in self.blocks:
+            block.attn.grid = self.grid  # type: ignore[union-attr]
+
     def freeze_patches(self) -> None:
         """Fix what makes patches of pixels: the projection, or all of a convolutional stem."""
         if isinstance(self.patch_embed, Stem):
@@ -177,7 +200,7 @@ class PartAwareTransformer(nn.Module):
 
     def tokens(self, images: Tensor) -> Tensor:
         """images [B, 3, H, W] in [0, 1] -> the sequence that enters the first block, [B, N, D]."""
-        height, width = self.config.image_size
+        height, width = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, height, width) or not images.is_floating_point():
             raise ValueError(
                 f"images must be floating point [B, 3, {height}, {width}] in [0, 1], "
@@ -186,7 +209,11 @@ class PartAwareTransformer(nn.Module):
         patches = self.patch_embed((images - self.mean) / self.std)  # [B, R*C, D]
         special = torch.cat([self.cls_token, self.part_tokens, self.register_tokens], dim=1)
         sequence = torch.cat([special.to(patches.dtype).expand(images.shape[0], -1, -1), patches], dim=1)
-        return self.norm_pre(sequence + self.pos_embed)
+        positions = self.pos_embed
+        if self.grid != self.own_grid:
+            before = 1 + self.parts + self.registers
+            positions = resample_abs_pos_embed(positions, list(self.grid), list(self.own_grid), before)
+        return self.norm_pre(sequence + positions)
 
     def _run(self, images: Tensor, regions: Tensor | None, drop_path: Tensor | None, outputs: int) -> Tensor:
         """Global feature and the next `outputs` - 1 tokens, after the final LayerNorm: [B, outputs, D]."""

@@ -170,6 +170,7 @@ class _Run:
             for batch in read_batches(self.data.pixels, training.labels, ahead, self.ranks.device, rows):
                 if config.optim.per_step or config.minutes:
                     self.state.schedule.step(self._epochs_done(len(steps)))
+                self.state.model.take_images_of(self._image_size(self._epochs_done(len(steps)) / config.epochs))
                 pending.append(self._step(batch))
                 position.step += 1
                 position.global_step += 1
@@ -185,6 +186,7 @@ class _Run:
                 advance(1, "")
                 if stopping or last:
                     break
+        self.state.model.take_images_of(config.model.image_size)
         if last:
             self._log_epoch(sums / seen, speed)
         if stopping:
@@ -198,6 +200,13 @@ class _Run:
         if self.config.minutes:
             return min(self.position.seconds / 60 / self.config.minutes, 1.0) * self.config.epochs
         return self.position.epoch - 1 + (self.position.step + 1) / steps
+
+    def _image_size(self, done: float) -> tuple[int, int]:
+        """Height and width to train on when the share `done` of the run is over: whole patches."""
+        half, three_quarters = self.config.small_images
+        share = 0.5 if done < half else 0.75 if done < three_quarters else 1.0
+        (height, width), (rows, columns) = self.config.model.image_size, self.state.model.own_grid
+        return height // rows * max(1, round(share * rows)), width // columns * max(1, round(share * columns))
 
     def _last_epoch(self) -> int:
         """The number of the last epoch of a run that is done."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
@@ -187,6 +188,8 @@ def training_step(
         ).of(ranks.rows(images_in_batch))
         draws = draws.to(ranks.device)  # not inside the network: a captured graph takes nothing from the host
         images = augmentation.apply(batch.pixels, draws.augment)
+        if state.model.image_size != images.shape[2:]:
+            images = F.interpolate(images, state.model.image_size, mode="bilinear", antialias=True)
     losses = training_losses(
         state.model,
         state.bank,

@@ -19,6 +19,9 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
             f"{ranks} ranks cannot share a batch of {config.identities_per_batch} x {config.images_per_identity} "
             f"= {batch} images equally; change --identities-per-batch, --images-per-identity or the ranks"
         )
+    if config.small_images[0] > config.small_images[1]:
+        given = " ".join(f"{share:g}" for share in config.small_images)
+        raise UserError(f"--small-images {given}: half the size comes before three quarters; give its end first")
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
     if config.select == "heldout" and not config.data.holdout:

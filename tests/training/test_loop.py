@@ -73,6 +73,7 @@ SCRATCH = {
     "loss__contrastive": 1.0, "loss__identity": 0.5, "loss__triplet": 0.0, "augment__low_resolution": 0.3,
     "augment__color_cast": 0.1, "optim__per_step": True, "optim__classifier_lr": 3e-3, "optim__layer_decay": 0.8,
     "spread_cameras": True,
+    "small_images": (0.4, 0.7),
 }  # fmt: skip
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
@@ -104,6 +105,26 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     assert epochs_of(resumed.model.parent) == epochs_of(whole.model.parent) == [1, 2, 3]
     for name, tensor in pat.load(whole.model).state_dict().items():
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):
+    sizes = []
+    real = loop._Run._step
+
+    def seen(self, batch):
+        sizes.append(self.state.model.image_size)
+        return real(self, batch)
+
+    monkeypatch.setattr(loop._Run, "_step", seen)
+    result = train(config(epochs=4, small_images=(0.5, 0.75), model__parts=3))
+    whole = pat.load(result.model).config.image_size
+    order = list(dict.fromkeys(sizes))
+    assert order[0] == (whole[0] // 2, whole[1] // 2)
+    assert order[-1] == whole
+    assert sizes == sorted(sizes)
+    assert abs(sizes.count(order[0]) - len(sizes) / 2) <= 2  # epochs differ by a step
+    with pytest.raises(UserError, match="half the size comes before"):
+        train(config("other", small_images=(0.5, 0.2)))
 
 
 def test_a_run_of_minutes_ends_by_the_clock_and_goes_on_with_more_of_them(config):
