@@ -253,6 +253,9 @@ class EvaluateConfig:
     """Also report cls and part tokens concatenated."""
     rerank: bool = False
     """Also report k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)."""
+    open_set: bool = False
+    """Also report how well the model tells people whom nobody enrolled: identification at 1 % and 0.1 % false
+    alarms, verification at 1 % and 0.1 % false matches, equal error rate and calibration."""
     protocol: str | None = None
     """Score by a protocol of the field instead of on --data: single, P1, P2 or P3."""
     viper: Literal["10", "20", "40"] = "10"

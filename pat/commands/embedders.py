@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deploy import runtime
 from deploy.shipped import bundle_and_rest, is_bundle
-from export.manifest import MANIFEST
+from export.manifest import MANIFEST, Decision
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.evaluation.extract import Embedder
@@ -43,6 +43,8 @@ class OpenedModel:
     """Where a ranking should run."""
     kind: str = "cls"
     """What `cls` really is: a bundle may have been exported with part tokens too."""
+    decision: Decision | None = None
+    """The threshold that the bundle decides by."""
 
     def embedder(self, parts: bool = False) -> Embedder:
         """The embedding asked for. Raises UserError when the model has no part tokens to give."""
@@ -86,7 +88,8 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
             manifest = session.manifest
             progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; {session.name}")
             size = (manifest.input.height, manifest.input.width)
-            yield OpenedModel(path, size, session.embed, None, kind=manifest.output.kind)
+            plain, decision = manifest.output.kind, manifest.decision
+            yield OpenedModel(path, size, session.embed, None, kind=plain, decision=decision)
         return
     file = path / MODEL if path.is_dir() else path
     if path.is_dir() and not file.exists():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from tyro.conf import Positional, arg
@@ -17,16 +17,16 @@ from pat.base.mapping import check_limits, to_mapping
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
 from pat.commands.embedders import SHIPPED, OpenedModel, model_or_shipped
+from pat.commands.open_set import open_set_facts
 from pat.commands.protocol import evaluate_protocol, training_facts
 from pat.commands.shared import SharedModel, shared_model
-from pat.commands.tables import show_table
+from pat.commands.tables import print_table
 from pat.config import EvaluateConfig
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.figures import attention_figure, ranked_list_figure
 from pat.evaluation.protocols import known_protocol, plan
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, spread_rows
-from pat.evaluation.table import Measured, table_of
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
     protocol = known_protocol(config.protocol or "")
     if config.data.target:
         raise UserError("--protocol names its own targets; leave out --data, and give their folder as --data.root")
+    if config.open_set:
+        raise UserError("--open-set is told for --data; a protocol's table has rank-1 and mAP alone")
     check_limits(config)
     writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
@@ -84,6 +86,7 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     opened = shared.opened
     report = Report("Evaluation", str(opened.path))
     scores: dict[str, dict[str, Score]] = {}
+    values: dict[str, dict[str, dict[str, Any]]] = {}
     names = set[str]()
     for spec in config.data.target:
         images = open_evaluation_set(spec, opened.image_size, config.data, progress)
@@ -96,11 +99,12 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
         scores[images.name] = found
         print_table(images.name, {name: each.result for name, each in found.items()})
         _add_images(report, config, opened, images, found, progress)
+        values[images.name] = {kind: each.result.to_mapping() for kind, each in found.items()}
+        if config.open_set:
+            for kind, facts in open_set_facts(found, opened, config, images.name, report, progress).items():
+                values[images.name][kind]["open_set"] = facts
     if not shared.first:
         return {}
-    values = {
-        name: {kind: each.result.to_mapping() for kind, each in found.items()} for name, found in scores.items()
-    }
     facts = {"model": str(opened.path), "targets": values, "versions": versions(), "settings": to_mapping(config)}
     write_text(config.out / "evaluation.json", json.dumps(facts, indent=2) + "\n")
     report.add_settings("Settings", to_mapping(config))
@@ -108,12 +112,6 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     report.write(config.out / "report.html")
     progress.say(f"wrote {config.out / 'evaluation.json'} and report.html")
     return scores
-
-
-def print_table(title: str, results: Mapping[str, Measured]) -> None:
-    """The results on standard output, one row each, in percent."""
-    columns, rows = table_of(results)
-    show_table(title, columns, [[f"{x:.1f}" if isinstance(x, float) else str(x) for x in row] for row in rows])
 
 
 def _add_images(

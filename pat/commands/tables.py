@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+from pat.evaluation.table import Measured, table_of
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -21,3 +23,9 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def print_table(title: str, results: Mapping[str, Measured]) -> None:
+    """The results on standard output, one row each, in percent."""
+    columns, rows = table_of(results)
+    show_table(title, columns, [[f"{x:.1f}" if isinstance(x, float) else str(x) for x in row] for row in rows])

@@ -16,7 +16,8 @@ calibration error (Guo et al., "On Calibration of Modern Neural Networks", ICML 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,6 +113,17 @@ def identify(query: Features, gallery: Features, enrolled: Indices) -> Identific
 
 
 @dataclass(frozen=True)
+class AtThreshold:
+    """What it costs to decide by a threshold on the cosine; shares of 1."""
+
+    threshold: float
+    false_match_rate: float
+    """Share of pairs of different people that match."""
+    miss_rate: float
+    """Share of pairs of one person that do not."""
+
+
+@dataclass(frozen=True)
 class OpenSet:
     """Figures of one embedding on one data set; shares of 1, NaN where there are too few queries or pairs."""
 
@@ -120,8 +132,21 @@ class OpenSet:
     tpr_at_fpr: dict[float, float]
     equal_error_rate: float
     calibration_error: float
+    draws: int
+    """Divisions that have queries of both kinds."""
     queries: int
-    """Of enrolled and unknown people together, in the first draw."""
+    """Of enrolled and unknown people together, in the first of them."""
+    decision: AtThreshold | None = None
+    """By the threshold that was asked about."""
+
+    def figures(self) -> dict[str, str]:
+        """The columns of a table, in percent; "-" for what so few queries or pairs cannot show."""
+        return {
+            **{f"DIR {100 * far:g} %": _percent(*found) for far, found in self.dir_at_far.items()},
+            **{f"TPR {100 * fpr:g} %": _percent(self.tpr_at_fpr[fpr]) for fpr in FAR},
+            "EER": _percent(self.equal_error_rate),
+            "calib.": _percent(self.calibration_error),
+        }
 
     def to_mapping(self) -> dict[str, object]:
         """For JSON; what cannot be measured is null."""
@@ -133,23 +158,47 @@ class OpenSet:
             "dir_at_far": {f"{far:g}": [plain(each) for each in found] for far, found in self.dir_at_far.items()},
             "tpr_at_fpr": {f"{fpr:g}": plain(found) for fpr, found in self.tpr_at_fpr.items()},
             "equal_error_rate": self.equal_error_rate,
-            "calibration_error": self.calibration_error,
+            "calibration_error": plain(self.calibration_error),
+            "draws": self.draws,
             "queries": self.queries,
+            "decision": None if self.decision is None else vars(self.decision),
         }
 
 
-def open_set(query: Features, gallery: Features, draws: int = DRAWS) -> OpenSet:
-    """All figures. Raises UserError where there are fewer than two identities, or no pair of one person."""
+def open_set(
+    query: Features,
+    gallery: Features,
+    threshold: float | None = None,
+    *,
+    draws: int = DRAWS,
+    progress: Callable[[int], object] | None = None,
+) -> OpenSet:
+    """All figures, and what `threshold` on the cosine costs. `progress` is called with 1 after each of the draws.
+
+    Raises UserError where there are fewer than two identities, or no pair of one person by two cameras.
+    """
     found = []
     for seed in range(draws):
         enrolled, _ = divide_identities(gallery.identities, seed)
-        found.append(identify(query, gallery, enrolled))
+        with contextlib.suppress(UserError):  # nobody whom two cameras saw was enrolled, or all of them were
+            found.append(identify(query, gallery, enrolled))
+        if progress is not None:
+            progress(1)
     dirs = {far: _spread([each.dir_at(far) for each in found]) for far in FAR}
     pairs = pairs_between(query, gallery)
     tprs = {fpr: _tpr(pairs, fpr) for fpr in FPR}
-    error = _calibration_error(query, gallery)
-    queries = len(found[0].right) + len(found[0].unknown)
-    return OpenSet(dirs, tprs, pairs.equal_error_rate, error, queries)
+    cost = None
+    if threshold is not None:
+        cost = AtThreshold(threshold, pairs.false_match_rate(threshold), pairs.false_non_match_rate(threshold))
+    return OpenSet(
+        dirs,
+        tprs,
+        pairs.equal_error_rate,
+        _calibration_error(query, gallery),
+        draws=len(found),
+        queries=len(found[0].right) + len(found[0].unknown) if found else 0,
+        decision=cost,
+    )
 
 
 def fit_probability(pairs: PairScores) -> tuple[float, float]:
@@ -220,6 +269,14 @@ def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.exp(-np.logaddexp(0, -values))
 
 
+def _percent(share: float, deviation: float | None = None) -> str:
+    if np.isnan(share):
+        return "-"
+    return f"{100 * share:.1f}" + ("" if deviation is None else f" ± {100 * deviation:.1f}")
+
+
 def _spread(values: Sequence[float]) -> tuple[float, float]:
+    if not values:
+        return float("nan"), float("nan")
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
     return float(np.mean(values)), deviation

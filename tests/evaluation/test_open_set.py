@@ -98,6 +98,41 @@ def test_verification_is_that_of_all_pairs() -> None:
     assert found.to_mapping()["tpr_at_fpr"]["0.0001"] is None  # type: ignore[index]
 
 
+def test_a_threshold_costs_what_the_pairs_say() -> None:
+    plain, asked = open_set(QUERY, GALLERY), open_set(QUERY, GALLERY, 0.5)
+    assert plain.decision is None
+    assert asked.decision is not None
+    pairs = pairs_between(QUERY, GALLERY)
+    assert asked.decision.false_match_rate == pairs.false_match_rate(0.5) > 0
+    assert asked.decision.miss_rate == pairs.false_non_match_rate(0.5) > 0
+    assert asked.to_mapping()["decision"] == vars(asked.decision)
+    assert asked.to_mapping() | {"decision": None} == plain.to_mapping()  # and the same figures every time
+
+
+def test_figures_that_so_few_queries_cannot_show_are_a_dash() -> None:
+    found = open_set(QUERY, GALLERY)
+    figures = found.figures()
+    assert list(figures) == ["DIR 1 %", "DIR 0.1 %", "TPR 1 %", "TPR 0.1 %", "EER", "calib."]
+    assert figures["DIR 0.1 %"] == "-"
+    assert figures["EER"] == f"{100 * found.equal_error_rate:.1f}"
+    many = open_set(people(60, 10, 1), people(60, 4, 2)).figures()
+    assert " ± " in many["DIR 1 %"]
+
+
+def test_draws_without_both_kinds_of_queries_are_left_out() -> None:
+    """One person whom two cameras saw, and three whom one did: half of the draws enrol nobody who can be found."""
+    identities, cameras = np.array([1, 1, 2, 3, 4]), np.array([0, 1, 0, 0, 0])
+    vectors = np.eye(5, 16, dtype=np.float32)[np.array([0, 0, 1, 2, 3])]
+    few = Features(vectors, identities, cameras)
+    found = open_set(few, few)
+    assert 0 < found.draws < 10
+    assert np.isnan(found.calibration_error)
+    with pytest.raises(UserError, match="pairs of one person by two cameras"):
+        open_set(few[2:], few[2:])
+    with pytest.raises(UserError, match="two identities"):
+        open_set(few[:2], few[:2])
+
+
 def logistic_pairs(slope: float, offset: float) -> PairScores:
     """Pairs whose share of one person at a cosine is the logistic curve's, both kinds weighing the same."""
     cosines = np.linspace(-1, 1, STEPS + 1)

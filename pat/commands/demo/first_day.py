@@ -20,8 +20,8 @@ from deploy.settings import ProcessSettings
 from deploy.shipped import shipped_bundle
 from pat.base.progress import Progress
 from pat.commands.embedders import opened_model
-from pat.commands.evaluate import print_table
 from pat.commands.street import read_street, run_street
+from pat.commands.tables import print_table
 from pat.config import TargetConfig
 from pat.evaluation.figures import DENSITY, ranked_list_figure
 from pat.evaluation.histogram import StripeHistogram

@@ -15,8 +15,8 @@ from PIL import Image
 import pat
 from pat.base.files import copy_whole
 from pat.base.progress import Progress
-from pat.commands.evaluate import print_table
 from pat.commands.small_study import SIZE, TRAINING, draw_domains
+from pat.commands.tables import print_table
 from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.evaluation.curves import cmc_curve, training_curve
