@@ -94,68 +94,12 @@ def tiny():
     return copy.deepcopy(TINY)
 
 
-COLOURS = 48
-"""16 patches of a crop's middle, three colours each."""
-
-
-def colour_graph():
-    """crops u8 [B, 256, 128, 3] -> mean colours of 8 x 2 patches of the middle columns, centred, unit length."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    constants = {
-        "axes": np.array([1], dtype=np.int64),
-        "starts": np.array([32], dtype=np.int64),
-        "ends": np.array([96], dtype=np.int64),
-        "columns": np.array([3], dtype=np.int64),
-        "flat": np.array([-1, COLOURS], dtype=np.int64),
-    }
-    nodes = [
-        helper.make_node("Cast", ["crops"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["wide"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Slice", ["planes", "starts", "ends", "columns"], ["middle"]),
-        helper.make_node("AveragePool", ["middle"], ["patches"], kernel_shape=[32, 32], strides=[32, 32]),
-        helper.make_node("Reshape", ["patches", "flat"], ["colours"]),
-        helper.make_node("ReduceMean", ["colours", "axes"], ["mean"], keepdims=1),
-        helper.make_node("Sub", ["colours", "mean"], ["centred"]),
-        helper.make_node("LpNormalization", ["centred"], ["embeddings"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colours",
-        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["batch", 256, 128, 3])],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", COLOURS])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
 @pytest.fixture(scope="session")
 def colour_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that tells people apart by the colours of their clothes, in milliseconds."""
-    from deploy import runtime
-    from export.bundle import write_bundle
-    from export.manifest import Input, Manifest, Output
+    import bundles  # needs onnx; most tests do not
 
-    folder = tmp_path_factory.mktemp("colours")
-    images = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 256, 128),
-        output=Output("embeddings", COLOURS, "cls"),
-        opset=18,
-        files={},
-        model={},
-        training={},
-        weights={"sha256": "c0105" * 12 + "0000"},
-        tools={},
-    )
-    content = colour_graph().SerializeToString()
-    draft = write_bundle(folder / "draft", manifest, content, images, np.eye(4, COLOURS, dtype=np.float32))
-    with runtime.open(draft.folder) as session:
-        expected = session.embed(images)
-    return write_bundle(folder / "bundle", manifest, content, images, expected).folder
+    return bundles.colours(tmp_path_factory.mktemp("colours") / "bundle")
 
 
 @pytest.fixture(scope="session")

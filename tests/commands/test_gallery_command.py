@@ -14,61 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bundles import COLOURS
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import read_threshold
-from export.bundle import write_bundle
-from export.manifest import Input, Manifest, Output
+from export.manifest import Manifest
 from pat.cli import run
 from pat.commands.gallery.tools import print_table
 from pat.data.images import load_rgb
 
-onnx = pytest.importorskip("onnx")
 ROOT = Path(__file__).resolve().parents[2]
-SIZE = (32, 16)
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory) -> Path:
-    """Embeds a crop as the mean colours of its two halves, less grey, at unit length."""
-    from onnx import TensorProto, helper
-
-    nodes = [
-        helper.make_node("Cast", ["crops"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("Reshape", ["wide", "halves"], ["parts"]),
-        helper.make_node("ReduceMean", ["parts", "axes"], ["mean"], keepdims=0),
-        helper.make_node("Reshape", ["mean", "flat"], ["colours"]),
-        helper.make_node("Sub", ["colours", "grey"], ["centred"]),
-        helper.make_node("LpNormalization", ["centred"], ["embeddings"], axis=1, p=2),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "halves",
-        [helper.make_tensor_value_info("crops", TensorProto.UINT8, ["batch", *SIZE, 3])],
-        [helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", 6])],
-        [
-            helper.make_tensor("halves", TensorProto.INT64, [4], [-1, 2, 16 * 16, 3]),
-            helper.make_tensor("axes", TensorProto.INT64, [1], [2]),
-            helper.make_tensor("flat", TensorProto.INT64, [2], [-1, 6]),
-            helper.make_tensor("grey", TensorProto.FLOAT, [1], [120.0]),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", *SIZE),
-        output=Output("embeddings", 6, "cls"),
-        opset=18,
-        files={},
-        model={},
-        training={},
-        weights={"sha256": "ab" * 32},
-        tools={},
-    )
-    folder = tmp_path_factory.mktemp("halves") / "bundle"
-    crops = np.zeros((1, *SIZE, 3), dtype=np.uint8)
-    write_bundle(folder, manifest, model.SerializeToString(), crops, np.eye(1, 6, dtype=np.float32))
-    return folder
+def bundle(colour_bundle) -> Path:
+    return colour_bundle
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +91,10 @@ def test_the_vectors_are_those_of_the_bundle(gallery, bundle, crops):
 
     manifest = Manifest.load(bundle)
     with (
-        Gallery.open(gallery, dimension=6, model=fingerprint(manifest)) as opened,
+        Gallery.open(gallery, dimension=COLOURS, model=fingerprint(manifest)) as opened,
         runtime.open(bundle) as session,
     ):
-        expected = session.embed(np.asarray(load_rgb(crops / "person 1" / "c1_0.png").resize((16, 32), 3))[None])
+        expected = session.embed(np.asarray(load_rgb(crops / "person 1" / "c1_0.png").resize((128, 256), 3))[None])
         scores = [record.vector @ expected[0] for record in opened.export() if record.identity == "person 1"]
     assert max(scores) == pytest.approx(1, abs=1e-5)
 
@@ -145,7 +105,7 @@ def test_list_count_merge_forget_expire(gallery, capsys):
     assert [(each["identity"], each["entries"]) for each in people] == [(f"person {i}", 3) for i in range(4)]
     out, said = succeeds(capsys, "list", gallery)
     assert "person 3" in out
-    assert "4 identities; vectors of 6 numbers" in said
+    assert "4 identities; vectors of 48 numbers" in said
     assert succeeds(capsys, "count", gallery)[0] == "12\n"
     assert (
         "3 entries of person 0 are now person 1's" in succeeds(capsys, "merge", gallery, "person 0", "person 1")[1]
@@ -198,9 +158,9 @@ def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, cr
     assert "kept for 2 days" in said
     assert "kept for 24 h" in succeeds(capsys, "list", path)[1]
     model = fingerprint(Manifest.load(bundle))
-    with Gallery.open(path, dimension=6, model=model, clock=lambda: time.time() + 47 * 3600) as gallery:
+    with Gallery.open(path, dimension=COLOURS, model=model, clock=lambda: time.time() + 47 * 3600) as gallery:
         assert [each.identity for each in gallery.identities()] == ["Anna", "Zo\u00eb"]
-    with Gallery.open(path, dimension=6, model=model, clock=lambda: time.time() + 49 * 3600) as gallery:
+    with Gallery.open(path, dimension=COLOURS, model=model, clock=lambda: time.time() + 49 * 3600) as gallery:
         assert [each.identity for each in gallery.identities()] == ["Zo\u00eb"]
 
 
@@ -277,7 +237,7 @@ def all_pairs(bundle: Path, crops: Path) -> list[tuple[float, bool, bool]]:
     from deploy import runtime
 
     files = sorted(crops.rglob("*.png"))
-    pixels = np.stack([np.asarray(load_rgb(file).resize((16, 32), 3)) for file in files])
+    pixels = np.stack([np.asarray(load_rgb(file).resize((128, 256), 3)) for file in files])
     with runtime.open(bundle) as session:
         vectors = session.embed(pixels).astype(np.float64)
     return [

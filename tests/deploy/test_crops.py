@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from bundles import described, noise
 from deploy.frames import clipped
 from deploy.runtime.crops import checked_boxes, cut, prepared, rows_shape, write_boxes
-from export.manifest import Input, Manifest, Output
+from export.manifest import Manifest
 from kernels.crop_resize import crop_resize
 
 HEIGHT, WIDTH = 46, 60
@@ -25,15 +26,8 @@ BOXES = np.array(
 )
 
 
-def noise(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
 def manifest(dtype: str, height: int = 32, width: int = 16) -> Manifest:
-    layout = "NHWC" if dtype == "uint8" else "NCHW"
-    return Manifest(
-        Input("crops", dtype, layout, height, width), Output("embeddings", 8, "cls"), 18, {}, {}, {}, {}, {}
-    )  # fmt: skip
+    return described((height, width), 8, dtype)
 
 
 @pytest.mark.parametrize("size", [(32, 16), (7, 5), (256, 128)])

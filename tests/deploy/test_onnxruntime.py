@@ -8,61 +8,36 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
+from bundles import described, graph, make_bundle
 from deploy import runtime
 from deploy.runtime.crops import cut, prepared
-from export.bundle import write_bundle
-from export.manifest import MODEL, Input, Manifest, Output
+from export.manifest import MODEL
 from pat.base.errors import Failure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 8, 4
 
 
-def mean_colour(dtype: str = "uint8", output: str = "embeddings") -> tuple[Manifest, bytes]:
+def mean_colour(dtype: str = "uint8", output: str = "embeddings") -> bytes:
     """A graph that gives the mean colour of a crop, at unit length."""
-    nhwc = dtype == "uint8"
-    shape = ["batch", HEIGHT, WIDTH, 3] if nhwc else ["batch", 3, HEIGHT, WIDTH]
-    kind = TensorProto.UINT8 if nhwc else TensorProto.FLOAT
-    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2] if nhwc else [2, 3])
-    last = helper.make_tensor("last", TensorProto.INT64, [1], [1])
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["crops"], ["wide"], to=TensorProto.FLOAT),
-            helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
-            helper.make_node("ReduceL2", ["mean", "last"], ["length"]),
-            helper.make_node("Div", ["mean", "length"], [output]),
-        ],
-        "mean_colour",
-        [helper.make_tensor_value_info("crops", kind, shape)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", 3])],
-        [axes, last],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    manifest = Manifest(
-        input=Input("crops", dtype, "NHWC" if nhwc else "NCHW", HEIGHT, WIDTH),
-        output=Output("embeddings", 3, "cls"),
-        opset=18,
-        files={},
-        model={},
-        training={},
-        weights={},
-        tools={},
-    )
-    return manifest, model.SerializeToString()
+    axes = np.array([1, 2] if dtype == "uint8" else [2, 3])
+    nodes = [
+        helper.make_node("Cast", ["crops"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["wide", "axes"], ["mean"], keepdims=0),
+        helper.make_node("ReduceL2", ["mean", "last"], ["length"]),
+        helper.make_node("Div", ["mean", "length"], [output]),
+    ]
+    return graph(nodes, {"axes": axes, "last": np.array([1])}, (HEIGHT, WIDTH), 3, dtype, output)
 
 
 @pytest.fixture(params=["uint8", "float32"])
 def bundle(tmp_path, request):
-    manifest, model = mean_colour(request.param)
-    crops = np.full((2, HEIGHT, WIDTH, 3), 9, dtype=np.uint8)
-    write_bundle(tmp_path / "bundle", manifest, model, crops, np.full((2, 3), 3**-0.5, dtype=np.float32))
-    return tmp_path / "bundle"
+    manifest = described((HEIGHT, WIDTH), 3, request.param)
+    return make_bundle(tmp_path / "bundle", manifest, mean_colour(request.param))
 
 
 def noise(count: int, height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
@@ -102,7 +77,7 @@ def test_no_crops_give_no_vectors(bundle):
 
 def test_the_layout_of_the_input_follows_the_manifest():
     crops = noise(2)
-    as_bytes, as_floats = (prepared(crops, mean_colour(dtype)[0]) for dtype in ("uint8", "float32"))
+    as_bytes, as_floats = (prepared(crops, described((HEIGHT, WIDTH), 3, dtype)) for dtype in ("uint8", "float32"))
     assert as_bytes.dtype == np.uint8
     assert as_floats.dtype == np.float32
     np.testing.assert_array_equal(as_bytes, crops)
@@ -138,17 +113,17 @@ def test_a_changed_model_is_not_run(bundle):
 
 @pytest.mark.parametrize("content", [b"", b"this is not a model", None])
 def test_a_model_that_does_not_load_is_one_line(tmp_path, content):
-    manifest, model = mean_colour()
+    model = mean_colour()
     content = model[: len(model) // 2] if content is None else content
-    write_bundle(tmp_path / "b", manifest, content, noise(1), np.eye(1, 3, dtype=np.float32))
+    make_bundle(tmp_path / "b", described((HEIGHT, WIDTH), 3), content, noise(1), np.eye(1, 3, dtype=np.float32))
     with pytest.raises(UserError, match="ONNX Runtime cannot load") as caught:
         runtime.open(tmp_path / "b")
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_with_other_names_is_refused(tmp_path):
-    manifest, model = mean_colour(output="features")
-    write_bundle(tmp_path / "b", manifest, model, noise(1), np.eye(1, 3, dtype=np.float32))
+    model, manifest = mean_colour(output="features"), described((HEIGHT, WIDTH), 3)
+    make_bundle(tmp_path / "b", manifest, model, noise(1), np.eye(1, 3, dtype=np.float32))
     with pytest.raises(UserError, match=r"gives \['features'\], the manifest says"):
         runtime.open(tmp_path / "b")
 
@@ -219,11 +194,10 @@ def test_the_session_tells_what_it_is_and_tests_itself(bundle):
 
 
 def test_a_model_that_disagrees_with_its_check_set_fails_the_self_test(tmp_path):
-    manifest, model = mean_colour()
     crops = noise(2)
     wrong = by_hand(crops)[:, [1, 2, 0]].astype(np.float32)
     wrong[1] = -wrong[1]
-    write_bundle(tmp_path / "b", manifest, model, crops, wrong)
+    make_bundle(tmp_path / "b", described((HEIGHT, WIDTH), 3), mean_colour(), crops, wrong)
     with (
         runtime.open(tmp_path / "b", threads=1) as session,
         pytest.raises(Failure, match=r"fails the self test: worst cosine -0\.9.*, 0\.9999 needed"),

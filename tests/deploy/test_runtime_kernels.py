@@ -6,14 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-pytest.importorskip("triton")
-sys.path.insert(0, str(Path(__file__).parent))
-import gpu_doubles as doubles
-
+from bundles import ROOT, projection
 from deploy.runtime.gpu_crops import KernelFile
 from export.crop_kernels import carried, chosen_architectures, compile_kernels
 from export.manifest import Manifest
@@ -25,6 +21,8 @@ from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save
 
+pytest.importorskip("triton")
+
 
 def test_export_puts_a_kernel_of_the_models_size_into_the_bundle(tmp_path):
     config = ModelConfig(
@@ -32,7 +30,7 @@ def test_export_puts_a_kernel_of_the_models_size_into_the_bundle(tmp_path):
     )
     save(PartAwareTransformer(config), tmp_path / "model.safetensors")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"PAT_KERNEL_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(doubles.ROOT)}
+    environment |= {"PAT_KERNEL_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
     command = [
         sys.executable,
         "-m",
@@ -72,7 +70,7 @@ def test_what_is_compiled_by_default(monkeypatch):
 
 
 def test_mistakes_are_named(tmp_path, monkeypatch):
-    manifest = Manifest.load(doubles.make_bundle(tmp_path / "bundle", "uint8", {}))
+    manifest = Manifest.load(projection(tmp_path / "bundle"))
     with pytest.raises(UserError, match="there are no kernels for sm_75; choose from sm_80"):
         compile_kernels(manifest, ["sm_75"])
     monkeypatch.setenv("TRITON_INTERPRET", "1")
@@ -89,7 +87,7 @@ def test_crops_that_begin_at_odd_addresses_are_not_called_aligned():
 def test_facts_that_are_damaged_are_refused(tmp_path):
     name = "crop_resize_rgb_u8.sm_87"
     facts = {"arguments": [], "tile": {}, "cubin_sha256": ""}
-    bundle = doubles.make_bundle(
+    bundle = projection(
         tmp_path / "bundle", "uint8", {f"{name}.cubin": b"cubin", f"{name}.json": json.dumps(facts).encode()}
     )
     with pytest.raises(

@@ -9,17 +9,16 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
-
-sys.path.insert(0, str(Path(__file__).parent))
-import gpu_doubles as doubles
-
+from bundles import ROOT, projection
 from deploy import runtime
-from deploy.runtime import cuda
+from deploy.runtime import tensorrt
 from deploy.runtime.trt_library import Listener, listener, load_library
 from export.build_trt import main
 from export.trt.device import find_gpu
+from fake_gpu import Machine
 from pat.base.errors import UserError
+
+pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed")
 
 NO_GPU = pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU: see test_runtime_gpu.py")
 
@@ -27,39 +26,37 @@ NO_GPU = pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU: see 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with an engine and its facts, as build_trt.py makes them."""
-    bundle = doubles.make_bundle(tmp_path_factory.mktemp("rtx") / "bundle", "uint8", {})
+    bundle = projection(tmp_path_factory.mktemp("rtx") / "bundle")
     assert main([str(bundle), "--flavour", "tensorrt-rtx", "--max-batch", "4", "--device", "sm86"]) == 0
     return bundle
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    made = doubles.Driver()
-    made.capability = 86
-    monkeypatch.setattr(cuda, "_pycuda", lambda: made)
-    monkeypatch.setattr(cuda, "_drop_current", lambda: None)
+def machine(monkeypatch):
+    made = Machine(capability=86)
+    monkeypatch.setattr(tensorrt, "Gpu", made)
     return made
 
 
 @NO_GPU
-def test_a_plan_that_cannot_be_loaded_is_refused_in_the_librarys_words(built, driver):
+def test_a_plan_that_cannot_be_loaded_is_refused_in_the_librarys_words(built, machine):
     """Everything up to the engine is right; the library finds no GPU, says so to its logger and gives None."""
     with pytest.raises(UserError, match=r"tensorrt-rtx 1\.\d.* refuses .*model.plan: .+; run python") as caught:
         runtime.open(built, "tensorrt", preprocess="cpu")
     assert "it gave no reason" not in str(caught.value)
-    assert not any(driver.counts().values())
+    assert not any(machine.alive.values())
 
 
-def test_the_plan_is_for_the_target_it_was_built_for(built, driver):
-    driver.capability = 87
+def test_the_plan_is_for_the_target_it_was_built_for(built, machine):
+    machine.capability = 87
     with pytest.raises(UserError, match=r"was built for sm_86, this is Double \(sm_87\)"):
         runtime.open(built, "tensorrt", preprocess="cpu")
 
 
-def test_a_plan_of_the_version_before_is_refused(built, tmp_path, driver):
+def test_a_plan_of_the_version_before_is_refused(built, tmp_path, machine):
     facts = json.loads((built / "engine.json").read_text())
     assert facts["tensorrt"] == load_library("tensorrt-rtx").version
-    copy = doubles.make_bundle(tmp_path / "bundle", "uint8", {})
+    copy = projection(tmp_path / "bundle")
     (copy / "model.plan").write_bytes((built / "model.plan").read_bytes())
     (copy / "engine.json").write_text(json.dumps({**facts, "tensorrt": "1.0.0.1"}))
     with pytest.raises(UserError, match=r"was built with tensorrt-rtx 1.0.0.1, this is 1\."):
@@ -83,6 +80,6 @@ def test_tensorrt_that_is_not_there_says_what_to_install():
         "try: load_library('tensorrt')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=doubles.ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("UserError tensorrt is not installed"), done.stdout + done.stderr
     assert "pip install tensorrt" in done.stdout

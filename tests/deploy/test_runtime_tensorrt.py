@@ -1,91 +1,76 @@
-"""deploy.runtime with TensorRT: everything but the GPU, for which doubles stand in (gpu_doubles.py)."""
+"""deploy.runtime with TensorRT: everything but GPU and library, for which others stand in (fake_gpu.py)."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-import gpu_doubles as doubles
-
+import bundles as made
+from bundles import noise
 from deploy import runtime
-from deploy.runtime import cuda, tensorrt, trt_library
+from deploy.runtime import tensorrt, trt_library
 from deploy.runtime.crops import cut
 from export.manifest import MODEL, Manifest
 from export.trt.check import check_engine
 from export.verify import compare_embedders, opened
+from fake_gpu import Machine, interpreted_kernel
+from fake_tensorrt import TensorRT, write_plan
 from pat.base.errors import Failure, UserError
 
 pytest.importorskip("triton")
-IN_C = os.environ.get("PAT_DRIVER_DOUBLE")
-"""The library made of driver_double.c; then PyCUDA itself runs, over it."""
-DRIVER = doubles.DriverInC(IN_C) if IN_C else None
-NOTHING = dict.fromkeys(("contexts", "depth", "streams", "events", "modules", "device", "host"), 0)
+NOTHING = Machine().alive
 
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A bundle for each type of input, with a kernel for sm_87."""
     folder = tmp_path_factory.mktemp("bundles")
-    bare = {dtype: doubles.make_bundle(folder / f"bare-{dtype}", dtype, {}) for dtype in ("uint8", "float32")}
-    kernels = doubles.compiled_kernels(tmp_path_factory.mktemp("kernels"), list(bare.values()))
-    made = {}
+    bare = {dtype: made.projection(folder / f"bare-{dtype}", dtype) for dtype in ("uint8", "float32")}
+    kernels = made.compiled_kernels(tmp_path_factory.mktemp("kernels"), list(bare.values()))
+    found = {}
     for dtype, short in (("uint8", "_u8."), ("float32", "_fp32.")):
         own = {name: content for name, content in kernels.items() if short in name}
-        made[dtype] = doubles.make_bundle(folder / dtype, dtype, own)
-    return made
+        found[dtype] = made.projection(folder / dtype, dtype, own)
+    return found
 
 
 @pytest.fixture(params=["uint8"])
 def bundle(request, bundles, tmp_path):
     """A copy of a bundle, with a plan for batches of 1 to 4."""
     shutil.copytree(bundles[request.param], tmp_path / "bundle")
-    doubles.write_plan(tmp_path / "bundle", [[1, 2, 4]])
+    write_plan(tmp_path / "bundle", [[1, 2, 4]])
     return tmp_path / "bundle"
 
 
 @pytest.fixture
-def driver(monkeypatch):
-    """A GPU without hardware: PyCUDA's double, or PyCUDA itself over a double of the driver."""
-    if DRIVER is not None:
-        DRIVER.no_device, DRIVER.fail_allocation = False, 0
-        assert DRIVER.counts() == NOTHING
-        return DRIVER
-    made = doubles.Driver()
-    monkeypatch.setattr(cuda, "_pycuda", lambda: made)
-    monkeypatch.setattr(cuda, "_drop_current", lambda: None)
+def machine(monkeypatch):
+    """A computer with a GPU, without the hardware."""
+    made = Machine()
+    monkeypatch.setattr(tensorrt, "Gpu", made)
     return made
 
 
 @pytest.fixture
-def trt(driver, monkeypatch):
-    made = doubles.TensorRT(driver)
+def trt(machine, monkeypatch):
+    made = TensorRT(machine)
     monkeypatch.setattr(trt_library, "_LISTENERS", {})
     monkeypatch.setattr(tensorrt, "load_library", lambda name: trt_library.Library(name, made))
     return made
 
 
 @pytest.fixture
-def launches(bundle, driver):
+def launches(bundle, machine):
     """The arguments of every launch of the kernel, which runs in Triton's interpreter."""
     found: list[dict] = []
     (facts,) = bundle.glob("crop_resize_*.sm_87.json")
-    doubles.interpreted_kernel(json.loads(facts.read_text()), driver, found)
+    interpreted_kernel(json.loads(facts.read_text()), machine, found)
     return found
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
 BOXES = np.array(
@@ -98,7 +83,7 @@ def names(said: list[tuple[str, object]], kind: str) -> list[object]:
     return [value for name, value in said if name == kind]
 
 
-def test_crops_are_embedded_in_batches_like_onnx_runtime_does_it(bundle, trt, driver):
+def test_crops_are_embedded_in_batches_like_onnx_runtime_does_it(bundle, trt, machine):
     crops = noise(11, 32, 16, 3)
     with runtime.open(bundle, "tensorrt") as session, runtime.open(bundle, threads=1) as expected:
         assert session.name == "TensorRT 10.3, Double sm_87, crops on GPU"
@@ -106,11 +91,11 @@ def test_crops_are_embedded_in_batches_like_onnx_runtime_does_it(bundle, trt, dr
             vectors = session.embed(crops[:count])
             np.testing.assert_allclose(vectors, expected.embed(crops[:count]), atol=1e-6)
     assert names(trt.said, "batch") == [4, 4, 3, 4, 1, 3]  # split at the maximum, never padded
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
 def test_profiles_take_the_batches_that_fit_them(bundle, trt):
-    doubles.write_plan(bundle, [[1, 1, 1], [4, 8, 16]])
+    write_plan(bundle, [[1, 1, 1], [4, 8, 16]])
     crops = noise(20, 32, 16, 3)
     with runtime.open(bundle, "tensorrt") as session, runtime.open(bundle, threads=1) as expected:
         for count in (1, 2, 20):
@@ -120,7 +105,7 @@ def test_profiles_take_the_batches_that_fit_them(bundle, trt):
 
 
 @pytest.mark.parametrize("bundle", ["uint8", "float32"], indirect=True)
-def test_boxes_are_cut_on_the_gpu_as_pillow_does_it(bundle, trt, driver, launches):
+def test_boxes_are_cut_on_the_gpu_as_pillow_does_it(bundle, trt, machine, launches):
     pitched = noise(70, 100, 3, seed=1)[:64, :90]  # rows with padding
     mirrored = noise(46, 60, 3, seed=2)[:, ::-1]  # no rows to speak of
     frames, boxes = [FRAME, FRAME, pitched, mirrored], [BOXES, BOXES[:0], BOXES[:3], BOXES[1:2]]
@@ -132,7 +117,7 @@ def test_boxes_are_cut_on_the_gpu_as_pillow_does_it(bundle, trt, driver, launche
         expected = session.embed_boxes(frames, boxes)
     with runtime.open(bundle, threads=1) as session:
         np.testing.assert_allclose(session.embed_boxes(frames, boxes), expected, atol=1e-6)
-    assert vectors.shape == (9, doubles.SIZE)
+    assert vectors.shape == (9, 8)
     assert (vectors * expected).sum(1).min() > 0.9995
     np.testing.assert_array_equal(again, vectors)  # nothing is left of the batch before
     # Five boxes of the first frame fill a batch of four and begin the next.
@@ -144,35 +129,34 @@ def test_boxes_are_cut_on_the_gpu_as_pillow_does_it(bundle, trt, driver, launche
     rows = np.stack(cuts) if wide == np.uint8 else np.stack(cuts).transpose(0, 3, 1, 2)
     np.testing.assert_array_equal(on_cpu, rows)
     assert [each["stride_y"] for each in launches[:4]] == [180, 180, 300, 180]
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
-def test_memory_is_allocated_once_but_for_larger_frames(bundle, trt, driver, launches):
+def test_memory_is_allocated_once_but_for_larger_frames(bundle, trt, machine, launches):
     with runtime.open(bundle, "tensorrt") as session:
-        fixed = driver.counts()
+        fixed = dict(machine.alive)
         for _ in range(3):
             session.embed_boxes([FRAME], [BOXES[:1]])
             session.embed(noise(9, 32, 16, 3))
-        grown = driver.counts()
+        grown = dict(machine.alive)
         session.embed_boxes([noise(80, 90, 3), FRAME], [BOXES[:1], BOXES[:1]])
-        assert driver.counts() == grown
+        assert machine.alive == grown
     assert fixed | {"device": fixed["device"] + 1} == grown  # the frame
-    assert (fixed["device"], fixed["host"], fixed["contexts"], fixed["depth"]) == (3, 3, 1, 0)
+    assert (fixed["device"], fixed["host"], fixed["gpus"], fixed["entered"]) == (3, 3, 1, 0)
 
 
-def test_ten_thousand_calls_leave_nothing_behind(bundle, trt, driver):
+def test_a_thousand_calls_leave_nothing_behind(bundle, trt, machine):
     crops = noise(1, 32, 16, 3)
-    driver.launched = lambda *_: None  # the interpreter would take minutes
     with runtime.open(bundle, "tensorrt") as session:
         session.embed_boxes([FRAME], [BOXES[:1]])
-        before = driver.counts()
-        for _ in range(5000):
+        before = dict(machine.alive)
+        for _ in range(500):
             session.embed(crops)
             session.embed_boxes([FRAME], [BOXES[:1]])
-        assert driver.counts() == before
+        assert machine.alive == before
         assert len(trt_library.listener(trt).messages.texts()) == 0
         trt.fed.clear()
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
 def test_the_self_test_goes_the_way_of_the_camera(bundle, trt, launches):
@@ -193,7 +177,7 @@ def test_numbers_that_are_not_finite_are_a_failure(bundle, trt, number):
             session.embed(noise(3, 32, 16, 3))
 
 
-def test_everything_is_freed_before_the_context(bundle, trt, driver):
+def test_everything_is_freed_before_the_context(bundle, trt, machine):
     with runtime.open(bundle, "tensorrt") as session:
         session.embed(noise(2, 32, 16, 3))
     session.close()
@@ -216,27 +200,27 @@ def test_everything_is_freed_before_the_context(bundle, trt, driver):
         ("address", "does not take an address for crops"),
     ],
 )
-def test_an_engine_that_does_not_open_leaves_nothing_behind(bundle, trt, driver, refuse, message):
+def test_an_engine_that_does_not_open_leaves_nothing_behind(bundle, trt, machine, refuse, message):
     trt.refuse = refuse
     with pytest.raises((UserError, Failure), match=message) as caught:
         runtime.open(bundle, "tensorrt")
-    assert driver.counts() == NOTHING  # while the exception, and all it remembers, is still here
+    assert machine.alive == NOTHING  # while the exception, and all it remembers, is still here
     assert all(contexts == 1 for name, contexts in trt.said if name.startswith("freed"))
     assert names(trt.said, "freed Runtime")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("allocation", range(1, 7))
-def test_memory_that_runs_out_half_way_leaves_nothing_behind(bundle, trt, driver, allocation):
+def test_memory_that_runs_out_half_way_leaves_nothing_behind(bundle, trt, machine, allocation):
     """Rows, vectors and boxes on the host; input, output and boxes on the device."""
-    driver.fail_allocation = allocation
+    machine.fail_allocation = allocation
     with pytest.raises(Failure, match=r"Double \(sm_87\): .*out of memory"):
         runtime.open(bundle, "tensorrt")
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
     assert names(trt.said, "freed Runtime") == [1]
 
 
-def test_a_batch_that_does_not_run_is_a_failure_in_tensorrts_words(bundle, trt, driver):
+def test_a_batch_that_does_not_run_is_a_failure_in_tensorrts_words(bundle, trt, machine):
     with runtime.open(bundle, "tensorrt") as session:
         trt.refuse = "execute"
         with pytest.raises(Failure, match=r"model.plan does not run: .*illegal memory access"):
@@ -245,20 +229,11 @@ def test_a_batch_that_does_not_run_is_a_failure_in_tensorrts_words(bundle, trt, 
         with pytest.raises(Failure, match="does not take a batch of 1: it gave no reason"):
             session.embed(noise(1, 32, 16, 3))
         trt.refuse = ""
-        assert session.embed(noise(1, 32, 16, 3)).shape == (1, doubles.SIZE)
-    assert driver.counts() == NOTHING
+        assert session.embed(noise(1, 32, 16, 3)).shape == (1, 8)
+    assert machine.alive == NOTHING
 
 
-@pytest.mark.skipif(bool(IN_C), reason="the double of PyCUDA does this")
-def test_an_error_of_cuda_is_a_failure_and_the_context_is_popped(bundle, trt, driver):
-    with runtime.open(bundle, "tensorrt") as session:
-        driver.fail_next = "cuMemcpyHtoDAsync failed: unspecified launch failure"
-        with pytest.raises(Failure, match=r"Double \(sm_87\): .*launch failure; .* restart the process"):
-            session.embed(noise(1, 32, 16, 3))
-        assert driver.counts()["depth"] == 0
-
-
-def test_a_session_belongs_to_its_thread(bundle, trt, driver):
+def test_a_session_belongs_to_its_thread(bundle, trt, machine):
     caught: list[str] = []
 
     def other(call, *arguments):
@@ -273,20 +248,17 @@ def test_a_session_belongs_to_its_thread(bundle, trt, driver):
             thread = threading.Thread(target=other, args=use)
             thread.start()
             thread.join()
-        assert session.embed(noise(1, 32, 16, 3)).shape == (1, doubles.SIZE)
+        assert session.embed(noise(1, 32, 16, 3)).shape == (1, 8)
     assert caught == ["the session belongs to the thread that opened it; open one in this thread"] * 3
 
 
-def test_no_gpu_and_unknown_options_are_refused(bundle, trt, driver):
+def test_an_unknown_option_is_refused(bundle, trt, machine):
     with pytest.raises(UserError, match="preprocess is 'auto'; choose gpu or cpu"):
         runtime.open(bundle, "tensorrt", preprocess="auto")
-    driver.no_device = True
-    with pytest.raises(UserError, match=r"CUDA offers no GPU 0 \(cuInit failed: no CUDA-capable device"):
-        runtime.open(bundle, "tensorrt")
 
 
 def change(bundle: Path, **changes: object) -> None:
-    doubles.write_plan(bundle, [[1, 2, 4]], **changes)
+    write_plan(bundle, [[1, 2, 4]], **changes)
 
 
 def tensors(**changes: list) -> dict[str, dict]:
@@ -356,13 +328,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_an_engine_that_does_not_belong_here_is_refused_with_the_reason(case, bundle, trt, driver):
+def test_an_engine_that_does_not_belong_here_is_refused_with_the_reason(case, bundle, trt, machine):
     spoil, message = REFUSED[case]
     spoil(bundle)
     with pytest.raises(UserError, match=message) as caught:
         runtime.open(bundle, "tensorrt", flavour="tensorrt")
     assert "\n" not in str(caught.value)
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
 @pytest.mark.parametrize(
@@ -377,10 +349,10 @@ def test_an_engine_that_does_not_belong_here_is_refused_with_the_reason(case, bu
 def test_plans_that_were_built_to_travel_are_let_in(changes, bundle, trt):
     change(bundle, **changes)
     with runtime.open(bundle, "tensorrt") as session:
-        assert session.embed(noise(1, 32, 16, 3)).shape == (1, doubles.SIZE)
+        assert session.embed(noise(1, 32, 16, 3)).shape == (1, 8)
 
 
-def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
+def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, machine):
     (cubin,) = bundle.glob("*.cubin")
     cubin.write_bytes(cubin.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=r"SHA-256 differs"):
@@ -388,7 +360,7 @@ def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
     with runtime.open(bundle, "tensorrt", preprocess="cpu") as session:
         assert session.name.endswith("crops on CPU")
         assert len(session.embed_boxes([FRAME], [BOXES])) == 5
-    bare = doubles.make_bundle(bundle.parent / "bare", "uint8", {})
+    bare = made.projection(bundle.parent / "bare")
     change(bare)
     with pytest.raises(UserError, match=r"has no kernel crop_resize_rgb_u8.sm_87 .*--kernels sm_87, or .*'cpu'"):
         runtime.open(bare, "tensorrt")
@@ -396,11 +368,9 @@ def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
     wrong = json.loads(facts.read_text())
     wrong["cubin_sha256"] = hashlib.sha256(b"text").hexdigest()
     files = {facts.name: json.dumps(wrong).encode(), facts.with_suffix(".cubin").name: b"text"}
-    text = doubles.make_bundle(bundle.parent / "text", "uint8", files)
+    text = made.projection(bundle.parent / "text", "uint8", files)
     change(text)
-    with pytest.raises(
-        UserError, match=r"the driver does not load the kernel crop_resize_kernel .*; a newer driver"
-    ):
+    with pytest.raises(UserError, match=r"the driver does not load the kernel crop_resize_kernel"):
         runtime.open(text, "tensorrt")
     wrong = json.loads(facts.read_text())
     wrong["tile"]["OUT_WIDTH"] = 24
@@ -409,16 +379,16 @@ def test_kernels_of_the_bundle_are_checked(bundles, bundle, trt, driver):
         facts.name: json.dumps(wrong).encode(),
         facts.with_suffix(".cubin").name: facts.with_suffix(".cubin").read_bytes(),
     }
-    other = doubles.make_bundle(bundle.parent / "other", "uint8", files)
+    other = made.projection(bundle.parent / "other", "uint8", files)
     change(other)
     with pytest.raises(UserError, match=r"does not fit this bundle \(OUT_WIDTH, sharpness\)"):
         runtime.open(other, "tensorrt")
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
-def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, driver):
+def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, machine):
     """What build_trt.py does with a plan before it publishes it."""
-    facts, plan = doubles.write_plan(bundle, [[1, 2, 4]]), (bundle / "model.plan").read_bytes()
+    facts, plan = write_plan(bundle, [[1, 2, 4]]), (bundle / "model.plan").read_bytes()
     manifest = Manifest.load(bundle)
     checked = check_engine(manifest, plan, facts)
     assert (checked.ran, checked.passed, checked.images, checked.same_first) == (True, True, 4, 1.0)
@@ -429,7 +399,7 @@ def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, driver):
     failed = check_engine(manifest, plan, {**facts, "device": "NVIDIA H100 (sm_90)"})
     assert (failed.ran, failed.passed) == (False, None)  # nobody has seen a wrong answer
     assert "was built for NVIDIA H100 (sm_90)" in failed.why
-    assert driver.counts() == NOTHING
+    assert machine.alive == NOTHING
 
 
 def test_an_engine_is_compared_with_its_bundle_by_verify(bundle, trt):
@@ -445,38 +415,6 @@ def test_a_plan_that_was_not_checked_is_a_warning(bundle, trt, caplog):
     change(bundle, checked={"ran": False, "passed": None})
     with runtime.open(bundle, "tensorrt"):
         assert "was not checked when it was built" in caplog.text
-
-
-def test_without_a_gpu_the_reason_is_one_line(bundle, monkeypatch):
-    """The real thing on a machine without a GPU: PyCUDA is missing or finds no driver."""
-    monkeypatch.delitem(sys.modules, "pycuda.driver", raising=False)
-    monkeypatch.setattr(sys, "meta_path", [Refuse("libcuda.so.1: cannot open shared object file"), *sys.meta_path])
-    with pytest.raises(UserError, match=r"PyCUDA finds no NVIDIA driver \(libcuda.so.1: cannot open"):
-        cuda.Gpu()
-
-
-class Refuse:
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "pycuda":
-            raise ImportError(self.reason)
-
-
-@pytest.mark.skipif(bool(IN_C), reason="this is that run")
-@pytest.mark.skipif(not importlib.util.find_spec("pycuda"), reason="PyCUDA is not installed")
-@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
-def test_all_of_this_with_pycuda_itself(tmp_path):
-    """Every test of this file again with the real PyCUDA, on a CUDA driver of a hundred lines of C."""
-    library = tmp_path / "libcuda.so.1"
-    source = Path(__file__).with_name("driver_double.c")
-    flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
-    subprocess.run(["gcc", *flags, "-o", library, source], check=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "PAT_DRIVER_DOUBLE": str(library)}
-    done = subprocess.run(command, env=environment, cwd=doubles.ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
 def test_the_manifest_lists_the_kernels(bundle):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
-from export.bundle import write_bundle
+from bundles import described, make_bundle, noise
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
-from export.manifest import Input, Manifest, Output, Precision, PrecisionName
+from export.manifest import Precision, PrecisionName
 from export.to_onnx import to_graph
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
@@ -71,20 +70,7 @@ def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
 def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
     """An fp16 bundle with a check set of four images of noise."""
     model = small_model(18)
-    images = np.random.default_rng(0).integers(0, 256, (4, 256, 128, 3), dtype=np.uint8)
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 256, 128),
-        output=Output("embeddings", 192, "cls"),
-        opset=18,
-        files={},
-        model={},
-        training={},
-        weights={},
-        tools={},
-        precision=Precision(name="fp16"),
-    )
-    out = tmp_path / "bundle"
-    write_bundle(
-        out, manifest, trt_graph("fp16", 18).read_bytes(), images, model.embed(to_images(images)).numpy()
-    )
-    return out
+    images = noise(4, 256, 128, 3)
+    manifest = described((256, 128), 192, precision=Precision(name="fp16"))
+    embeddings = model.embed(to_images(images)).numpy()
+    return make_bundle(tmp_path / "bundle", manifest, trt_graph("fp16", 18).read_bytes(), images, embeddings)

@@ -15,11 +15,12 @@ from pathlib import Path
 import onnx
 import pytest
 
+from bundles import make_bundle
+
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
 from deploy.runtime.check_set import read_check_set
 from export.build_trt import load, main
-from export.bundle import write_bundle
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import Manifest, Precision
@@ -122,7 +123,7 @@ def test_an_fp32_bundle_is_converted_to_16_bits_once(trt_graph, trt_bundle, tmp_
     manifest = Manifest.load(trt_bundle)
     fp32 = dataclasses.replace(manifest, precision=Precision())
     inputs, embeddings = read_check_set(manifest)
-    write_bundle(tmp_path / "fp32", fp32, trt_graph("fp32", 18).read_bytes(), inputs, embeddings)
+    make_bundle(tmp_path / "fp32", fp32, trt_graph("fp32", 18).read_bytes(), inputs, embeddings)
     assert main([str(tmp_path / "fp32"), "--precision", "fp16"]) == 0
     assert "converting" in capsys.readouterr().err
     facts = json.loads((tmp_path / "fp32-fp16" / "engine.json").read_text())

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import bundles
 from deploy.runtime.check_set import read_check_set
 from export import bundle
 from export.bundle import write_bundle
-from export.manifest import CHECK_SET, MANIFEST, MODEL, Input, Manifest, Output, Precision
+from export.manifest import CHECK_SET, MANIFEST, MODEL, Manifest, Precision
 from pat.base.errors import Failure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +26,7 @@ VECTORS = np.eye(2, 5, dtype=np.float32)
 
 
 def described(**changes) -> Manifest:
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 8, 4),
-        output=Output("embeddings", 5, "cls"),
-        opset=18,
-        files={},
+    values = dict(
         model={"backbone": "vit_tiny_patch16_224", "parts": 3, "bands": [[0.0, 0.5]]},
         training={"source": ["market1501"]},
         weights={"file": "model.safetensors"},
@@ -40,7 +37,7 @@ def described(**changes) -> Manifest:
         ),
         checks=("compared",),
     )  # fmt: skip
-    return dataclasses.replace(manifest, **changes)
+    return bundles.described((8, 4), 5, **values | changes)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bundles import described, make_bundle
 from export import precision as script
-from export.bundle import write_bundle
 from export.check import check_graph, read_graph, runner
 from export.compare import Agreement, compare
 from export.lowering.calibration import Settings, calibrate
@@ -23,7 +23,7 @@ from export.lowering.emulate import emulated
 from export.lowering.methods import EightBits, SixteenBits
 from export.lowering.quantise import activations, layers, rounded, scale_of
 from export.lowering.search import find_graph
-from export.manifest import MANIFEST, MODEL, Input, Manifest, Output, fact
+from export.manifest import MANIFEST, MODEL, Manifest, fact
 from export.precision import lower_bundle
 from export.to_onnx import to_graph
 from pat.base.errors import Failure, UserError
@@ -69,18 +69,15 @@ def case(request) -> Case:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"),
-        opset=request.param, files={}, model={}, training={}, weights={}, tools={},
-    )  # fmt: skip
+    manifest = described((64, 32), 192, opset=request.param)
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
     return Case(to_graph(model, opset=request.param), manifest, images, model.embed(to_images(images)).numpy())
 
 
 @pytest.fixture
 def bundle(case, tmp_path):
-    write_bundle(tmp_path / "fp32", case.manifest, case.graph.SerializeToString(), case.images, case.embeddings)
-    return tmp_path / "fp32"
+    content = case.graph.SerializeToString()
+    return make_bundle(tmp_path / "fp32", case.manifest, content, case.images, case.embeddings)
 
 
 @pytest.fixture(autouse=True)
@@ -164,10 +161,7 @@ def test_instance_norms_of_a_stem_stay_in_fp32(low):
     )
     model = PartAwareTransformer(config).eval()
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 64, 32), output=Output("embeddings", 192, "cls"), opset=23,
-        files={}, model={}, training={}, weights={}, tools={},
-    )  # fmt: skip
+    manifest = described((64, 32), 192, opset=23)
     case = Case(to_graph(model, opset=23), manifest, images, model.embed(to_images(images)).numpy())
     graph = cast_graph(case.graph, low)
     check_graph(graph, manifest)
@@ -404,7 +398,7 @@ def test_the_old_bundle_stays_when_the_target_is_missed(case, bundle, tmp_path):
     before = (out / MANIFEST).read_bytes()
     # With the answers of another model no precision agrees.
     other = np.roll(case.embeddings, 1, 0)
-    write_bundle(bundle, case.manifest, case.graph.SerializeToString(), case.images, other)
+    make_bundle(bundle, case.manifest, case.graph.SerializeToString(), case.images, other)
     with pytest.raises(Failure, match=r"with every layer excluded, below the target 0\.999"):
         lower_bundle(bundle, out, "bf16")
     assert (out / MANIFEST).read_bytes() == before

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bundles import make_bundle
 from deploy.runtime.check_set import read_check_set
 from export import verify
-from export.bundle import write_bundle
 from export.check import read_graph
 from export.compare import compare
 from export.manifest import MODEL, Manifest
@@ -42,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
     graph = read_graph(str(manifest.file(MODEL)))
     weight = next(each for each in graph.graph.initializer if each.name == "blocks.0.mlp.fc2.weight")
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) / 2, weight.name))
-    write_bundle(folder / "damaged", manifest, graph.SerializeToString(), *read_check_set(manifest))
+    make_bundle(folder / "damaged", manifest, graph.SerializeToString(), *read_check_set(manifest))
     return folder
 
 
