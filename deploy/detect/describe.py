@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.detect.families import FAMILIES, Family, box_coding, cells, expected
-from deploy.detect.manifest import BoxCoding, DetectorInput, DetectorManifest, FamilyName
+from deploy.detect.families import FAMILIES, Family, FamilyName
+from deploy.detect.manifest import DetectorInput, DetectorManifest
 from deploy.detect.onnx import OnnxDetector, answer, check_input, grey, only_input, session
 from export.manifest import sha256
 from pat.base.errors import UserError
@@ -43,7 +43,11 @@ def describe(
     feed = only_input(opened, file)
     height, width = _size(feed, size, file)
     names = _outputs(opened, kind, outputs, file)
-    classes, boxes = _classes(answer(opened, file, grey(height, width), names), family, height, width, file)
+    found = answer(opened, file, grey(height, width), names)
+    try:
+        classes, boxes = kind.inspect(found, height, width)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
     person = kind.person if person is None else person
     if not 0 <= person < classes:
         raise UserError(f"{file} has {classes} classes, people cannot be class {person}; name theirs: --person N")
@@ -98,20 +102,3 @@ def _outputs(opened: Any, kind: Family, outputs: Sequence[str], file: Path) -> d
                 f"If so, name the outputs: --outputs {' '.join(role.upper() for role in kind.outputs)}"
             )
     return names
-
-
-def _classes(
-    found: dict[str, Any], family: FamilyName, height: int, width: int, file: Path
-) -> tuple[int, BoxCoding]:
-    """Number of classes, and how the boxes are coded, from the answer to a grey image."""
-    try:
-        if family == "rf-detr":
-            queries = expected(found["boxes"], (1, None, 4), "boxes").shape[1]
-            return expected(found["scores"], (1, queries, None), "scores").shape[2], "decoded"
-        grid = cells(height, width)
-        rows = expected(found["predictions"], (1, len(grid), None), "predictions")[0]
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from error
-    if rows.shape[1] < 6:
-        raise UserError(f"{file}: its rows have {rows.shape[1]} numbers, expected 5 and one for each class")
-    return rows.shape[1] - 5, box_coding(rows, grid)

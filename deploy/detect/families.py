@@ -1,23 +1,31 @@
 """The kinds of ONNX detector that are understood: how each wants its image, and what its outputs say.
 
 Two, both with published weights under Apache-2.0: RF-DETR finds more (Nano: 48.4 AP on COCO, as published; YOLOX-S
-40.5), the small YOLOX compute least (Nano: 1.1 GFLOP). Another family is one more `Family` with its decoder.
+40.5), the small YOLOX compute least (Nano: 1.1 GFLOP). Another family is one more entry in `FAMILIES`, with its
+two functions and its name in `FamilyName`: no code outside this file knows one family from another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deploy.detect.boxes import Scores
-from deploy.detect.manifest import BoxCoding, Colour, DetectorManifest, FamilyName, Resize, Triple
 from deploy.frames import Boxes
 from pat.base.errors import UserError
 
+if TYPE_CHECKING:
+    from deploy.detect.manifest import DetectorManifest
+
+FamilyName = Literal["rf-detr", "yolox"]
+Colour = Literal["RGB", "BGR"]
+Resize = Literal["squash", "letterbox"]
+BoxCoding = Literal["raw", "decoded"]
+Triple = tuple[float, float, float]
 Array = NDArray[np.float32]
 STRIDES = (8, 16, 32)
 """Pixels of a grid cell on each level of a YOLOX, in the order of its rows."""
@@ -38,8 +46,17 @@ class Family:
     """The class of people in the published COCO weights."""
     threshold: float
     overlap: float
+    codings: tuple[BoxCoding, ...]
+    """How its graphs may code their boxes."""
+    inspect: Callable[[Mapping[str, Any], int, int], tuple[int, BoxCoding]]
+    """Outputs by role for any image, height and width of the input -> number of classes, coding of the boxes."""
     decode: Callable[[Mapping[str, Array], DetectorManifest], tuple[Boxes, Scores]]
     """Outputs by role -> boxes [n, 4] in pixels of the model's input, scores [n] in 0 to 1."""
+
+
+def inspect_rf_detr(outputs: Mapping[str, Any], height: int, width: int) -> tuple[int, BoxCoding]:
+    queries = expected(outputs["boxes"], (1, None, 4), "boxes").shape[1]
+    return expected(outputs["scores"], (1, queries, None), "scores").shape[2], "decoded"
 
 
 def rf_detr(outputs: Mapping[str, Array], manifest: DetectorManifest) -> tuple[Boxes, Scores]:
@@ -50,6 +67,14 @@ def rf_detr(outputs: Mapping[str, Array], manifest: DetectorManifest) -> tuple[B
     with np.errstate(over="ignore"):
         scores = 1 / (1 + np.exp(-logits[:, manifest.person]))
     return corners(boxes * sides), scores
+
+
+def inspect_yolox(outputs: Mapping[str, Any], height: int, width: int) -> tuple[int, BoxCoding]:
+    grid = cells(height, width)
+    rows = expected(outputs["predictions"], (1, len(grid), None), "predictions")[0]
+    if rows.shape[1] < 6:
+        raise UserError(f"its rows have {rows.shape[1]} numbers, expected 5 and one for each class")
+    return rows.shape[1] - 5, box_coding(rows, grid)
 
 
 def yolox(outputs: Mapping[str, Array], manifest: DetectorManifest) -> tuple[Boxes, Scores]:
@@ -112,6 +137,8 @@ FAMILIES: Mapping[FamilyName, Family] = {
         person=1,
         threshold=0.5,
         overlap=1.0,
+        codings=("decoded",),
+        inspect=inspect_rf_detr,
         decode=rf_detr,
     ),
     "yolox": Family(
@@ -124,6 +151,8 @@ FAMILIES: Mapping[FamilyName, Family] = {
         person=0,
         threshold=0.3,
         overlap=0.45,
+        codings=("raw", "decoded"),
+        inspect=inspect_yolox,
         decode=yolox,
     ),
 }

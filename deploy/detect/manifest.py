@@ -15,8 +15,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
+from deploy.detect.families import FAMILIES, BoxCoding, Colour, FamilyName, Resize, Triple
 from export.manifest import sha256
 from pat.base.errors import UserError
 from pat.base.mapping import Within, from_mapping, read_mapping, to_mapping
@@ -24,17 +25,9 @@ from pat.base.mapping import Within, from_mapping, read_mapping, to_mapping
 FORMAT = "pat-detector/1"
 MANIFEST = "detector.json"
 
-FamilyName = Literal["rf-detr", "yolox"]
-Colour = Literal["RGB", "BGR"]
-Resize = Literal["squash", "letterbox"]
-BoxCoding = Literal["raw", "decoded"]
-Triple = tuple[float, float, float]
 Side = Annotated[int, Within(1, 8192)]
 Positive = Annotated[float, Within(above=0)]
 Share = Annotated[float, Within(above=0, most=1)]
-
-ROLES: dict[str, tuple[str, ...]] = {"rf-detr": ("boxes", "scores"), "yolox": ("predictions",)}
-"""Outputs that a family needs."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +57,9 @@ class DetectorManifest:
     sha256: str
     input: DetectorInput
     outputs: Mapping[str, str]
-    """Names of the outputs: `boxes` and `scores` of an rf-detr, `predictions` of a yolox."""
+    """Role, as the family calls it -> the name of the output."""
     boxes: BoxCoding
-    """Of a yolox: "raw" offsets in grid cells, or "decoded" in the graph to pixels. An rf-detr is decoded."""
+    """"raw" as the network gives them (a yolox: offsets in grid cells), or "decoded" in the graph."""
     classes: Annotated[int, Within(1, 100_000)]
     person: Annotated[int, Within(0)]
     """Index of the class that stands for people."""
@@ -96,16 +89,16 @@ class DetectorManifest:
 
     def _check(self) -> None:
         """What one field says of another. Raises UserError."""
-        roles = ROLES[self.family]
+        family = FAMILIES[self.family]
         wrong = (
             f"model: {self.model!r} is not the name of a file in the same folder"
             if Path(self.model).name != self.model
             else f"person = {self.person} is not one of {self.classes} classes"
             if self.person >= self.classes
-            else f"outputs: {', '.join(roles)} is wanted of the family {self.family}"
-            if not set(roles) <= set(self.outputs)
-            else f"boxes = {self.boxes!r}: an rf-detr's are decoded"
-            if self.family == "rf-detr" and self.boxes != "decoded"
+            else f"outputs: the family {self.family} needs {', '.join(family.outputs)}"
+            if not set(family.outputs) <= set(self.outputs)
+            else f"boxes = {self.boxes!r}: those of the family {self.family} are {' or '.join(family.codings)}"
+            if self.boxes not in family.codings
             else ""
         )
         if wrong:
@@ -131,7 +124,7 @@ class DetectorManifest:
         return json.dumps({"format": FORMAT, **values}, indent=2) + "\n"
 
 
-_REMEDY = "write it with `python -m deploy.detect describe MODEL.onnx --family yolox|rf-detr`"
+_REMEDY = f"write it with `python -m deploy.detect describe MODEL.onnx --family {'|'.join(FAMILIES)}`"
 
 
 def _find(what: Path) -> Path:

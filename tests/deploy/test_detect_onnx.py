@@ -319,7 +319,7 @@ def test_the_manifest_says_how_to_feed_and_read_the_model(model):
         ({"person": 3}, "person = 3 is not one of 3 classes"),
         ({"threshold": 1.5}, "threshold = 1.5 is not a number"),
         ({"overlap": math.nan}, "overlap = nan is not"),
-        ({"outputs": {}}, "predictions is wanted"),
+        ({"outputs": {}}, "yolox needs predictions"),
         ({"model": "../m.onnx"}, "not the name of a file"),
         ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
         ({"boxes": "corners"}, "boxes = 'corners' is not one of raw, decoded"),
