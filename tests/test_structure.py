@@ -47,11 +47,6 @@ sys.meta_path.insert(0, Blocked)
 """Makes modules look as if they were not installed."""
 
 
-def test_kernels_without_triton():
-    done = python(BLOCKED.format(["triton"]) + "import kernels, kernels.part_attention, kernels.nearest_parts")
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.mark.parametrize("command", ["train", "demo", "import-weights"])
 def test_commands_without_torch_say_what_to_install(command):
     code = BLOCKED.format(["torch", "timm", "safetensors"])

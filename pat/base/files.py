@@ -120,7 +120,8 @@ def _in_one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Failure(f"cannot write {path}: {error.strerror or error}; what was there is untouched") from error
+        reason = error.strerror or f"{error} (is the disk full?)"  # NumPy tells how much was written
+        raise Failure(f"cannot write {path}: {reason}; what was there is untouched") from error
 
 
 @contextlib.contextmanager

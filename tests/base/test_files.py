@@ -1,9 +1,11 @@
 """Files and folders are written whole or not at all, and drafts of killed writers go away."""
 
 import os
+import resource
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pat.base.errors import Failure
@@ -24,6 +26,18 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         1 / 0  # noqa: B018
     assert path.read_bytes() == before
     assert names(path.parent) == ["a.json"]
+
+
+def test_numpy_tells_of_no_full_disk_and_the_line_does(tmp_path):
+    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
+    try:
+        said = pytest.raises(Failure, match=r"requested and \d+ written \(is the disk full\?\)")
+        with said, written_whole(tmp_path / "a.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, np.zeros(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+    assert names(tmp_path) == []
 
 
 def test_a_folder_replaces_a_folder_or_leaves_it(tmp_path):

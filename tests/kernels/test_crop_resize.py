@@ -1,8 +1,5 @@
 """Crop-resize: the reference against Pillow; the kernel (interpreted without a GPU) against the reference."""
 
-import os
-import subprocess
-import sys
 from itertools import product
 
 import numpy as np
@@ -110,21 +107,23 @@ def poisoned_memory():
 
 @pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("size", [(32, 16), (21, 37), (2, 3)])
-def test_kernel_matches_reference(size, interpolation):
-    check_kernel(extremes(HEIGHT, WIDTH, 3), BOXES, size=size, interpolation=interpolation)
+@pytest.mark.parametrize(("size", "boxes"), [((32, 16), BOXES), ((21, 37), BOXES[::2]), ((2, 3), BOXES[1:4])])
+def test_kernel_matches_reference(size, boxes, interpolation):
+    check_kernel(extremes(HEIGHT, WIDTH, 3), boxes, size=size, interpolation=interpolation)
 
 
 @pytest.mark.usefixtures("poisoned_memory")
-@pytest.mark.parametrize(("layout", "size"), [("rgb", (32, 16)), ("nv12", (21, 37)), ("bgr", (2, 3))])
-def test_kernel_rounds_pixels_of_the_reference(size, layout):
+@pytest.mark.parametrize(
+    ("layout", "size", "count"), [("rgb", (32, 16), 8), ("nv12", (21, 37), 3), ("bgr", (2, 3), 1)]
+)
+def test_kernel_rounds_pixels_of_the_reference(layout, size, count):
     frame = extremes(HEIGHT * 3 // 2, WIDTH) if layout == "nv12" else extremes(HEIGHT, WIDTH, 3)
-    frame, boxes = frame.to(DEVICE), BOXES.to(DEVICE)
+    frame, boxes = frame.to(DEVICE), BOXES[:count].to(DEVICE)
     options = {"size": size, "layout": layout}
     exact = crop_resize(frame, boxes, dtype=torch.float64, impl="reference", **LEVELS, **options)
     for impl in ("reference", "triton"):
         pixels = crop_resize(frame, boxes, dtype=torch.uint8, impl=impl, **options)  # [n, height, width, 3]
-        assert pixels.shape == (len(BOXES), *size, 3)
+        assert pixels.shape == (count, *size, 3)
         assert (pixels.permute(0, 3, 1, 2).double() - exact).abs().max() <= 0.502
 
 
@@ -143,7 +142,7 @@ def test_kernel_reads_strided_frames(layout):
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
 def test_kernel_reads_nv12(matrix):
     frame = noise(HEIGHT * 3 // 2, WIDTH + 16)[:, :WIDTH]  # rows are padded
-    check_kernel(frame, BOXES, size=(18, 12), layout="nv12", matrix=matrix)
+    check_kernel(frame, BOXES[:4], size=(18, 12), layout="nv12", matrix=matrix)
 
 
 def test_kernel_keeps_its_precision_far_from_the_origin():
@@ -284,26 +283,3 @@ def test_compiles_and_exports_without_a_graph_break():
     torch.testing.assert_close(compiled(frame, boxes), expected)
     exported = torch.export.export(Module(), (frame, boxes), dynamic_shapes=({}, {0: torch.export.Dim("n")}))
     torch.testing.assert_close(exported.module()(frame, BOXES), preprocess(frame, BOXES))
-
-
-def run_python(code: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-
-
-def test_reference_works_without_triton():
-    result = run_python(
-        "import sys; sys.modules['triton'] = None\n"
-        "import torch; from kernels.crop_resize import crop_resize\n"
-        "print(crop_resize(torch.zeros(4, 4, 3, dtype=torch.uint8), torch.tensor([[0., 0, 2, 2]]),"
-        " impl='reference').shape)"
-    )
-    assert "[1, 3, 256, 128]" in result.stdout, result.stderr
-
-
-def test_kernel_refuses_the_cpu_outside_the_interpreter():
-    result = run_python(
-        "import torch; from kernels.crop_resize import crop_resize\n"
-        "crop_resize(torch.zeros(4, 4, 3, dtype=torch.uint8), torch.tensor([[0., 0, 2, 2]]), impl='triton')"
-    )
-    assert "ValueError: frame is on cpu; expected a CUDA device for impl triton" in result.stderr

@@ -1,8 +1,6 @@
 """The reference against the definition in float64, and the public function: errors, autograd, compile, shards."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -305,32 +303,3 @@ def test_bad_arguments_are_named(change, message):
     arguments = {"query": GOOD[0], "bank": GOOD[1], "exclude": GOOD[2], "k": 3, "scale": 0.1} | change
     with pytest.raises(ValueError, match=message):
         nearest_parts(**arguments)
-
-
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-
-
-def test_works_where_triton_is_not_installed():
-    code = """
-import sys
-sys.modules["triton"] = None
-import kernels
-assert "torch" not in sys.modules
-import torch
-from kernels.nearest_parts import nearest_parts
-found = nearest_parts(torch.zeros(1, 1, 2), torch.ones(1, 2, 2), torch.tensor([0]), k=1, scale=0.1)
-assert found.indices.item() == 1
-"""
-    result = run_python(code)
-    assert result.returncode == 0, result.stderr
-
-
-def test_triton_refuses_a_cpu_outside_its_interpreter():
-    code = """
-import torch
-from kernels.nearest_parts import nearest_parts
-nearest_parts(torch.zeros(1, 1, 2), torch.ones(1, 2, 2), torch.tensor([0]), k=1, scale=0.1, impl="triton")
-"""
-    result = run_python(code, TRITON_INTERPRET="0")
-    assert "ValueError: query: on cpu, expected a CUDA tensor with impl='triton'" in result.stderr

@@ -1,8 +1,6 @@
 """The definition of part-masked attention, against a loop that spells it out, and what the door refuses."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -245,23 +243,3 @@ BAD = {
 def test_refuses(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         part_attention(**arguments(**changes))  # type: ignore[arg-type]
-
-
-WITHOUT_TRITON = """
-import sys
-sys.modules["triton"] = None
-import torch, kernels, kernels.part_attention
-from kernels.part_attention import part_attention
-qkv, regions = torch.randn(1, 5, 3, 1, 32), torch.zeros(1, 0, 4, dtype=torch.int32)
-for impl in ("reference", "sdpa", "triton"):
-    print(impl, part_attention(qkv[:, :, 0], qkv[:, :, 1:], regions, (2, 2), impl=impl).shape)
-"""
-
-
-def test_works_where_triton_is_absent() -> None:
-    """Torch's implementations do; asking for the kernel says in one line what is missing."""
-    done = subprocess.run([sys.executable, "-c", WITHOUT_TRITON], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["reference torch.Size([1, 5, 32])", "sdpa torch.Size([1, 5, 32])"]
-    assert done.stderr.splitlines()[-1] == (
-        "ValueError: impl is 'triton', but Triton is not installed; expected 'reference' or 'sdpa' here"
-    )

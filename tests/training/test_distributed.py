@@ -33,7 +33,7 @@ sys.exit(run(command, arguments))
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pat.commands.train"])  # torch is imported once for all ranks of all tests
 
-PATIENCE = 60
+PATIENCE = 300
 """Seconds after which a job that should have ended counts as hanging."""
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 from pat.data.layouts import market1501
 from pat.data.layouts.reading import Problems
 from pat.synthetic.people import dataset
@@ -82,6 +83,19 @@ def test_a_finished_data_set_is_left_alone_and_another_refused(written):
     assert _images(written) == before
     with pytest.raises(UserError, match="other seed"):
         dataset.write_people(written, Plan(**{**PLAN.__dict__, "seed": 1}), workers=1)
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path):
+    plan = Plan(identities=2, images=2, cameras=1, cameras_each=1, test_share=0.5, size=(64, 32))
+    full = tmp_path / plan.shots(2)[1].path  # the last image of four: a device without room
+    full.parent.mkdir()
+    full.symlink_to("/dev/full")
+    (tmp_path / dataset.PLAN).write_text(json.dumps(plan.told()))
+    with pytest.raises(Failure, match=r"cannot write people to .*: No space left on device; the same command"):
+        dataset.write_people(tmp_path, plan, workers=1)
+    full.unlink()
+    assert dataset.write_people(tmp_path, plan, workers=1) == len(_images(tmp_path)) == 4
+    assert len(pq.read_table(tmp_path / dataset.TABLE)) == 4
 
 
 def test_rows_tell_every_image_and_its_parts(written):
