@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -73,6 +73,9 @@ def printable(name: str) -> str:
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
 
+Watcher = Callable[[Frame, Sequence[Label]], None]
+
+
 class Sink(Protocol):
     """Somewhere that annotated images go."""
 
@@ -81,16 +84,24 @@ class Sink(Protocol):
 
 
 class View:
-    """Draws a camera's frames and hands them to the sinks; a sink that fails is left out from then on."""
+    """Draws a camera's frames and hands them to the sinks; a sink that fails is left out from then on.
 
-    def __init__(self, sinks: Sequence[Sink] = ()) -> None:
+    `watcher` is shown every frame as it came, with who is in it; it must not block.
+    """
+
+    def __init__(self, sinks: Sequence[Sink] = (), watcher: Watcher | None = None) -> None:
         self._sinks = list(sinks)
+        self._watcher = watcher
 
     @property
     def wanted(self) -> bool:
-        return bool(self._sinks)
+        return bool(self._sinks) or self._watcher is not None
 
     def show(self, frame: Frame, labels: Sequence[Label]) -> None:
+        if self._watcher is not None:
+            self._watcher(frame, labels)
+        if not self._sinks:
+            return
         image = draw(frame.pixels, labels)
         for sink in list(self._sinks):
             try:

@@ -8,17 +8,21 @@ import logging
 import os
 import sys
 import threading
-from dataclasses import asdict, dataclass
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from deploy.metrics import Metrics
 from pat.base.errors import UserError
 
 log = logging.getLogger(__name__)
 
+SCHEMA = 1
+"""Version of the fields; it changes when one of them goes away or comes to mean something else."""
 Kind = Literal["recognised", "new", "unknown", "revised", "left", "camera"]
 
 
@@ -40,6 +44,8 @@ class Event:
     """Cosine to the nearest entry of the gallery."""
     box: tuple[int, int, int, int] | None = None
     """(x0, y0, x1, y1) in pixels of the frame."""
+    size: tuple[int, int] | None = None
+    """(width, height) of the frame in pixels."""
     frame: int | None = None
     views: int | None = None
     """Views that were embedded."""
@@ -47,12 +53,21 @@ class Event:
     """The gallery has acknowledged the vector: it survives a killed process."""
     before: str | None = None
     """The identity that was told before."""
+    key: str | None = None
+    """The person's, which stays the same whatever the name is."""
     state: str | None = None
     error: str | None = None
+    id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    """Of this event: whoever gets it twice can tell."""
+
+    def values(self) -> dict[str, Any]:
+        """What is known, with the schema's version."""
+        known = {key: value for key, value in asdict(self).items() if value is not None}
+        return {"schema": SCHEMA, "id": known.pop("id"), **known}
 
     def line(self) -> str:
         """JSON on one line, control characters escaped."""
-        return json.dumps({key: value for key, value in asdict(self).items() if value is not None})
+        return json.dumps(self.values())
 
 
 class _Private(RotatingFileHandler):
@@ -66,19 +81,31 @@ class _Private(RotatingFileHandler):
 class EventLog:
     """Writes events; safe to call from any thread; a context manager.
 
-    `path` "-" is standard output. A file is flushed at every event, and put aside at `rotate_bytes`. An event that
+    `path` "-" is standard output, "" is nowhere. `listener` hears every event, on the thread that tells it, and
+    must not block. A file is flushed at every event, and put aside at `rotate_bytes`. An event that
     cannot be written (full disk) is counted and logged once until writing works again: the process goes on.
 
     Raises UserError when the file cannot be opened.
     """
 
-    def __init__(self, path: str, metrics: Metrics, *, rotate_bytes: int, keep: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        metrics: Metrics,
+        *,
+        rotate_bytes: int,
+        keep: int,
+        listener: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self._metrics = metrics
+        self._listener = listener
         self._lock = threading.Lock()
         self._lost = 0
         self._nobody_reads = False
-        self._file = None if path == "-" else Path(path)
-        self._handler: logging.StreamHandler
+        self._file = None if path in ("-", "") else Path(path)
+        self._handler: logging.StreamHandler | None = None
+        if path == "":
+            return
         if self._file is None:
             self._handler = logging.StreamHandler(sys.stdout)
         else:
@@ -94,6 +121,10 @@ class EventLog:
         """Write one event. Raises BrokenPipeError, once, when the reader of standard output went away."""
         if self._nobody_reads:
             return
+        self._listener(event)
+        self._metrics.events.labels(event.event).inc()
+        if self._handler is None:
+            return
         record = logging.LogRecord("events", logging.INFO, "", 0, event.line(), None, None)
         with self._lock:
             lost = self._lost
@@ -104,11 +135,10 @@ class EventLog:
             if lost and self._lost == lost:
                 log.warning("events are written again; %d were lost", lost)
                 self._lost = 0
-        self._metrics.events.labels(event.event).inc()
 
     def close(self) -> None:
         with self._lock:
-            if self._handler.stream is not sys.stdout:
+            if self._handler is not None and self._handler.stream is not sys.stdout:
                 self._handler.close()
 
     def __enter__(self) -> EventLog:
@@ -127,7 +157,8 @@ class EventLog:
         if not self._lost:
             log.error("events cannot be written: %s", error)
         self._lost += 1
-        if self._file is not None:  # what is left in the stream's buffer would come out as half a line later
+        if self._file is not None and self._handler is not None:
+            # What is left in the stream's buffer would come out as half a line later.
             stream, self._handler.stream = self._handler.stream, None
             with contextlib.suppress(OSError, AttributeError):
                 stream.close()

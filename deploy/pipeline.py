@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from deploy import runtime
-from deploy.annotate import Sink, VideoFile, View
+from deploy.annotate import Label, Sink, VideoFile, View
 from deploy.appearance import EmbeddingPolicy
 from deploy.camera import Camera
 from deploy.detect import Detector, open_detector
 from deploy.detect.motion import GatedDetector, MotionGate
 from deploy.embedder import Embedder
-from deploy.events import EventLog
+from deploy.events import Event, EventLog
 from deploy.frames import Detections, Frame
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
@@ -60,10 +61,40 @@ class NamedSource:
     url: str
 
 
-def named_sources(sources: Sequence[str]) -> list[NamedSource]:
+@dataclass(frozen=True)
+class Parts:
+    """What the cameras of a running process share."""
+
+    bundle: Path
+    manifest: Manifest
+    settings: ProcessSettings
+    gallery: Gallery
+    embedder: Embedder
+    recogniser: Recogniser
+    metrics: Metrics
+    cameras: Sequence[Camera]
+
+
+class Companion(Protocol):
+    """What runs beside the cameras, in their process, and keeps it alive when they have ended."""
+
+    def tell(self, event: Event) -> None:
+        """Hears every event, on the cameras' threads; must not block."""
+
+    def see(self, frame: Frame, labels: Sequence[Label]) -> None:
+        """Is shown every frame and who is in it, on the cameras' threads; must not block."""
+
+    def running(self, parts: Parts) -> contextlib.AbstractContextManager[None]:
+        """Lasts from before the first frame until after the last event."""
+
+    def look(self, rates: Rates) -> None:
+        """Is shown the rates now and then; a process that hangs does not call it."""
+
+
+def named_sources(sources: Sequence[str], *, none: bool = False) -> list[NamedSource]:
     """`NAME=URL` or a bare URL (then camera-1, camera-2, ...); `$VARIABLES` in a URL come from the environment.
 
-    Raises UserError when there is none, or two have one name.
+    Raises UserError when two have one name, or when there is none, unless `none` allows it.
     """
     named = []
     for number, source in enumerate(sources, 1):
@@ -75,7 +106,7 @@ def named_sources(sources: Sequence[str]) -> list[NamedSource]:
                 "(ps); write $VARIABLE in its place", name,
             )  # fmt: skip
         named.append(NamedSource(name, os.path.expandvars(url)))
-    if not named:
+    if not named and not none:
         raise UserError("there is no source; give a video file, a folder of images or a camera's URL")
     names = [each.name for each in named]
     if doubled := next((name for name in names if names.count(name) > 1), None):
@@ -108,8 +139,9 @@ def run(
     look_every: float = 1.0,
     finder: Callable[[str], Find] | None = None,
     view: Callable[[str], View] | None = None,
+    companion: Companion | None = None,
 ) -> Summary:
-    """Run the process until every source has ended or `stopping` is set.
+    """Run the process until `stopping` is set or, without a companion, every source has ended.
 
     For the camera of a name, `finder` makes what finds people, in place of the detector of the settings, and `view`
     what is shown who was seen where, in place of the video and window of the settings.
@@ -121,7 +153,10 @@ def run(
     output, begun = settings.output, time.monotonic()
     with contextlib.ExitStack() as stack:
         events = stack.enter_context(
-            EventLog(output.events, metrics, rotate_bytes=int(output.rotate_megabytes * 1e6), keep=output.keep)
+            EventLog(
+                output.events, metrics, rotate_bytes=int(output.rotate_megabytes * 1e6), keep=output.keep,
+                listener=companion.tell if companion else lambda event: None,
+            )
         )
         gallery = stack.enter_context(open_gallery(settings, manifest))
         metrics.gallery.set(gallery.count())
@@ -137,7 +172,7 @@ def run(
         window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
         finder = finder or new_finder(settings)
-        view = view or (lambda name: open_view(name, output.video, window))
+        view = view or (lambda name: open_view(name, output.video, window, companion))
         workers = [
             new_worker(
                 source, settings, finder(source.name), embedder, recogniser, events, metrics, view(source.name),
@@ -151,10 +186,17 @@ def run(
 
         def show() -> None:
             metrics.gallery.set(gallery.count())
-            look(watch.look())
+            rates = watch.look()
+            look(rates)
+            if companion is not None:
+                companion.look(rates)
 
+        if companion is not None:
+            parts = Parts(bundle, manifest, settings, gallery, embedder, recogniser, metrics, cameras)
+            stack.enter_context(companion.running(parts))
         with _running(workers, stopping) as threads:
-            _watch(threads, embedder, gallery, settings, stopping, show, look_every, window)
+            ends = companion is None
+            _watch(threads, embedder, gallery, settings, stopping, show, look_every, window, ends)
         return _summary(cameras, metrics, time.monotonic() - begun)
 
 
@@ -262,14 +304,14 @@ def new_policy(settings: ProcessSettings) -> EmbeddingPolicy:
     return EmbeddingPolicy(every=settings.track.every, least_quality=settings.track.least_quality)
 
 
-def open_view(camera: str, video: Path | None, window: Window | None) -> View:
-    """Where the annotated images of a camera go."""
+def open_view(camera: str, video: Path | None, window: Window | None, companion: Companion | None) -> View:
+    """Where the images of a camera go."""
     sinks: list[Sink] = []
     if video is not None:
         sinks.append(VideoFile(video / f"{camera}.mp4"))
     if window is not None:
         sinks.append(window)
-    return View(sinks)
+    return View(sinks, companion.see if companion else None)
 
 
 def _watch(
@@ -281,10 +323,12 @@ def _watch(
     show: Callable[[], None],
     show_every: float,
     window: Window | None,
+    ends: bool,
 ) -> None:
-    """Wait for the end, keep the gallery's promise to forget, and show how it goes."""
+    """Wait for the end (of the sources too, if the process ends with them), keep the gallery's promise to forget,
+    and show how it goes."""
     next_look = next_expiry = time.monotonic()
-    while not stopping.wait(TICK) and any(thread.is_alive() for thread in threads):
+    while not stopping.wait(TICK) and (not ends or any(thread.is_alive() for thread in threads)):
         now = time.monotonic()
         if embedder.broken_for > settings.runtime.give_up_after:
             raise Failure(

@@ -94,7 +94,7 @@ class OutputSettings:
     """What the process leaves behind and shows."""
 
     events: str = "-"
-    """File of events, one JSON object a line; "-" is standard output."""
+    """File of events, one JSON object a line; "-" is standard output, "" writes none."""
     rotate_megabytes: float = 64.0
     """Size at which the events file is put aside as FILE.1, FILE.2, ..."""
     keep: int = 8

@@ -284,6 +284,7 @@ class Worker:
     ) -> None:
         left, top, right, bottom = (round(float(edge)) for edge in person.last.box)
         score = person.recognition.score
+        height, width = person.frame.pixels.shape[:2]
         self._events.tell(
             Event(
                 event,
@@ -293,10 +294,12 @@ class Worker:
                 identity=person.identity,
                 score=None if score is None else round(score, 6),
                 box=(left, top, right, bottom),
+                size=(width, height),
                 frame=person.frame.index,
                 views=person.appearance.samples,
                 stored=stored,
                 before=before,
+                key=person.recognition.key,
             )
         )
 

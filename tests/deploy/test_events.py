@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,20 @@ def test_an_event_is_a_line_of_what_is_known(tmp_path):
     path = tmp_path / "folder" / "events.jsonl"
     with opened(path) as events:
         events.tell(Event("new", 12.5, "gate", track=3, identity="x", box=(1, 2, 3, 4), stored=True))
-    expected = {"event": "new", "time": 12.5, "camera": "gate", "track": 3, "identity": "x"}
-    assert lines(path) == [{**expected, "box": [1, 2, 3, 4], "stored": True}]
+    (line,) = lines(path)
+    uuid.UUID(line.pop("id"))
+    expected = {"schema": 1, "event": "new", "time": 12.5, "camera": "gate", "track": 3, "identity": "x"}
+    assert line == {**expected, "box": [1, 2, 3, 4], "stored": True}
+
+
+def test_nowhere_is_a_place_for_events_and_a_listener_hears_them(tmp_path, capsys):
+    heard = []
+    with EventLog("", Metrics(), rotate_bytes=1, keep=1, listener=heard.append) as events:
+        events.tell(Event("left", 1.0, "gate"))
+        events.tell(Event("left", 1.0, "gate"))
+    assert [each.camera for each in heard] == ["gate", "gate"]
+    assert heard[0].id != heard[1].id
+    assert capsys.readouterr().out == ""
 
 
 def test_names_cannot_break_a_line(tmp_path):
