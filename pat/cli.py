@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": ("embed", "embed images into .npz or .parquet"),
     "rank": ("rank", "draw the gallery images nearest to each query image"),
     "camera": ("camera", "find, follow and recognise people in camera images"),
+    "serve": ("serve", "the cameras with a page for people, an API, MQTT and webhooks"),
     "gallery": ("gallery", "enrol, look up, forget and count the people that cameras recognise"),
     "export": ("export", "write a model as an ONNX bundle, the first step to an engine"),
     "import-weights": ("import_weights", "convert checkpoints of other projects into a model file"),
@@ -33,6 +34,7 @@ EXTRAS = {
     **dict.fromkeys(
         ("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "trackers"), "deploy"
     ),
+    **dict.fromkeys(("anyio", "aiomqtt", "fastapi", "httpx", "pydantic", "starlette", "uvicorn"), "service"),
 }
 """Modules that an installation may lack, and the extra that brings them."""
 

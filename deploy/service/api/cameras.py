@@ -1,0 +1,176 @@
+"""What the cameras see now, and who it is: pictures, streams, search by a person in view or by a photo."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import numpy as np
+from anyio import to_thread
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from deploy.service.api import models
+from deploy.service.api.parts import PROBLEMS, TheSite, Viewer, decision, in_view, shown
+from deploy.service.people import NotThere
+from deploy.service.photos import Found, Limits
+from deploy.service.site import Site
+from deploy.service.streams import Streams
+
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+LIVE_RATE = 12.0
+"""Pictures a second of a stream at most."""
+KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
+
+Count = Annotated[int, Query(ge=1, le=50, description="People for each one in the photo, at most.")]
+OfCamera = Annotated[str | None, Query(max_length=200, description="Entries of this camera alone.")]
+Since = Annotated[float | None, Query(description="Seconds since the epoch.", allow_inf_nan=False)]
+Share = Annotated[float, Query(ge=0, le=1, description="Share of the picture.")]
+
+
+def cameras(site: Site) -> list[models.Camera]:
+    """All cameras as they are now."""
+    rates = {each.name: each for each in site.rates.cameras} if site.rates else {}
+    found = []
+    for camera in site.parts.cameras:
+        status, seen, rate = camera.status(), site.live.newest(camera.name), rates.get(camera.name)
+        height, width = seen.frame.pixels.shape[:2] if seen else (None, None)
+        fresh = seen if status.state == "live" else None
+        found.append(
+            models.Camera(
+                name=camera.name, source=status.url, state=status.state, since=status.since, error=status.error,
+                frames=status.frames, dropped=status.dropped, broken=status.broken, reconnects=status.reconnects,
+                frames_per_second=rate.frames_per_second if rate else 0.0, last_frame=status.last_frame,
+                width=width, height=height,
+                in_view=[
+                    models.InView(
+                        track=label.track, name=label.identity, score=label.score,
+                        key=site.gallery.key_of(label.identity) if label.identity else None,
+                        box=_shares(label.box, fresh.frame.pixels.shape),
+                    )
+                    for label in fresh.labels
+                ] if fresh else [],
+            )
+        )  # fmt: skip
+    return found
+
+
+def _shares(box: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float, float]:
+    height, width = shape[:2]
+    x0, y0, x1, y1 = (float(edge) if np.isfinite(edge) else 0.0 for edge in box)
+    return x0 / width, y0 / height, x1 / width, y1 / height
+
+
+@router.get("/cameras", tags=["cameras"])
+def list_cameras(site: TheSite, caller: Viewer) -> list[models.Camera]:
+    """All cameras, their states, and who is in view."""
+    return cameras(site)
+
+
+@router.get(
+    "/cameras/{name}/frame.jpg", tags=["cameras"], response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}, **PROBLEMS},
+)  # fmt: skip
+def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
+    """The newest picture of a camera, with boxes and names."""
+    made = _known(site, name).picture(name)
+    if made is None:
+        raise HTTPException(503, f"camera {name} has given no picture yet", {"Retry-After": "1"})
+    return Response(made[1], media_type="image/jpeg", headers={"X-Frame": str(made[0])})
+
+
+@router.get(
+    "/cameras/{name}/stream.mjpeg", tags=["cameras"], response_class=StreamingResponse,
+    responses={200: {"content": {"multipart/x-mixed-replace": {}}}, **PROBLEMS},
+)  # fmt: skip
+async def get_stream(
+    request: Request, site: TheSite, caller: Viewer, name: str,
+    rate: Annotated[float, Query(gt=0, le=LIVE_RATE, description="Pictures a second at most.")] = LIVE_RATE,
+) -> StreamingResponse:  # fmt: skip
+    """The camera's pictures as they come, with boxes and names (MJPEG)."""
+    _known(site, name)
+    streams: Streams = request.app.state.streams
+    return StreamingResponse(
+        streams.counted(_pictures(site, streams, name, rate)), media_type="multipart/x-mixed-replace; boundary=frame"
+    )
+
+
+async def _pictures(site: Site, streams: Streams, name: str, rate: float) -> AsyncIterator[bytes]:
+    shown_last = -1
+    while not streams.ending:
+        begun = time.monotonic()
+        seen = site.live.newest(name)
+        if seen is not None and seen.frame.index != shown_last:
+            made = await to_thread.run_sync(site.live.picture, name)
+            if made is not None:
+                shown_last, jpeg = made
+                yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(jpeg), jpeg)
+        await asyncio.sleep(max(0.02, begun + 1 / rate - time.monotonic()))
+
+
+@router.post("/cameras/{name}/search", tags=["search"])
+def search_in_view(
+    site: TheSite, caller: Viewer, name: str, x: Share, y: Share, count: Count = 5, camera: OfCamera = None,
+    since: Since = None, until: Since = None,
+) -> models.Search:  # fmt: skip
+    """Who the person at this place of the camera's newest picture is, and who is like that person."""
+    there = _known(site, name).at(name, x, y)
+    if there is None:
+        raise NotThere(f"nobody is at this place in the picture of camera {name}")
+    seen, label = there
+    found = site.photos.search_box(seen.frame.pixels, label.box, Limits(count, camera, since, until))
+    return _answer(site, seen.frame.pixels.shape, found)
+
+
+@router.post(
+    "/search", tags=["search"],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS},
+        }
+    },
+)  # fmt: skip
+async def search_by_photo(
+    request: Request, site: TheSite, caller: Viewer, count: Count = 5, camera: OfCamera = None,
+    since: Since = None, until: Since = None,
+    whole: Annotated[bool, Query(description="The photo is a crop of one person: look for nobody in it.")] = False,
+) -> models.Search:  # fmt: skip
+    """Who a photo (JPEG, PNG or WebP, as the body) shows, and where these people were seen before."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() not in KINDS:
+        raise HTTPException(415, f"send the photo itself as the body, with a type of {', '.join(KINDS)}")
+    content = await request.body()
+
+    def search() -> models.Search:
+        pixels = site.photos.decode(content)
+        found = site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
+        return _answer(site, pixels.shape, found)
+
+    return await to_thread.run_sync(search)
+
+
+def _known(site: Site, name: str):  # type: ignore[no-untyped-def]
+    if all(each.name != name for each in site.parts.cameras):
+        raise NotThere(f"there is no camera {name!r}")
+    return site.live
+
+
+def _answer(site: Site, shape: tuple[int, ...], found: list[Found]) -> models.Search:
+    threshold, viewed = site.parts.recogniser.threshold, in_view(site)
+    people = {each.name: each for each in site.people.everybody()}
+    answers = []
+    for each in found:
+        matches = [
+            models.Match(
+                person=shown(site, people[match.identity], viewed), score=match.score, camera=match.camera,
+                time=match.time, decision=decision(match.score, threshold),
+            )
+            for match in each.matches
+            if match.identity in people
+        ]  # fmt: skip
+        best = matches[0].decision if matches else "different"
+        seen = {"same": "yes", "perhaps": "perhaps", "different": "no"}[best]
+        answers.append(models.Found(box=each.box, quality=each.quality, seen_before=seen, matches=matches))
+    return models.Search(width=shape[1], height=shape[0], threshold=threshold, people=answers)

@@ -1,0 +1,216 @@
+"""Who is in the gallery, for people who look: summaries, sightings, pictures. Read from the disk, never written."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from deploy.gallery.changes import GROUP
+from deploy.service.store import Store
+from pat.base.errors import UserError
+
+FRESH = 0.25
+"""Seconds that a list of everybody is good for without looking whether something changed."""
+ENROLLED = "enrolled"
+"""What `pat gallery enrol` says for a camera: when somebody was enrolled is no sighting."""
+
+
+class NotThere(UserError):
+    """What was asked for does not exist, or not any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person, with all that was merged into one."""
+
+    key: str
+    """Stays the same whatever the name is."""
+    number: int
+    """In the database."""
+    name: str
+    kept: bool
+    """Enrolled or named: kept until forgotten."""
+    entries: int
+    sightings: int
+    cameras: tuple[str, ...]
+    first: float
+    """Seconds since the epoch; of an entry where there is no sighting yet."""
+    last: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A person in view of a camera."""
+
+    id: int
+    camera: str
+    first: float
+    last: float
+    score: float | None
+    """Cosine when the person was recognised; None for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A vector of a person, without its numbers."""
+
+    id: str
+    camera: str
+    time: float
+    note: str
+    picture: bool
+    """There is a view of it."""
+
+
+class People:
+    """Reads of one gallery; safe to call from several threads."""
+
+    def __init__(self, store: Store, retention: float | None, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._clock = store, clock
+        self._retention = math.inf if retention is None else retention
+        self._lock = threading.Lock()
+        self._read = -math.inf
+        self._version = -1
+        self._everybody: list[Person] = []
+
+    def everybody(self) -> list[Person]:
+        """All people, last seen first."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read > FRESH:
+                with self._store.reading() as connection:
+                    version = connection.execute("PRAGMA data_version").fetchone()[0]
+                    if version != self._version or now - self._read > 60:
+                        self._everybody, self._version = self._summaries(connection), version
+                self._read = now
+            return self._everybody
+
+    def forget_what_was_read(self) -> None:
+        """The next look sees what was changed just now."""
+        self._read = -math.inf
+
+    def person(self, key: str) -> Person:
+        """The person of this key, also one that was merged into another. Raises NotThere."""
+        with self._store.reading() as connection:
+            number = number_of(connection, key)
+        found = next((each for each in self.everybody() if each.number == number), None)
+        if found is None:
+            raise NotThere(f"there is nobody with the key {key}")
+        return found
+
+    def by_number(self) -> dict[int, Person]:
+        """Everybody by the number in the database, merged ones too."""
+        with self._store.reading() as connection:
+            into = dict(connection.execute("SELECT id, merged_into FROM identities"))
+        known = {each.number: each for each in self.everybody()}
+        found = {}
+        for number in into:
+            last = number
+            while into.get(last) is not None:
+                last = into[last]
+            if last in known:
+                found[number] = known[last]
+        return found
+
+    def timeline(self, person: Person, limit: int, before: tuple[float, int] | None = None) -> list[Sighting]:
+        """When and where a person was seen, newest first; `before` is first time and id of the last one had."""
+        first, number = before or (math.inf, 0)
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"""SELECT rowid, camera, first, last, score FROM sightings WHERE identity IN ({GROUP})
+                AND (first < ? OR (first = ? AND rowid < ?)) AND last >= ?
+                ORDER BY first DESC, rowid DESC LIMIT ?""",
+                (person.number, first, first, number, self._oldest(person), limit),
+            ).fetchall()
+        return [Sighting(*row) for row in rows]
+
+    def entries(self, person: Person, limit: int = 200) -> list[Entry]:
+        """The person's entries, newest first."""
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"""SELECT uuid, camera, time, note, service_views.entry IS NOT NULL FROM entries
+                LEFT JOIN service_views ON service_views.entry = entries.id
+                WHERE identity IN ({GROUP}) AND time >= ? ORDER BY time DESC LIMIT ?""",
+                (person.number, self._oldest(person), limit),
+            ).fetchall()
+        return [Entry(*row[:4], bool(row[4])) for row in rows]
+
+    def picture(self, entry: str) -> bytes:
+        """The JPEG of an entry. Raises NotThere."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", (entry,)
+            ).fetchone()
+        if row is None:
+            raise NotThere(f"there is no picture of the entry {entry}")
+        return bytes(row[0])
+
+    def best_picture(self, person: Person) -> bytes:
+        """The JPEG of the person's best view. Raises NotThere."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
+                WHERE identity IN ({GROUP}) AND time >= ? ORDER BY quality DESC LIMIT 1""",
+                (person.number, self._oldest(person)),
+            ).fetchone()
+        if row is None:
+            raise NotThere(f"there is no picture of {person.name}")
+        return bytes(row[0])
+
+    def _oldest(self, person: Person) -> float:
+        return -math.inf if person.kept else self._clock() - self._retention
+
+    def _summaries(self, connection: sqlite3.Connection) -> list[Person]:
+        rows = connection.execute("SELECT id, key, name, retention, merged_into FROM identities").fetchall()
+        into = {row[0]: row[4] for row in rows}
+        entries = _grouped(
+            connection.execute(
+                "SELECT identity, camera, count(*), min(time), max(time) FROM entries GROUP BY identity, camera"
+            ),
+            into,
+        )
+        sightings = _grouped(
+            connection.execute(
+                "SELECT identity, camera, count(*), min(first), max(last) FROM sightings GROUP BY identity, camera"
+            ),
+            into,
+        )
+        people = []
+        for number, key, name, retention, merged in rows:
+            had, seen = entries.get(number, []), sightings.get(number, [])
+            if merged is not None or not (had or seen):
+                continue
+            cameras = tuple(sorted({row[0] for row in [*had, *seen] if row[0] != ENROLLED}))
+            times = seen + [row for row in had if row[0] != ENROLLED] or had
+            last = max(row[3] for row in times)
+            if retention is None and last < self._clock() - self._retention:
+                continue
+            people.append(
+                Person(
+                    key, number, name, retention is not None, sum(row[1] for row in had),
+                    sum(row[1] for row in seen), cameras, min(row[2] for row in times), last,
+                )
+            )  # fmt: skip
+        return sorted(people, key=lambda each: (-each.last, each.number))
+
+
+def number_of(connection: sqlite3.Connection, key: str) -> int | None:
+    """The number of the person of this key, after merges."""
+    row = connection.execute("SELECT id, merged_into FROM identities WHERE key = ?", (key,)).fetchone()
+    while row is not None and row[1] is not None:
+        row = connection.execute("SELECT id, merged_into FROM identities WHERE id = ?", (row[1],)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _grouped(rows: Sequence[tuple] | sqlite3.Cursor, into: dict[int, int | None]) -> dict[int, list[tuple]]:
+    """(camera, count, first, last) by person, merged ones under the one they were merged into."""
+    found: dict[int, list[tuple]] = {}
+    for number, *values in rows:
+        while (following := into.get(number)) is not None:
+            number = following
+        found.setdefault(number, []).append(tuple(values))
+    return found

@@ -1,0 +1,172 @@
+"""Matches that a person should look at, and what follows from the answer."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from deploy.gallery import Gallery
+from deploy.gallery.changes import GROUP
+from deploy.service.people import NotThere, People, Person, number_of
+from deploy.service.store import Store
+from pat.base.errors import UserError
+
+log = logging.getLogger(__name__)
+
+BAND = 0.06
+"""Cosines this near to the threshold are asked about."""
+MOST_OPEN = 500
+"""Questions that wait for an answer; the oldest are dropped."""
+
+Kind = Literal["recognised", "new"]
+Answer = Literal["same", "different"]
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A question: are these two the same person?
+
+    recognised: a track was taken for `candidate` by a small margin, and `subject` is the same person until somebody
+    says "different", which gives what was stored of the track to a new identity. new: a track became the person
+    `subject` though `candidate` is nearly like it; "same" merges them.
+    """
+
+    id: int
+    time: float
+    kind: Kind
+    camera: str
+    subject: Person
+    candidate: Person
+    entry: str | None
+    """What was stored of the track, as long as it is there."""
+    score: float
+    answer: Answer | None
+
+
+class Reviews:
+    """The queue of a gallery; safe to use from several threads."""
+
+    def __init__(self, store: Store, gallery: Gallery, people: People) -> None:
+        self._store, self._gallery, self._people = store, gallery, people
+
+    def consider(self, key: str, camera: str, when: float, score: float | None, *, new: bool, least: float) -> None:
+        """A track has ended as this person: ask, if that is uncertain. `least` is the threshold."""
+        entry = self.entry_at(key, camera, when)
+        if new:
+            self._consider_new(key, camera, when, entry, least)
+        elif score is not None and score < least + BAND and entry is not None:
+            self._ask("recognised", camera, when, key, key, entry[1], score)
+
+    def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Review]:
+        """Questions that wait, oldest first, or those that were answered, newest first."""
+        order = "answer IS NOT NULL AND (? = 0 OR id < ?) ORDER BY id DESC" if answered else (
+            "answer IS NULL AND (? = 0 OR id > ?) ORDER BY id"
+        )
+        with self._store.reading() as connection:
+            rows = connection.execute(
+                f"""SELECT id, time, kind, camera, subject, candidate, entry, score, answer FROM service_reviews
+                WHERE {order} LIMIT ?""",
+                (after, after, limit),
+            ).fetchall()
+        people = self._people.by_number()
+        return [
+            Review(*row[:4], people[row[4]], people[row[5]], *row[6:])
+            for row in rows
+            if row[4] in people and row[5] in people
+        ]
+
+    def count(self) -> int:
+        """Questions that wait for an answer."""
+        with self._store.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM service_reviews WHERE answer IS NULL").fetchone()[0])
+
+    def answer(self, review: int, answer: Answer) -> None:
+        """Do what the answer asks for, once. Raises NotThere, or UserError when it was answered before."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                """SELECT kind, entry, s.name, c.name, answer FROM service_reviews
+                JOIN identities s ON s.id = subject JOIN identities c ON c.id = candidate
+                WHERE service_reviews.id = ?""",
+                (review,),
+            ).fetchone()
+        if row is None:
+            raise NotThere(f"there is no question {review}")
+        kind, entry, subject, candidate, before = row
+        if before is not None:
+            raise UserError(f"question {review} was answered already; take the answer back first")
+        newest = newest_alias(self._store)
+        if kind == "new" and answer == "same":
+            self._gallery.merge(subject, candidate)
+        elif kind == "recognised" and answer == "different":
+            if not self._gallery.split([entry], f"{subject} (not) {secrets.token_hex(2)}"):
+                raise NotThere("what was stored of this track is gone")
+        alias = newest_alias(self._store)
+        with self._store.changing() as connection:
+            connection.execute(
+                "UPDATE service_reviews SET answer = ?, answered = ?, alias = ? WHERE id = ?",
+                (answer, time.time(), alias if alias != newest else None, review),
+            )
+        self._people.forget_what_was_read()
+
+    def take_back(self, review: int) -> None:
+        """Undo an answer and what it did. Raises NotThere when there is none."""
+        with self._store.reading() as connection:
+            row = connection.execute(
+                "SELECT alias FROM service_reviews WHERE id = ? AND answer IS NOT NULL", (review,)
+            ).fetchone()
+        if row is None:
+            raise NotThere(f"question {review} has no answer to take back")
+        if row[0] is not None:
+            self._gallery.undo(row[0])
+        with self._store.changing() as connection:
+            connection.execute(
+                "UPDATE service_reviews SET answer = NULL, answered = NULL, alias = NULL WHERE id = ?", (review,)
+            )
+        self._people.forget_what_was_read()
+
+    def entry_at(self, key: str, camera: str, when: float) -> tuple[int, str, np.ndarray] | None:
+        """Number, id and vector of what was stored of a person by a camera at this moment (to a millisecond)."""
+        with self._store.reading() as connection:
+            if (number := number_of(connection, key)) is None:
+                return None
+            row = connection.execute(
+                f"""SELECT id, uuid, vector FROM entries
+                WHERE identity IN ({GROUP}) AND camera = ? AND abs(time - ?) < 0.001""",
+                (number, camera, when),
+            ).fetchone()
+        return None if row is None else (row[0], row[1], np.frombuffer(row[2], dtype="<f4"))
+
+    def _consider_new(
+        self, key: str, camera: str, when: float, entry: tuple[int, str, np.ndarray] | None, least: float
+    ) -> None:
+        if entry is None:
+            return
+        others = self._gallery.people(entry[2], 1, exclude=[key])
+        if others and others[0].score >= least - BAND:
+            self._ask("new", camera, when, key, others[0].key, entry[1], others[0].score)
+
+    def _ask(
+        self, kind: Kind, camera: str, when: float, subject: str, candidate: str, entry: str, score: float
+    ) -> None:
+        with self._store.changing() as connection:
+            connection.execute(
+                """INSERT INTO service_reviews (time, kind, camera, subject, candidate, entry, score)
+                SELECT ?, ?, ?, s.id, c.id, ?, ? FROM identities s, identities c WHERE s.key = ? AND c.key = ?""",
+                (when, kind, camera, entry, score, subject, candidate),
+            )
+            connection.execute(
+                """DELETE FROM service_reviews WHERE answer IS NULL AND id <= (SELECT max(id) FROM service_reviews
+                WHERE answer IS NULL) - ?""",
+                (MOST_OPEN,),
+            )
+
+
+def newest_alias(store: Store) -> int:
+    """The number of the newest merge or split; 0 where there is none."""
+    with store.reading() as connection:
+        return int(connection.execute("SELECT coalesce(max(id), 0) FROM aliases").fetchone()[0])

@@ -1,0 +1,124 @@
+"""Puts the service together beside the cameras: `deploy.pipeline.run(..., companion=Service(...))`."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from deploy.annotate import Label
+from deploy.detect import open_detector
+from deploy.events import Event
+from deploy.frames import Frame
+from deploy.pipeline import Parts
+from deploy.rates import Rates
+from deploy.service.api.app import Task, make_app
+from deploy.service.journal import Journal
+from deploy.service.live import Live
+from deploy.service.notify import notify, watchdog_seconds
+from deploy.service.photos import Photos
+from deploy.service.server import listen, serving
+from deploy.service.settings import ServiceSettings
+from deploy.service.site import Site
+from deploy.service.store import Store
+from deploy.service.streams import Streams
+from deploy.service.thresholds import read_error_rates
+from pat.base.errors import Failure, UserError
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One site's service; see `deploy.pipeline.Companion`.
+
+    `stopping` ends the process; the service sets it when it cannot go on. Raises UserError for settings that cannot
+    work.
+    """
+
+    def __init__(self, settings: ServiceSettings, host: str, port: int, stopping: threading.Event) -> None:
+        access = settings.access
+        if access.tls_key is not None and access.tls_certificate is None:
+            raise UserError("--access.tls-key needs --access.tls-certificate")
+        if not (access.upload_megabytes > 0 and access.upload_megapixels > 0 and access.session_hours > 0):
+            raise UserError("the limits of --access must be above 0")
+        if settings.keep.events < 1 or not settings.keep.audit_days > 0:
+            raise UserError("--keep.events must be at least 1 and --keep.audit-days above 0")
+        self._settings, self._host, self._port, self._stopping = settings, host, port, stopping
+        self._live = Live(crops=settings.keep.views == "best")
+        self._journal: Journal | None = None
+        self._site: Site | None = None
+        self._died = False
+        self._watchdog = watchdog_seconds()
+        self._patted = 0.0
+        self.address = ""
+        """Where the page is, once it runs."""
+
+    def tell(self, event: Event) -> None:
+        if self._journal is not None:
+            self._journal.tell(event)
+
+    def see(self, frame: Frame, labels: Sequence[Label]) -> None:
+        self._live.see(frame, labels)
+
+    def look(self, rates: Rates) -> None:
+        if self._site is not None:
+            self._site.rates = rates
+        now = time.monotonic()
+        if self._watchdog is not None and now - self._patted >= self._watchdog / 3:
+            self._patted = now
+            notify("WATCHDOG=1")
+        if self._died:
+            raise Failure("the service has ended; the process ends too, to be started afresh")
+
+    @contextlib.contextmanager
+    def running(self, parts: Parts) -> Iterator[None]:
+        settings, access, streams = self._settings, self._settings.access, Streams()
+        with contextlib.ExitStack() as stack:
+            channel = listen(self._host, self._port)
+            stack.callback(channel.close)
+            store = stack.enter_context(Store(parts.settings.gallery.path))
+            photos = Photos(
+                parts.gallery,
+                open_detector(parts.settings.detect.detector, threshold=parts.settings.detect.threshold),
+                parts.embedder,
+                most_bytes=int(access.upload_megabytes * 1e6),
+                most_pixels=int(access.upload_megapixels * 1e6),
+            )
+            rates = read_error_rates(parts.settings.gallery.threshold, parts.manifest)
+            site = self._site = Site(parts, settings, store, self._live, photos, rates)
+            if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
+                raise UserError(
+                    f"--host {self._host} can be reached from other machines, and there is no token: make one with "
+                    f"`pat serve token add {parts.settings.gallery.path} NAME --role erase`"
+                )
+            journal = self._journal = Journal(
+                store, most=settings.keep.events, before=site.enrich, woken=streams.wake
+            )
+            stack.enter_context(journal)
+            app = make_app(site, journal, streams, hosts=[self._host], tasks=self._tasks(site, journal, streams))
+            stack.enter_context(serving(app, channel, access, streams, self._end))
+            self.address = f"http{'s' if access.tls_certificate else ''}://{_shown(*channel.getsockname()[:2])}/"
+            log.info("the page is at %s", self.address)
+            notify(f"READY=1\nSTATUS={self.address}")
+            try:
+                yield
+            finally:
+                notify("STOPPING=1")
+
+    def _tasks(self, site: Site, journal: Journal, streams: Streams) -> list[Task]:
+        return []
+
+    def _end(self) -> None:
+        self._died = True
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def _shown(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

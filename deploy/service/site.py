@@ -1,0 +1,228 @@
+"""One site: its gallery, its cameras, and what the API does with them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deploy.events import Event
+from deploy.gallery.changes import GROUP
+from deploy.gallery.database import FILE
+from deploy.gallery.entries import checked_name
+from deploy.gallery.fingerprint import fingerprint
+from deploy.pipeline import Parts
+from deploy.rates import Rates
+from deploy.service.access import WRONG_TOKENS, Audit, Rate, Sessions, Tokens
+from deploy.service.live import Live
+from deploy.service.people import NotThere, People, Person
+from deploy.service.photos import Photos
+from deploy.service.reviews import Reviews, newest_alias
+from deploy.service.settings import ServiceSettings
+from deploy.service.store import Store
+from deploy.service.thresholds import ErrorRates
+from pat.base.errors import Failure, UserError
+
+log = logging.getLogger(__name__)
+
+LITTLE_SPACE = 500_000_000
+"""Bytes on the gallery's disk below which storage is in trouble."""
+NEW_TRACKS = 10_000
+"""Tracks remembered as having become new people, until they leave."""
+
+
+class Taken(UserError):
+    """A name that somebody else has."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was deleted when a person was forgotten; it does not say who."""
+
+    id: str
+    time: float
+    entries: int
+    views: int
+    sightings: int
+    events: int
+    reviews: int
+    keys: Sequence[str]
+    """Of the person and all that were merged into it: random, they name nobody."""
+
+
+class Site:
+    """Made when the cameras' parts exist; safe to use from several threads."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        settings: ServiceSettings,
+        store: Store,
+        live: Live,
+        photos: Photos,
+        error_rates: ErrorRates,
+    ) -> None:
+        self.parts, self.settings, self.store, self.live, self.photos = parts, settings, store, live, photos
+        self.gallery, self.error_rates = parts.gallery, error_rates
+        self.people = People(store, parts.gallery.facts.retention)
+        self.reviews = Reviews(store, parts.gallery, self.people)
+        self.tokens = Tokens(store)
+        self.sessions = Sessions(self.tokens, settings.access.session_hours)
+        self.audit = Audit(store, settings.keep.audit_days)
+        self.wrong_tokens = Rate(WRONG_TOKENS / 60, WRONG_TOKENS)
+        """Wrong tokens of an address."""
+        self.started = time.time()
+        self.rates: Rates | None = None
+        self._new: dict[int, None] = {}
+        self._configured = parts.recogniser.threshold
+        self._take_up_threshold()
+
+    # What is told.
+
+    def enrich(self, event: Event) -> Mapping[str, Any]:
+        """More fields for an event, its view kept and a question asked where one is due; on the journal's thread."""
+        if event.track is None:
+            return {}
+        if event.event == "new":
+            self._new[event.track] = None
+            while len(self._new) > NEW_TRACKS:
+                del self._new[next(iter(self._new))]
+        more: dict[str, Any] = {}
+        last = event.event == "left"
+        try:
+            if event.stored and event.key is not None and event.event in ("new", "revised", "left"):
+                more = self._keep_view(event, last)
+            if last and event.key is not None:
+                self.reviews.consider(
+                    event.key, event.camera, event.time, event.score,
+                    new=event.track in self._new, least=self.parts.recogniser.threshold,
+                )  # fmt: skip
+        except (UserError, Failure) as error:
+            log.error("an event's view or question is lost: %s", error)
+        if last:
+            self._new.pop(event.track, None)
+            self.live.best_crop(event.track, last=True)
+        return more
+
+    def _keep_view(self, event: Event, last: bool) -> Mapping[str, Any]:
+        assert event.key is not None and event.track is not None
+        entry = self.reviews.entry_at(event.key, event.camera, event.time)
+        if entry is None:
+            return {}
+        crop = self.live.best_crop(event.track, last=last)
+        if crop is None:
+            return {"entry": entry[1]}
+        with self.store.changing() as connection:
+            connection.execute("INSERT OR REPLACE INTO service_views VALUES (?, ?, ?)", (entry[0], *crop))
+        return {"entry": entry[1], "view": f"/api/v1/entries/{entry[1]}/view.jpg"}
+
+    # What people do.
+
+    def rename(self, person: Person, name: str) -> int:
+        """Call a person by a name that nobody has; the number to take it back with. Raises Taken, UserError."""
+        name = checked_name("name", name)
+        if name == person.name:
+            raise UserError(f"the person is called {name} already")
+        if self.gallery.key_of(name) is not None:
+            raise Taken(f"somebody else is called {name}; merge the two if they are one person")
+        return self._changed(self.gallery.merge(person.name, name), person)
+
+    def merge(self, person: Person, into: Person) -> int:
+        """Make one of two people; the number to take it back with."""
+        if person.number == into.number:
+            raise UserError(f"{person.name} cannot be merged with itself")
+        return self._changed(self.gallery.merge(person.name, into.name), person)
+
+    def split(self, person: Person, entries: Sequence[str], name: str) -> int:
+        """Give entries of a person to another; the number to take it back with."""
+        theirs = {each.id for each in self.people.entries(person, limit=10_000)}
+        if not entries or not theirs.issuperset(entries):
+            raise NotThere(f"{person.name} does not have all of these entries")
+        return self._changed(self.gallery.split(list(entries), name), person)
+
+    def undo(self, change: int) -> None:
+        """Take back a merge, a split or a new name. Raises NotThere."""
+        if not self.gallery.undo(change):
+            raise NotThere(f"there is no change {change}")
+        self.people.forget_what_was_read()
+
+    def forget(self, person: Person) -> Receipt:
+        """Delete a person for good, and say what was deleted. Raises Failure when the disk still holds some of it."""
+        with self.store.reading() as connection:
+            def count(what: str) -> int:
+                return int(connection.execute(f"SELECT count(*) FROM {what}", (person.number,)).fetchone()[0])
+
+            theirs = f"WHERE identity IN ({GROUP})"
+            keys = [row[0] for row in connection.execute(
+                f"SELECT key FROM identities WHERE id IN ({GROUP})", (person.number,)
+            )]  # fmt: skip
+            receipt = Receipt(
+                str(uuid.uuid4()), time.time(),
+                count(f"entries {theirs}"),
+                count(f"service_views WHERE entry IN (SELECT id FROM entries {theirs})"),
+                count(f"sightings {theirs}"),
+                count(f"service_events WHERE key IN (SELECT key FROM identities WHERE id IN ({GROUP}))"),
+                count(f"service_reviews WHERE subject IN ({GROUP})"),
+                keys,
+            )  # fmt: skip
+        self.gallery.forget(person.name)
+        with self.store.changing() as connection:
+            connection.execute(
+                "INSERT INTO service_receipts VALUES (?, ?, ?)",
+                (receipt.id, receipt.time, json.dumps(asdict(receipt))),
+            )
+        self.people.forget_what_was_read()
+        return receipt
+
+    def receipt(self, id: str) -> Receipt:
+        """A receipt given before. Raises NotThere."""
+        with self.store.reading() as connection:
+            row = connection.execute("SELECT body FROM service_receipts WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise NotThere(f"there is no receipt {id}")
+        return Receipt(**json.loads(row[0]))
+
+    # What is set and measured.
+
+    def set_threshold(self, threshold: float) -> None:
+        """Decide by this cosine from now on, and after a restart, until the configuration says something else."""
+        if not -1 <= threshold <= 1:
+            raise UserError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
+        self.parts.recogniser.threshold = threshold
+        self.store.choose("threshold", json.dumps({"configured": self._configured, "chosen": threshold}))
+
+    @property
+    def configured_threshold(self) -> float:
+        return self._configured
+
+    def _take_up_threshold(self) -> None:
+        chosen = json.loads(self.store.choice("threshold") or "{}")
+        if chosen.get("configured") == self._configured and chosen["chosen"] != self._configured:
+            self.parts.recogniser.threshold = chosen["chosen"]
+            log.info("threshold %g, chosen on the page (configured: %g)", chosen["chosen"], self._configured)
+
+    def storage(self) -> dict[str, Any]:
+        """How the gallery's disk does."""
+        folder = self.store.database.folder
+        free = shutil.disk_usage(folder).free
+        size = sum(each.stat().st_size for each in folder.glob(f"{FILE}*"))
+        return {"entries": self.gallery.count(), "bytes": size, "free_bytes": free, "ok": free > LITTLE_SPACE}
+
+    def model(self) -> dict[str, Any]:
+        """Which model, and whether it works."""
+        manifest, broken = self.parts.manifest, self.parts.embedder.broken_for
+        return {
+            "bundle": self.parts.bundle.name, "fingerprint": fingerprint(manifest), "numbers": manifest.output.size,
+            "precision": manifest.precision.name, "broken_for": broken, "ok": broken == 0,
+        }  # fmt: skip
+
+    def _changed(self, count: int, person: Person) -> int:
+        self.people.forget_what_was_read()
+        if not count:
+            raise NotThere(f"{person.name} is not there any more")
+        return newest_alias(self.store)

@@ -1,0 +1,61 @@
+"""Answers without an end: so many at once, and all of them end with the service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.exceptions import HTTPException
+
+MOST = 48
+"""Streams of pictures and events at once."""
+
+
+class Streams:
+    """Counts the streams of one event loop, wakes them, and ends them."""
+
+    def __init__(self) -> None:
+        self.ending = False
+        self._open = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._news = asyncio.Event()
+
+    def begin(self) -> None:
+        """Called on the loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, as one of the streams. Raises HTTPException (503) when there are enough."""
+        if self._open >= MOST:
+            raise HTTPException(503, f"{MOST} streams are open already", {"Retry-After": "10"})
+
+        async def each() -> AsyncIterator[bytes]:
+            self._open += 1  # here: a client may be gone before the first chunk is asked for
+            try:
+                async for chunk in chunks:
+                    yield chunk
+            finally:
+                self._open -= 1
+
+        return each()
+
+    def wake(self) -> None:
+        """There are new events; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    async def news(self, timeout: float) -> None:
+        """Wait for new events, or so many seconds."""
+        try:
+            await asyncio.wait_for(self._news.wait(), timeout)
+        except asyncio.TimeoutError:
+            return
+
+    def end(self) -> None:
+        """All streams end soon; on the loop."""
+        self.ending = True
+        self._wake()

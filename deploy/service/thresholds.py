@@ -1,0 +1,75 @@
+"""What a threshold costs: how often strangers are taken for one another, and one person for two."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A threshold that was measured."""
+
+    threshold: float
+    false_match_rate: float
+    """Of comparisons of different people."""
+    false_non_match_rate: float | None
+    """Of comparisons of one person; None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """Measured points of a model, by threshold, and on what they were measured; no points: nothing is known."""
+
+    points: Sequence[Point]
+    measured_on: str
+
+    def at(self, threshold: float) -> Point | None:
+        """The rates at a threshold: between two points on a straight line (the false-match rate's logarithm);
+        None outside them."""
+        after = next((each for each in self.points if each.threshold >= threshold), None)
+        before = next((each for each in reversed(self.points) if each.threshold <= threshold), None)
+        if after is None or before is None:
+            return None
+        if after.threshold == before.threshold:
+            return after
+        share = (threshold - before.threshold) / (after.threshold - before.threshold)
+        rates = before.false_match_rate, after.false_match_rate
+        if min(rates) > 0:
+            false_match = math.exp((1 - share) * math.log(rates[0]) + share * math.log(rates[1]))
+        else:
+            false_match = (1 - share) * rates[0] + share * rates[1]
+        misses = before.false_non_match_rate, after.false_non_match_rate
+        between = None
+        if misses[0] is not None and misses[1] is not None:
+            between = (1 - share) * misses[0] + share * misses[1]
+        return Point(threshold, false_match, between)
+
+
+def read_error_rates(given: str, manifest: Manifest) -> ErrorRates:
+    """What the calibration file `given` tells (`deploy.gallery.threshold.read_threshold` has checked it), or the
+    bundle; a bare number tells nothing."""
+    if given and _is_number(given):
+        return ErrorRates((), "")
+    if given:
+        values = json.loads(Path(given).read_text(encoding="utf-8"))
+        points = [
+            Point(row["threshold"], row["false_match_rate"], row["false_non_match_rate"])
+            for row in values.get("table", ())
+        ]
+        people = f"{values.get('identities')} people, {values.get('data')}"
+        return ErrorRates(sorted(points, key=lambda each: each.threshold), people)
+    if manifest.decision is None:
+        return ErrorRates((), "")
+    chosen = manifest.decision
+    return ErrorRates((Point(chosen.threshold, chosen.false_match_rate, None),), chosen.chosen_on)
+
+
+def false_alarms(rate: float, entries: int) -> float:
+    """The chance that a stranger is taken for somebody of a gallery of so many entries."""
+    return -math.expm1(entries * math.log1p(-min(rate, 1 - 1e-12)))

@@ -1,0 +1,122 @@
+"""`pat serve`: the camera process with a page for people and an API for programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg, subcommand
+
+from deploy import pipeline
+from deploy.gallery import facts_of
+from deploy.gallery.threshold import read_threshold
+from deploy.logs import set_up
+from deploy.service.access import Role, Tokens
+from deploy.service.service import Service
+from deploy.service.settings import ServiceSettings
+from deploy.service.store import Store
+from deploy.settings import OutputSettings, ProcessSettings
+from pat.base.errors import UserError
+from pat.commands.arguments import parse, with_config_file
+from pat.commands.camera import display, stopped_by_signals
+from pat.commands.gallery.tools import moment, print_table
+
+
+@dataclass(frozen=True)
+class Arguments(ServiceSettings, ProcessSettings):
+    """Find people in camera images, follow them, say who they are; on a page, by an API, over MQTT and webhooks.
+
+    All settings of `pat camera`, and the service's. They come from the defaults, then --config FILE (.toml or
+    .json), then flags. From this machine no token is needed; `pat serve token --help` tells how others get one.
+    Ctrl-C or SIGTERM ends it.
+    """
+
+    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE", help_behavior_hint="(required)")] = Path()
+    """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
+    sources: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="")] = ()
+    """As `pat camera` takes them; without any, the page shows the gallery and searches it."""
+    host: str = "127.0.0.1"
+    """Address to listen on; one that others reach needs a token."""
+    port: int = 8470
+    """Port to listen on; 0 takes a free one."""
+    output: OutputSettings = field(default_factory=lambda: OutputSettings(events="", metrics_port=0))
+    """As for `pat camera`; by default the page has the events, and /metrics the metrics."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the service until it is told to stop, or manage its tokens."""
+    if arguments and arguments[0] == "token":
+        _Token.main(arguments[1:])
+        return
+    default, rest = with_config_file(Arguments(), arguments)
+    given: Arguments = parse(Arguments, rest, "serve", default)
+    if given.bundle == Path():
+        raise UserError("give the bundle folder first, then the sources: pat serve BUNDLE SOURCE...")
+    set_up(given.output.log)
+    sources = pipeline.named_sources(given.sources, none=True)
+    threshold = read_threshold(given.gallery.threshold, given.bundle)
+    with stopped_by_signals() as stopping, display() as (look, every):
+        pipeline.run(
+            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look,
+            look_every=min(every, 2.0), companion=Service(given, given.host, given.port, stopping),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _OnGallery:
+    gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
+    """The folder of the gallery that the service uses."""
+
+    def store(self) -> Store:
+        facts_of(self.gallery)
+        return Store(self.gallery)
+
+
+@dataclass(frozen=True)
+class Add(_OnGallery):
+    """Make a token and print it, this once; the service takes it at once."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """Who will use it; stands in the audit log."""
+    role: Role = "view"
+    """view: look and search; operate: also name, merge, answer, set the threshold; erase: also forget people."""
+
+    def run(self) -> None:
+        with self.store() as store:
+            print(Tokens(store).add(self.name, self.role))
+        print("keep it well: only a hash of it is stored", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Remove(_OnGallery):
+    """Take a token away."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+
+    def run(self) -> None:
+        with self.store() as store:
+            Tokens(store).remove(self.name)
+
+
+@dataclass(frozen=True)
+class List(_OnGallery):
+    """List the tokens: names, roles, when they were made."""
+
+    def run(self) -> None:
+        with self.store() as store:
+            rows = [[name, role, moment(made)] for name, role, made in Tokens(store).all()]
+        print_table(["name", "role", "made"], rows)
+
+
+class _Token:
+    kinds = (
+        Annotated[Add, subcommand("add")] | Annotated[Remove, subcommand("remove")] | Annotated[List, subcommand("list")]
+    )
+
+    @classmethod
+    def main(cls, arguments: Sequence[str]) -> None:
+        given: Add | Remove | List = parse(cls.kinds, arguments, "serve token")
+        given.run()
