@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -18,6 +18,7 @@ from deploy.rates import Rates
 from deploy.service.api.app import Task, make_app
 from deploy.service.journal import Journal
 from deploy.service.live import Live
+from deploy.service.mqtt import CONSUMER, Mqtt
 from deploy.service.notify import notify, watchdog_seconds
 from deploy.service.photos import Photos
 from deploy.service.server import listen, serving
@@ -26,19 +27,22 @@ from deploy.service.site import Site
 from deploy.service.store import Store
 from deploy.service.streams import Streams
 from deploy.service.thresholds import read_error_rates
+from deploy.service.webhooks import Webhook
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
+
+HANGS_AFTER = 20.0
+"""Seconds without a sign of life from what serves requests, after which systemd hears none from the process."""
 
 
 class Service:
     """One site's service; see `deploy.pipeline.Companion`.
 
-    `stopping` ends the process; the service sets it when it cannot go on. Raises UserError for settings that cannot
-    work.
+    Raises UserError for settings that cannot work.
     """
 
-    def __init__(self, settings: ServiceSettings, host: str, port: int, stopping: threading.Event) -> None:
+    def __init__(self, settings: ServiceSettings, host: str, port: int) -> None:
         access = settings.access
         if access.tls_key is not None and access.tls_certificate is None:
             raise UserError("--access.tls-key needs --access.tls-certificate")
@@ -46,13 +50,13 @@ class Service:
             raise UserError("the limits of --access must be above 0")
         if settings.keep.events < 1 or not settings.keep.audit_days > 0:
             raise UserError("--keep.events must be at least 1 and --keep.audit-days above 0")
-        self._settings, self._host, self._port, self._stopping = settings, host, port, stopping
+        self._settings, self._host, self._port = settings, host, port
         self._live = Live(crops=settings.keep.views == "best")
         self._journal: Journal | None = None
         self._site: Site | None = None
         self._died = False
         self._watchdog = watchdog_seconds()
-        self._patted = 0.0
+        self._patted = self._beat = 0.0
         self.address = ""
         """Where the page is, once it runs."""
 
@@ -67,7 +71,8 @@ class Service:
         if self._site is not None:
             self._site.rates = rates
         now = time.monotonic()
-        if self._watchdog is not None and now - self._patted >= self._watchdog / 3:
+        alive = now - self._beat < HANGS_AFTER
+        if self._watchdog is not None and alive and now - self._patted >= self._watchdog / 3:
             self._patted = now
             notify("WATCHDOG=1")
         if self._died:
@@ -109,7 +114,25 @@ class Service:
                 notify("STOPPING=1")
 
     def _tasks(self, site: Site, journal: Journal, streams: Streams) -> list[Task]:
-        return []
+        """What tells others of events. Raises UserError for settings that cannot work."""
+        chosen = self._settings
+        tasks: list[Task] = [self._beats]
+        names: list[str] = []
+        for url in chosen.webhook.urls:
+            webhook = Webhook(url, chosen.webhook, journal, streams)
+            names.append(webhook.name)
+            tasks.append(webhook.run)
+        if chosen.mqtt.broker:
+            names.append(CONSUMER)
+            tasks.append(Mqtt(chosen.mqtt, site, journal, streams).run)
+        journal.keep_consumers(names)
+        return tasks
+
+    async def _beats(self) -> None:
+        """Says that requests are served: a loop that hangs does not."""
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(1.0)
 
     def _end(self) -> None:
         self._died = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -54,9 +55,10 @@ class ErrorRates:
 def read_error_rates(given: str, manifest: Manifest) -> ErrorRates:
     """What the calibration file `given` tells (`deploy.gallery.threshold.read_threshold` has checked it), or the
     bundle; a bare number tells nothing."""
-    if given and _is_number(given):
-        return ErrorRates((), "")
     if given:
+        with contextlib.suppress(ValueError):
+            float(given)
+            return ErrorRates((), "")
         values = json.loads(Path(given).read_text(encoding="utf-8"))
         points = [
             Point(row["threshold"], row["false_match_rate"], row["false_non_match_rate"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from deploy import pipeline
 from deploy.gallery import facts_of
 from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
+from deploy.rates import Rates
 from deploy.service.access import Role, Tokens
 from deploy.service.service import Service
 from deploy.service.settings import ServiceSettings
@@ -23,6 +25,9 @@ from pat.base.errors import UserError
 from pat.commands.arguments import parse, with_config_file
 from pat.commands.camera import display, stopped_by_signals
 from pat.commands.gallery.tools import moment, print_table
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the rates, which the page shows."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,22 @@ def main(arguments: Sequence[str]) -> None:
     threshold = read_threshold(given.gallery.threshold, given.bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         pipeline.run(
-            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=look,
-            look_every=min(every, 2.0), companion=Service(given, given.host, given.port, stopping),
+            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=seldom(look, every),
+            look_every=min(every, LOOK_EVERY), companion=Service(given, given.host, given.port),
         )  # fmt: skip
+
+
+def seldom(look: pipeline.Look, every: float) -> pipeline.Look:
+    """`look`, called no more often than `every` seconds."""
+    due = 0.0
+
+    def called(rates: Rates) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            due = time.monotonic() + every
+            look(rates)
+
+    return called
 
 
 @dataclass(frozen=True)

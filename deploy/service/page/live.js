@@ -1,7 +1,7 @@
 // What the cameras see now. A click on a person says who it is; the right side tells what happened.
 
 import { ask, get } from "./api.js";
-import { clockTime, empty, h, loading, replace, score, state, toast } from "./ui.js";
+import { called, clockTime, empty, h, loading, replace, score, state, toast } from "./ui.js";
 import { matches } from "./search.js";
 
 export const title = "Live";
@@ -12,7 +12,7 @@ export async function show(view, signal) {
   const grid = h("section", { class: "cameras", "aria-label": "Cameras" }, loading(2));
   const feed = h("ol", { class: "feed" });
   const side = h("aside", { class: "panel side" }, h("h2", {}, "What happened"), feed);
-  replace(view, h("h1", { class: "hidden" }, "Live"), h("div", { class: "live" }, grid, side));
+  replace(view, h("h1", { class: "hidden" }, "Live"), h("div", { class: "live-view" }, grid, side));
   const cards = new Map();
 
   async function look() {
@@ -75,7 +75,7 @@ function makeCard(camera, signal, count) {
     if (next === shown) return;
     shown = next;
     replace(seen, now.in_view.length ? now.in_view.map((each) => h("li", {}, each.key
-      ? h("a", { class: "chip known", href: `#/people/${each.key}` }, each.name)
+      ? h("a", { class: "chip known", href: `#/people/${each.key}`, title: each.name }, called(each.name))
       : h("button", { class: "chip", type: "button", onclick: () => who(camera.name, (each.box[0] + each.box[2]) / 2, (each.box[1] + each.box[3]) / 2) }, `Track ${each.track}`)))
       : h("li", { class: "muted" }, "Nobody in view"));
   }
@@ -126,13 +126,13 @@ const WORDS = { recognised: "recognised", new: "new", revised: "is somebody else
 
 function tell(feed, event) {
   feed.querySelector(".nothing")?.remove();
-  const name = event.identity || (event.track ? `Track ${event.track}` : "");
+  const name = event.identity ? called(event.identity) : event.track ? `Track ${event.track}` : "";
   const subject = event.event === "camera" ? event.camera : name;
   const what = event.event === "camera" ? event.state : WORDS[event.event] || event.event;
   feed.prepend(h("li", { class: event.event },
     h("time", { datetime: new Date(event.time * 1000).toISOString() }, clockTime(event.time)),
-    h("span", {}, event.key && event.identity ? h("a", { href: `#/people/${event.key}` }, subject) : subject, " ",
-      h("span", { class: "what" }, what), event.before ? ` (was ${event.before})` : "",
+    h("span", {}, event.key && event.identity ? h("a", { href: `#/people/${event.key}`, title: event.identity }, subject) : subject, " ",
+      h("span", { class: "what" }, what), event.before ? ` (was ${called(event.before)})` : "",
       event.event !== "camera" && event.camera ? h("span", { class: "muted" }, ` at ${event.camera}`) : ""),
     event.score !== undefined && event.event === "recognised" ? score(event.score) : ""));
   while (feed.children.length > FEED) feed.lastChild.remove();

@@ -1,7 +1,7 @@
 // Everybody in the gallery, last seen first.
 
 import { get } from "./api.js";
-import { empty, failed, h, loading, portrait, replace, when } from "./ui.js";
+import { called, empty, failed, h, loading, portrait, replace, when } from "./ui.js";
 
 export const title = "People";
 const PART = 48;
@@ -44,7 +44,7 @@ export async function show(view, signal) {
 export function card(person) {
   return h("a", { class: "panel person", href: `#/people/${person.key}` }, portrait(person),
     h("span", { class: "what" },
-      h("strong", {}, person.name),
+      h("strong", { title: person.name }, called(person.name)),
       h("span", { class: "muted" }, person.in_view.length ? h("span", { class: "now" }, `In view: ${person.in_view.join(", ")}`) : ["Last seen ", when(person.last)]),
       h("span", { class: "muted" }, person.cameras.length ? person.cameras.join(", ") : "Enrolled, not seen yet"),
       person.kept && h("span", { class: "tag" }, "kept")));
@@ -62,7 +62,7 @@ export function choose(heading, without) {
       const found = await get("/people", { limit: 20, q: name.value.trim() });
       const others = found.items.filter((each) => each.key !== without);
       replace(list, others.length ? others.map((each) => h("button", { type: "button", class: "choice", onclick: () => { chosen = each; box.close(); } },
-        portrait(each), h("span", { class: "what" }, h("strong", {}, each.name), h("span", { class: "muted" }, "Last seen ", when(each.last)))))
+        portrait(each), h("span", { class: "what" }, h("strong", { title: each.name }, called(each.name)), h("span", { class: "muted" }, "Last seen ", when(each.last)))))
         : h("p", { class: "muted" }, "Nobody like that."));
     }
     name.addEventListener("input", () => load().catch((error) => replace(list, failed(error))));

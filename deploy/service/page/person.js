@@ -2,7 +2,7 @@
 
 import { ask, get } from "./api.js";
 import { choose } from "./people.js";
-import { clockTime, dayOf, dialog, empty, h, lasted, portrait, replace, score, shortTime, toast, undoChange, when } from "./ui.js";
+import { called, clockTime, dayOf, dialog, empty, h, lasted, portrait, replace, score, shortTime, toast, undoChange, when } from "./ui.js";
 
 export const title = "Person";
 const PART = 100;
@@ -22,7 +22,7 @@ export async function show(view, signal, [key]) {
     get(`/people/${person.key}/entries`, {}, signal),
   ]);
   const may = (role) => ["view", "operate", "erase"].indexOf(session.role) >= ["view", "operate", "erase"].indexOf(role);
-  document.title = `${person.name} · PAT`;
+  document.title = `${called(person.name)} · PAT`;
 
   const actions = h("div", { class: "actions left" },
     may("operate") && h("button", { type: "button", class: "primary", onclick: () => rename(person, again) }, person.kept ? "Rename" : "Give a name"),
@@ -35,7 +35,7 @@ export async function show(view, signal, [key]) {
   replace(view,
     h("p", { class: "crumbs" }, h("a", { href: "#/people" }, "People")),
     h("section", { class: "panel headline" }, portrait(person, true),
-      h("div", {}, h("h1", {}, person.name),
+      h("div", {}, h("h1", { title: person.name }, called(person.name)),
         h("p", { class: "muted" }, person.in_view.length ? h("span", { class: "now" }, `In view now: ${person.in_view.join(", ")}`) : ["Last seen ", when(person.last)],
           " · first ", when(person.first), " · ", `${person.sightings} sightings, ${person.entries} vectors`),
         h("p", { class: "muted" }, person.kept ? "Kept until forgotten." : "Deleted when the retention has passed."), actions)),
@@ -95,7 +95,7 @@ function stored(person, entries, may, again) {
     if (!name) return;
     try {
       const done = await ask("POST", `/people/${person.key}/split`, { body: { entries: chosen, name } });
-      toast(`Split: ${done.person.name} is somebody else now.`, undoChange(done.change, again));
+      toast(`Split: ${called(done.person.name)} is somebody else now.`, undoChange(done.change, again));
       again();
     } catch (error) { toast(error.message); }
   } }, "Split off what is marked");
@@ -112,23 +112,23 @@ async function rename(person, again) {
   if (!name) return;
   try {
     const done = await ask("PATCH", `/people/${person.key}`, { body: { name } });
-    toast(`${person.name} is now called ${done.person.name}.`, undoChange(done.change, again));
+    toast(`${called(person.name)} is now called ${called(done.person.name)}.`, undoChange(done.change, again));
     again();
   } catch (error) { toast(error.message); }
 }
 
 async function merge(person, again) {
-  const other = await choose(`Who is ${person.name} too?`, person.key);
+  const other = await choose(`Who is ${called(person.name)} too?`, person.key);
   if (!other) return;
   try {
     const done = await ask("POST", `/people/${person.key}/merge`, { body: { into: other.key } });
-    toast(`${person.name} is now part of ${other.name}.`, undoChange(done.change, again));
+    toast(`${called(person.name)} is now part of ${called(other.name)}.`, undoChange(done.change, again));
     again();
   } catch (error) { toast(error.message); }
 }
 
 async function forget(person) {
-  const sure = await dialog(`Forget ${person.name}?`, h("p", {},
+  const sure = await dialog(`Forget ${called(person.name)}?`, h("p", {},
     `${person.entries} vectors, ${person.sightings} sightings, pictures and events are deleted from the disk. `,
     "This cannot be undone. Backups and exports made before still hold them."), { action: "Forget", danger: true });
   if (!sure) return;

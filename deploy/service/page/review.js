@@ -1,7 +1,7 @@
 // Uncertain matches, one after the other.
 
 import { ask, get } from "./api.js";
-import { empty, failed, h, portrait, replace, toast, when } from "./ui.js";
+import { called, empty, failed, h, portrait, replace, toast, when } from "./ui.js";
 
 export const title = "Review";
 
@@ -23,7 +23,7 @@ export async function show(view, signal) {
     else if (skipped) { skipped = 0; return load(); }
     else replace(desk, empty("Nothing to look at", "Every match is clearly on one side of the threshold."));
     replace(past, answered.items.length ? answered.items.map((each) => h("li", {},
-      h("span", {}, each.kind === "new" ? `${each.subject.name} and ${each.candidate.name}` : each.subject.name, ": ",
+      h("span", {}, each.kind === "new" ? `${called(each.subject.name)} and ${called(each.candidate.name)}` : called(each.subject.name), ": ",
         h("strong", {}, each.answer === "same" ? "the same" : "different"), " ", h("span", { class: "muted" }, when(each.time))),
       may && h("button", { type: "button", class: "quiet", onclick: () => takeBack(each.id) }, "Take back")))
       : h("li", { class: "muted" }, "None yet."));
@@ -54,13 +54,13 @@ export async function show(view, signal) {
 function question(review, threshold, may, reply, more) {
   const isNew = review.kind === "new";
   const track = { key: review.subject.key, picture: review.picture };
-  const left = h("figure", {}, portrait(track, true), h("figcaption", {}, h("strong", {}, isNew ? review.subject.name : `Seen at ${review.camera}`), h("span", { class: "muted" }, when(review.time))));
-  const right = h("figure", {}, portrait(review.candidate, true), h("figcaption", {}, h("a", { href: `#/people/${review.candidate.key}` }, h("strong", {}, review.candidate.name)), h("span", { class: "muted" }, "Last seen ", when(review.candidate.last))));
+  const left = h("figure", {}, portrait(track, true), h("figcaption", {}, h("strong", {}, isNew ? called(review.subject.name) : `Seen at ${review.camera}`), h("span", { class: "muted" }, when(review.time))));
+  const right = h("figure", {}, portrait(review.candidate, true), h("figcaption", {}, h("a", { href: `#/people/${review.candidate.key}` }, h("strong", {}, called(review.candidate.name))), h("span", { class: "muted" }, "Last seen ", when(review.candidate.last))));
   return h("section", { class: "panel question" }, h("h2", {}, "Are these the same person?"),
     h("div", { class: "pair" }, left, gauge(review.score, threshold), right),
     h("p", { class: "muted" }, isNew
-      ? `${review.camera} met somebody new who is almost like ${review.candidate.name}. “Same” makes one person of the two.`
-      : `${review.camera} took somebody for ${review.candidate.name} by a small margin. “Different” gives what was stored to a new person.`),
+      ? `${review.camera} met somebody new who is almost like ${called(review.candidate.name)}. “Same” makes one person of the two.`
+      : `${review.camera} took somebody for ${called(review.candidate.name)} by a small margin. “Different” gives what was stored to a new person.`),
     may ? h("div", { class: "actions middle" },
       h("button", { type: "button", class: "primary", onclick: () => reply(review, "same") }, "Same ", h("kbd", {}, "S")),
       h("button", { type: "button", onclick: () => reply(review, "different") }, "Different ", h("kbd", {}, "D")),

@@ -1,7 +1,7 @@
 // Who a photo shows, and whether these people were here before.
 
 import { ask, get } from "./api.js";
-import { empty, failed, h, loading, portrait, replace, score, when } from "./ui.js";
+import { called, empty, failed, h, loading, portrait, replace, score, when } from "./ui.js";
 
 export const title = "Search";
 const HOUR = 3600;
@@ -72,7 +72,7 @@ export function matches(found, number) {
     h("h2", {}, number ? `${number}. ` : "", ANSWER[found.seen_before]),
     found.matches.length ? h("ul", { class: "matches" }, found.matches.map((each) => h("li", {},
       h("a", { class: `match ${each.decision}`, href: `#/people/${each.person.key}` }, portrait(each.person),
-        h("span", { class: "what" }, h("strong", {}, each.person.name), h("span", { class: "muted" }, `${each.camera} · `, when(each.time))),
+        h("span", { class: "what" }, h("strong", { title: each.person.name }, called(each.person.name)), h("span", { class: "muted" }, `${each.camera} · `, when(each.time))),
         h("span", { class: "decision" }, MEANS[each.decision]), score(each.score)))))
       : h("p", { class: "muted" }, "The gallery holds nobody to compare with."));
 }

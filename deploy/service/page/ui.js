@@ -23,10 +23,10 @@ export function replace(element, ...children) {
 
 // Times: seconds since the epoch, shown in the reader's own zone and language.
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
-const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 
 export const clockTime = (seconds) => clock.format(seconds * 1000);
 export const shortTime = (seconds) => short.format(seconds * 1000);
@@ -65,11 +65,14 @@ export function share(rate) {
   return `${(100 * rate).toPrecision(2).replace(/\.0+$/, "")} %`;
 }
 
+// What somebody is called here: the names that cameras give (camera, time, track, process) are long.
+export const called = (name) => name.replace(/^.+-\d{4}T\d{6}-(\d+-[0-9a-f]{4})$/, "Person $1");
+
 // A person's picture where views are kept, else a silhouette in the person's own colour.
 
 export function portrait(person, large) {
   const hue = [...person.key].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 360, 7);
-  const figure = h("svg:svg", { viewBox: "0 0 48 64", class: "figure", "aria-hidden": "true" },
+  const figure = h("svg:svg", { viewBox: "0 0 48 64", preserveAspectRatio: "xMidYMax slice", class: "figure", "aria-hidden": "true" },
     h("svg:circle", { cx: 24, cy: 20, r: 9 }),
     h("svg:path", { d: "M7 64c0-18 7-30 17-30s17 12 17 30z" }));
   const box = h("span", { class: large ? "portrait large" : "portrait", css: { "--hue": String(hue) } }, figure);

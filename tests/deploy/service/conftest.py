@@ -94,7 +94,7 @@ def running(bundle: Path, folder: Path, *, sources=(), service=None, process=Non
         gallery=GallerySettings(path=str(folder / "gallery")),
         output=OutputSettings(events="", metrics_port=0),
     )
-    beside = Service(service or ServiceSettings(), host, 0, stopping)
+    beside = Service(service or ServiceSettings(), host, 0)
 
     def run():
         try:

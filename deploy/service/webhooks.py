@@ -1,0 +1,99 @@
+"""Tells programs of events by HTTP: signed, in order, retried for as long as an event is kept.
+
+Signed as https://www.standardwebhooks.com says: HMAC-SHA256 over id, time and body, so that whoever receives it can
+tell that it is from here, whole, and no replay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import logging
+import os
+import time
+from urllib.parse import urlsplit
+
+import httpx
+from anyio import to_thread
+
+from deploy.clocks import Backoff
+from deploy.service.journal import Journal, Kept
+from deploy.service.settings import WebhookSettings
+from deploy.service.streams import Streams
+from deploy.sources.names import shown
+from pat.base.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SECRET = "PAT_WEBHOOK_SECRET"
+RETRY = (1.0, 600.0)
+"""Shortest and longest wait in seconds before another try."""
+LOOK_EVERY = 5.0
+"""Seconds between two looks at the journal when nothing wakes it: another process may have forgotten somebody."""
+SHORTEST_SECRET = 16
+
+
+class Webhook:
+    """Delivers to one address. Raises UserError for an address or a secret that cannot work."""
+
+    def __init__(self, url: str, settings: WebhookSettings, journal: Journal, streams: Streams) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"--webhook.urls {shown(url)} is no address; it begins with http:// or https://")
+        secret = os.environ.get(SECRET, "")
+        if len(secret) < SHORTEST_SECRET:
+            raise UserError(f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more")
+        if not settings.timeout > 0:
+            raise UserError(f"--webhook.timeout is {settings.timeout:g}; it must be above 0")
+        self._url, self._shown, self._secret = url, shown(url), secret.encode()
+        self._settings, self._journal, self._streams = settings, journal, streams
+        self.name = "webhook:" + hashlib.sha256(url.encode()).hexdigest()[:16]
+        """Of the cursor; the address may hold a password."""
+
+    async def run(self) -> None:
+        """Deliver until cancelled; what was not acknowledged comes again."""
+        backoff = Backoff(*RETRY)
+        told = True
+        async with httpx.AsyncClient(timeout=self._settings.timeout, follow_redirects=False) as client:
+            seq = await to_thread.run_sync(self._journal.cursor, self.name)
+            while not self._streams.ending:
+                events = await to_thread.run_sync(self._journal.after, seq)
+                for event in events:
+                    while error := await self._deliver(client, event):
+                        if told:
+                            log.warning("webhook %s: %s; it is tried again", self._shown, error)
+                        told = False
+                        await asyncio.sleep(backoff.next())
+                    if not told:
+                        log.info("webhook %s takes events again", self._shown)
+                    told, seq = True, event.seq
+                    backoff.reset()
+                    await to_thread.run_sync(self._journal.acknowledge, self.name, seq)
+                if not events:
+                    await self._streams.news(LOOK_EVERY)
+
+    async def _deliver(self, client: httpx.AsyncClient, event: Kept) -> str:
+        """Why it was not taken; "" when it was, or is of a kind that is not posted."""
+        if event.values["event"] not in self._settings.events:
+            return ""
+        body = json.dumps(dict(event.values)).encode()
+        try:
+            answer = await client.post(self._url, content=body, headers=signed(self._secret, event.values["id"], body))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return str(error) or type(error).__name__
+        return "" if answer.is_success else f"it answered {answer.status_code}"
+
+
+def signed(secret: bytes, id: str, body: bytes, now: float | None = None) -> dict[str, str]:
+    """The headers of a delivery."""
+    stamp = str(int(time.time() if now is None else now))
+    mac = hmac.new(secret, f"{id}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "Content-Type": "application/json",
+        "webhook-id": id,
+        "webhook-timestamp": stamp,
+        "webhook-signature": "v1," + base64.b64encode(mac).decode(),
+    }
