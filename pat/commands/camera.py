@@ -22,6 +22,7 @@ from deploy.settings import ProcessSettings
 from deploy.shipped import bundle_and_rest
 from pat.base.errors import Failure, UserError
 from pat.commands.arguments import parse, with_config_file
+from pat.commands.embedders import SHIPPED
 
 LOG_EVERY = 30.0
 """Seconds between two lines of figures where standard error is no terminal."""
@@ -35,9 +36,7 @@ class Arguments(ProcessSettings):
     figures and the log to standard error. Ctrl-C or SIGTERM ends it: tracks in view are finished first.
     """
 
-    bundle: Annotated[
-        Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint="(default: the model in the box)")
-    ] = ""
+    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)] = ""
     """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
     sources: Annotated[
         Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="(at least one)")

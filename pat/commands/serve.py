@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
@@ -21,9 +20,10 @@ from deploy.service.service import Service
 from deploy.service.settings import ServiceSettings
 from deploy.service.store import Store
 from deploy.settings import OutputSettings, ProcessSettings
-from pat.base.errors import UserError
+from deploy.shipped import bundle_and_rest
 from pat.commands.arguments import parse, with_config_file
 from pat.commands.camera import display, stopped_by_signals
+from pat.commands.embedders import SHIPPED
 from pat.commands.gallery.tools import moment, print_table
 
 LOOK_EVERY = 2.0
@@ -39,7 +39,7 @@ class Arguments(ServiceSettings, ProcessSettings):
     Ctrl-C or SIGTERM ends it.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE", help_behavior_hint="(required)")] = Path()
+    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)] = ""
     """The bundle folder of `pat export`; for --runtime.backend tensorrt with its engine."""
     sources: Annotated[Positional[tuple[str, ...]], arg(metavar="[NAME=]SOURCE...", help_behavior_hint="")] = ()
     """As `pat camera` takes them; without any, the page shows the gallery and searches it."""
@@ -58,14 +58,15 @@ def main(arguments: Sequence[str]) -> None:
         return
     default, rest = with_config_file(Arguments(), arguments)
     given: Arguments = parse(Arguments, rest, "serve", default)
-    if given.bundle == Path():
-        raise UserError("give the bundle folder first, then the sources: pat serve BUNDLE SOURCE...")
+    bundle, named, shipped = bundle_and_rest([word for word in (given.bundle, *given.sources) if word])
+    if shipped:
+        print(f"pat serve: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
     set_up(given.output.log)
-    sources = pipeline.named_sources(given.sources, none=True)
-    threshold = read_threshold(given.gallery.threshold, given.bundle)
+    sources = pipeline.named_sources(named, none=True)
+    threshold = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         pipeline.run(
-            given.bundle, sources, given, threshold=threshold, stopping=stopping, look=seldom(look, every),
+            bundle, sources, given, threshold=threshold, stopping=stopping, look=seldom(look, every),
             look_every=min(every, LOOK_EVERY), companion=Service(given, given.host, given.port),
         )  # fmt: skip
 

@@ -38,7 +38,7 @@ PEOPLE = Plan(
     identities=42, images=8, cameras=8, cameras_each=4, test_share=40 / 42, size=(128, 64), seed=5, domain="test"
 )
 """40 people to find, in places and prints that no training draws."""
-STREET = {"cameras": 2, "people": 6, "seed": 21}
+STREET_CAMERAS, STREET_PEOPLE, STREET_SEED = 2, 6, 21
 MODEL, HISTOGRAM = "model in the box", "colour histogram"
 
 
@@ -119,8 +119,11 @@ def _draw(folder: Path, progress: Progress) -> None:
         return
     draft = folder / "street.unfinished"
     shutil.rmtree(draft, ignore_errors=True)
-    with progress.bar("film a street", STREET["cameras"]) as advance:
-        film_people(draft, **STREET, progress=lambda done, total: advance(1, ""))
+    with progress.bar("film a street", STREET_CAMERAS) as advance:
+        film_people(
+            draft, cameras=STREET_CAMERAS, people=STREET_PEOPLE, seed=STREET_SEED,
+            progress=lambda done, total: advance(1, ""),
+        )  # fmt: skip
     draft.rename(folder / "street")
 
 
