@@ -39,6 +39,8 @@ PEOPLE = Plan(
 )
 """40 people to find, in places and prints that no training draws."""
 STREET_CAMERAS, STREET_PEOPLE, STREET_SEED = 2, 6, 21
+SCENE_WIDTH = 760
+"""Of the street in the report, in pixels of the page."""
 MODEL, HISTOGRAM = "model in the box", "colour histogram"
 
 
@@ -153,8 +155,8 @@ def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[Scores, Imag
             look=best.look,
         )
     scene = Image.fromarray(best.pixels)
-    wide = scene.resize((scene.width * DENSITY // 2, scene.height * DENSITY // 2), Image.Resampling.LANCZOS)
-    return street_scores(street.truth, said, 1 / RATE, street.people), wide
+    scene = scene.resize((SCENE_WIDTH * DENSITY, SCENE_WIDTH * DENSITY * scene.height // scene.width))
+    return street_scores(street.truth, said, 1 / RATE, street.people), scene
 
 
 class _Fullest:
