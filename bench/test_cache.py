@@ -18,9 +18,9 @@ import torch
 
 from kernels.timing import DEVICE, ON_GPU
 from pat.config import ModelConfig
+from pat.data.batches import read_batches
 from pat.data.cache import cached_images
 from pat.synthetic.flat import generate
-from pat.training.batches import read_batches
 
 IMAGES, BATCH, STEPS = 4096, 64, 256  # 400 MB: beyond any core's cache
 

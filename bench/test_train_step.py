@@ -30,13 +30,13 @@ from kernels.timing import DEVICE, ON_GPU
 from pat.base.progress import Progress
 from pat.config import AugmentConfig, LossConfig, ModelConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
+from pat.data.batches import read_batches
 from pat.data.cache import cached_images
 from pat.data.sample import Sample
 from pat.data.sampler import batches_of_epoch
 from pat.data.sources import TrainingSet
 from pat.device import resolve_loss, resolve_model
 from pat.synthetic.flat import generate
-from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
 from pat.training.state import TrainingState, amp_dtype, build_state
 from pat.training.step import Phase, training_step

@@ -142,14 +142,23 @@ class LossConfig:
     """lambda: share of the neighbours' identities in the soft target."""
     k: Count = 10
     """Neighbours of a part feature."""
-    scale: Positive = 0.02
-    """s: inverse temperature of squared distances at 768 dimensions; scaled by 768/D for others."""
+    scale: FromZero = 0.02
+    """s: inverse temperature of squared distances at 768 dimensions; scaled by 768/D for others. 0 measures it
+    when the bank is filled: s times the mean distance of two slots is then what 0.02 makes of unrelated ones."""
     other_identities: bool = False
     """Leave images of the query's own identity out of the bank's candidates."""
     momentum: Annotated[float, Within(above=0, most=1)] = 0.1
     """Share of the new feature in the memory bank's moving average."""
     bank_fill: Literal["eval", "train"] = "eval"
     """Mode of the pass that fills the bank before the first step (the authors: train)."""
+    csl_start: Count = 1
+    """First epoch with CSL and PSD; the bank is filled before it. The paper: the first of all."""
+    bank_refill: Number = 0
+    """Epochs between passes that fill the bank anew; 0 fills it once, as the paper does. For a network from
+    scratch, which leaves its old features behind faster than an average follows."""
+    bank_update: Literal["before", "after"] = "before"
+    """When a step moves the slots of its images: before its loss, as the paper does, or after it; then slots of
+    the batch are no fresher than others, and no nearer for that alone."""
     bank_read: Literal["float32", "bfloat16"] = "float32"
     """Precision in which the bank is read; the averages themselves are always float32."""
     neighbours: Annotated[NeighbourImplementation, Role.PACE] = "reference"

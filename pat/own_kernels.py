@@ -1,4 +1,4 @@
-"""Makes sure that `kernels` is this project's: PyPI has another package of that name."""
+"""Makes sure, when it is imported, that `kernels` is this project's: PyPI has another package of that name."""
 
 from __future__ import annotations
 
@@ -25,3 +25,6 @@ def check() -> None:
         f"`kernels` is {found}, another package of that name and not PAT's: pip uninstall kernels, "
         "or put PAT's folder before it on the path (PYTHONPATH)"
     )
+
+
+check()

@@ -101,13 +101,13 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | N
     common = sorted(ours.keys() & theirs.keys())
     if len(common) < 2:
         return None
-    differences = np.array([ours[seed] - theirs[seed] for seed in common])
-    mean, error = differences.mean(), differences.std(ddof=1) / len(common) ** 0.5
-    if error == 0:
-        return Paired(len(common), float(mean), float(mean), float(mean), 1.0 if mean == 0 else 0.0)
-    reach = stats.t.ppf(0.975, len(common) - 1) * error
-    p = 2 * stats.t.sf(abs(mean / error), len(common) - 1)
-    return Paired(len(common), float(mean), float(mean - reach), float(mean + reach), float(p))
+    left, right = (np.array([side[seed] for seed in common]) for side in (ours, theirs))
+    mean = float((left - right).mean())
+    if np.ptp(left - right) == 0:  # without spread there is no t
+        return Paired(len(common), mean, mean, mean, 1.0 if mean == 0 else 0.0)
+    test = stats.ttest_rel(left, right)
+    interval = test.confidence_interval()
+    return Paired(len(common), mean, float(interval.low), float(interval.high), float(test.pvalue))
 
 
 def _row(runs: Sequence[Run], target: str, kind: str) -> Row:

@@ -95,9 +95,15 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return mapping
 
 
-def check_limits(config: Any, where: str = "the settings") -> None:
+def check_limits(config: Any, where: str = "the settings", prefix: str = "") -> None:
     """Refuse what the limits of a dataclass exclude, wherever it came from; errors as in `from_mapping`."""
-    from_mapping(type(config), to_mapping(config), where)
+    hints = typing.get_type_hints(type(config), include_extras=True)
+    for name, kind in hints.items():
+        value = getattr(config, name)
+        if dataclasses.is_dataclass(value):
+            check_limits(value, where, f"{prefix}{name}.")
+        else:
+            _Decoder(where).convert(kind, _plain(value), prefix + name)
 
 
 def overlay(base: T, values: Mapping[str, Any], where: str) -> T:

@@ -13,7 +13,7 @@ from tyro.conf import arg
 
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import ConfigFile, parse, with_config_file
-from pat.config import EvaluateConfig, TargetConfig, TrainConfig
+from pat.config import EvaluateConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.training.loop import train
 from pat.training.run_folder import saved_config
@@ -42,9 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     if config.data.target:  # by all processes of torchrun together
         from pat.commands.evaluate import evaluate
 
-        data = TargetConfig(config.data.target, config.data.root, config.data.cache, config.data.on_error)
-        out = config.out / "evaluation"
-        evaluate(result.model, EvaluateConfig(data, out, device=config.device, attention=config.model.attention))
+        out, attention = config.out / "evaluation", config.model.attention
+        evaluate(result.model, EvaluateConfig(config.data, out, device=config.device, attention=attention))
 
 
 def read_arguments(arguments: Sequence[str]) -> TrainConfig:

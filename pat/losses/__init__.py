@@ -1,14 +1,11 @@
 """Identity with soft targets (PSD), triplet and cross-ID similarity (CSL), which are the paper's; contrastive."""
 
-from pat import own_kernels
-
-own_kernels.check()
-
-from pat.losses.contrastive import supervised_contrastive  # noqa: E402
-from pat.losses.cross_id import cross_id_similarity  # noqa: E402
-from pat.losses.identity import identity_loss, soft_targets  # noqa: E402
-from pat.losses.memory_bank import MemoryBank  # noqa: E402
-from pat.losses.triplet import batch_hard_triplet  # noqa: E402
+from pat import own_kernels as own_kernels  # first: it looks whose `kernels` it is
+from pat.losses.contrastive import supervised_contrastive
+from pat.losses.cross_id import cross_id_similarity
+from pat.losses.identity import identity_loss, soft_targets
+from pat.losses.memory_bank import MemoryBank
+from pat.losses.triplet import batch_hard_triplet
 
 __all__ = [
     "MemoryBank",

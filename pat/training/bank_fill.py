@@ -1,4 +1,4 @@
-"""The pass that fills the memory bank before the first step."""
+"""The pass that fills the memory bank, and what is measured on a full one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pat.base.errors import Failure
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
-from pat.model import PartAwareTransformer
+from pat.data.batches import Batch, read_batches
+from pat.losses import MemoryBank
 from pat.model.images import to_images
-from pat.model.regions import random_regions
-from pat.training.batches import Batch, read_batches
 from pat.training.data import TrainingData
 from pat.training.distributed import Ranks
+from pat.training.draws import Draws, draw
 from pat.training.state import TrainingState
-from pat.training.step import Draws
 
 
 @torch.no_grad()
@@ -30,11 +30,13 @@ def fill_bank(
     ranks: Ranks,
     progress: Progress,
     stop: Callable[[], bool],
+    *,
+    epoch: int = 1,
 ) -> bool:
-    """Set every slot to its image's part features; False when `stop` asked to leave off.
+    """Before `epoch`, set every slot to its image's part features; False when `stop` asked to leave off.
 
     In evaluation mode: plain images, full bands. In training mode, as the authors do: augmented images, random
-    regions, stochastic depth.
+    regions for each (also where training draws one for all), stochastic depth.
 
     Each rank embeds the images whose slots it holds, so nothing is exchanged. Random numbers are drawn for
     whole batches, which gives an image the same ones whatever the number of ranks.
@@ -43,13 +45,13 @@ def fill_bank(
     assert bank is not None
     as_trained = config.loss.bank_fill == "train"
     model.train(as_trained)
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(config.seed + epoch - 1)
     size, count = config.identities_per_batch * config.images_per_identity, len(data.training.samples)
     with progress.bar("fill bank", len(bank.shard)) as advance:
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
             rows = slice(*np.searchsorted(indices, (bank.shard.start, bank.shard.stop)).tolist())
-            draws = _draw(model, augmentation, len(indices), generator) if as_trained else None
+            draws = draw(model, augmentation, len(indices), generator) if as_trained else None
             if rows.start == rows.stop:
                 continue
             (batch,) = read_batches(data.pixels, data.training.labels, indices[None, rows], ranks.device)
@@ -60,15 +62,24 @@ def fill_bank(
     return True
 
 
-def _draw(
-    model: PartAwareTransformer, augmentation: Augmentation, images: int, generator: torch.Generator
-) -> Draws:
-    """The random numbers of a batch; regions for each image, also where training draws one for all."""
-    return Draws(
-        augmentation.draw(images, generator),
-        random_regions(model.host_bands, images, generator),
-        model.draw_drop_path(images, generator),
-    )
+UNRELATED = 0.02 * 2 * 768
+"""s times squared distance of unrelated features, in the paper: two outputs of a LayerNorm are 2 D apart."""
+
+
+@torch.no_grad()
+def measured_scale(bank: MemoryBank, ranks: Ranks) -> float:
+    """The scale at which the mean squared distance of two slots of one part counts as that of unrelated features.
+
+    Raises Failure where all slots of a part are the same.
+    """
+    features = bank.features.double()  # [P, M, D]
+    first, second = ranks.sum(features.sum(1)), ranks.sum(features.square().sum((1, 2)))  # [P, D], [P]
+    pairs = bank.size * (bank.size - 1) / 2
+    distance = (bank.size * second - first.square().sum(1)) / pairs  # [P], means over pairs of different slots
+    mean = float(distance.mean())
+    if not mean > 1e-12:
+        raise Failure(f"--loss.scale 0 cannot be measured: the part features of all images are {mean:.1g} apart")
+    return UNRELATED / mean
 
 
 def _part_features(state: TrainingState, augmentation: Augmentation, batch: Batch, draws: Draws | None) -> Tensor:

@@ -25,6 +25,8 @@ class Position:
     global_step: int = 0
     seconds: float = 0.0
     """Spent on training steps; what a run of so many minutes counts."""
+    csl_scale: float = 0.0
+    """s of CSL where it is measured, since the bank was filled last."""
     best_score: float = -1.0
     best_epoch: int = 0
 

@@ -78,6 +78,10 @@ class Ranks:
         """What all ranks found in their shards of the bank, from what this one did; with gradient."""
         return found
 
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of all ranks' tensors, the same bits on each."""
+        return tensor
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add the gradients of all ranks."""
 
@@ -118,6 +122,9 @@ class Group(Ranks):
         numbers = torch.cat([found.log_sum[..., None], found.distances], dim=-1)  # [P, B, 1 + k]
         shards = zip(stacked(numbers, self.count), stacked(found.indices, self.count), strict=True)
         return merge_nearest([NearestParts(each[..., 0], each[..., 1:], slots) for each, slots in shards])
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return stacked(tensor, self.count).sum(0)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]

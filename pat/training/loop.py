@@ -1,4 +1,4 @@
-"""The training run, top to bottom: prepare, fill the bank, then for each epoch step, log, check, save."""
+"""The training run, top to bottom: prepare, then for each epoch fill the bank where it is due, step, log, save."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,14 +20,14 @@ from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
+from pat.data.batches import Batch, read_batches
 from pat.data.sample import digest
 from pat.data.sampler import batches_of_epoch
 from pat.evaluation.scoring import score
 from pat.model import weights as model_weights
 from pat.model.images import embedder
 from pat.training import run_folder
-from pat.training.bank_fill import fill_bank
-from pat.training.batches import Batch, read_batches
+from pat.training.bank_fill import fill_bank, measured_scale
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.data import TrainingData, open_training_data
 from pat.training.distributed import Ranks
@@ -108,6 +109,8 @@ class _Run:
             self.log = run_folder.FileLog(config.out, config.tensorboard, position.global_step)
         try:
             while not self._done():
+                if position.step == 0 and self._bank_is_due():
+                    self._fill_bank()
                 self._train_epoch()
                 if config.select == "heldout" and self._due(config.select_every):
                     self._score_heldout()
@@ -122,18 +125,33 @@ class _Run:
         return self._finish(time.perf_counter() - started)
 
     def _begin(self) -> None:
-        """Take up the saved state, or fill the bank of a new run."""
+        """Take up the saved state of a run that goes on."""
         if self.config.resume:
             checkpoint = self.config.out / run_folder.CHECKPOINT
             self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(self.ranks))
+            self.state.csl_scale = self.position.csl_scale or self.state.csl_scale
             self.progress.say(f"resumed after step {self.position.global_step} (epoch {self.position.epoch})")
         self.ranks.agree(self._facts, self.asked)
-        if not self.config.resume and self.state.bank is not None:
-            done = fill_bank(
-                self.config, self.data, self.state, self.augmentation, self.ranks, self.progress, self.asked
-            )
-            if not done:
+
+    def _bank_is_due(self) -> bool:
+        """Whether the bank is to be filled before the epoch that comes."""
+        config, since = self.config.loss, self.position.epoch - self.config.loss.csl_start
+        again = config.bank_refill and since > 0 and since % config.bank_refill == 0
+        return self.state.bank is not None and bool(since == 0 or again)
+
+    def _fill_bank(self) -> None:
+        """Fill the bank; a run that is stopped meanwhile will fill it from the start."""
+        position, state = self.position, self.state
+        assert state.bank is not None
+        arguments = (self.config, self.data, state, self.augmentation, self.ranks, self.progress, self.asked)
+        done = fill_bank(*arguments, epoch=position.epoch)
+        if self.ranks.any(not done):
+            if not position.global_step:
                 raise Interrupted("stopped while filling the memory bank; nothing was trained yet")
+            self._interrupt()
+        if not self.config.loss.scale:
+            position.csl_scale = state.csl_scale = measured_scale(state.bank, self.ranks)
+            self.progress.say(f"epoch {position.epoch}: scale of CSL {state.csl_scale:.3g}, measured")
 
     def _facts(self) -> dict[str, str]:
         """What the ranks must have in common before they begin."""
@@ -190,10 +208,13 @@ class _Run:
         if last:
             self._log_epoch(sums / seen, speed)
         if stopping:
-            self._save_checkpoint()
-            raise Interrupted(
-                f"stopped after step {position.global_step}; continue with --out {config.out} --resume"
-            )
+            self._interrupt()
+
+    def _interrupt(self) -> NoReturn:
+        self._save_checkpoint()
+        raise Interrupted(
+            f"stopped after step {self.position.global_step}; continue with --out {self.config.out} --resume"
+        )
 
     def _epochs_done(self, steps: int) -> float:
         """How far the run is, in epochs of `steps` steps, for the learning rate."""

@@ -36,6 +36,8 @@ class TrainingState:
     """int64 [M]: the class of each slot, of all shards."""
     optimiser: torch.optim.Optimizer
     schedule: CosineLRScheduler
+    csl_scale: float
+    """What multiplies the squared distances of CSL; 0 until it is measured."""
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
     amp: torch.dtype | None
@@ -124,6 +126,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         bank_labels,
         optimiser,
         build_schedule(optimiser, config.optim),
+        config.loss.scale * 768 / model.dim,
         scaler,
         ema,
         amp,

@@ -1,9 +1,6 @@
 """One training step, as a function of what it changes, a batch, and its place in the run.
 
 The loop takes it, and so does whoever measures it: `phase` marks its parts by their names.
-
-Every random number belongs to an image of the global batch and is drawn on the CPU from (seed, epoch, step):
-a resumed run draws what the uninterrupted one would have, and several ranks can each take their rows.
 """
 
 from __future__ import annotations
@@ -13,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pat.config import AugmentConfig, LossConfig, TrainConfig
-from pat.data.augment import Augmentation, AugmentDraw
+from pat.config import LossConfig, TrainConfig
+from pat.data.augment import Augmentation
+from pat.data.batches import Batch
 from pat.losses import (
     MemoryBank,
     batch_hard_triplet,
@@ -29,9 +26,8 @@ from pat.losses import (
     supervised_contrastive,
 )
 from pat.model import PartAwareTransformer
-from pat.model.regions import random_regions
-from pat.training.batches import Batch
 from pat.training.distributed import Ranks
+from pat.training.draws import Draws, draw, generator_of
 from pat.training.state import TrainingState
 
 Phase = Callable[[str], AbstractContextManager[Any]]
@@ -40,50 +36,6 @@ Phase = Callable[[str], AbstractContextManager[Any]]
 PHASES = ("data", "forward", "CSL", "backward", "optimiser")
 """`data` is drawing and augmenting, and reading where the caller marks it; `forward` the network, BNNeck, identity
 and triplet loss; `CSL` the bank's update, the search in it and the soft targets."""
-
-
-@dataclass(frozen=True)
-class Draws:
-    """The random numbers of one step."""
-
-    augment: AugmentDraw
-    regions: Tensor
-    """int32 [B or 1, P, 4]"""
-    drop_path: Tensor | None
-    """float32 [depth, 2, B]"""
-
-    def of(self, rows: slice) -> Draws:
-        """The numbers of some images of the global batch."""
-        shared = len(self.regions) != len(self.augment)  # one draw for all images
-        return Draws(
-            self.augment[rows],
-            self.regions if shared else self.regions[rows],
-            None if self.drop_path is None else self.drop_path[..., rows],
-        )
-
-    def to(self, device: torch.device) -> Draws:
-        drop_path = None if self.drop_path is None else self.drop_path.to(device, non_blocking=True)
-        return Draws(self.augment.to(device), self.regions.to(device, non_blocking=True), drop_path)
-
-
-def draw(
-    model: PartAwareTransformer,
-    augmentation: Augmentation,
-    config: AugmentConfig,
-    batch: int,
-    *,
-    seed: int,
-    epoch: int,
-    step: int,
-) -> Draws:
-    """Draw a step's random numbers for a global batch of `batch` images."""
-    state = np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)
-    generator = torch.Generator().manual_seed(int(state[0]) >> 1)
-    return Draws(
-        augmentation.draw(batch, generator),
-        random_regions(model.host_bands, 1 if config.regions == "batch" else batch, generator),
-        model.draw_drop_path(batch, generator),
-    )
 
 
 @dataclass(frozen=True)
@@ -118,12 +70,16 @@ def training_losses(
     amp: torch.dtype | None,
     ranks: Ranks,
     phase: Phase = nullcontext,
+    *,
+    scale: float,
 ) -> Losses:
-    """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed.
+    """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed, or as
+    `config.bank_update` says.
 
     images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows; labels, slots int64 [B]: class, and place
-    in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise. `amp`
-    is the autocast dtype of the network; losses are float32, those of the global batch on every rank.
+    in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale`
+    multiplies its distances. `amp` is the autocast dtype of the network; losses are float32, those of the global
+    batch on every rank.
     """
     with phase("forward"):
         with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
@@ -139,18 +95,21 @@ def training_losses(
         assert bank_labels is not None
         with phase("CSL"):
             parts = part_features.transpose(0, 1)  # [P, B, D]
-            bank.update(slots, parts)
+            if config.bank_update == "before":
+                bank.update(slots, parts)
             csl, neighbours = cross_id_similarity(
                 parts if config.csl else parts.detach(),
                 bank,
                 slots,
                 k=config.k,
-                scale=config.scale * 768 / parts.shape[-1],
+                scale=scale,
                 identities=labels if config.other_identities else None,
                 bank_identities=bank_labels if config.other_identities else None,
                 impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
                 merge=ranks.merge,
             )
+            if config.bank_update == "after":
+                bank.update(slots, parts)
             if config.psd:
                 targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
 
@@ -183,16 +142,17 @@ def training_step(
     """
     with phase("data"):
         images_in_batch = len(batch.labels)
-        draws = draw(
-            state.model, augmentation, config.augment, images_in_batch, seed=config.seed, epoch=epoch, step=step
-        ).of(ranks.rows(images_in_batch))
+        generator = generator_of(config.seed, epoch, step)
+        one_region = config.augment.regions == "batch"
+        draws = draw(state.model, augmentation, images_in_batch, generator, one_region=one_region)
+        draws = draws.of(ranks.rows(images_in_batch))
         draws = draws.to(ranks.device)  # not inside the network: a captured graph takes nothing from the host
         images = augmentation.apply(batch.pixels, draws.augment)
         if state.model.image_size != images.shape[2:]:
             images = F.interpolate(images, state.model.image_size, mode="bilinear", antialias=True)
     losses = training_losses(
         state.model,
-        state.bank,
+        state.bank if epoch >= config.loss.csl_start else None,
         state.bank_labels,
         images,
         batch.labels,
@@ -202,6 +162,7 @@ def training_step(
         state.amp,
         ranks,
         phase,
+        scale=state.csl_scale,
     )
     with phase("backward"):
         state.optimiser.zero_grad(set_to_none=True)

@@ -24,5 +24,10 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         raise UserError(f"--small-images {given}: half the size comes before three quarters; give its end first")
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
+    if config.loss.csl_start > config.epochs:
+        raise UserError(
+            f"--loss.csl-start {config.loss.csl_start} is beyond the last of {config.epochs} epochs; to train "
+            "without CSL and PSD give --loss.csl 0 --loss.psd 0"
+        )
     if config.select == "heldout" and not config.data.holdout:
         raise UserError("--select heldout needs identities to hold out: give --data.holdout 0.1")

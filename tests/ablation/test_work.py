@@ -65,8 +65,8 @@ def test_a_trained_run_without_a_result_is_scored_and_not_trained_again(whole, m
 def test_a_diverged_run_is_a_result(whole, monkeypatch):
     losses = step.training_losses
 
-    def broken(*arguments):
-        found = losses(*arguments)
+    def broken(*arguments, **more):
+        found = losses(*arguments, **more)
         return dataclasses.replace(found, loss=found.loss * float("nan"))
 
     monkeypatch.setattr(step, "training_losses", broken)

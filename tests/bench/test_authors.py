@@ -19,8 +19,9 @@ from pat.data.sample import Sample
 from pat.data.sources import TrainingSet
 from pat.model.regions import random_regions
 from pat.training.distributed import Ranks
+from pat.training.draws import draw, generator_of
 from pat.training.state import TrainingState, build_state
-from pat.training.step import draw, training_losses
+from pat.training.step import training_losses
 
 SLOTS, BATCH = 40, 6
 RANKS = Ranks(torch.device("cpu"))
@@ -58,19 +59,21 @@ def test_losses_gradients_and_memory_are_those_of_our_step(config, training):
     slots = torch.tensor([3, 11, 7, 30, 22, 14])
     labels = torch.from_numpy(training.labels)[slots]
     augmentation = Augmentation(config.augment, (32, 16))
-    draws = draw(ours.model, augmentation, config.augment, BATCH, seed=0, epoch=1, step=1)
+    one_region = config.augment.regions == "batch"
+    draws = draw(ours.model, augmentation, BATCH, generator_of(0, 1, 1), one_region=one_region)
     assert draws.drop_path is not None
     assert (draws.drop_path == 0).any()
 
     our_losses = training_losses(
-        ours.model, ours.bank, ours.bank_labels, images, labels, slots, draws, config.loss, None, RANKS
+        *(ours.model, ours.bank, ours.bank_labels, images, labels, slots, draws, config.loss, None, RANKS),
+        scale=ours.csl_scale,
     )
     paths = [str(training.samples[slot].path) for slot in slots]
     known = torch.from_numpy(training.labels)
     their_losses = authors_losses(
         theirs.model, memory, known, images, labels, paths, draws.regions[0], draws.drop_path, config.loss, None
     )
-    torch.testing.assert_close(their_losses.detached(), our_losses.detached(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(their_losses.row(), our_losses.row(), rtol=1e-4, atol=1e-5)
     our_losses.loss.backward()
     their_losses.loss.backward()
     for (name, one), two in zip(ours.model.named_parameters(), theirs.model.parameters(), strict=True):

@@ -13,9 +13,9 @@ from pat.base.mapping import from_mapping
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
+from pat.data.batches import read_batches
 from pat.data.sample import Sample
 from pat.data.sources import TrainingSet
-from pat.training.batches import read_batches
 from pat.training.distributed import Ranks
 from pat.training.state import build_state
 from pat.training.step import PHASES, training_step

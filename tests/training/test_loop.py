@@ -75,11 +75,15 @@ SCRATCH = {
     "spread_cameras": True,
     "small_images": (0.4, 0.7),
 }  # fmt: skip
+BANK = {
+    "loss__csl_start": 2, "loss__bank_refill": 1, "loss__scale": 0.0, "loss__bank_update": "after",
+    "loss__bank_fill": "train",
+}  # fmt: skip
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH]
+    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH, BANK]
 )
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change, stop_after):
@@ -217,8 +221,8 @@ def test_an_average_keeps_the_bands_whole(decay):
 def test_a_loss_that_is_not_finite_stops_names_the_batch_and_keeps_the_checkpoint(config, monkeypatch):
     real = step.training_losses
 
-    def broken(*arguments):
-        losses = real(*arguments)
+    def broken(*arguments, **more):
+        losses = real(*arguments, **more)
         broken.calls += 1
         if broken.calls == 6:
             losses = dataclasses.replace(losses, loss=losses.loss * torch.nan)
@@ -316,6 +320,7 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
         ({"identities_per_batch": 7}, "identities-per-batch"),
         ({"data__holdout": 1.5}, r"data\.holdout = 1\.5 is not a number of at least 0 and at most 1"),
         ({"select": "heldout"}, "--data.holdout"),
+        ({"loss__csl_start": 3}, "beyond the last of 2 epochs"),
         ({"device": "cuda:7"}, "not there"),
         ({"device": "tpu9"}, "not one of"),
         ({"model__identities": 4}, "the source has 6 identities"),
