@@ -1,13 +1,13 @@
 """Files and folders are written whole or not at all, and drafts of killed writers go away."""
 
 import os
-import resource
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from disks import files_of_at_most
 from pat.base.errors import Failure
 from pat.base.files import QUIET, folder_written_whole, write_files, write_json, written_whole
 
@@ -29,14 +29,9 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_numpy_tells_of_no_full_disk_and_the_line_does(tmp_path):
-    least, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, most))
-    try:
-        said = pytest.raises(Failure, match=r"requested and \d+ written \(is the disk full\?\)")
-        with said, written_whole(tmp_path / "a.npy") as temporary, open(temporary, "wb") as file:
-            np.save(file, np.zeros(100_000))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
+    said = pytest.raises(Failure, match=r"requested and \d+ written \(is the disk full\?\)")
+    with files_of_at_most(100_000), said, written_whole(tmp_path / "a.npy") as draft, open(draft, "wb") as file:
+        np.save(file, np.zeros(100_000))
     assert names(tmp_path) == []
 
 

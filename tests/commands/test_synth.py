@@ -12,31 +12,40 @@ from pat.cli import run
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--identities", "0"], "identities must be 2 to 999999"),
-        (["--cameras", "1000"], "cameras must be 1 to 999, three digits in the names of images, not 1000"),
-        (["--cameras-each", "0"], "cameras of each person must be at least 1"),
-        (["--images", "3"], "a query and a match in 6 cameras"),
-        (["--size", "1x1"], "size must be 32 to 1024 pixels each way, not 1x1"),
-        (["--size", "big"], "size is height x width in pixels, such as 256x128, not big"),
-        (["--workers", "0"], "workers must be at least 1, not 0"),
-        (["--workers", "many"], "workers is a number of processes or auto, not many"),
-        (["--seed", "-1"], "seed must be at least 0"),
-        (["--preset", "test-domain", "--seed", "3"], "the test domain is fixed"),
+        (["people", "--identities", "0"], "identities must be 2 to 999999"),
+        (
+            ["people", "--cameras", "1000"],
+            "cameras must be 1 to 999, three digits in the names of",
+        ),
+        (["people", "--cameras-each", "0"], "cameras of each person must be at least 1"),
+        (["people", "--images", "3"], "images must be 12 to 10000 (a query and a match in 6 cameras), not 3"),
+        (["people", "--look-alikes", "2"], "look-alikes must be 0 to 1"),
+        (["people", "--size", "1x1"], "size must be 32 to 1024 pixels each way, not 1x1"),
+        (["people", "--size", "large"], "size is height x width in pixels, such as 256x128, not large"),
+        (["people", "--workers", "0"], "workers must be at least 1, not 0"),
+        (["people", "--workers", "many"], "workers is a number of processes or auto, not many"),
+        (["people", "--seed", "-1"], "seed must be at least 0"),
+        (["people", "--preset", "test-domain", "--seed", "3"], "the test domain is fixed"),
+        (["flat", "--style", "sorce"], "source"),
+        (["street", "--people", "0"], "at least one person"),
     ],
 )
 def test_numbers_that_make_no_people(arguments, said, tmp_path, capsys):
-    pytest.importorskip("numba")
-    refused(["people", str(tmp_path / "out"), *arguments], said, capsys)
+    kind, *rest = arguments
+    refused([kind, str(tmp_path / "out"), *rest], said, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_holds_something_else_stays_as_it_is(tmp_path, capsys):
-    pytest.importorskip("numba")
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("people", "already holds files; name a new"), ("flat", "letters"), ("street", "exists")],
+)
+def test_a_folder_that_holds_something_else_stays_as_it_is(kind, said, tmp_path, capsys):
     file = tmp_path / "letters" / "mother.txt"
     file.parent.mkdir()
     file.write_text("dear")
-    refused(["people", str(file.parent)], f"{file.parent} already holds files; name a new folder", capsys)
-    refused(["people", str(file)], f"{file} is a file; name a new folder", capsys)
+    refused([kind, str(file.parent)], said, capsys)
+    refused([kind, str(file)], "mother.txt", capsys)
     assert [path.name for path in tmp_path.rglob("*")] == ["letters", "mother.txt"]
 
 

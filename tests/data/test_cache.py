@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pat.base.errors import UserError
+from disks import files_of_at_most
+from pat.base.errors import Failure, UserError
 from pat.data import cache
 from pat.data.cache import cached_images
 from pat.data.images import load_rgb, resize
@@ -169,29 +168,11 @@ def test_two_processes_share_one_build(tmp_path: Path, samples: list[Sample]) ->
     assert sorted(answers) == [(False, total), (True, total)]  # one decoded, the other waited
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from pat.data.cache import cached_images
-from pat.base.errors import Failure
-resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-try:
-    cached_images(sorted(Path(sys.argv[1]).iterdir()), (32, 16), Path(sys.argv[2]))
-except Failure as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files by resource")
 def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, samples: list[Sample]) -> None:
-    images = str(samples[0].path.parent)
     folder = tmp_path / "cache"
-    run = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, images, str(folder)], capture_output=True, text=True, timeout=60
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.startswith(f"cannot write {folder}")
-    assert run.stdout.count("\n") == 1
+    with files_of_at_most(4096), pytest.raises(Failure, match=f"^cannot write {folder}") as caught:
+        cached_images(samples, SIZE, folder)
+    assert "\n" not in str(caught.value)
     assert [file.suffix for file in folder.iterdir()] == [".lock"]
     np.testing.assert_array_equal(cached_images(samples, SIZE, folder).pixels, expected(samples))
 
