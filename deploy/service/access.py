@@ -57,7 +57,9 @@ class Tokens:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         with self._store.changing() as connection:
             if connection.execute("SELECT 1 FROM service_tokens WHERE name = ?", (name,)).fetchone():
-                raise UserError(f"there is a token called {name!r} already; remove it first, or choose another name")
+                raise UserError(
+                    f"there is a token called {name!r} already; remove it first, or choose another name"
+                )
             connection.execute(
                 "INSERT INTO service_tokens VALUES (?, ?, ?, ?)", (name, role, _hash(token), time.time())
             )

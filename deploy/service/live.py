@@ -84,7 +84,7 @@ class Live:
             return made
 
     def at(self, camera: str, x: float, y: float) -> tuple[Seen, Label] | None:
-        """The person at a place (0 to 1 each way) of the camera's picture: of several the nearest to the camera."""
+        """The person at a place (0 to 1 each way) of the picture: of several the nearest to the camera."""
         seen = self._seen.get(camera)
         if seen is None:
             return None

@@ -48,9 +48,9 @@ class Mqtt:
         self._settings, self._site, self._journal, self._streams = settings, site, journal, streams
         parts = urlsplit(settings.broker if "://" in settings.broker else f"mqtt://{settings.broker}")
         try:
-            self._host, port = parts.hostname, parts.port
+            self._host, port = parts.hostname or "", parts.port
         except ValueError:
-            self._host, port = None, None
+            self._host, port = "", None
         if parts.scheme not in ("mqtt", "mqtts") or not self._host or parts.path not in ("", "/"):
             raise UserError(f"--mqtt.broker {settings.broker!r} is no HOST, HOST:PORT or mqtts://HOST:PORT")
         if parts.username or parts.password:
@@ -81,7 +81,8 @@ class Mqtt:
     def _client(self) -> aiomqtt.Client:
         topic = self._settings.topic
         return aiomqtt.Client(
-            self._host, self._port, username=self._settings.user or None, password=os.environ.get(PASSWORD) or None,
+            self._host, self._port, username=self._settings.user or None,
+            password=os.environ.get(PASSWORD) or None,
             identifier=f"pat-{topic.replace('/', '-')}", tls_context=self._tls, timeout=10, keepalive=20,
             will=aiomqtt.Will(f"{topic}/available", "offline", qos=1, retain=True),
         )  # fmt: skip
@@ -110,7 +111,9 @@ class Mqtt:
         topic, track = self._settings.topic, values.get("track")
         kind = TYPES.get(values["event"])
         if kind is None or track is None:
-            return f"{topic}/{'cameras' if values['event'] == 'camera' else values['event']}", json.dumps(dict(values))
+            return f"{topic}/{'cameras' if values['event'] == 'camera' else values['event']}", json.dumps(
+                dict(values)
+            )
         after = as_frigate(values)
         before = self._tracks.pop(track, after)
         if kind != "end":
@@ -125,7 +128,9 @@ class Mqtt:
             count = len(seen.labels) if seen and camera.state == "live" else 0
             if self._counts.get(camera.name) != count:
                 self._counts[camera.name] = count
-                await client.publish(f"{self._settings.topic}/{slug(camera.name)}/people", str(count), qos=0, retain=True)
+                await client.publish(
+                    f"{self._settings.topic}/{slug(camera.name)}/people", str(count), qos=0, retain=True
+                )
 
     async def _announce(self, client: aiomqtt.Client) -> None:
         """Home Assistant's discovery: a sensor of people in view for each camera, and who was recognised last."""
@@ -147,7 +152,8 @@ class Mqtt:
         sensors["last_person"] = {
             "name": "Last person", "state_topic": f"{topic}/events", "icon": "mdi:account-search",
             "value_template": "{{ value_json.after.sub_label or 'unknown' }}",
-            "json_attributes_topic": f"{topic}/events", "json_attributes_template": "{{ value_json.after | tojson }}",
+            "json_attributes_topic": f"{topic}/events",
+            "json_attributes_template": "{{ value_json.after | tojson }}",
         }  # fmt: skip
         for name, sensor in sensors.items():
             unique = f"pat_{site}_{name}"

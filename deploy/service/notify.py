@@ -7,7 +7,7 @@ import socket
 
 
 def notify(state: str) -> bool:
-    """Send a state such as "READY=1" to whoever started the process with Type=notify; whether there is somebody."""
+    """Send a state such as "READY=1" to whoever started the process with Type=notify; whether somebody did."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return False

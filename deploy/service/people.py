@@ -1,4 +1,4 @@
-"""Who is in the gallery, for people who look: summaries, sightings, pictures. Read from the disk, never written."""
+"""Who is in the gallery, for people who look: summaries, sightings, pictures; read, never written."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class People:
                 WHERE identity IN ({GROUP}) AND time >= ? ORDER BY time DESC LIMIT ?""",
                 (person.number, self._oldest(person), limit),
             ).fetchall()
-        return [Entry(*row[:4], bool(row[4])) for row in rows]
+        return [Entry(id, camera, when, note, bool(there)) for id, camera, when, note, there in rows]
 
     def picture(self, entry: str) -> bytes:
         """The JPEG of an entry. Raises NotThere."""

@@ -79,7 +79,7 @@ class Photos:
                 with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                     if image.width * image.height > self._most_pixels:
                         raise TooLarge(
-                            f"the photo has {image.width} x {image.height} pixels; {self._most_pixels:,} are the most"
+                            f"the photo has {image.width} x {image.height} pixels; {self._most_pixels:,} are most"
                         )
                     return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except UserError:

@@ -31,7 +31,7 @@ Answer = Literal["same", "different"]
 class Review:
     """A question: are these two the same person?
 
-    recognised: a track was taken for `candidate` by a small margin, and `subject` is the same person until somebody
+    recognised: a track was taken for `candidate` by a small margin; `subject` is the same person until somebody
     says "different", which gives what was stored of the track to a new identity. new: a track became the person
     `subject` though `candidate` is nearly like it; "same" merges them.
     """
@@ -54,7 +54,9 @@ class Reviews:
     def __init__(self, store: Store, gallery: Gallery, people: People) -> None:
         self._store, self._gallery, self._people = store, gallery, people
 
-    def consider(self, key: str, camera: str, when: float, score: float | None, *, new: bool, least: float) -> None:
+    def consider(
+        self, key: str, camera: str, when: float, score: float | None, *, new: bool, least: float
+    ) -> None:
         """A track has ended as this person: ask, if that is uncertain. `least` is the threshold."""
         entry = self.entry_at(key, camera, when)
         if new:
@@ -64,8 +66,10 @@ class Reviews:
 
     def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Review]:
         """Questions that wait, oldest first, or those that were answered, newest first."""
-        order = "answer IS NOT NULL AND (? = 0 OR id < ?) ORDER BY id DESC" if answered else (
-            "answer IS NULL AND (? = 0 OR id > ?) ORDER BY id"
+        order = (
+            "answer IS NOT NULL AND (? = 0 OR id < ?) ORDER BY id DESC"
+            if answered
+            else ("answer IS NULL AND (? = 0 OR id > ?) ORDER BY id")
         )
         with self._store.reading() as connection:
             rows = connection.execute(
@@ -75,15 +79,17 @@ class Reviews:
             ).fetchall()
         people = self._people.by_number()
         return [
-            Review(*row[:4], people[row[4]], people[row[5]], *row[6:])
-            for row in rows
-            if row[4] in people and row[5] in people
+            Review(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
+            for id, when, kind, camera, subject, candidate, entry, score, answer in rows
+            if subject in people and candidate in people
         ]
 
     def count(self) -> int:
         """Questions that wait for an answer."""
         with self._store.reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM service_reviews WHERE answer IS NULL").fetchone()[0])
+            return int(
+                connection.execute("SELECT count(*) FROM service_reviews WHERE answer IS NULL").fetchone()[0]
+            )
 
     def answer(self, review: int, answer: Answer) -> None:
         """Do what the answer asks for, once. Raises NotThere, or UserError when it was answered before."""
@@ -103,8 +109,7 @@ class Reviews:
         if kind == "new" and answer == "same":
             self._gallery.merge(subject, candidate)
         elif kind == "recognised" and answer == "different":
-            if not self._gallery.split([entry], f"{subject} (not) {secrets.token_hex(2)}"):
-                raise NotThere("what was stored of this track is gone")
+            self._split_off(entry, subject)
         alias = newest_alias(self._store)
         with self._store.changing() as connection:
             connection.execute(
@@ -140,6 +145,10 @@ class Reviews:
                 (number, camera, when),
             ).fetchone()
         return None if row is None else (row[0], row[1], np.frombuffer(row[2], dtype="<f4"))
+
+    def _split_off(self, entry: str, name: str) -> None:
+        if not self._gallery.split([entry], f"{name} (not) {secrets.token_hex(2)}"):
+            raise NotThere("what was stored of this track is gone")
 
     def _consider_new(
         self, key: str, camera: str, when: float, entry: tuple[int, str, np.ndarray] | None, least: float

@@ -110,7 +110,8 @@ def serving(
     protocol = type("Served", (Patient,), {"asking": {}})
     config = uvicorn.Config(
         app, http=protocol, ws="none", loop="asyncio", log_config=None, access_log=False, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=STOP_WITHIN, timeout_keep_alive=int(ASK_WITHIN), backlog=256,
+        proxy_headers=False, timeout_graceful_shutdown=STOP_WITHIN, timeout_keep_alive=int(ASK_WITHIN),
+        backlog=256,
         h11_max_incomplete_event_size=32_768,
         ssl_certfile=None if access.tls_certificate is None else str(access.tls_certificate),
         ssl_keyfile=None if access.tls_key is None else str(access.tls_key),

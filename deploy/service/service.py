@@ -96,7 +96,7 @@ class Service:
             site = self._site = Site(parts, settings, store, self._live, photos, rates)
             if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
                 raise UserError(
-                    f"--host {self._host} can be reached from other machines, and there is no token: make one with "
+                    f"--host {self._host} can be reached from other machines, and there is no token: make one by "
                     f"`pat serve token add {parts.settings.gallery.path} NAME --role erase`"
                 )
             journal = self._journal = Journal(

@@ -85,7 +85,7 @@ class Site:
     # What is told.
 
     def enrich(self, event: Event) -> Mapping[str, Any]:
-        """More fields for an event, its view kept and a question asked where one is due; on the journal's thread."""
+        """More fields for an event; keeps its view, asks a question where one is due. On the journal's thread."""
         if event.track is None:
             return {}
         if event.event == "new":
@@ -96,7 +96,7 @@ class Site:
         last = event.event == "left"
         try:
             if event.stored and event.key is not None and event.event in ("new", "revised", "left"):
-                more = self._keep_view(event, last)
+                more.update(self._keep_view(event, last))
             if last and event.key is not None:
                 self.reviews.consider(
                     event.key, event.camera, event.time, event.score,
@@ -110,7 +110,8 @@ class Site:
         return more
 
     def _keep_view(self, event: Event, last: bool) -> Mapping[str, Any]:
-        assert event.key is not None and event.track is not None
+        assert event.key is not None
+        assert event.track is not None
         entry = self.reviews.entry_at(event.key, event.camera, event.time)
         if entry is None:
             return {}
@@ -152,8 +153,9 @@ class Site:
         self.people.forget_what_was_read()
 
     def forget(self, person: Person) -> Receipt:
-        """Delete a person for good, and say what was deleted. Raises Failure when the disk still holds some of it."""
+        """Delete a person for good, and say what was. Raises Failure when the disk still holds some of it."""
         with self.store.reading() as connection:
+
             def count(what: str) -> int:
                 return int(connection.execute(f"SELECT count(*) FROM {what}", (person.number,)).fetchone()[0])
 
@@ -190,7 +192,7 @@ class Site:
     # What is set and measured.
 
     def set_threshold(self, threshold: float) -> None:
-        """Decide by this cosine from now on, and after a restart, until the configuration says something else."""
+        """Decide by this cosine from now on, also after a restart, until the configuration changes."""
         if not -1 <= threshold <= 1:
             raise UserError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
         self.parts.recogniser.threshold = threshold
@@ -217,7 +219,8 @@ class Site:
         """Which model, and whether it works."""
         manifest, broken = self.parts.manifest, self.parts.embedder.broken_for
         return {
-            "bundle": self.parts.bundle.name, "fingerprint": fingerprint(manifest), "numbers": manifest.output.size,
+            "bundle": self.parts.bundle.name, "fingerprint": fingerprint(manifest),
+            "numbers": manifest.output.size,
             "precision": manifest.precision.name, "broken_for": broken, "ok": broken == 0,
         }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Tells programs of events by HTTP: signed, in order, retried for as long as an event is kept.
 
-Signed as https://www.standardwebhooks.com says: HMAC-SHA256 over id, time and body, so that whoever receives it can
-tell that it is from here, whole, and no replay.
+Signed as https://www.standardwebhooks.com says: HMAC-SHA256 over id, time and body, so that whoever receives it
+can tell that it is from here, whole, and no replay.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Webhook:
             raise UserError(f"--webhook.urls {shown(url)} is no address; it begins with http:// or https://")
         secret = os.environ.get(SECRET, "")
         if len(secret) < SHORTEST_SECRET:
-            raise UserError(f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more")
+            raise UserError(
+                f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more"
+            )
         if not settings.timeout > 0:
             raise UserError(f"--webhook.timeout is {settings.timeout:g}; it must be above 0")
         self._url, self._shown, self._secret = url, shown(url), secret.encode()
@@ -81,7 +83,9 @@ class Webhook:
             return ""
         body = json.dumps(dict(event.values)).encode()
         try:
-            answer = await client.post(self._url, content=body, headers=signed(self._secret, event.values["id"], body))
+            answer = await client.post(
+                self._url, content=body, headers=signed(self._secret, event.values["id"], body)
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             return str(error) or type(error).__name__
         return "" if answer.is_success else f"it answered {answer.status_code}"

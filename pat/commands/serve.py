@@ -132,7 +132,9 @@ class List(_OnGallery):
 
 class _Token:
     kinds = (
-        Annotated[Add, subcommand("add")] | Annotated[Remove, subcommand("remove")] | Annotated[List, subcommand("list")]
+        Annotated[Add, subcommand("add")]
+        | Annotated[Remove, subcommand("remove")]
+        | Annotated[List, subcommand("list")]
     )
 
     @classmethod

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
 from anyio import create_task_group
@@ -20,7 +21,7 @@ from deploy.service.streams import Streams
 PAGE = Path(__file__).resolve().parent.parent / "page"
 THREADS = 8
 """That requests may keep busy: the cameras need the machine too."""
-Task = Callable[[], Awaitable[None]]
+Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 def make_app(

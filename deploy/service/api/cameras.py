@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from anyio import to_thread
@@ -22,6 +22,7 @@ from deploy.service.streams import Streams
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
 """Pictures a second of a stream at most."""
+SEEN: dict[str, Literal["yes", "perhaps", "no"]] = {"same": "yes", "perhaps": "perhaps", "different": "no"}
 KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
 Count = Annotated[int, Query(ge=1, le=50, description="People for each one in the photo, at most.")]
@@ -93,7 +94,8 @@ async def get_stream(
     _known(site, name)
     streams: Streams = request.app.state.streams
     return StreamingResponse(
-        streams.counted(_pictures(site, streams, name, rate)), media_type="multipart/x-mixed-replace; boundary=frame"
+        streams.counted(_pictures(site, streams, name, rate)),
+        media_type="multipart/x-mixed-replace; boundary=frame",
     )
 
 
@@ -106,7 +108,10 @@ async def _pictures(site: Site, streams: Streams, name: str, rate: float) -> Asy
             made = await to_thread.run_sync(site.live.picture, name)
             if made is not None:
                 shown_last, jpeg = made
-                yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (len(jpeg), jpeg)
+                yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (
+                    len(jpeg),
+                    jpeg,
+                )
         await asyncio.sleep(max(0.02, begun + 1 / rate - time.monotonic()))
 
 
@@ -170,7 +175,6 @@ def _answer(site: Site, shape: tuple[int, ...], found: list[Found]) -> models.Se
             for match in each.matches
             if match.identity in people
         ]  # fmt: skip
-        best = matches[0].decision if matches else "different"
-        seen = {"same": "yes", "perhaps": "perhaps", "different": "no"}[best]
+        seen = SEEN[matches[0].decision if matches else "different"]
         answers.append(models.Found(box=each.box, quality=each.quality, seen_before=seen, matches=matches))
     return models.Search(width=shape[1], height=shape[0], threshold=threshold, people=answers)

@@ -1,4 +1,4 @@
-"""What every request passes before the application sees it: name, caller, origin, rate, size; and what is noted."""
+"""What a request passes before the application sees it: name, caller, origin, rate, size; what is noted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ class Guard:
                 return await refuse(403, "another site may not ask in a visitor's name")
             caller, wrong = self._caller(headers, scope, address)
             if wrong and (wait := self._site.wrong_tokens.wait(address)):
-                return await refuse(429, "too many wrong tokens", headers={"Retry-After": str(max(1, round(wait)))})
+                return await refuse(
+                    429, "too many wrong tokens", headers={"Retry-After": str(max(1, round(wait)))}
+                )
             if caller is None and path not in OPEN:
                 return await refuse(
                     401, "the token is wrong" if wrong else "send a token: Authorization: Bearer TOKEN",
@@ -110,8 +112,7 @@ class Guard:
                 await to_thread.run_sync(self._note, scope, caller or Caller("nobody", "view", address), status)
 
     def _known_host(self, host: str) -> bool:
-        """Whether the request names this service: a page of another name that was pointed here (DNS rebinding) does
-        not."""
+        """Whether the request names this service: under a name that was pointed here (DNS rebinding) it does not."""
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         return name.lower() in self._hosts or _address(name) is not None
 

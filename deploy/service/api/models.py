@@ -63,7 +63,9 @@ class Merge(BaseModel):
 
 
 class Split(BaseModel):
-    entries: list[str] = Field(min_length=1, max_length=500, description="Ids of the entries that are somebody else's.")
+    entries: list[str] = Field(
+        min_length=1, max_length=500, description="Ids of the entries that are somebody else's."
+    )
     name: str = Field(min_length=1, max_length=200, description="Of the person they are given to.")
 
 

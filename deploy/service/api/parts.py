@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import Depends, HTTPException, Query, Request
 
@@ -82,6 +82,6 @@ def shown(site: Site, person: people.Person, viewed: dict[str, list[str]] | None
     )  # fmt: skip
 
 
-def decision(score: float, threshold: float) -> str:
+def decision(score: float, threshold: float) -> Literal["same", "perhaps", "different"]:
     """What a score says."""
     return "same" if score >= threshold else "perhaps" if score >= threshold - BAND else "different"

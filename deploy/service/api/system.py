@@ -148,7 +148,8 @@ def get_threshold(site: TheSite, caller: Viewer) -> models.Threshold:
     measured = [each for each in map(rates, site.error_rates.points) if each is not None]
     return models.Threshold(
         threshold=threshold, configured=site.configured_threshold, uncertain=BAND, entries=entries,
-        expected=rates(site.error_rates.at(threshold)), measured=measured, measured_on=site.error_rates.measured_on,
+        expected=rates(site.error_rates.at(threshold)), measured=measured,
+        measured_on=site.error_rates.measured_on,
     )  # fmt: skip
 
 
@@ -190,7 +191,9 @@ def sign_out(request: Request, response: Response, site: TheSite) -> None:
 
 
 @router.get(f"{API}/audit", tags=["system"])
-def list_audit(site: TheSite, caller: Eraser, limit: Limit = 50, cursor: Cursor = "") -> models.Page[models.AuditLine]:
+def list_audit(
+    site: TheSite, caller: Eraser, limit: Limit = 50, cursor: Cursor = ""
+) -> models.Page[models.AuditLine]:
     """Who did what, newest first; people by their key."""
     before = numbers_of(cursor, 1)
     names = list(models.AuditLine.model_fields)
@@ -204,5 +207,3 @@ def _version() -> str:
         return version("pat-reid")
     except PackageNotFoundError:
         return "not installed"
-
-

@@ -132,7 +132,7 @@ function tell(feed, event) {
   feed.prepend(h("li", { class: event.event },
     h("time", { datetime: new Date(event.time * 1000).toISOString() }, clockTime(event.time)),
     h("span", {}, event.key && event.identity ? h("a", { href: `#/people/${event.key}`, title: event.identity }, subject) : subject, " ",
-      h("span", { class: "what" }, what), event.before ? ` (was ${called(event.before)})` : "",
+      h("span", { class: "verb" }, what), event.before ? ` (was ${called(event.before)})` : "",
       event.event !== "camera" && event.camera ? h("span", { class: "muted" }, ` at ${event.camera}`) : ""),
     event.score !== undefined && event.event === "recognised" ? score(event.score) : ""));
   while (feed.children.length > FEED) feed.lastChild.remove();

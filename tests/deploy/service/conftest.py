@@ -1,5 +1,4 @@
-"""A running service: the real process with the real gallery, model and server; without cameras unless a test brings
-them."""
+"""A running service: the real process, gallery, model and server; without cameras unless a test has some."""
 
 from __future__ import annotations
 
@@ -36,7 +35,9 @@ THRESHOLD = 0.8
 class Running:
     """A service in this process, with a client that asks it and ways to do what cameras do."""
 
-    def __init__(self, service: Service, process: threading.Thread, stopping: threading.Event, folder: Path) -> None:
+    def __init__(
+        self, service: Service, process: threading.Thread, stopping: threading.Event, folder: Path
+    ) -> None:
         self.service, self.process, self.stopping, self.folder = service, process, stopping, folder
         self.client = httpx.Client(base_url=service.address, timeout=30)
 
@@ -84,7 +85,9 @@ def unit(seed: int, size: int = 48, near=None, cosine: float = 0.0) -> np.ndarra
 
 
 @contextlib.contextmanager
-def running(bundle: Path, folder: Path, *, sources=(), service=None, process=None, host="127.0.0.1", threshold=THRESHOLD):
+def running(
+    bundle: Path, folder: Path, *, sources=(), service=None, process=None, host="127.0.0.1", threshold=THRESHOLD
+):
     stopping, failure = threading.Event(), []
     settings = process or ProcessSettings(
         camera=CameraSettings(rate=5.0),
@@ -99,8 +102,13 @@ def running(bundle: Path, folder: Path, *, sources=(), service=None, process=Non
     def run():
         try:
             pipeline.run(
-                bundle, pipeline.named_sources(sources, none=True), settings, threshold=threshold, stopping=stopping,
-                look_every=0.2, companion=beside,
+                bundle,
+                pipeline.named_sources(sources, none=True),
+                settings,
+                threshold=threshold,
+                stopping=stopping,
+                look_every=0.2,
+                companion=beside,
             )
         except BaseException as error:
             failure.append(error)

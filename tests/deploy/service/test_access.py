@@ -1,4 +1,4 @@
-"""Who may ask for what: tokens, roles, sessions, foreign sites, names, rates, the audit log, clients that are slow."""
+"""Who may ask for what: tokens, roles, sessions, foreign sites, names, rates, the audit log, slow clients."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_a_port_that_is_taken(service):
     port = int(service.service.address.rsplit(":", 1)[1].rstrip("/"))
     with pytest.raises(UserError, match="--port"):
         server.listen("127.0.0.1", port)
-    with pytest.raises(UserError, match="no.host"):
+    with pytest.raises(UserError, match=r"no\.host"):
         server.listen("no.host.example.invalid", 0)
 
 
@@ -193,6 +193,16 @@ def ended(channel: socket.socket) -> bool:
         return channel.recv(100) == b""
     except ConnectionError:
         return True
+
+
+def refused(channel: socket.socket, ask: bytes) -> bool:
+    """Whether the connection is gone, a moment after asking."""
+    try:
+        channel.sendall(ask)
+    except ConnectionError:
+        return True
+    time.sleep(0.05)
+    return False
 
 
 def test_clients_that_do_not_ask_are_cut_off(service, monkeypatch):
@@ -231,10 +241,7 @@ def test_clients_that_do_not_listen_are_cut_off(service, people, monkeypatch):
             for _ in range(200):
                 deaf.sendall(ask)
         time.sleep(2)
-        with pytest.raises(ConnectionError):
-            for _ in range(50):
-                deaf.sendall(ask)
-                time.sleep(0.05)
+        assert any(refused(deaf, ask) for _ in range(50))
     assert served.embedder.broken_for == 0
     assert service.client.get("/healthz").status_code == 200
 

@@ -15,6 +15,9 @@ from deploy.frames import Frame
 from pat.base.errors import Failure
 
 
+JSON = {"Content-Type": "application/json"}
+
+
 def photo(pixels=None, kind="JPEG", size=(80, 200)) -> bytes:
     out = io.BytesIO()
     image = Image.fromarray(pixels) if pixels is not None else Image.new("RGB", size, (90, 40, 160))
@@ -119,7 +122,9 @@ def test_entries_go_to_somebody_else(service, people):
     one, two = people["gate-1"]["key"], people["gate-2"]["key"]
     (entry,) = service.get(f"/people/{one}/entries")
     problem(
-        service.api("POST", f"/people/{two}/split", json={"entries": [entry["id"]], "name": "new"}), 404, "not-found"
+        service.api("POST", f"/people/{two}/split", json={"entries": [entry["id"]], "name": "new"}),
+        404,
+        "not-found",
     )
     done = service.api("POST", f"/people/{one}/split", json={"entries": [entry["id"]], "name": "new"}).json()
     assert done["person"]["name"] == "new"
@@ -265,7 +270,7 @@ def test_the_threshold_is_set_and_survives_a_restart(service, colour_bundle, tmp
     assert service.get("/threshold")["threshold"] == 0.8
     problem(service.api("PUT", "/threshold", json={"threshold": 2}), 422, "invalid")
     problem(
-        service.api("PUT", "/threshold", content=b'{"threshold": NaN}', headers={"Content-Type": "application/json"}),
+        service.api("PUT", "/threshold", content=b'{"threshold": NaN}', headers=JSON),
         422, "invalid",
     )  # fmt: skip
     assert service.api("PUT", "/threshold", json={"threshold": 0.7}).json()["configured"] == 0.8
@@ -311,4 +316,8 @@ def test_what_is_not_there_is_a_problem_too(service):
     problem(service.api("GET", "/nothing"), 404, "not-found")
     problem(service.api("POST", "/people"), 405, "method-not-allowed")
     problem(service.api("GET", "/cameras/none/frame.jpg"), 404, "not-found")
-    problem(service.api("PATCH", "/people/ab", content=b"{", headers={"Content-Type": "application/json"}), 422, "invalid")
+    problem(
+        service.api("PATCH", "/people/ab", content=b"{", headers={"Content-Type": "application/json"}),
+        422,
+        "invalid",
+    )

@@ -38,13 +38,19 @@ def test_ready_alive_and_stopping(systemd, colour_bundle, tmp_path):
 def test_a_service_that_hangs_is_not_said_to_be_alive(systemd, colour_bundle, tmp_path, monkeypatch):
     with running(colour_bundle, tmp_path / "site") as service:
         monkeypatch.setattr(service_module, "HANGS_AFTER", -1.0)
-        systemd.settimeout(1.0)
-        with pytest.raises(TimeoutError):
-            for _ in range(1000):
-                systemd.recv(1000)
+        systemd.settimeout(1.5)
+        assert any(silent(systemd) for _ in range(100))  # what was sent before has been read
         service.service.look(Rates([], {}, 0.0, 0.0, 0))
-        with pytest.raises(TimeoutError):
-            systemd.recv(1000)
+        assert silent(systemd)
+
+
+def silent(channel: socket.socket) -> bool:
+    """Whether nothing comes."""
+    try:
+        channel.recv(1000)
+    except TimeoutError:
+        return True
+    return False
 
 
 def test_without_systemd_nothing_happens(monkeypatch):
@@ -60,6 +66,10 @@ def test_without_systemd_nothing_happens(monkeypatch):
 
 
 def test_a_loop_that_died_ends_the_process(colour_bundle, tmp_path):
-    with pytest.raises(AssertionError, match="the service has ended"), running(colour_bundle, tmp_path) as service:
-        service.service._end()
-        service.process.join(timeout=30)
+    def dying():
+        with running(colour_bundle, tmp_path) as service:
+            service.service._end()
+            service.process.join(timeout=30)
+
+    with pytest.raises(AssertionError, match="the service has ended"):
+        dying()

@@ -19,7 +19,9 @@ from deploy.service.settings import AccessSettings, ServiceSettings
 from .conftest import running, unit
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
+)
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
     pytest.mark.timeout(300),
@@ -29,6 +31,11 @@ PATIENCE = 30_000
 SHIFT = """() => { window.shifted = 0; new PerformanceObserver((list) => {
     for (const each of list.getEntries()) if (!each.hadRecentInput) window.shifted += each.value;
 }).observe({ type: "layout-shift", buffered: true }); }"""
+
+SMALL = """() => [...document.querySelectorAll("nav a, main button")]
+    .filter((each) => each.offsetParent && each.getBoundingClientRect().height < 36)
+    .map((each) => each.textContent)"""
+"""What a thumb would miss."""
 
 
 @pytest.fixture(scope="module")
@@ -231,8 +238,7 @@ def test_a_phone_shows_everything(page, service, people):
         go(page, service, view)
         playwright.expect(page.locator("main .loading")).to_have_count(0)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], view
-    small = page.evaluate("""[...document.querySelectorAll('nav a, main button')]
-        .filter((each) => each.offsetParent && each.getBoundingClientRect().height < 36).map((each) => each.textContent)""")
+    small = page.evaluate(SMALL)
     assert small == []
 
 

@@ -119,5 +119,8 @@ def test_addresses_are_checked(colour_bundle, tmp_path, receiver, url):
 
 def test_a_secret_is_needed(colour_bundle, tmp_path, receiver, monkeypatch):
     monkeypatch.delenv(webhooks.SECRET)
-    with pytest.raises(UserError, match=webhooks.SECRET), running(colour_bundle, tmp_path, service=chosen(receiver)):
+    with (
+        pytest.raises(UserError, match=webhooks.SECRET),
+        running(colour_bundle, tmp_path, service=chosen(receiver)),
+    ):
         pass
