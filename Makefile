@@ -4,7 +4,7 @@ BIN := .venv/bin
 NEWEST := .venv-newest
 TEST_PROCESSES ?= 2
 
-.PHONY: venv demo test test-newest test-slow lint bench pin clean
+.PHONY: venv demo model test test-newest test-slow lint bench pin clean
 
 venv: .venv/installed
 
@@ -18,6 +18,10 @@ venv: .venv/installed
 demo: venv
 	@echo "== training and scoring on synthetic people: runs/demo"
 	$(BIN)/pat demo
+
+model: venv
+	@echo "== the model in the box, made from nothing: runs/model/bundle (about two hours on two cores)"
+	$(BIN)/python -m bench model
 
 lint: venv
 	@echo "== ruff, mypy, import rules"

@@ -1,4 +1,4 @@
-"""`python -m bench gpu | train | compare | static | street`."""
+"""`python -m bench gpu | train | model | compare | static | street`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def main() -> int:
     static.add_argument("--arch", action="append", help="may be repeated; default: all")
     static.add_argument("--update", action="store_true", help="rewrite the baseline, for all architectures")
     static.add_argument("--table", action="store_true", help="print the baseline as in kernels/README.md")
+    model = commands.add_parser("model", help="the model in the box, anew: people, training, bundle, scores, card")
+    model.add_argument("--out", type=Path, default=Path("runs/model"), help="people, run, bundle, scores")
+    model.add_argument("--training", type=float, default=92.0, metavar="MINUTES", help="default: %(default)s")
+    model.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
+    model.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
+    model.add_argument("--small", action="store_true", help="a few people and seconds: to try the way")
     street = commands.add_parser("street", help="the camera process on filmed streets, scored against their truth")
     street.add_argument("bundle", type=Path)
     street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
@@ -50,6 +56,11 @@ def main() -> int:
 
         given = {name: value for name, value in vars(options).items() if name != "command"}
         return training.main(training.Options(**given))
+    if options.command == "model":
+        from bench.model import make
+
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        return make.main(make.Options(**given))
     if options.command == "street":
         from bench import street as streets
 
