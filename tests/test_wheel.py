@@ -7,7 +7,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 UV = shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
@@ -28,10 +30,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns(".*", "runs", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, folder / "source", ignore=ignored)
-    bundle = folder / "source" / "models" / "pat-people"
-    bundle.mkdir(parents=True, exist_ok=True)
-    for name in ("manifest.json", "model.onnx", "README.md"):
-        (bundle / name).touch()
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", ".", "source", cwd=folder)
     return next(folder.glob("*.whl"))
 
@@ -59,6 +57,7 @@ def test_it_holds_the_packages_their_data_and_the_models_and_nothing_else(wheel,
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     tracked = run("git", "ls-files", "pat", "kernels", "export", "deploy", cwd=ROOT).split()
     aside = ("README.md", "deploy/docker/", "deploy/systemd/")  # documents, and what sets a machine up
+    assert {"models/pat-people/manifest.json", "models/pat-people/model.onnx"} <= set(names)
     missing = {each for each in tracked if not any(part in each for part in aside)}.difference(names)
     assert not missing
 
@@ -81,5 +80,14 @@ def test_it_runs_where_only_the_edge_dependencies_are(wheel, tmp_path):
     assert "usage: pat camera" in run(python.with_name("pat"), "camera", "--help", cwd=tmp_path)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     others = ("pat.model", "pat.losses", "pat.training", "pat.ablation", "pat.synthetic.people")
+    others += ("pat.commands.demo",)
     others += ("kernels.part_attention", "kernels.nearest_parts", "kernels.crop_resize")
     assert int(run(python, "-c", IMPORT_ALL, site, *others, cwd=tmp_path)) > 10
+
+    with np.load(ROOT / "models" / "pat-people" / "check_set.npz") as known:
+        Image.fromarray(known["inputs"][0]).save(tmp_path / "crop.png")
+        expected = known["embeddings"][0]
+    pat = python.with_name("pat")
+    run(pat, "embed", "crop.png", "--out", "vectors.npz", "--cache", tmp_path / "cache", cwd=tmp_path)
+    with np.load(tmp_path / "vectors.npz") as found:
+        assert float(found["vectors"][0] @ expected) > 0.9999
