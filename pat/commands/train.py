@@ -11,10 +11,12 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import ConfigFile, parse, with_config_file
-from pat.config import EvaluateConfig, TrainConfig
+from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
+from pat.model.model_file import NAME, read_description
 from pat.training.loop import train
 from pat.training.run_folder import saved_config
 
@@ -24,7 +26,8 @@ class Arguments:
     """Train a part-aware transformer.
 
     Settings come from the defaults (the paper's recipe), then --config FILE (.toml or .json), then flags.
-    --resume continues the run in --out with its own settings.
+    With --weights MODEL, a model of this project, the architecture is the file's. --resume continues the run in
+    --out with its own settings.
     """
 
     training: Annotated[TrainConfig, arg(name="")]
@@ -55,13 +58,27 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
     else:
         default = dataclasses.replace(
             default,
-            model=dataclasses.replace(default.model, attention="auto"),
+            model=dataclasses.replace(_architecture(arguments) or default.model, attention="auto"),
             loss=dataclasses.replace(default.loss, neighbours="auto"),
         )
     default, rest = with_config_file(default, arguments)
     given = parse(Arguments, rest, "train", Arguments(default))
     assert isinstance(given, Arguments)
     return given.training
+
+
+def _architecture(arguments: Sequence[str]) -> ModelConfig | None:
+    """That of the model of this project which --weights names, file or folder: it is the default then."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    reader.add_argument("--weights", type=Path, default=Path())
+    path = reader.parse_known_args(list(arguments))[0].weights
+    path = path / NAME if path.is_dir() else path
+    if path.suffix != Path(NAME).suffix or not path.is_file():
+        return None
+    try:
+        return dataclasses.replace(read_description(path).config, identities=0)
+    except UserError:  # somebody else's, or damaged: told where its tensors are read
+        return None
 
 
 def _resumed_folder(arguments: Sequence[str]) -> Path | None:

@@ -108,6 +108,8 @@ def model_settings(config: ModelConfig) -> str:
     assert config.width is not None
     usual = {
         "stem": "projection",
+        "pooling": "cls",
+        "cosine_scale": 0.0,
         "patch_size": 14 if "patch14" in config.backbone else 16,
         "width": next((width for width, size in _PLAIN.items() if f"_{size}_" in config.backbone), None),
         "depth": {1024: 24, 1280: 32}.get(config.width, 12),
@@ -116,7 +118,8 @@ def model_settings(config: ModelConfig) -> str:
         "qkv_bias": True,
         "attention_scale": None,
     }
-    differing = {name: getattr(config, name) for name, value in usual.items() if getattr(config, name) != value}
+    given = {name: getattr(config, name) for name in usual}
+    differing = {name: value for name, value in given.items() if value not in (usual[name], None)}
     settings = {"backbone": config.backbone, **differing}
     return " ".join(f"--model.{name.replace('_', '-')} {value}" for name, value in settings.items())
 
