@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.frames import Boxes, Pixels, clipped
+from deploy.frames import Boxes, Pixels, clipped, ious
 from pat.base.errors import UserError
 
 Array = NDArray[np.float32]
@@ -82,6 +82,11 @@ def covered(boxes: Boxes) -> Array:
     nearer = boxes[None, :, 3] > boxes[:, None, 3]  # [n, n] column j hides row i
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return np.asarray(np.minimum((common * nearer).sum(axis=1) / area, 1), dtype=np.float32)
+
+
+def touched(boxes: Boxes, least: float) -> NDArray[np.bool_]:
+    """Which boxes [n] have an IoU of at least `least` with another one."""
+    return np.asarray(((ious(boxes, boxes) >= least) & ~np.eye(len(boxes), dtype=np.bool_)).any(axis=1))
 
 
 def _plausible(shape: Array) -> Array:

@@ -45,3 +45,13 @@ def clipped(boxes: Boxes, height: int, width: int) -> tuple[Boxes, NDArray[np.bo
     inside = np.clip(np.where(finite[:, None], boxes, 0), 0, limits)
     sides = inside[:, 2:] - inside[:, :2]  # [n, 2]
     return inside, finite & (sides >= 1).all(axis=1)
+
+
+def ious(ours: Boxes, theirs: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m], 0 for those without area."""
+    low = np.maximum(ours[:, None, :2], theirs[None, :, :2])  # [n, m, 2]
+    high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)  # [n, m]
+    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (ours, theirs)]
+    union = areas[0][:, None] + areas[1][None] - common
+    return np.asarray(common / np.maximum(union, 1e-6), dtype=np.float32)

@@ -6,14 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from deploy.annotate import Label, View
-from deploy.appearance import ROUNDING, Appearance, Array, EmbeddingPolicy, qualities
+from deploy.appearance import ROUNDING, Appearance, Array, EmbeddingPolicy, qualities, touched
 from deploy.camera import Camera
 from deploy.embedder import Embedder, Vectors
 from deploy.events import Event, EventLog, Kind
@@ -29,6 +29,10 @@ PENDING = 4
 """Frames whose crops may be with the model at once: detection goes on meanwhile, memory stays bounded."""
 CLEAR = 0.6
 """Quality of a view, as a share of its track's best, from which on it can show that the track has jumped."""
+TOUCHING = 0.05
+"""IoU of a track's box with another one from which on the track may jump there."""
+NEW = 2
+"""Views that a new person takes at least: one alone may be of a pillar, or of half a person."""
 FRAME_WAIT = 0.2
 """Seconds between two looks at whether the process is stopping."""
 
@@ -43,8 +47,11 @@ class Person:
     since: float = 0.0
     """Time of the first frame."""
     appearance: Appearance = field(default_factory=Appearance)
+    doubtful: bool = False
+    """Since the last view that looked like the track it was lost for a while, or touched another one: only then can
+    it have jumped to somebody else."""
     odd: list[tuple[Array, float]] = field(default_factory=list)
-    """Views, one after the other, that do not look like the track: perhaps it has jumped to somebody else."""
+    """Views, one after the other, that do not look like the track: perhaps it has jumped."""
     recognition: Recognition = NOBODY
     """What the gallery said last."""
     asked: int = 0
@@ -63,6 +70,8 @@ class Pending:
 
     tracks: Sequence[int]
     qualities: Sequence[float]
+    alone: Sequence[bool]
+    """Whether no other box touched the view's."""
     vectors: Future[Vectors]
 
 
@@ -159,7 +168,8 @@ class Worker:
             if person is None:
                 person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
             person.last, person.frame = each, frame
-        self._submit(frame, seen)
+        touching = self._doubt(tracked)
+        self._submit(frame, seen, touching)
         self._collect(wait=False)
         if finished := [track for track in self._tracker.finished() if track in self._people]:
             self._collect(wait=True)  # their last views may still be with the model
@@ -171,7 +181,16 @@ class Worker:
         if self.camera.live:
             metrics.age.labels(self.camera.name).observe(max(0.0, time.time() - frame.time))
 
-    def _submit(self, frame: Frame, seen: Sequence[Tracked]) -> None:
+    def _doubt(self, tracked: Sequence[Tracked]) -> set[int]:
+        """Note which tracks may jump: those unseen, and those whose boxes touch, which are returned."""
+        boxes = np.stack([each.box for each in tracked]) if tracked else np.empty((0, 4), np.float32)
+        touching = {tracked[row].track for row in np.flatnonzero(touched(boxes, TOUCHING))}
+        for each in tracked:
+            if (each.lost or each.track in touching) and (person := self._people.get(each.track)) is not None:
+                person.doubtful = True
+        return touching
+
+    def _submit(self, frame: Frame, seen: Sequence[Tracked], touching: Collection[int]) -> None:
         """Send the views worth embedding to the model."""
         if not seen:
             return
@@ -188,9 +207,9 @@ class Worker:
         if not chosen:
             return
         vectors = self._embedder.submit(frame.pixels, boxes[chosen])
-        self._pending.append(
-            Pending([seen[row].track for row in chosen], [float(quality[row]) for row in chosen], vectors)
-        )
+        tracks = [seen[row].track for row in chosen]
+        alone = [track not in touching for track in tracks]
+        self._pending.append(Pending(tracks, [float(quality[row]) for row in chosen], alone, vectors))
 
     def _collect(self, *, wait: bool) -> None:
         """Take up the vectors that are ready, oldest first; with `wait`, all of them."""
@@ -200,16 +219,20 @@ class Worker:
                 vectors = pending.vectors.result()
             except Failure:
                 continue  # the embedder has told why; the next views will do
-            for track, quality, vector in zip(pending.tracks, pending.qualities, vectors, strict=True):
+            views = zip(pending.tracks, vectors, pending.qualities, pending.alone, strict=True)
+            for track, vector, quality, alone in views:
                 if track in self._people:
-                    self._take(track, vector, quality)
+                    self._take(track, vector, quality, alone)
 
-    def _take(self, track: int, vector: Array, quality: float) -> None:
+    def _take(self, track: int, vector: Array, quality: float, alone: bool) -> None:
         """Add a view to its track; where two in a row show somebody else, the track is split in two."""
         person, least = self._people[track], self._recogniser.threshold
         if person.appearance.likeness(vector) < least:
-            if quality < CLEAR * person.appearance.best:
-                return  # cut off or blurred: no reason to think of somebody else
+            if not alone or quality < CLEAR * person.appearance.best:
+                return  # half hidden, cut off or blurred: no reason to think of somebody else
+            if not person.doubtful:  # followed from image to image: it is the same person, from another side
+                self._accept(person, vector, quality)
+                return
             alike = [(seen, each) for seen, each in person.odd if float(seen @ vector) >= least]
             if alike:
                 self._tell_left(person)
@@ -221,8 +244,11 @@ class Worker:
             else:
                 person.odd = [(vector, quality)]
                 return
+        self._accept(person, vector, quality)
+
+    def _accept(self, person: Person, vector: Array, quality: float) -> None:
         if person.appearance.add(vector, quality):
-            person.odd = []
+            person.odd, person.doubtful = [], False
             self._recognise(person)
 
     def _recognise(self, person: Person, *, final: bool = False) -> None:
@@ -248,7 +274,7 @@ class Worker:
             },
             known=before,
             final=final,
-            agrees=person.appearance.agrees(self._recogniser.threshold),
+            agrees=person.appearance.samples >= NEW and person.appearance.agrees(self._recogniser.threshold),
         )
         if now.forgotten:
             return

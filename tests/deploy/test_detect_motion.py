@@ -73,7 +73,7 @@ def test_where_somebody_was_is_looked_at_for_a_second():
     assert detector_finds == [1, 1, 1, 1]  # standing still: found again where it was found
     assert holds(detector.looked[3][0], *BOX[0])
     for index in range(4):
-        gate.found(frame(index), Detections(BOX[:0], np.zeros(0, np.float32)))
+        gate.people(frame(index), Detections(BOX[:0], np.zeros(0, np.float32)))
     assert len(gate.regions(frame(30))) == 0
 
 
@@ -108,3 +108,20 @@ def test_zero_looks_at_everything():
 def test_a_time_that_makes_no_sense(wrong):
     with pytest.raises(UserError, match="full_look"):
         MotionGate(wrong)
+
+
+def test_a_poster_is_no_person_and_who_stops_is_one():
+    gate = MotionGate(100.0)
+
+    def found(index: int, boxes, score: float, **who) -> int:
+        shown = frame(index, **who)
+        gate.regions(shown)
+        return len(gate.people(shown, Detections(np.array(boxes, np.float32), np.full(len(boxes), score, np.float32))))
+
+    poster = [[20, 20, 60, 120]]
+    assert [found(index, poster, 0.5) for index in range(5)] == [0] * 5
+    assert found(5, poster, 0.8) == 1  # sure to be somebody
+    walks = [found(6 + step, [[100 + 10 * step, 80, 140 + 10 * step, 180]], 0.5, left=100 + 10 * step) for step in range(6)]
+    assert walks == [1] * 6
+    stands = [found(12 + second * 10, [[150, 80, 190, 180]], 0.5, left=150) for second in range(60)]
+    assert stands == [1] * 60

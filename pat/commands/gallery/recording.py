@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploy import pipeline, runtime
 from deploy.appearance import qualities
-from deploy.frames import Boxes, Frame, clipped
+from deploy.frames import Boxes, Frame, clipped, ious
 from deploy.settings import CameraSettings, DetectSettings, ProcessSettings
 from pat.base.errors import UserError
 from pat.base.progress import Progress
@@ -103,11 +103,12 @@ class _Seen:
         return self._numbers.setdefault((camera, track), len(self._numbers))
 
     def meet(self, numbers: Sequence[int], boxes: Boxes) -> None:
+        near = ious(boxes, boxes)
         for row, one in enumerate(numbers):
             for column, other in enumerate(numbers[:row]):
                 pair = min(one, other), max(one, other)
                 self._met.add(pair)
-                if _iou(boxes[row], boxes[column]) > APART_ENOUGH:
+                if near[row, column] > APART_ENOUGH:
                     self._close.add(pair)
 
     def take(self, numbers: Sequence[int], frame: Frame, vectors: NDArray[np.float32]) -> None:
@@ -122,12 +123,6 @@ class _Seen:
             np.array(self._times, dtype=np.float64),
             frozenset(self._met - self._close),
         )
-
-
-def _iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    common = float(np.prod(np.maximum(high - low, 0)))
-    return common / max(float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - common, 1e-6)
 
 
 def recording_scores(views: Views, cameras: int) -> PairScores:
