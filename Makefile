@@ -4,7 +4,7 @@ BIN := .venv/bin
 NEWEST := .venv-newest
 TEST_PROCESSES ?= 2
 
-.PHONY: venv demo model test test-newest test-slow lint bench pin clean
+.PHONY: venv demo model test test-newest test-slow test-page lint bench pin clean
 
 venv: .venv/installed
 
@@ -39,6 +39,10 @@ test-newest:
 	$(NEWEST)/bin/python -m pip install -qq --upgrade pip
 	$(NEWEST)/bin/python -m pip install -qq --editable ".[dev]"
 	$(NEWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+
+test-page: venv
+	@echo "== the operator's page in a real browser; skipped where there is no Chromium"
+	$(BIN)/python -m pytest tests/deploy/service/test_page.py
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -112,7 +112,7 @@ class Guard:
                 await to_thread.run_sync(self._note, scope, caller or Caller("nobody", "view", address), status)
 
     def _known_host(self, host: str) -> bool:
-        """Whether the request names this service: under a name that was pointed here (DNS rebinding) it does not."""
+        """Whether the request names this service; a name that was pointed here (DNS rebinding) is another."""
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         return name.lower() in self._hosts or _address(name) is not None
 

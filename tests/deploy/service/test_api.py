@@ -14,7 +14,6 @@ from deploy.annotate import Label
 from deploy.frames import Frame
 from pat.base.errors import Failure
 
-
 JSON = {"Content-Type": "application/json"}
 
 
