@@ -68,13 +68,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
     def make(precision: str) -> Path:
         from export.lowering.calibration import Settings
-        from export.precision import lower_bundle
+        from export.precision import Request, lower_bundle
 
         out = folder / precision
         if not (out / MANIFEST).exists():
             # The time does not depend on how close random weights come, so any closeness will do.
             settings = Settings(crops) if precision == "int8" else None
-            lower_bundle(folder / "fp32", out, precision, calibration=settings, target=0.5)  # type: ignore[arg-type]
+            gate = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
+            lower_bundle(folder / "fp32", out, Request(precision, calibration=settings, gate=gate))  # type: ignore[arg-type]
         return out
 
     return Bundles(make, PRECISIONS, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import logging
 import math
@@ -29,6 +30,7 @@ from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
 from deploy.rates import Rates, Watch
 from deploy.recognise import Recogniser
+from deploy.runtime.choice import read_choice
 from deploy.settings import ProcessSettings
 from deploy.track import Tracker
 from deploy.window import Window
@@ -213,22 +215,39 @@ def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
     )
 
 
+def chosen_way(bundle: Path, settings: ProcessSettings) -> tuple[Path, ProcessSettings]:
+    """The bundle and the settings after `python -m deploy.runtime pick`, where the settings leave it to that."""
+    if settings.runtime.backend != "chosen":
+        return bundle, settings
+    found = read_choice(bundle)
+    if found is None:
+        log.info("nothing is chosen for %s here: python -m deploy.runtime pick measures what is fastest", bundle)
+        return bundle, settings
+    log.info("chosen for %s: %s with %s (%s)", bundle, found.bundle, found.backend, found.why)
+    own = dataclasses.replace(settings.runtime, backend=found.backend, **found.options)
+    return found.bundle, dataclasses.replace(settings, runtime=own)
+
+
 def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, cameras: int) -> Embedder:
     """The thread that will own the model, not started yet."""
+    bundle, settings = chosen_way(bundle, settings)
     chosen = settings.runtime
     if chosen.max_batch < 1 or chosen.max_wait < 0:
         raise UserError("--runtime.max-batch must be at least 1 and --runtime.max-wait at least 0")
     options: dict[str, object] = {"batch_size": chosen.max_batch}
-    if chosen.backend == "onnxruntime":
-        if chosen.preprocess == "gpu":
-            raise UserError("--runtime.preprocess gpu needs --runtime.backend tensorrt")
-        options = {"providers": chosen.providers, "threads": chosen.threads, "batch_size": chosen.max_batch}
-    else:
+    if chosen.backend == "tensorrt":
         options = {"preprocess": chosen.preprocess}
+    elif chosen.preprocess == "gpu":
+        raise UserError("--runtime.preprocess gpu needs --runtime.backend tensorrt")
+    elif chosen.backend == "openvino":
+        options |= {"threads": chosen.threads, "device": chosen.device, "arithmetic": chosen.arithmetic}
+    else:
+        options |= {"threads": chosen.threads, "providers": chosen.providers}
+    backend: runtime.Backend = "onnxruntime" if chosen.backend == "chosen" else chosen.backend
     # With one camera there is nobody to wait for.
     wait = chosen.max_wait if cameras > 1 else 0.0
     return Embedder(
-        lambda: runtime.open(bundle, chosen.backend, **options), metrics, max_batch=chosen.max_batch, max_wait=wait
+        lambda: runtime.open(bundle, backend, **options), metrics, max_batch=chosen.max_batch, max_wait=wait
     )
 
 

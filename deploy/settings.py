@@ -29,11 +29,16 @@ class CameraSettings:
 class RuntimeSettings:
     """What embeds the crops."""
 
-    backend: Literal["onnxruntime", "tensorrt"] = "onnxruntime"
+    backend: Literal["chosen", "onnxruntime", "openvino", "tensorrt"] = "chosen"
+    """"chosen" is what `python -m deploy.runtime pick BUNDLE` found to be fastest here, ONNX Runtime before that."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers; one that does not load is an error."""
     threads: int = 0
-    """CPU threads of ONNX Runtime; 0 leaves their number to it."""
+    """CPU threads of ONNX Runtime and OpenVINO; 0 leaves their number to them."""
+    device: str = "CPU"
+    """OpenVINO's device: CPU, GPU, NPU."""
+    arithmetic: Literal["f32", "bf16", "f16"] = "f32"
+    """In which type OpenVINO computes what the graph has in fp32."""
     preprocess: Literal["cpu", "gpu"] = "cpu"
     """Where crops are cut out and resized; "gpu" needs the TensorRT backend and a bundle with kernels."""
     max_batch: int = 32

@@ -26,6 +26,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from export.command import OneLineParser, run
+from export.making import made
+from export.precisions import PRECISIONS
 from export.trt.build import BuildOptions, build_plan, graph_precision, parse_onnx
 from export.trt.check import Checked, check_engine, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
@@ -45,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("source", type=Path, help="bundle folder, ONNX file, or checkpoint (which needs PyTorch)")
     add(
         "--precision",
-        choices=["fp32", "fp16", "bf16", "int8", "fp8"],
+        choices=list(PRECISIONS),
         help="default: the bundle's; fp16 and bf16 are made of fp32",
     )
     add("--min-batch", type=int, default=1)
@@ -90,7 +92,7 @@ def build(given: argparse.Namespace) -> int:
     if given.log:
         flavour.messages.file = _open_log(given.log)
     try:
-        source = find_source(given.source, given.precision)
+        source = find_source(made(given.source, given.precision), given.precision)
         plan_path = given.output or source.onnx.with_name("model.plan")
         if not plan_path.parent.is_dir():
             raise UserError(f"{plan_path.parent} is no folder; --output needs one that exists")

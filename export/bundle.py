@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,16 +36,19 @@ def write_bundle(
     check_inputs: NDArray[np.uint8],
     check_embeddings: NDArray[np.float32],
     kernels: Mapping[str, bytes] = MappingProxyType({}),
+    identities: NDArray[np.int64] | None = None,
 ) -> Manifest:
     """Write model, check set, kernels and manifest into the folder `out`; returns the manifest with their hashes.
 
+    `identities` says whom the images of the check set show, where that is known.
     Everything is written beside `out` first and renamed when it is complete: a bundle that was there stays until
     then. Raises UserError for a folder that holds something else, Failure when the disk refuses.
     """
     out = check_target(out)
     with folder_written_whole(out) as draft:
         (draft / MODEL).write_bytes(model)
-        np.savez_compressed(draft / CHECK_SET, inputs=check_inputs, embeddings=check_embeddings)
+        known: dict[str, Any] = {} if identities is None else {"identities": identities}
+        np.savez_compressed(draft / CHECK_SET, inputs=check_inputs, embeddings=check_embeddings, **known)
         for name, content in kernels.items():
             (draft / name).write_bytes(content)
         files = {name: fact(draft / name) for name in (MODEL, CHECK_SET, *kernels)}

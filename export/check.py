@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploy.runtime.crops import Pixels, prepared
 from deploy.runtime.onnxruntime import open_session
-from export.compare import Vectors, compare
+from export.check_set import Vectors, compare
 from export.manifest import Manifest
 from pat.base.errors import Failure, UserError
 

@@ -11,12 +11,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
+from export.precisions import Gate, PrecisionName
 from pat.base.errors import UserError
 from pat.base.mapping import Within, from_mapping, read_mapping, to_mapping
 
-FORMAT = "pat-reid-bundle/1"
+FORMAT = "pat-reid-bundle/2"
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 CHECK_SET = "check_set.npz"
@@ -24,7 +25,7 @@ CHECKPOINT = "model.safetensors"
 """The model file, in bundles that carry it: training can go on from it."""
 REMEDY = "give the bundle's folder, or export the bundle again"
 
-PrecisionName = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+BackendName = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,16 @@ class Precision:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """Method, number of images and a hash of their names and contents (INT8 and FP8)."""
     excluded: tuple[str, ...] = ()
-    """Layers left in a higher precision so that the accuracy target holds."""
+    """Layers left in a higher precision so that the gate is passed."""
+    share: float = 1.0
+    """Of the multiply-adds, what is done in this precision."""
     sensitivity: tuple[Mapping[str, Any], ...] = ()
-    """What each layer in this precision alone costs: `layer`, worst `cosine` and worst `centred` cosine."""
-    target: float = 0.0
-    """Smallest cosine to fp32 that every check image must reach."""
-    cosine: Mapping[str, float] = field(default_factory=dict)
-    """Cosine to the fp32 embeddings on the check set: worst, mean and percentiles; `centred_` after their mean was
-    subtracted, which tells more where all embeddings point nearly the same way; `same_first`, the share of
-    images with the same nearest other image."""
+    """What each layer in this precision alone costs: `layer`, worst `cosine` and mean `centred` cosine."""
+    gate: Gate | None = None
+    """What every comparison with fp32 must reach; None: what `export.precisions` says of this precision."""
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Figures of the comparison by the names of the gate, for each set of images: "check set", and "crops" or
+    "labelled" where some were given, none of them used for calibration."""
     ranking: Mapping[str, Any] = field(default_factory=dict)
     """Rank-1 and mAP before and after on a labelled folder, where one was given, and the queries that changed."""
 
@@ -103,6 +105,8 @@ class Decision:
     false_match_rate: float
     """Share of pairs of different people at or above it, on what it was chosen on."""
     chosen_on: str
+    fp32_threshold: float | None = None
+    """In a lower precision: the threshold of the fp32 graph, whose decisions this one's are compared with."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,8 @@ class Manifest:
     """File, hash and origin of the weights, and what that means for their licence."""
     tools: Mapping[str, str]
     """Versions of what made the bundle."""
+    backends: tuple[BackendName, ...] = get_args(BackendName)
+    """What runs this graph fast; on another backend the same graph may be slower than fp32 there."""
     resize: Resize = Resize()
     precision: Precision = Precision()
     decision: Decision | None = None
@@ -146,6 +152,8 @@ class Manifest:
         values = read_mapping(file, remedy=REMEDY)
         if values.get("format") != FORMAT:
             raise UserError(f"{file} has the format {values.get('format')!r}, not {FORMAT!r}; {REMEDY}")
+        if values.pop("sha256", None) != _digest(values):
+            raise UserError(f"{file} was edited after it was written (its SHA-256 differs); {REMEDY}")
         # A newer writer may add facts; a reader that does not know them can still feed the model.
         values["folder"] = file.parent
         manifest = from_mapping(cls, values, str(file), remedy=REMEDY, ignore_unknown=True)
@@ -179,11 +187,23 @@ class Manifest:
         return path
 
     def to_json(self) -> str:
-        """The text of manifest.json."""
+        """The text of manifest.json, with a hash of everything in it."""
         values = to_mapping(self)
         del values["folder"]
-        first = {"format": values.pop("format")}
-        return json.dumps({**first, **values}, indent=2) + "\n"
+        return sealed({"format": values.pop("format"), **values})
+
+
+def sealed(values: Mapping[str, Any]) -> str:
+    """The text of a manifest with these values and their hash.
+
+    The hash shows that a manifest was edited or damaged. It is no signature: whoever writes a manifest writes one.
+    """
+    return json.dumps({**values, "sha256": _digest(values)}, indent=2) + "\n"
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256(path: str | Path) -> str:

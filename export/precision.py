@@ -17,39 +17,77 @@ if __package__ in (None, ""):
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Literal, cast, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from deploy.runtime.check_set import read_check_set
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
+from export.check_set import read_check_set, read_identities
 from export.command import OneLineParser, run
-from export.compare import Agreement, compare
 from export.crop_kernels import carried
-from export.crops import Pixels
-from export.labelled import rank_embedders
+from export.crops import Pixels, evenly, find_images, read_images
+from export.judge import Embed, Images, Judge
+from export.labelled import RATE, Decide, rank_both, ranking_words
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
 from export.lowering.cast import LowName
 from export.lowering.emulate import emulated
-from export.lowering.methods import EightBits, Lowering, SixteenBits
+from export.lowering.methods import FORMS, EightBits, Lowering, SixteenBits, backends_for
 from export.lowering.quantise import QuantisedName
 from export.lowering.search import Found, find_graph
-from export.manifest import MODEL, Manifest, Precision, PrecisionName
+from export.lowering.share import share_in
+from export.manifest import MODEL, BackendName, Manifest, Precision
+from export.precisions import ENOUGH_IMAGES, MOST_HIGHER, PRECISIONS, Gate, Lower
 from export.storage import restore_weights
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
-Lower = Literal["fp16", "bf16", "int8", "fp8"]
-TARGETS: dict[Lower, float] = {"fp16": 0.999, "bf16": 0.999, "int8": 0.99, "fp8": 0.99}
-"""The smallest cosine to fp32 that every check image must reach."""
-RANKED_WITH = 8
-"""Check images that the sensitivity of a layer is measured on."""
+RANKED_WITH = 16
+"""Images that the sensitivity of a layer is measured on."""
 BATCH = 16
+
+
+@dataclass(frozen=True)
+class Request:
+    """A lower precision, and what it is made and judged with."""
+
+    precision: Lower
+    backend: BackendName = "tensorrt"
+    """What is to run it; int8 is written in another form for each."""
+    calibration: Settings | None = None
+    """For int8 and fp8, and for them alone."""
+    gate: Sequence[str] = ()
+    """Limits other than the precision's own, as NAME=NUMBER."""
+    gate_images: Path | None = None
+    """Crops to judge on; None: what is left over in the folder of the calibration."""
+    labelled: str | None = None
+    """A data set to compare rank-1 and mAP on."""
+    decision: Decide | None = None
+    """A data set to choose this graph's own threshold on; None: it follows from that of fp32."""
+
+    def check(self) -> None:
+        """Raise UserError for settings that do not go together, before any work is done."""
+        name = self.precision
+        if (self.calibration is None) == PRECISIONS[name].calibrated:
+            need = "needs" if self.calibration is None else "takes no"
+            raise UserError(f"{name} {need} --calibration, a folder of person crops")
+        if name != "int8" and self.backend not in backends_for(name, self.backend):
+            raise UserError(f"{name} is not for {self.backend}, which runs fp32 as fast; take fp32, or int8")
+        if self.calibration is not None:
+            self.calibration.check()
+        if self.gate_images is not None:
+            find_images(self.gate_images)
+        if self.decision is not None:
+            self.decision.check()
+        self.limits()
+
+    def limits(self) -> Gate:
+        return PRECISIONS[self.precision].gate.changed(self.gate)
 
 
 def lower_graph(
@@ -57,83 +95,69 @@ def lower_graph(
     manifest: Manifest,
     inputs: Pixels,
     embeddings: NDArray[np.float32],
-    precision: Lower,
-    *,
-    calibration: Settings | None = None,
-    target: float | None = None,
-    labelled: str | None = None,
+    request: Request,
     progress: Progress = SILENT,
 ) -> tuple[onnx.ModelProto, Manifest]:
-    """The fp32 `graph` in `precision`, and its manifest: compared with fp32 on the check set, checked, described.
+    """The fp32 `graph` in a lower precision, and its manifest: judged against fp32, checked, described.
 
-    `calibration` is needed for INT8 and FP8 and for them alone. `labelled` is a data set to compare rank-1 and mAP
-    on. Raises UserError for what does not fit, Failure when the target cannot be reached.
+    `inputs` and `embeddings` are the check set. Raises UserError for what does not fit, Failure when the gate
+    cannot be passed, or only with too many multiply-adds left in a higher precision.
     """
     if manifest.precision.name != "fp32":
         raise UserError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
-    check_request(precision, calibration, target)
-    target = TARGETS[precision] if target is None else target
-    measured = calibrate(graph, manifest, calibration, progress) if calibration is not None else None
+    request.check()
+    name = request.precision
+    measured = calibrate(graph, manifest, request.calibration, progress) if request.calibration else None
     lowering: Lowering
     if measured is not None:
-        lowering = EightBits(graph, cast(QuantisedName, precision), measured.ranges)
+        lowering = EightBits(graph, cast(QuantisedName, name), measured.ranges, FORMS[request.backend])
     else:
-        lowering = SixteenBits(graph, cast(LowName, precision))
-
-    def score(candidate: onnx.ModelProto, count: int | None = None) -> Agreement:
-        return compare(embeddings[:count], as_declared(candidate, manifest)(inputs[:count]))
-
-    def rough(candidate: onnx.ModelProto) -> Agreement:
-        return score(candidate, RANKED_WITH)
-
-    found = find_graph(lowering, score, rough, target, progress, always_rank=measured is not None)
-    described = _described(manifest, found, precision, target, measured)
+        lowering = SixteenBits(graph, cast(LowName, name))
+    fp32 = batched(runner(graph, manifest))
+    judge = Judge(
+        [Images("check set", inputs, embeddings), *_crops(request, manifest, fp32, progress)],
+        request.limits(),
+        manifest.decision.threshold if manifest.decision is not None else None,
+    )
+    quick = judge.sample(RANKED_WITH)
+    found = find_graph(
+        lowering,
+        lambda candidate: judge(as_declared(candidate, manifest)),
+        lambda candidate: quick(as_declared(candidate, manifest)),
+        progress,
+        always_rank=measured is not None,
+    )
+    share = share_in(found.graph, name)
+    if share < 1 - MOST_HIGHER:
+        raise Failure(
+            f"only {share:.0%} of the multiply-adds would be in {name}, {1 - MOST_HIGHER:.0%} must be for a graph "
+            f"of that name: {', '.join(found.excluded)} had to be excluded to pass the gate; choose a higher "
+            "precision, other crops to calibrate on, or a wider gate with --gate"
+        )
+    described = _described(manifest, found, request, share, measured)
     check_graph(found.graph, described)
-    checks = _checks(found, described, inputs, embeddings)
-    ranking = {}
-    if labelled is not None:
-        size = (manifest.input.height, manifest.input.width)
-        embedders = {"fp32": batched(runner(graph, manifest)), precision: as_declared(found.graph, described)}
-        ranking = rank_embedders(labelled, size, embedders, progress)
-    final = dataclasses.replace(described.precision, ranking=ranking)
-    return found.graph, dataclasses.replace(described, precision=final, checks=(*manifest.checks, *checks))
+    lines = [*found.verdict.sentences(), *_as_it_stands(judge, found, described)]
+    if request.labelled is not None or request.decision is not None:
+        low = as_declared(found.graph, described)
+        described, more = _labelled(request, fp32, low, manifest, described, progress)
+        lines += more
+    return found.graph, dataclasses.replace(described, checks=(*manifest.checks, *lines))
 
 
-def check_request(precision: PrecisionName, calibration: Settings | None, target: float | None) -> None:
-    """Raise UserError for settings that do not go together, before any work is done."""
-    if (calibration is None) == (precision in ("int8", "fp8")):
-        need = "needs" if calibration is None else "takes no"
-        raise UserError(f"{precision} {need} --calibration, a folder of person crops")
-    if calibration is not None:
-        calibration.check()
-    if target is not None and not 0 < target <= 1:
-        raise UserError(f"--target {target} must be a cosine between 0 and 1")
-
-
-def lower_bundle(
-    bundle: str | Path,
-    out: str | Path,
-    precision: Lower,
-    *,
-    calibration: Settings | None = None,
-    target: float | None = None,
-    labelled: str | None = None,
-    progress: Progress = SILENT,
-) -> Manifest:
-    """Read an fp32 bundle and write another in `precision`, whole or not at all; errors as in `lower_graph`."""
+def lower_bundle(bundle: str | Path, out: str | Path, request: Request, progress: Progress = SILENT) -> Manifest:
+    """Read an fp32 bundle and write one in a lower precision, whole or not at all; errors as in `lower_graph`."""
     out = check_target(out)
+    request.check()
     manifest = Manifest.load(bundle)
     graph = read_graph(str(manifest.file(MODEL)))
     restore_weights(graph)
     inputs, embeddings = read_check_set(manifest)
-    lowered, described = lower_graph(
-        graph, manifest, inputs, embeddings, precision,
-        calibration=calibration, target=target, labelled=labelled, progress=progress,
-    )  # fmt: skip
-    return write_bundle(out, described, lowered.SerializeToString(), inputs, embeddings, carried(manifest))
+    lowered, described = lower_graph(graph, manifest, inputs, embeddings, request, progress)
+    content, identities = lowered.SerializeToString(), read_identities(manifest)
+    return write_bundle(out, described, content, inputs, embeddings, carried(manifest), identities)
 
 
-def batched(run: Callable[[Pixels], NDArray[np.float32]]) -> Callable[[Pixels], NDArray[np.float32]]:
+def batched(run: Embed) -> Embed:
     """`run` on BATCH images at a time."""
 
     def embed(pixels: Pixels) -> NDArray[np.float32]:
@@ -142,80 +166,154 @@ def batched(run: Callable[[Pixels], NDArray[np.float32]]) -> Callable[[Pixels], 
     return embed
 
 
-def as_declared(graph: onnx.ModelProto, manifest: Manifest) -> Callable[[Pixels], NDArray[np.float32]]:
+def as_declared(graph: onnx.ModelProto, manifest: Manifest) -> Embed:
     """The graph on this CPU, every tensor rounded to the type it declares (see `emulate`)."""
     return batched(runner(emulated(graph), manifest, optimise=False))
 
 
+def _crops(request: Request, manifest: Manifest, fp32: Embed, progress: Progress) -> list[Images]:
+    """The crops to judge on beside the check set: the user's, or those that the calibration left over."""
+    settings = request.calibration
+    if request.gate_images is not None:
+        paths = find_images(request.gate_images)
+        if settings is not None:
+            used = {path.resolve() for path in settings.chosen()}
+            paths = [path for path in paths if path.resolve() not in used]
+            if not paths:
+                raise UserError(f"every image in {request.gate_images} was calibrated on; give others")
+    elif settings is not None:
+        used = set(settings.chosen())
+        paths = [path for path in find_images(settings.folder) if path not in used]
+    else:
+        paths = []
+    if not paths:
+        return []
+    paths = evenly(paths, ENOUGH_IMAGES)
+    with progress.bar("crops to judge on", len(paths)) as advance:
+        pixels = read_images(paths, (manifest.input.height, manifest.input.width), advance)
+    return [Images("crops", pixels, fp32(pixels))]
+
+
 def _described(
-    manifest: Manifest, found: Found, name: Lower, target: float, measured: Calibration | None
+    manifest: Manifest, found: Found, request: Request, share: float, measured: Calibration | None
 ) -> Manifest:
     """The fp32 manifest with what is different now."""
     precision = Precision(
-        name=name,
+        name=request.precision,
         tool=measured.tool if measured is not None else "",
         calibration=measured.facts if measured is not None else {},
         excluded=found.excluded,
+        share=round(share, 4),
         sensitivity=tuple(dataclasses.asdict(each) for each in found.sensitivity),
-        target=target,
-        cosine=found.agreement.summary(),
+        gate=request.limits(),
+        measured=found.verdict.summary(),
     )
+    decision = manifest.decision
+    if decision is not None and found.verdict.threshold is not None:
+        decision = dataclasses.replace(
+            decision, threshold=found.verdict.threshold, fp32_threshold=decision.threshold
+        )
     opset = next(each.version for each in found.graph.opset_import if each.domain == "")
     tools = {**manifest.tools, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
-    return dataclasses.replace(manifest, precision=precision, opset=opset, tools=tools)
+    backends = backends_for(request.precision, request.backend)
+    return dataclasses.replace(
+        manifest, precision=precision, decision=decision, opset=opset, tools=tools, backends=backends
+    )
 
 
-def _checks(found: Found, manifest: Manifest, inputs: Pixels, embeddings: NDArray[np.float32]) -> list[str]:
-    """What was compared and how, in words that do not claim more than was run."""
-    name = manifest.precision.name
-    lines = [
-        f"{name} graph, computed in fp32 with every declared rounding, against PyTorch: worst cosine "
-        f"{found.agreement.worst:.7f}, same nearest image {found.agreement.same_first:.1%}"
-    ]
-    try:
-        direct = compare(embeddings, batched(runner(found.graph, manifest))(inputs))
-    except UserError as error:
-        lines.append(f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})")
-    else:
-        lines.append(
-            f"{name} graph as it stands in ONNX Runtime, against PyTorch: worst cosine {direct.worst:.7f}"
+def _labelled(
+    request: Request, fp32: Embed, low: Embed, manifest: Manifest, described: Manifest, progress: Progress
+) -> tuple[Manifest, list[str]]:
+    """The threshold and the ranking on labelled images. Raises Failure when they miss the gate."""
+    size = (manifest.input.height, manifest.input.width)
+    precision, decision, lines = described.precision, described.decision, []
+    if request.decision is not None:
+        fp32_threshold = manifest.decision.threshold if manifest.decision is not None else None
+        decision = request.decision.choose(low, size, progress)
+        decision = dataclasses.replace(decision, fp32_threshold=fp32_threshold)
+        described = dataclasses.replace(described, decision=decision)
+    if request.labelled is not None:
+        ranked = rank_both(request.labelled, size, {"fp32": fp32, precision.name: low}, progress)
+        thresholds = None
+        if manifest.decision is not None and decision is not None:
+            thresholds = (manifest.decision.threshold, decision.threshold)
+        agreement, gate = ranked.agreement(thresholds), request.limits()
+        missed = agreement.misses(gate) or ranked.misses(gate)
+        if missed:
+            raise Failure(f"{precision.name} misses the gate on {request.labelled}: {missed}; nothing was written")
+        before, after = ranked.facts(thresholds)
+        precision = dataclasses.replace(
+            precision,
+            measured={**precision.measured, "labelled": agreement.summary()},
+            ranking={"fp32": before, precision.name: after},
         )
-    return lines
+        lines.append(f"labelled images, {agreement.sentence()}")
+    return dataclasses.replace(described, precision=precision), lines
+
+
+def _as_it_stands(judge: Judge, found: Found, manifest: Manifest) -> list[str]:
+    """The graph run by ONNX Runtime without any emulation, in words that do not claim more than was run."""
+    name = manifest.precision.name
+    try:
+        direct = judge(batched(runner(found.graph, manifest)))
+    except UserError as error:
+        return [f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})"]
+    return [f"{name} graph as it stands in ONNX Runtime: {direct.telling.sentence()}"]
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("precision.py", description="Convert an fp32 bundle to a lower precision.")
-    parser.add_argument("bundle", type=Path, help="an fp32 bundle, made by pat export")
-    parser.add_argument("out", type=Path, help="the bundle folder to write")
-    parser.add_argument("--precision", choices=get_args(Lower), required=True)
-    parser.add_argument("--calibration", type=Path, metavar="DIR", help="person crops, a few hundred (int8, fp8)")
-    parser.add_argument("--method", choices=get_args(Method), default="percentile")
-    parser.add_argument("--percentile", type=float, default=99.99, help="for --method percentile")
-    parser.add_argument("--most", type=int, default=300, help="crops taken from --calibration")
-    parser.add_argument("--tool", choices=get_args(Tool), help="measures the ranges; default: what is installed")
-    parser.add_argument("--target", type=float, help="smallest cosine to fp32 (0.999 in 16 bits, 0.99 in 8)")
-    parser.add_argument("--data", metavar="FOLDER", help="labelled data set to compare rank-1 and mAP on")
+    add = parser.add_argument
+    add("bundle", type=Path, help="an fp32 bundle, made by pat export")
+    add("out", type=Path, help="the bundle folder to write")
+    add("--precision", choices=get_args(Lower), required=True)
+    add(
+        "--for", dest="backend", choices=get_args(BackendName), default="tensorrt",
+        help="what is to run it: int8 is written in another form for each (default: tensorrt)",
+    )  # fmt: skip
+    add("--calibration", type=Path, metavar="DIR", help="person crops, a few hundred (int8, fp8)")
+    add("--method", choices=get_args(Method), default="percentile")
+    add("--percentile", type=float, default=99.99, help="for --method percentile")
+    add("--most", type=int, default=300, help="crops taken from --calibration")
+    add("--tool", choices=get_args(Tool), help="measures the ranges; default: what is installed")
+    add(
+        "--gate-images", type=Path, metavar="DIR",
+        help="crops to judge on, 256 are taken; default: those of --calibration that were not taken",
+    )  # fmt: skip
+    add("--gate", nargs="+", default=(), metavar="NAME=NUMBER", help=f"other limits: {_limits_in_words()}")
+    add("--data", metavar="FOLDER", help="labelled data set to compare rank-1, mAP and decisions on")
+    add("--decision", metavar="FOLDER", help="labelled data set to choose the threshold of this graph on")
+    add("--false-match-rate", type=float, default=RATE, help="for --decision (default: %(default)s)")
     return parser.parse_args(given)
+
+
+def _limits_in_words() -> str:
+    """The limits of the gates for the help."""
+    by_bits = {facts.bits: facts.gate for facts in PRECISIONS.values()}
+    names = [each.name for each in dataclasses.fields(Gate)]
+    return "; ".join(
+        f"{name} ({', '.join(f'{getattr(by_bits[bits], name):g} in {bits} bits' for bits in (16, 8))})"
+        for name in names
+    )
 
 
 def _convert(given: argparse.Namespace) -> int:
     settings = None
     if given.calibration is not None:
         settings = Settings(given.calibration, given.method, given.percentile, given.most, given.tool)
-    manifest = lower_bundle(
-        given.bundle, given.out, given.precision,
-        calibration=settings, target=given.target, labelled=given.data, progress=TerminalProgress(),
+    request = Request(
+        given.precision, given.backend, settings, given.gate, given.gate_images, given.data,
+        Decide(given.decision, given.false_match_rate) if given.decision is not None else None,
     )  # fmt: skip
-    for line in summary(manifest):
-        print(line)
+    manifest = lower_bundle(given.bundle, given.out, request, TerminalProgress())
+    print("\n".join(summary(manifest)))
     return 0
 
 
 def summary(manifest: Manifest) -> list[str]:
     """What was made, in a few lines for the reader."""
     precision = manifest.precision
-    cosine = precision.cosine
-    lines = [*manifest.checks[-2:]]
+    lines = list(manifest.checks)
     if precision.calibration:
         facts = ", ".join(f"{name} {value}" for name, value in precision.calibration.items() if name != "sha256")
         lines.append(f"{precision.tool}; {facts}")
@@ -223,17 +321,24 @@ def summary(manifest: Manifest) -> list[str]:
             lines.append("warning: so few images say little about the ranges; take a few hundred")
     if precision.sensitivity:
         worst = ", ".join(f"{each['layer']} {each['centred']:.4f}" for each in precision.sensitivity[:5])
-        lines.append(f"most sensitive (centred cosine alone): {worst}")
+        lines.append(f"most sensitive (mean centred cosine alone): {worst}")
     if precision.excluded:
         lines.append(f"left in a higher precision: {', '.join(precision.excluded)}")
-    if cosine:
-        shown = ", ".join(f"{name} {cosine[name]:.6f}" for name in ("worst", "p1", "p10", "median"))
-        lines.append(f"cosine to fp32: {shown}; centred: worst {cosine['centred_worst']:.4f}")
-    for name, values in precision.ranking.items():
-        changed = f" ({values['gained']} queries gained, {values['lost']} lost)" if name != "fp32" else ""
-        lines.append(f"{name}: rank-1 {values['rank1']:.2%}{changed}, mAP {values['mAP']:.2%}")
+    if precision.name != "fp32":
+        lines.append(f"{precision.share:.0%} of the multiply-adds in {precision.name}")
+    lines += [f"{name}: {ranking_words(values)}" for name, values in precision.ranking.items()]
+    if manifest.decision is not None:
+        decision = manifest.decision
+        lines.append(
+            f"one person from the cosine {decision.threshold:.6f} on: {decision.false_match_rate:.3%} of the "
+            f"pairs of different people reach it ({decision.chosen_on})"
+        )
     size = manifest.files[MODEL].bytes / 1e6
-    return [*lines, f"wrote {manifest.folder}: {precision.name}, opset {manifest.opset}, {size:.1f} MB"]
+    return [
+        *lines,
+        f"wrote {manifest.folder}: {precision.name}, opset {manifest.opset}, {size:.1f} MB, for "
+        f"{', '.join(manifest.backends)}",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

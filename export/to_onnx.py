@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 import pat
 from export.bundle import check_target, write_bundle
-from export.check import check_graph, check_numbers
+from export.check import check_graph, check_numbers, runner
 from export.crop_kernels import compile_kernels
 from export.crops import Pixels, evenly, find_images, read_images
 from export.graph import finish_names, name_layers, rename_batch
-from export.lowering.calibration import Settings
-from export.manifest import CHECKPOINT, Input, Manifest, Output, PrecisionName, sha256
-from export.precision import check_request, lower_graph
+from export.labelled import Decide
+from export.manifest import CHECKPOINT, Input, Manifest, Output, sha256
+from export.precision import Request, batched, lower_graph
 from export.storage import halve_weights
 from pat.base.errors import UserError
 from pat.base.mapping import to_mapping
@@ -58,6 +58,8 @@ class Exported:
     manifest: Manifest
     inputs: Pixels
     """The check set, uint8 [n, H, W, 3]"""
+    identities: np.ndarray | None
+    """Whom they show, where that is known, i64 [n]"""
     embeddings: np.ndarray
     """What the PyTorch model gives for it, float32 [n, D]"""
 
@@ -70,10 +72,8 @@ def export_bundle(
     input_type: InputType = "uint8",
     parts: bool = False,
     check_images: Path | None = None,
-    precision: PrecisionName = "fp32",
-    calibration: Settings | None = None,
-    target: float | None = None,
-    labelled: str | None = None,
+    lower: Request | None = None,
+    decision: Decide | None = None,
     kernels: Sequence[str] = (),
     half_weights: bool = False,
     trainable: bool = False,
@@ -81,30 +81,37 @@ def export_bundle(
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
-    `export_graph` makes the fp32 graph, and `lower_graph` another `precision` of it with the three arguments
-    after that. `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels in the
-    bundle. `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the model
-    file into the bundle. Errors as there, in `compile_kernels` and in `write_bundle`.
+    The fp32 graph comes from `export_graph`; `lower_graph` makes one in a lower precision of it. `decision` is the
+    data set that the fp32 graph's threshold is chosen on. `kernels` are GPU architectures ("sm_87") to compile
+    crop_resize for, which then travels in the bundle. `half_weights` rounds the weights to float16 and keeps them so
+    in the files; `trainable` puts the model file into the bundle. Errors as there, in `compile_kernels` and in
+    `write_bundle`.
     """
     progress = progress or Progress()
     check_target(out)
-    check_request(precision, calibration, target)
-    if half_weights and precision != "fp32":
-        raise UserError(f"half weights are those of an fp32 graph; {precision} has its own")
+    for each in (lower, decision):
+        if each is not None:
+            each.check()
+    if half_weights and lower is not None:
+        raise UserError(f"half weights are those of an fp32 graph; {lower.precision} has its own")
     exported = export_graph(
         checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images,
         half_weights=half_weights, progress=progress,
     )  # fmt: skip
     graph, manifest = exported.graph, exported.manifest
-    if precision != "fp32":
-        graph, manifest = lower_graph(
-            graph, manifest, exported.inputs, exported.embeddings, precision,
-            calibration=calibration, target=target, labelled=labelled, progress=progress,
-        )  # fmt: skip
+    if decision is not None:
+        size = (manifest.input.height, manifest.input.width)
+        chosen = decision.choose(batched(runner(graph, manifest)), size, progress)
+        manifest = dataclasses.replace(manifest, decision=chosen)
+    if lower is not None:
+        graph, manifest = lower_graph(graph, manifest, exported.inputs, exported.embeddings, lower, progress)
     others = dict(compile_kernels(manifest, kernels))
     if trainable:
         others[CHECKPOINT] = model_bytes(Path(checkpoint), half_weights)
-    return write_bundle(out, manifest, graph.SerializeToString(), exported.inputs, exported.embeddings, others)
+    content = graph.SerializeToString()
+    return write_bundle(
+        out, manifest, content, exported.inputs, exported.embeddings, others, exported.identities
+    )
 
 
 def export_graph(
@@ -121,7 +128,7 @@ def export_graph(
 
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
-    of the bundle; without one it holds drawn people. `half_weights`: see `export_bundle`. Raises UserError for a
+    of the bundle; without one it holds synthetic people. `half_weights`: see `export_bundle`. Raises UserError for a
     file that is no model or a setting that does not fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
@@ -134,7 +141,7 @@ def export_graph(
         raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
     if half_weights:
         round_weights(model)
-    images = images_to_check(check_images, model.config.image_size, progress)
+    images, identities = images_to_check(check_images, model.config.image_size, progress)
     progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
     graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
     if half_weights:
@@ -147,8 +154,8 @@ def export_graph(
 
     with progress.bar("ONNX Runtime against PyTorch", 0) as advance:
         checks = check_numbers(graph, manifest, embed, images, CHECKED_BATCHES, advance)
-    manifest = Manifest(**{**vars(manifest), "checks": ("onnx.checker: full check passed", *checks)})
-    return Exported(graph, manifest, images, embed(images))
+    manifest = dataclasses.replace(manifest, checks=("onnx.checker: full check passed", *checks))
+    return Exported(graph, manifest, images, identities, embed(images))
 
 
 @torch.no_grad()
@@ -173,21 +180,24 @@ def model_bytes(checkpoint: Path, half_weights: bool) -> bytes:
         return (Path(folder) / CHECKPOINT).read_bytes()
 
 
-def images_to_check(folder: Path | None, size: tuple[int, int], progress: Progress) -> Pixels:
-    """Up to CHECK_IMAGES of the images in `folder`, or drawn people: uint8 [n, H, W, 3].
+def images_to_check(
+    folder: Path | None, size: tuple[int, int], progress: Progress
+) -> tuple[Pixels, np.ndarray | None]:
+    """Up to CHECK_IMAGES of the images in `folder`, uint8 [n, H, W, 3]; or synthetic people, and who they are.
 
     Raises UserError when the folder holds no image or one of those chosen cannot be read.
     """
     if folder is not None:
-        return read_images(evenly(find_images(folder), CHECK_IMAGES), size)
-    progress.say("drawing people for the check set; --check-images DIR takes real crops instead")
+        return read_images(evenly(find_images(folder), CHECK_IMAGES), size), None
+    progress.say("drawing synthetic people for the check set; --check-images DIR takes real crops instead")
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "people"
         generate(
             out, style="target", identities_train=CHECK_IMAGES // 2, identities_test=0, cameras=2,
             images_per_camera=1, workers=1,
         )  # fmt: skip
-        return read_images(find_images(out), size)
+        paths = find_images(out)
+        return read_images(paths, size), np.array([int(path.name.split("_")[0]) for path in paths])
 
 
 class _Network(nn.Module):

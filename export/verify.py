@@ -3,8 +3,9 @@
 
     python export/verify.py model.safetensors BUNDLE --images CROPS
 
-Prints the worst and mean cosine and how often both find the same nearest image; on a labelled data set (--data)
-also rank-1 and mAP of both. Exit code 0: they agree; 1: they do not; 2: something the user can mend.
+They agree when the second passes the gate of its precision: centred cosines, how often both find the same nearest
+image, and decisions at the thresholds of the bundles; on a labelled data set (--data) also rank-1 and mAP. Exit
+code 0: they agree; 1: they do not; 2: something the user can mend.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy import runtime
+from export.check_set import Vectors, compare, gate_of, thresholds_of
 from export.command import OneLineParser, run
-from export.compare import Agreement, compare
 from export.crops import Pixels, evenly, find_images, read_images
-from export.labelled import rank_embedders
+from export.labelled import rank_both, ranking_words
 from export.manifest import Manifest
+from export.precisions import ENOUGH_IMAGES, PRECISIONS, Gate
 from pat.base.errors import UserError
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
@@ -45,7 +46,13 @@ class Embedder:
     size: tuple[int, int]
     """Height and width"""
     dimension: int
-    embed: Callable[[Pixels], NDArray[np.float32]]
+    embed: Callable[[Pixels], Vectors]
+    gate: Gate = PRECISIONS["fp32"].gate
+    """What it must reach where it is compared with another."""
+    threshold: float | None = None
+    """From which cosine on two of its embeddings show one person."""
+    fp32_threshold: float | None = None
+    """The same of the fp32 graph that it was made from."""
 
 
 @contextlib.contextmanager
@@ -64,7 +71,10 @@ def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
     with runtime.open(_bundle(path), backend, **options) as session:
         manifest = session.manifest
         size = (manifest.input.height, manifest.input.width)
-        yield Embedder(str(path), size, manifest.output.size, session.embed)
+        fp32_threshold, threshold = thresholds_of(manifest) or (None, None)
+        yield Embedder(
+            str(path), size, manifest.output.size, session.embed, gate_of(manifest), threshold, fp32_threshold
+        )
 
 
 def _bundle(path: Path) -> Path:
@@ -87,7 +97,7 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
         raise UserError(f"{path} is a PyTorch model and needs {error.name}; compare bundles here") from error
     model = pat.load(path)
 
-    def embed(pixels: Pixels) -> NDArray[np.float32]:
+    def embed(pixels: Pixels) -> Vectors:
         with torch.inference_mode():
             return model.embed(to_images(pixels), parts).numpy()
 
@@ -95,8 +105,10 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
     return Embedder(str(path), model.config.image_size, dimension, embed)
 
 
-def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, progress: Progress = SILENT) -> Agreement:
-    """Embed the images uint8 [N, H, W, 3] with both and compare. Raises UserError when sizes differ."""
+def embed_both(
+    first: Embedder, second: Embedder, pixels: Pixels, progress: Progress = SILENT
+) -> tuple[Vectors, Vectors]:
+    """Embed the images uint8 [N, H, W, 3] with both. Raises UserError when sizes differ."""
     check_comparable(first, second)
     vectors = []
     for each in (first, second):
@@ -106,7 +118,7 @@ def compare_embedders(first: Embedder, second: Embedder, pixels: Pixels, progres
                 parts.append(each.embed(pixels[begin : begin + BATCH]))
                 advance(len(parts[-1]))
         vectors.append(np.concatenate(parts))
-    return compare(vectors[0], vectors[1])
+    return vectors[0], vectors[1]
 
 
 def check_comparable(first: Embedder, second: Embedder) -> None:
@@ -126,8 +138,10 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--images", type=Path, metavar="DIR", help="crops to embed with both")
     parser.add_argument("--most", type=int, default=500, help="crops taken, evenly spread")
     parser.add_argument("--data", metavar="FOLDER", help="labelled data set: rank-1 and mAP of both")
-    parser.add_argument("--cosine", type=float, default=0.999, help="smallest cosine that counts as agreement")
-    parser.add_argument("--points", type=float, default=0.5, help="largest loss of rank-1 and mAP, in points")
+    parser.add_argument(
+        "--gate", nargs="+", default=(), metavar="NAME=NUMBER",
+        help="limits other than those of the second one's precision, such as centred_worst=0.9",
+    )  # fmt: skip
     return parser.parse_args(given)
 
 
@@ -136,32 +150,41 @@ def _verify(given: argparse.Namespace) -> int:
         raise UserError("name images to compare on: --images DIR, --data FOLDER, or both")
     if given.most < 1:
         raise UserError(f"--most {given.most} must be at least 1")
-    agrees, progress = True, TerminalProgress()
+    progress, missed = TerminalProgress(), list[str]()
     parts = _gives_parts(given.first) or _gives_parts(given.second)
     with opened(given.first, parts) as first, opened(given.second, parts) as second:
         check_comparable(first, second)
+        gate = second.gate.changed(given.gate)
+        thresholds = _thresholds(first, second)
         if given.images is not None:
             pixels = read_images(evenly(find_images(given.images), given.most), first.size)
-            found = compare_embedders(first, second, pixels, progress)
-            agrees = found.worst >= given.cosine
-            print(
-                f"{len(pixels)} images: cosine worst {found.worst:.6f}, mean {found.cosines.mean():.6f}; "
-                f"centred worst {found.centred.min():.4f}; same nearest image {found.same_first:.1%}"
-            )
+            agreement = compare(*embed_both(first, second, pixels, progress), thresholds)
+            missed.append(agreement.misses(gate))
+            print(agreement.sentence())
+            if len(pixels) < ENOUGH_IMAGES:
+                print(f"{len(pixels)} images find a broken model, not one a little worse; {ENOUGH_IMAGES} do")
         if given.data is not None:
             embedders = {"first": first.embed, "second": second.embed}
-            scores = rank_embedders(given.data, first.size, embedders, progress)
-            for name, each in zip((first.name, second.name), scores.values(), strict=True):
-                print(f"{name}: rank-1 {each['rank1']:.2%}, mAP {each['mAP']:.2%}")
-            after = scores["second"]
-            print(
-                f"same first answer: {after['same_first']:.1%}; right only by the second for {after['gained']} "
-                f"queries, only by the first for {after['lost']}"
-            )
-            lost = max(scores["first"][name] - scores["second"][name] for name in ("rank1", "mAP"))
-            agrees = agrees and 100 * lost <= given.points
-    print("they agree" if agrees else "they do not agree")
-    return 0 if agrees else 1
+            ranked = rank_both(given.data, first.size, embedders, progress)
+            agreement = ranked.agreement(thresholds)
+            missed += [agreement.misses(gate), ranked.misses(gate)]
+            print(f"labelled, {agreement.sentence()}")
+            for name, values in zip((first.name, second.name), ranked.facts(thresholds), strict=True):
+                print(f"{name}: {ranking_words(values)}")
+    why = "; ".join(filter(None, missed))
+    print(f"they do not agree: {why}" if why else "they agree")
+    return 1 if why else 0
+
+
+def _thresholds(first: Embedder, second: Embedder) -> tuple[float, float] | None:
+    """From which cosine on either shows one person: as its bundle says, or else the other's."""
+    before, after = first.threshold, second.threshold
+    if before is None and after is None:
+        return None
+    if after is not None:
+        return (second.fp32_threshold if before is None else before) or after, after
+    assert before is not None
+    return before, before
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

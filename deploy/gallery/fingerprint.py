@@ -12,8 +12,8 @@ def fingerprint(manifest: Manifest) -> str:
     """16 hexadecimal digits that are the same for bundles whose vectors may be compared.
 
     They stand for the weights, the kind of output (cls, or cls and parts) and its size. The precision is no part
-    of it: a bundle's fp16 and INT8 embeddings are checked to lie within a cosine of 0.99 of the fp32 ones, so a
-    gallery survives the move from an ONNX bundle to an engine.
+    of it: a bundle's fp16 and INT8 embeddings are judged to decide as the fp32 ones do, so a gallery
+    survives the move from an ONNX bundle to an engine.
     """
     # A bundle made by other tools may not say which weights it holds: then its graph stands for them.
     weights = manifest.weights.get("sha256") or manifest.files[MODEL].sha256

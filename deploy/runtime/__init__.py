@@ -6,16 +6,21 @@ A backend is a module of this package with a class `Session(bundle)`; `session.p
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, get_args
 
+from export.manifest import BackendName as Backend
 from export.manifest import Manifest
 from pat.base.errors import UserError
 
-Backend = Literal["onnxruntime", "tensorrt"]
-BACKENDS: tuple[Backend, ...] = ("onnxruntime", "tensorrt")
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+_EXTRAS = {"openvino": "openvino", "tensorrt": "trt"}
+"""Extras of the package other than "deploy"."""
+
+log = logging.getLogger(__name__)
 
 
 class Runtime(AbstractContextManager["Runtime"], Protocol):
@@ -53,6 +58,10 @@ def open(bundle: str | Path, backend: Backend = "onnxruntime", **options: Any) -
         if error.name is None or error.name.startswith("deploy"):
             raise UserError(f"this installation has no backend {backend}") from error
         raise UserError(
-            f"the backend {backend} needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
+            f"the backend {backend} needs {error.name}, which is not installed: "
+            f"pip install 'pat-reid[{_EXTRAS.get(backend, 'deploy')}]'"
         ) from error
+    if backend not in runtime.manifest.backends:
+        made_for = ", ".join(runtime.manifest.backends)
+        log.warning("%s was made for %s; %s may run it slower than the fp32 bundle", bundle, made_for, backend)
     return runtime

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.frames import Boxes, Pixels
-from deploy.runtime.check_set import read_check_set, target
 from deploy.runtime.crops import Rows, checked_boxes, checked_crops, write_boxes, write_crops
+from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
 from export.manifest import Manifest
+from export.precisions import Gate
 from pat.base.errors import Failure
 
 Vectors = NDArray[np.float32]
@@ -105,22 +106,33 @@ class BaseSession(ABC):
             vectors[done:] = cutter.run(filled)
         return self._finite(vectors)
 
-    def self_test(self) -> float:
-        """Embed the bundle's check set by the camera's own path; returns the worst cosine to the PyTorch model.
+    def gate(self) -> Gate:
+        """What the embeddings must reach on the check set."""
+        return gate_of(self.manifest)
 
-        Raises Failure when it is below the precision's target, UserError when the set cannot be read.
+    def agreement(self) -> Agreement:
+        """How close the embeddings of the check set, by the camera's own path, come to those of the PyTorch model.
+
+        Raises UserError when the set cannot be read.
         """
         images, expected = read_check_set(self.manifest)
         whole = np.array([[0, 0, self.manifest.input.width, self.manifest.input.height]], dtype=np.float32)
         found = self.embed_boxes(list(images), [whole] * len(images))
-        lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-        worst = float(((expected * found).sum(1) / lengths).min())
-        if not worst >= target(self.manifest):
+        return compare(expected, found, thresholds_of(self.manifest))
+
+    def self_test(self) -> float:
+        """The worst cosine to the PyTorch model on the check set that the bundle brings.
+
+        Raises Failure when it misses the gate of the bundle, UserError when the set cannot be read.
+        """
+        found = self.agreement()
+        missed = found.misses(self.gate())
+        if missed:
             raise Failure(
-                f"{self.name} fails the self test: worst cosine {worst:.5f} on the {len(images)} images that "
-                f"{self.manifest.folder} brings, {target(self.manifest)} needed; see export/README.md"
+                f"{self.name} fails the self test on the {len(found.cosines)} images that {self.manifest.folder} "
+                f"brings: {missed}; see export/README.md"
             )
-        return worst
+        return found.worst
 
     def close(self) -> None:
         """Free everything; once more does nothing."""

@@ -49,6 +49,10 @@ class Settings:
     tool: Tool | None = None
     """None: modelopt where it is installed and knows the method, onnxruntime otherwise."""
 
+    def chosen(self) -> list[Path]:
+        """The images that are calibrated on."""
+        return evenly(find_images(self.folder), self.most)
+
     def check(self) -> None:
         """Raise UserError for a folder without images and numbers that make no sense."""
         find_images(self.folder)
@@ -77,7 +81,7 @@ def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, pr
     Raises UserError for an empty folder, an image that cannot be read, or a tool that is missing.
     """
     settings.check()
-    paths = evenly(find_images(settings.folder), settings.most)
+    paths = settings.chosen()
     tool = settings.tool or ("modelopt" if _has_modelopt() and settings.method != "percentile" else "onnxruntime")
     if tool == "modelopt" and not _has_modelopt():
         raise UserError("modelopt is not installed: pip install 'nvidia-modelopt[onnx]', or --tool onnxruntime")

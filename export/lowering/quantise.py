@@ -1,7 +1,8 @@
-"""Q/DQ nodes around the layers with weights: INT8 or FP8 in a form that TensorRT fuses.
+"""Q/DQ nodes around the layers with weights: INT8 or FP8 in a form that a backend fuses.
 
 Symmetric; activations have one scale a tensor, INT8 weights one for each output channel, FP8 weights one. The
-products inside attention, biases and everything else stay as they are.
+products inside attention, biases and everything else stay as they are. Activations may be stored unsigned around
+128, the same steps otherwise: CPUs multiply unsigned by signed bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ LEAST_SCALE = 2.0**-14
 """The smallest normal fp16 number: scales are stored in the type of the tensors around them."""
 
 _LARGEST = {"int8": 127.0, "fp8": 448.0}
-_TYPES = {"int8": ir.DataType.INT8, "fp8": ir.DataType.FLOAT8E4M3FN}
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
@@ -40,12 +40,18 @@ def activations(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def quantise_graph(
-    proto: onnx.ModelProto, kind: QuantisedName, ranges: Mapping[str, float], chosen: Collection[str]
+    proto: onnx.ModelProto,
+    kind: QuantisedName,
+    ranges: Mapping[str, float],
+    chosen: Collection[str],
+    *,
+    unsigned: bool = False,
 ) -> onnx.ModelProto:
     """The fp32 graph with the layers `chosen` quantised; everything else, scales included, is fp32 still.
 
-    `ranges` maps a layer's input tensor to the largest absolute value that is to be represented. The operator
-    set becomes at least 19, the first with 16-bit scales and FP8. Raises UserError for an unknown layer.
+    `ranges` maps a layer's input tensor to the largest absolute value that is to be represented. `unsigned` stores
+    INT8 activations as bytes around 128. The operator set becomes at least 19, the first with 16-bit scales and
+    FP8. Raises UserError for an unknown layer.
     """
     unknown = sorted(set(chosen) - set(layers(proto)))
     if unknown:
@@ -63,19 +69,22 @@ def quantise_graph(
         assert weight is not None
         name = str(entering.name)
         if name not in shared:  # several layers may read the same tensor
-            shared[name] = _quantised_activation(model, entering, kind, ranges[name])
+            shared[name] = _quantised_activation(model, entering, kind, ranges[name], unsigned)
         node.replace_input_with(0, shared[name])
         axis = 1 if node.op_type == "MatMul" else 0  # of the output channels
         node.replace_input_with(1, _quantised_weight(model, weight, kind, axis))
     return ir.to_proto(model)
 
 
-def _quantised_activation(model: ir.Model, value: ir.Value, kind: QuantisedName, largest: float) -> ir.Value:
+def _quantised_activation(
+    model: ir.Model, value: ir.Value, kind: QuantisedName, largest: float, unsigned: bool
+) -> ir.Value:
     """`value` through QuantizeLinear and DequantizeLinear, right behind where it is made."""
     name = str(value.name)
     scale = _constant(model, f"{name}_scale", scale_of(np.array(largest, np.float32), kind))
-    zero = _zero_point(model, kind, ())
-    stored = ir.Value(name=f"{name}_{kind}", type=ir.TensorType(_TYPES[kind]), shape=value.shape)
+    zero = _middle(model) if unsigned else _zero_point(model, kind, ())
+    assert zero.dtype is not None
+    stored = ir.Value(name=f"{name}_{kind}", type=ir.TensorType(zero.dtype), shape=value.shape)
     restored = ir.Value(name=f"{name}_restored", type=ir.TensorType(ir.DataType.FLOAT), shape=value.shape)
     nodes = [
         ir.node("QuantizeLinear", [value, scale, zero], outputs=[stored], name=f"{name}_quantise"),
@@ -123,6 +132,13 @@ def _zero_point(model: ir.Model, kind: QuantisedName, shape: tuple[int, ...]) ->
     if name in model.graph.initializers:
         return model.graph.initializers[name]
     return _constant(model, name, rounded(np.zeros(shape, np.float32), kind))
+
+
+def _middle(model: ir.Model) -> ir.Value:
+    """The zero of unsigned activations."""
+    if "middle" in model.graph.initializers:
+        return model.graph.initializers["middle"]
+    return _constant(model, "middle", np.array(128, np.uint8))
 
 
 def _constant(model: ir.Model, name: str, array: NDArray[np.generic]) -> ir.Value:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 import onnx
 
-from export.compare import Agreement
+from export.judge import Verdict
 from export.lowering.methods import Lowering
 from pat.base.errors import Failure
 from pat.base.progress import Progress
 
-Score = Callable[[onnx.ModelProto], Agreement]
-"""From a graph to its agreement with the fp32 embeddings."""
+Score = Callable[[onnx.ModelProto], Verdict]
+"""From a graph to the verdict on it."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one part costs when it is lowered alone: the worst cosine, plain and centred."""
+    """What one part costs when it is lowered alone: the worst cosine and the mean centred one."""
 
     layer: str
     cosine: float
@@ -27,30 +27,29 @@ class Sensitivity:
 
 @dataclass(frozen=True)
 class Found:
-    """The graph that reaches the target, what had to be excluded, and the list that decided it."""
+    """The graph that passes the gate, what had to be excluded, and the list that decided it."""
 
     graph: onnx.ModelProto
-    agreement: Agreement
+    verdict: Verdict
     excluded: tuple[str, ...]
     sensitivity: tuple[Sensitivity, ...]
     """Every part that was measured, worst first."""
 
 
 def find_graph(
-    lowering: Lowering, score: Score, rough: Score, target: float, progress: Progress, *, always_rank: bool
+    lowering: Lowering, score: Score, rough: Score, progress: Progress, *, always_rank: bool
 ) -> Found:
-    """Lower everything; where that misses `target`, exclude the most sensitive parts, as few as suffice.
+    """Lower everything; where that misses the gate, exclude the most sensitive parts, as few as suffice.
 
     `score` decides; `rough`, which may look at fewer images, orders the parts. `always_rank` measures the
     sensitivity of every part also where nothing needs to be excluded. Raises Failure when not even a graph
-    with every part excluded reaches the target.
+    with every part excluded passes.
     """
     graph = lowering.build(())
-    agreement = score(graph)
-    reached = agreement.worst >= target
-    ranked = rank_parts(lowering, rough, progress) if always_rank or not reached else ()
-    if reached:
-        return Found(graph, agreement, (), ranked)
+    verdict = score(graph)
+    ranked = rank_parts(lowering, rough, progress) if always_rank or verdict.misses else ()
+    if not verdict.misses:
+        return Found(graph, verdict, (), ranked)
     order = [each.layer for each in ranked]
     # The fewest parts from the top of the list: `low` are known to be too few, `high` to suffice.
     low, high, best = 0, len(order), None
@@ -58,14 +57,14 @@ def find_graph(
         while best is None or high - low > 1:
             count = high if best is None else (low + high) // 2
             graph = lowering.build(order[:count])
-            agreement = score(graph)
+            verdict = score(graph)
             advance(1)
-            if agreement.worst >= target:
-                high, best = count, Found(graph, agreement, tuple(order[:count]), ranked)
+            if not verdict.misses:
+                high, best = count, Found(graph, verdict, tuple(order[:count]), ranked)
             elif best is None:
                 raise Failure(
-                    f"the worst cosine is {agreement.worst:.5f} with every layer excluded, below the target "
-                    f"{target}; choose another precision, or a lower --target"
+                    f"with every layer excluded the gate is missed still: {verdict.misses}; choose another "
+                    "precision, or a wider gate with --gate"
                 )
             else:
                 low = count
@@ -77,8 +76,8 @@ def rank_parts(lowering: Lowering, score: Score, progress: Progress) -> tuple[Se
     found = []
     with progress.bar("sensitivity", len(lowering.units)) as advance:
         for unit in lowering.units:
-            agreement = score(lowering.alone(unit))
-            centred = float(agreement.centred.min())
+            agreement = score(lowering.alone(unit)).telling
+            centred = float(agreement.centred.mean())
             found.append(Sensitivity(unit, round(agreement.worst, 7), round(centred, 7)))
             advance(1)
     return tuple(sorted(found, key=lambda each: each.centred))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import PrecisionName
+from export.precisions import PrecisionName
 from export.trt.flavour import Flavour, one_line
 from export.trt.progress import Show, progress_monitor, run_interruptibly
 from pat.base.errors import Failure, UserError

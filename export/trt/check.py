@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.runtime.check_set import read_check_set, target
-from export.compare import compare
+from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
 from export.manifest import Manifest
+from export.precisions import Gate
 from export.trt.device import Gpu
 from export.trt.files import write_engine
 from pat.base.errors import Failure, UserError
@@ -29,27 +30,25 @@ class Checked:
     """None when it was not run."""
     why: str = ""
     """Why it was not run, or what was wrong."""
-    images: int = 0
-    target: float = 0.0
-    worst_cosine: float | None = None
-    mean_cosine: float | None = None
-    same_first: float | None = None
-    """Share of images whose nearest other image is the PyTorch model's."""
+    gate: Mapping[str, float] = field(default_factory=dict)
+    """The limits."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """The figures on the check set, by the names of the gate."""
+    figures: str = ""
+    """The same for the reader."""
 
     def facts(self) -> dict[str, Any]:
-        return asdict(self)
+        values = asdict(self)
+        del values["figures"]
+        return values
 
     def sentence(self) -> str:
         """One line for the reader."""
         if not self.ran:
             return f"the engine was NOT run: {self.why}"
-        if self.worst_cosine is None:
+        if not self.passed:
             return f"the engine FAILED on the check set: {self.why}"
-        verdict = "passed" if self.passed else "FAILED"
-        return (
-            f"{verdict} on {self.images} images: worst cosine {self.worst_cosine:.5f}, "
-            f"mean {self.mean_cosine:.5f}, {self.target} needed; same nearest image for {self.same_first:.0%}"
-        )
+        return f"passed on the check set, {self.figures}"
 
 
 def why_not_run(manifest: Manifest | None, gpu: Gpu | None, targets: tuple[int, ...]) -> str | None:
@@ -79,7 +78,7 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
     from deploy.runtime.session import NotFinite
 
     images, expected = read_check_set(manifest)
-    needed = target(manifest)
+    gate = gate_of(manifest)
     with tempfile.TemporaryDirectory() as place:
         path = Path(place) / "model.plan"
         write_engine(path, plan, facts)
@@ -87,23 +86,20 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
             with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
                 found = session.embed(images)
         except NotFinite as error:
-            return Checked(ran=True, passed=False, why=str(error), images=len(images), target=needed)
+            return Checked(ran=True, passed=False, why=str(error), gate=asdict(gate))
         except (UserError, Failure) as error:  # no PyCUDA, no memory: that says nothing of the engine
             return Checked(ran=False, why=str(error))
-    return judge(expected, found, needed)
+    return judge(compare(expected, found, thresholds_of(manifest)), gate)
 
 
-def judge(expected: Any, found: Any, target: float) -> Checked:
-    """Compare embeddings [N, D]; every cosine must reach `target`. Not finite counts as cosine -1."""
-    agreement = compare(expected, found)
-    passed = agreement.worst >= target
+def judge(agreement: Agreement, gate: Gate) -> Checked:
+    """Does the agreement with the PyTorch model pass the gate?"""
+    missed = agreement.misses(gate)
     return Checked(
         ran=True,
-        passed=passed,
-        why="" if passed else f"cosine {agreement.worst:.5f} is below {target}",
-        images=len(expected),
-        target=target,
-        worst_cosine=round(agreement.worst, 7),
-        mean_cosine=round(float(agreement.cosines.mean()), 7),
-        same_first=agreement.same_first,
+        passed=not missed,
+        why=missed,
+        gate=asdict(gate),
+        measured=agreement.summary(),
+        figures=agreement.sentence(),
     )

@@ -7,10 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from export.precisions import PRECISIONS, PrecisionName
 from pat.base.errors import UserError
-
-NEEDS_CAPABILITY = {"bf16": 80, "fp8": 89}
-"""Smallest compute capability that computes in a precision; fp32, fp16 and int8 run on every supported GPU."""
 
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, ..._MINOR in cuda.h
 
@@ -68,9 +66,9 @@ def parse_targets(trt: Any, text: str | None) -> list[int]:
     return sorted(set(targets))
 
 
-def check_precision(precision: str, targets: list[int], gpu: Gpu | None) -> None:
+def check_precision(precision: PrecisionName, targets: list[int], gpu: Gpu | None) -> None:
     """Raises UserError when a target (or, with none, the GPU here) cannot compute in this precision."""
-    needed = NEEDS_CAPABILITY.get(precision, 0)
+    needed = PRECISIONS[precision].least_capability
     for capability in targets or ([gpu.capability] if gpu else []):
         if capability < needed:
             instead = "int8 or fp16" if precision == "fp8" else "fp16"

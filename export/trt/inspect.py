@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_BITS = {"int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
+from export.precisions import PRECISIONS
+
+_BITS: dict[str, int] = {name: facts.bits for name, facts in PRECISIONS.items()}
 _SPELLINGS = (
     ("bf16", r"bf16|bfloat16"),
     ("fp8", r"fp8|float8"),

@@ -1,4 +1,4 @@
-"""What the user gave to build_trt.py: a bundle, an ONNX file or a checkpoint."""
+"""What is to be built: a bundle or an ONNX file."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from typing import Any
 
 from export.manifest import MANIFEST, MODEL, Manifest
 from pat.base.errors import UserError
-from pat.base.progress import say
 
-CHECKPOINTS = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
 ENGINES = (".plan", ".engine", ".trt")
 
 
@@ -36,21 +34,26 @@ class Source:
 
 
 def find_source(given: Path, precision: str | None) -> Source:
-    """Find the ONNX file that `given` means. A checkpoint is exported first, which needs PyTorch.
+    """Find the ONNX file that `given`, a bundle or an ONNX file, means.
 
-    Raises UserError in one line for anything that is none of the three, or has no graph in this precision.
+    Raises UserError in one line for anything else, and for a bundle in another precision.
     """
-    if not given.exists():
-        raise UserError(f"{given} does not exist; give a bundle folder (pat export CKPT OUT) or an ONNX file")
     if given.name == MANIFEST:
         given = given.parent
     if given.is_dir():
-        return _from_bundle(Manifest.load(given), precision)
+        manifest = Manifest.load(given)
+        own = manifest.precision.name
+        if precision not in (None, own):
+            raise UserError(f"{given} is in {own}, not in {precision}; give or convert its fp32 bundle")
+        if "tensorrt" not in manifest.backends:
+            raise UserError(
+                f"{given} was written for {', '.join(manifest.backends)}, not for TensorRT; convert its fp32 "
+                f"bundle with export/precision.py --precision {own} --for tensorrt"
+            )
+        return Source(manifest.file(MODEL), manifest)
     suffix = given.suffix.lower()
     if suffix in ENGINES:
         raise UserError(f"{given} is an engine already; give the bundle folder or the ONNX file it is made from")
-    if suffix in CHECKPOINTS:
-        return _from_checkpoint(given, precision)
     if suffix != ".onnx":
         raise UserError(f"{given} is neither a bundle folder, an ONNX file nor a checkpoint")
     if (given.parent / MANIFEST).is_file():
@@ -58,53 +61,3 @@ def find_source(given: Path, precision: str | None) -> Source:
         if given.name in manifest.files:
             return Source(manifest.file(given.name), manifest)
     return Source(given, None)
-
-
-def _from_bundle(manifest: Manifest, precision: str | None) -> Source:
-    """The bundle's graph, or for 16 bits that of the bundle beside it, which is made where it does not exist."""
-    own, folder = manifest.precision.name, manifest.folder
-    if precision not in (None, own):
-        command = f"python export/precision.py {folder} OUT --precision {precision}"
-        if own != "fp32":
-            raise UserError(f"{folder} is in {own}, not in {precision}; give or convert its fp32 bundle")
-        if precision not in ("fp16", "bf16"):
-            raise UserError(
-                f"{folder} is in fp32; {precision} has to be calibrated first: {command} --calibration DIR"
-            )
-        manifest = _lowered(manifest, precision, command)
-    return Source(manifest.file(MODEL), manifest)
-
-
-def _lowered(manifest: Manifest, precision: Any, command: str) -> Manifest:
-    """The bundle in 16 bits beside an fp32 bundle."""
-    try:
-        from export.precision import lower_bundle
-    except ImportError as error:
-        raise UserError(
-            f"{manifest.folder} is in fp32, and converting it needs onnx and onnxruntime ({error}); "
-            f"where they are installed run `{command}` and give OUT"
-        ) from error
-    folder = manifest.folder.resolve()
-    out = folder.with_name(f"{folder.name}-{precision}")
-    if (out / MANIFEST).is_file():
-        found = Manifest.load(out)
-        if found.precision.name == precision and found.weights == manifest.weights:
-            return found
-    say(f"converting {manifest.folder} to {precision}: {out}")
-    return lower_bundle(folder, out, precision)
-
-
-def _from_checkpoint(checkpoint: Path, precision: str | None) -> Source:
-    """The bundle `NAME-fp16` (or another precision) beside a checkpoint, made anew."""
-    try:
-        from export.to_onnx import export_bundle
-    except ImportError as error:
-        raise UserError(
-            f"{checkpoint} is a checkpoint, and exporting one needs PyTorch ({error}); run "
-            f"`pat export {checkpoint} BUNDLE` on the training machine and give the bundle"
-        ) from error
-    name: Any = precision or "fp32"
-    out = checkpoint.with_name(f"{checkpoint.stem}-{name}")
-    say(f"exporting {checkpoint} to {out}")
-    manifest = export_bundle(checkpoint, out, precision=name)
-    return Source(manifest.file(MODEL), manifest)

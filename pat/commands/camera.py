@@ -50,11 +50,11 @@ def main(arguments: Sequence[str]) -> None:
     given = read_arguments(arguments)
     set_up(given.output.log)
     sources = pipeline.named_sources(given.sources)
-    bundle = Path(given.bundle)
+    bundle, settings = pipeline.chosen_way(Path(given.bundle), given)
     threshold = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         summary = pipeline.run(
-            bundle, sources, given, threshold=threshold, stopping=stopping, look=look, look_every=every
+            bundle, sources, settings, threshold=threshold, stopping=stopping, look=look, look_every=every
         )
     print(
         f"pat camera: {summary.frames} frames, {summary.crops} crops, {summary.events} events "

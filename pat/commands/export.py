@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from export.crop_kernels import chosen_architectures
-from export.lowering.calibration import Settings
-from export.precision import summary
+from export.labelled import RATE, Decide
+from export.lowering.calibration import Method, Settings
+from export.manifest import BackendName
+from export.precision import Request, summary
+from export.precisions import PrecisionName
 from export.to_onnx import export_bundle
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
@@ -36,18 +39,29 @@ class Arguments:
     """uint8 crops [N, H, W, 3], or float32 [N, 3, H, W]; values run from 0 to 255 in both."""
     parts: bool = False
     """cls and part tokens concatenated instead of cls alone."""
-    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] = "fp32"
+    precision: PrecisionName = "fp32"
     """Types inside the graph; export/precision.py converts an fp32 bundle later, without PyTorch."""
+    backend: Annotated[BackendName, arg(name="for")] = "tensorrt"
+    """What is to run an int8 graph: it is written in another form for each. fp32 is for all three."""
     check_images: Path | None = None
-    """Crops for the check set, up to 32. They become part of the bundle; without them it holds drawn people."""
+    """Crops for the check set, up to 32, which become part of the bundle; synthetic people if not given."""
     calibration: Path | None = None
     """Person crops, a few hundred, that the ranges of int8 and fp8 are measured on."""
-    method: Literal["percentile", "entropy", "max"] = "percentile"
+    method: Method = "percentile"
     """How a range follows from the numbers seen in calibration."""
-    target: float | None = None
-    """Smallest cosine to fp32 on the check set; 0.999 in 16 bits and 0.99 in 8 if not given."""
+    gate_images: Path | None = None
+    """Crops that a lower precision is judged on, 256 of them; those of --calibration that were left over, if not
+    given."""
+    gate: tuple[str, ...] = ()
+    """Limits other than those of the precision, as NAME=NUMBER: centred_worst, centred_p1, same_first, decisions,
+    points."""
     data: str | None = None
-    """A labelled data set to compare rank-1 and mAP on, before and after lowering the precision."""
+    """A labelled data set to compare rank-1, mAP and decisions on, before and after lowering the precision."""
+    decision: str | None = None
+    """A labelled data set to choose the threshold on from which two images show one person: a camera starts with
+    it. A lower precision gets its own."""
+    false_match_rate: float = RATE
+    """The share of the pairs of different people in --decision that may match."""
     half_weights: bool = False
     """Round the weights of an fp32 graph to float16 and keep them so: half the bytes, the same speed."""
     trainable: bool = False
@@ -69,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     architectures, why_none = chosen_architectures(given.kernels)
     if why_none:
         progress.say(f"the bundle gets no kernels to cut crops on a GPU: {why_none}")
-    settings = Settings(given.calibration, given.method) if given.calibration is not None else None
+    decide = Decide(given.decision, given.false_match_rate) if given.decision is not None else None
     manifest = export_bundle(
         checkpoint,
         given.out,
@@ -77,13 +91,24 @@ def main(arguments: Sequence[str]) -> None:
         input_type=given.input,
         parts=given.parts,
         check_images=given.check_images,
-        precision=given.precision,
-        calibration=settings,
-        target=given.target,
-        labelled=given.data,
+        lower=_lower(given, decide),
+        decision=decide,
         kernels=architectures,
         half_weights=given.half_weights,
         trainable=given.trainable,
         progress=progress,
     )
     print("\n".join(summary(manifest)))
+
+
+def _lower(given: Arguments, decide: Decide | None) -> Request | None:
+    """What the options ask of a lower precision. Raises UserError for those that fp32 has no use for."""
+    if given.precision == "fp32":
+        for name in ("calibration", "gate_images", "gate", "data"):
+            if getattr(given, name):
+                raise UserError(f"fp32 takes no --{name.replace('_', '-')}; it is for a lower --precision")
+        return None
+    settings = Settings(given.calibration, given.method) if given.calibration is not None else None
+    return Request(
+        given.precision, given.backend, settings, given.gate, given.gate_images, given.data, decide
+    )

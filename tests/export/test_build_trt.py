@@ -19,8 +19,8 @@ from bundles import make_bundle
 
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
-from deploy.runtime.check_set import read_check_set
 from export.build_trt import load, main
+from export.check_set import read_check_set
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import Manifest, Precision

@@ -16,7 +16,9 @@ import pytest
 from deploy import runtime
 from deploy.runtime.session import NotFinite
 from deploy.runtime.trt_library import Messages
+from export.check_set import compare
 from export.manifest import Manifest
+from export.precisions import EIGHT
 from export.trt.check import Checked, check_engine, judge, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt.inspect import precision_of, read_layers
@@ -32,24 +34,27 @@ def vectors(count: int = 8) -> np.ndarray:
 
 
 def test_the_same_embeddings_pass():
-    checked = judge(vectors(), vectors(), 0.999)
-    assert (checked.passed, checked.images, checked.same_first) == (True, 8, 1.0)
-    assert checked.worst_cosine == pytest.approx(1)
+    checked = judge(compare(vectors(), vectors()), EIGHT)
+    assert checked.passed
+    assert (checked.measured["images"], checked.measured["same_first"]) == (8, 1.0)
+    assert checked.measured["centred_worst"] == pytest.approx(1)
+    assert checked.facts()["gate"]["centred_worst"] == EIGHT.centred_worst
 
 
 def test_one_wrong_image_among_many_fails():
     found = vectors()
     found[3] = found[4]
-    checked = judge(vectors(), found, 0.999)
+    checked = judge(compare(vectors(), found), EIGHT)
     assert not checked.passed
-    assert checked.worst_cosine < 0.9 < 0.8 + checked.mean_cosine
-    assert "FAILED" in checked.sentence()
+    assert "FAILED on the check set: worst centred cosine" in checked.sentence()
 
 
 def test_numbers_that_are_none_fail():
     found = vectors()
     found[0, 0] = np.nan
-    assert judge(vectors(), found, 0.5).worst_cosine == -1
+    checked = judge(compare(vectors(), found), EIGHT)
+    assert not checked.passed
+    assert checked.measured["worst"] == -1
 
 
 def test_it_says_why_the_engine_was_not_run():
@@ -60,7 +65,7 @@ def test_it_says_why_the_engine_was_not_run():
 
 def test_a_failed_engine_is_written_only_when_accepted_and_under_another_name(tmp_path):
     failed = Checked(
-        ran=True, passed=False, why="cosine", images=1, worst_cosine=0.1, mean_cosine=0.1, same_first=1
+        ran=True, passed=False, why="worst centred cosine 0.1, 0.95 needed"
     )
     with pytest.raises(Failure, match="nothing was written"):
         publish(tmp_path / "model.plan", b"plan", {}, failed, accept=False)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 import bundles
-from deploy.runtime.check_set import read_check_set
 from export import bundle
 from export.bundle import write_bundle
-from export.manifest import CHECK_SET, MANIFEST, MODEL, Manifest, Precision
+from export.check_set import read_check_set
+from export.manifest import CHECK_SET, MANIFEST, MODEL, Manifest, Precision, sealed
+from export.precisions import EIGHT
 from pat.base.errors import Failure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,8 @@ def described(**changes) -> Manifest:
         weights={"file": "model.safetensors"},
         tools={"onnx": "1.20"},
         precision=Precision(
-            "int8", tool="someone", excluded=("blocks.0.mlp.fc2",), target=0.99, cosine={"worst": 0.995},
+            "int8", tool="someone", excluded=("blocks.0.mlp.fc2",), gate=EIGHT, share=0.93,
+            measured={"check set": {"centred_worst": 0.995}},
             sensitivity=({"layer": "blocks.0.mlp.fc2", "cosine": 0.98},),
         ),
         checks=("compared",),
@@ -48,8 +50,11 @@ def folder(tmp_path):
 
 
 def edit(folder: Path, **values) -> None:
+    """Change a manifest as a newer writer would: with its hash."""
     path = folder / MANIFEST
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    before = json.loads(path.read_text())
+    del before["sha256"]
+    path.write_text(sealed({**before, **values}))
 
 
 def test_what_is_written_is_read_back(folder):
@@ -71,7 +76,7 @@ def test_facts_of_a_newer_writer_are_ignored(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": "pat-reid-bundle/9"}, "has the format 'pat-reid-bundle/9', not 'pat-reid-bundle/1'"),
+        ({"format": "pat-reid-bundle/9"}, "has the format 'pat-reid-bundle/9', not 'pat-reid-bundle/2'"),
         ({"opset": "18"}, "opset = '18' is not a whole number"),
         ({"opset": True}, "opset = True is not a whole number"),
         ({"input": {"name": "crops"}}, "input.dtype, input.layout, input.height, input.width is missing"),
@@ -87,6 +92,19 @@ def test_a_manifest_that_does_not_fit_is_named(folder, change, message):
         Manifest.load(folder)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('"centred_worst": 0.95', '"centred_worst": 0.095'), ('"sha256"', '"sha1"'), ("0.93", "0.94")],
+)
+def test_an_edited_manifest_is_refused(folder, before, after):
+    """A gate that is lowered by hand would let everything pass."""
+    text = (folder / MANIFEST).read_text()
+    assert before in text
+    (folder / MANIFEST).write_text(after.join(text.rsplit(before, 1)))
+    with pytest.raises(UserError, match=r"manifest\.json was edited after it was written"):
+        Manifest.load(folder)
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):

@@ -16,10 +16,10 @@ import export.to_onnx
 import pat
 import pat.cli
 from deploy import runtime
-from deploy.runtime.check_set import read_check_set
 from export.check import check_graph, check_numbers
-from export.compare import compare
+from export.check_set import compare, read_check_set
 from export.manifest import MODEL, Manifest
+from export.precision import Request
 from export.to_onnx import export_bundle
 from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
@@ -299,7 +299,8 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((checkpoint, out, "--precision", "int8"), "int8 needs --calibration"),
         ((checkpoint, out, "--precision", "fp16", "--calibration", crops), "fp16 takes no --calibration"),
         ((checkpoint, out, "--precision", "int8", "--calibration", empty), "holds no images"),
-        ((checkpoint, out, "--precision", "fp16", "--target", "1.5"), "must be a cosine between 0 and 1"),
+        ((checkpoint, out, "--precision", "fp16", "--gate", "centred_worst=1.5"), "at least -1 and at most 1"),
+        ((checkpoint, out, "--gate", "centred_worst=0.9"), "fp32 takes no --gate"),
     ):
         assert command(*arguments) == 2, arguments
         said = capsys.readouterr().err.strip().splitlines()[-1]
@@ -325,7 +326,7 @@ def test_the_command_exports_a_run_folder_with_real_crops_in_its_check_set(check
     assert "fp16, opset 18" in capsys.readouterr().out
     manifest = Manifest.load(out)
     assert manifest.precision.name == "fp16"
-    assert manifest.precision.cosine["worst"] >= 0.999
+    assert manifest.precision.measured["check set"]["centred_worst"] >= 0.99
     images, _ = read_check_set(manifest)
     expected = Image.open(crops / "1.png").resize((64, 128), Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(images[1], np.asarray(expected))
@@ -336,8 +337,8 @@ def test_the_command_exports_a_run_folder_with_real_crops_in_its_check_set(check
 def test_vit_base_in_fp16_has_twelve_attentions_and_fits_in_175_megabytes(tmp_path):
     torch.manual_seed(0)
     save(PartAwareTransformer(ModelConfig()), tmp_path / "base.safetensors")
-    manifest = export_bundle(tmp_path / "base.safetensors", tmp_path / "bundle", opset=23, precision="fp16")
+    manifest = export_bundle(tmp_path / "base.safetensors", tmp_path / "bundle", opset=23, lower=Request("fp16"))
     assert manifest.file(MODEL).stat().st_size <= 175e6
     graph = onnx.load(tmp_path / "bundle" / MODEL).graph
     assert sum(node.op_type == "Attention" for node in graph.node) == 12
-    assert manifest.precision.cosine["worst"] >= 0.999
+    assert manifest.precision.measured["check set"]["centred_worst"] >= 0.99

@@ -13,14 +13,13 @@ import torch
 from PIL import Image
 
 from bundles import make_bundle
-from deploy.runtime.check_set import read_check_set
 from export import verify
 from export.check import read_graph
-from export.compare import compare
+from export.check_set import compare, read_check_set
 from export.manifest import MODEL, Manifest
-from export.precision import lower_bundle
+from export.precision import Request, lower_bundle
 from export.to_onnx import export_bundle
-from export.verify import compare_embedders, opened
+from export.verify import embed_both, opened
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save
@@ -38,7 +37,7 @@ def folder(tmp_path_factory) -> Path:
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
     save(model, folder / "model.safetensors")
     manifest = export_bundle(folder / "model.safetensors", folder / "fp32")
-    lower_bundle(folder / "fp32", folder / "fp16", "fp16")
+    lower_bundle(folder / "fp32", folder / "fp16", Request("fp16"))
     graph = read_graph(str(manifest.file(MODEL)))
     weight = next(each for each in graph.graph.initializer if each.name == "blocks.0.mlp.fc2.weight")
     weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) / 2, weight.name))
@@ -70,21 +69,23 @@ def run(*arguments: object) -> int:
 def test_the_model_and_its_bundle_agree(folder, crops, capsys, other):
     assert run(folder / "model.safetensors", folder / other, "--images", crops) == 0
     said = capsys.readouterr().out
-    assert "20 images: cosine worst 0.9999" in said or "20 images: cosine worst 1.0000" in said
+    assert "20 images: centred cosine worst 0.99" in said or "20 images: centred cosine worst 1.0" in said
+    assert "20 images find a broken model, not one a little worse; 256 do" in said
     assert said.endswith("they agree\n")
 
 
 def test_a_damaged_bundle_does_not_agree(folder, crops, capsys):
     assert run(folder / "fp32", folder / "damaged", "--images", crops) == 1
-    assert capsys.readouterr().out.endswith("they do not agree\n")
-    assert run(folder / "fp32", folder / "damaged", "--images", crops, "--cosine", "0.5") == 0
+    assert "they do not agree: worst centred cosine 0." in capsys.readouterr().out
+    wide = ("centred_worst=0.1", "centred-p1=0.1", "same_first=0")
+    assert run(folder / "fp32", folder / "damaged", "--images", crops, "--gate", *wide) == 0
 
 
 def test_the_threshold_decides(folder, crops):
     with opened(folder / "fp32") as first, opened(folder / "fp16") as second:
         assert first.size == second.size == (32, 16)
         pixels = np.random.default_rng(0).integers(0, 256, (8, 32, 16, 3), dtype=np.uint8)
-        found = compare_embedders(first, second, pixels)
+        found = compare(*embed_both(first, second, pixels))
     assert 0.999 < found.worst < 1
 
 
@@ -93,8 +94,8 @@ def test_a_labelled_data_set_is_ranked_by_both(folder, market, capsys):
     said = capsys.readouterr().out
     scores = [line.split(": ", 1)[1] for line in said.splitlines() if "rank-1" in line]
     assert len(scores) == 2
-    assert scores[0] == scores[1]
-    assert "same first answer: 100.0%; right only by the second for 0 queries, only by the first for 0" in said
+    assert scores[0] == scores[1].replace(" (0 queries gained, 0 lost)", "")
+    assert "same first neighbour 100.0%" in said
 
 
 def test_a_loss_of_rank_fails(folder, market, monkeypatch, capsys):
@@ -164,6 +165,9 @@ def test_mistakes_are_one_line_with_exit_code_2(folder, crops, tmp_path, capsys)
         ((fp32, folder / "fp16", "--images", empty), "holds no images"),
         ((fp32, folder / "fp16", "--images", crops, "--most", 0), "must be at least 1"),
         ((fp32, folder / "fp16", "--data", empty), str(empty)),
+        ((fp32, folder / "fp16", "--images", crops, "--gate", "cosine=0.5"), "unknown key cosine"),
+        ((fp32, folder / "fp16", "--images", crops, "--gate", "same_first=2"), "at least 0 and at most 1"),
+        ((fp32, folder / "fp16", "--images", crops, "--gate", "0.9"), "'0.9' is not NAME=NUMBER"),
     ):
         assert run(*arguments) == 2, arguments
         said = capsys.readouterr().err.strip().splitlines()[-1]
