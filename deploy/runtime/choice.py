@@ -158,9 +158,7 @@ def pick(
     if slower is not None:
         why += f", the next ({slower.candidate}) {slower.milliseconds / best.milliseconds:.2f} times that"
     way = best.candidate
-    chosen = Choice(
-        way.bundle.resolve(), way.backend, way.options, why, machine(), sha256(way.bundle / MANIFEST)
-    )
+    chosen = Choice(way.bundle.resolve(), way.backend, way.options, why, machine(), sha256(way.bundle / MANIFEST))
     write_json(choice_file(bundles[0]), to_mapping(chosen))
     return results, chosen
 

@@ -1,0 +1,1 @@
+"""One bundle in the forms of other programs: DeepStream, Triton Inference Server, trackers, OpenVINO."""
