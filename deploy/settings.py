@@ -30,7 +30,7 @@ class RuntimeSettings:
     """What embeds the crops."""
 
     backend: Literal["chosen", "onnxruntime", "openvino", "tensorrt"] = "chosen"
-    """"chosen" is what `python -m deploy.runtime pick` found to be fastest here; ONNX Runtime where it was not run."""
+    """"chosen": what `python -m deploy.runtime pick` found to be fastest here; ONNX Runtime before that."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers; one that does not load is an error."""
     threads: int = 0

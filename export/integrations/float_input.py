@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,9 +26,8 @@ class Scaling:
 
     def planes(self, pixels: Pixels) -> NDArray[np.float32]:
         """Pixels uint8 [N, H, W, 3] RGB as such a program gives them, float32 [N, 3, H, W]."""
-        scaled = (pixels.astype(np.float32) * np.float32(self.scale) - np.float32(self.mean)) / np.float32(
-            self.std
-        )
+        mean, std = (np.array(each, np.float32) for each in (self.mean, self.std))
+        scaled = (pixels.astype(np.float32) * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
@@ -38,7 +38,7 @@ def with_float_input(graph: onnx.ModelProto, manifest: Manifest, name: str, scal
     old = made.graph.input[0]
     size = [manifest.input.height, manifest.input.width]
     mean, std = (np.array(each, np.float32) / np.float32(scaling.scale) for each in (scaling.mean, scaling.std))
-    steps: list[tuple[str, list[str], dict[str, list[int]]]] = []
+    steps: list[tuple[str, list[str], dict[str, Any]]] = []
     # pixel = value * (std / scale) + mean / scale
     for operator, numbers, idle in (("Mul", std, 1), ("Add", mean, 0)):
         if (numbers != idle).any():

@@ -1,4 +1,4 @@
-"""For NVIDIA's Triton Inference Server: a model repository with the bundle's graph, and its engine if there is one."""
+"""For NVIDIA's Triton Inference Server: a model repository with the bundle's graph, and its engine."""
 
 from __future__ import annotations
 
