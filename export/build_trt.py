@@ -32,9 +32,9 @@ from export.trt.build import BuildOptions, build_plan, graph_precision, parse_on
 from export.trt.check import Checked, check_engine, why_not_run
 from export.trt.device import Gpu, check_precision, find_gpu, parse_targets
 from export.trt.flavour import Flavour, load_flavour
-from export.trt.inspect import inspect
+from export.trt.inspect import inspect, products_asked
 from export.trt.progress import progress_bar
-from export.trt.report import build_facts, engine_facts, profiles_text, publish, report
+from export.trt.report import build_facts, engine_facts, network_facts, profiles_text, publish, report
 from export.trt.source import Source, find_source
 from pat.base.errors import Failure, UserError
 from pat.base.files import write_bytes
@@ -96,7 +96,7 @@ def build(given: argparse.Namespace) -> int:
         plan_path = given.output or source.onnx.with_name("model.plan")
         if not plan_path.parent.is_dir():
             raise UserError(f"{plan_path.parent} is no folder; --output needs one that exists")
-        network = parse_onnx(flavour, source.onnx)
+        network = parse_onnx(flavour, source.onnx, dla=options.dla is not None)
         precision = graph_precision(flavour.trt, network.definition)
         if given.precision and precision != given.precision:
             raise UserError(
@@ -110,15 +110,14 @@ def build(given: argparse.Namespace) -> int:
         with progress_bar(TerminalProgress(), "building") as show:
             built = build_plan(flavour, network, options, show)
         seconds = time.monotonic() - begun
+        facts = network_facts(source.onnx, network, precision)
+        asked, attentions = products_asked(flavour.trt, network.definition)
+        del network  # with it go the builder and the weights: the engine is loaded into memory that they held
         engine = load(flavour, built.plan, options) if gpu else None
-        inspection = inspect(
-            flavour.trt, network.definition, flavour.messages.texts(), len(options.profiles), engine
-        )
+        messages = flavour.messages.texts()
+        inspection = inspect(flavour.trt, asked, attentions, messages, len(options.profiles), engine)
         del engine
-        facts = {
-            **engine_facts(source.onnx, network, precision, inspection),
-            **build_facts(flavour, gpu, options, seconds),
-        }
+        facts |= {**engine_facts(inspection), **build_facts(flavour, gpu, options, seconds)}
         checked = run_check(source, built.plan, facts, gpu, options)
         publish(plan_path, built.plan, {**facts, "checked": checked.facts()}, checked, given.accept)
         report(inspection, options, precision, seconds, checked)

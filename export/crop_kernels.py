@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from deploy.runtime.gpu_crops import CROP_DTYPES, kernel_name
-from export.manifest import MODEL, Manifest
+from export.manifest import CHECKPOINT, MODEL, Manifest
 from pat.base.errors import Failure, UserError
 
 
@@ -60,5 +60,5 @@ def chosen_architectures(kernels: Sequence[str]) -> tuple[tuple[str, ...], str]:
 
 def carried(manifest: Manifest) -> Mapping[str, bytes]:
     """The kernels of a bundle, for another made of it. Raises UserError when a file is damaged."""
-    names = [name for name in manifest.files if name not in (MODEL, manifest.check_set)]
+    names = [name for name in manifest.files if name not in (MODEL, manifest.check_set, CHECKPOINT)]
     return {name: manifest.file(name).read_bytes() for name in names}

@@ -42,7 +42,6 @@ from pat.synthetic.flat import generate
 
 InputType = Literal["uint8", "float32"]
 OPSETS = (18, 23)
-CHECKED_BATCHES = (1, 3, 64)
 CHECK_IMAGES = 32
 """Images of a check set: enough to see an outlier, few enough to travel with the model."""
 LARGEST_FILE = 2**31 - 2**24
@@ -83,8 +82,8 @@ def export_bundle(
 
     The fp32 graph comes from `export_graph`; `lower_graph` makes one in a lower precision of it. `decision` is the
     data set that the fp32 graph's threshold is chosen on. `kernels` are GPU architectures ("sm_87") to compile
-    crop_resize for, which then travels in the bundle. `half_weights` rounds the weights to float16 and keeps them so
-    in the files; `trainable` puts the model file into the bundle. Errors as there, in `compile_kernels` and in
+    crop_resize for, which then travels in the bundle. `half_weights` rounds the weights to float16 and keeps them
+    so in the files; `trainable` puts the model file into the bundle. Errors as there, in `compile_kernels` and in
     `write_bundle`.
     """
     progress = progress or Progress()
@@ -124,12 +123,12 @@ def export_graph(
     half_weights: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
-    """The fp32 graph of a model file, compared with PyTorch at batch 1, 3 and 64 on noise and on people.
+    """The fp32 graph of a model file, compared with PyTorch in several batches on noise and on people.
 
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
-    of the bundle; without one it holds synthetic people. `half_weights`: see `export_bundle`. Raises UserError for a
-    file that is no model or a setting that does not fit, Failure when the graph and the model disagree.
+    of the bundle; without one it holds synthetic people. `half_weights`: see `export_bundle`. Raises UserError for
+    a file that is no model or a setting that does not fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
     checkpoint = Path(checkpoint)
@@ -152,10 +151,9 @@ def export_graph(
     def embed(pixels: Pixels) -> np.ndarray:
         return model.embed(to_images(pixels), parts).numpy()
 
-    with progress.bar("ONNX Runtime against PyTorch", 0) as advance:
-        checks = check_numbers(graph, manifest, embed, images, CHECKED_BATCHES, advance)
+    checks, embeddings = check_numbers(graph, manifest, embed, images, progress)
     manifest = dataclasses.replace(manifest, checks=("onnx.checker: full check passed", *checks))
-    return Exported(graph, manifest, images, identities, embed(images))
+    return Exported(graph, manifest, images, identities, embeddings)
 
 
 @torch.no_grad()

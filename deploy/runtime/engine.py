@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,13 @@ class Engine:
     `engine_host_code_allowed` is left False: a plan that brings code for the host is refused by TensorRT.
     """
 
-    def __init__(self, library: Library, plan: Plan, manifest: Manifest, stream: int) -> None:
-        """Raises UserError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`."""
+    def __init__(
+        self, library: Library, plan: Plan, manifest: Manifest, stream: int, allocate: Callable[[int], int]
+    ) -> None:
+        """`allocate` gives the address of so many bytes on the GPU, which outlive this object.
+
+        Raises UserError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`.
+        """
         self._library = library
         self._path = plan.path
         self._input, self._output = manifest.input.name, manifest.output.name
@@ -36,7 +42,7 @@ class Engine:
         self._profiles: list[Profile] = []
         self._runtime = self._engine = None
         try:
-            self._open(plan, manifest)
+            self._open(plan, manifest, allocate)
         except BaseException as error:
             drop_frames(error)
             self.close()
@@ -73,7 +79,7 @@ class Engine:
         self._engine = None
         self._runtime = None
 
-    def _open(self, plan: Plan, manifest: Manifest) -> None:
+    def _open(self, plan: Plan, manifest: Manifest, allocate: Callable[[int], int]) -> None:
         trt, messages = self._library.trt, self._library.messages
         messages.clear()
         self._runtime = runtime = trt.Runtime(self._library.logger)
@@ -84,9 +90,18 @@ class Engine:
                 f"{plan.rebuild}"
             )
         plan.check_tensors(_tensors(engine), manifest)
+        # One batch runs at a time: the contexts of all profiles share the scratch memory of the hungriest.
+        several = engine.num_optimization_profiles > 1
+        size = int(engine.device_memory_size_v2) if several else 0
+        scratch = allocate(size) if size else 0
         for number in range(engine.num_optimization_profiles):
             smallest, _, largest = engine.get_tensor_profile_shape(self._input, number)
-            context = engine.create_execution_context()
+            if several:
+                context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+            else:
+                context = engine.create_execution_context()
+            if context is not None and scratch:
+                context.set_device_memory(scratch, size)
             if context is None or not context.set_optimization_profile_async(number, self._stream):
                 raise Failure(self._complaint(f"gives no execution context for profile {number}"))
             self._profiles.append(Profile(smallest[0], largest[0], context))

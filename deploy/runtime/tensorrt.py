@@ -69,7 +69,7 @@ class Session(BaseSession):
     def _open(self, plan: Plan, library: Library, gpu: Gpu, preprocess: str) -> None:
         plan.check_gpu(gpu.name, gpu.capability)
         kernel = KernelFile.find(self.manifest, gpu.capability) if preprocess == "gpu" else None
-        self._engine = Engine(library, plan, self.manifest, gpu.stream)
+        self._engine = Engine(library, plan, self.manifest, gpu.stream, gpu.allocate)
         largest = self._engine.largest
         self._rows = gpu.host_array(rows_shape(self.manifest, largest), self.manifest.input.dtype)
         self._vectors = gpu.host_array((largest, self.manifest.output.size), np.float32)

@@ -20,7 +20,6 @@ Batches = tuple[int, int, int]
 
 _ADVICE = {
     "CUDA_SUCCESS": "plans to be refitted or without weights are built on a machine with a GPU",
-    "workspace limit": "allow more with --workspace",
 }
 """What helps against the builder's commoner complaints, by words that they contain."""
 
@@ -82,9 +81,10 @@ class Network:
         return self.definition.get_output(0)
 
 
-def parse_onnx(flavour: Flavour, path: Path) -> Network:
+def parse_onnx(flavour: Flavour, path: Path, *, dla: bool = False) -> Network:
     """Parse an ONNX file into a strongly typed network with one input and one output.
 
+    For a DLA the parser rewrites what a DLA would leave to the GPU, where it knows how (newer than TensorRT 10.3).
     Raises UserError for a file that is missing, empty, truncated, not ONNX, or holds an operator that this
     TensorRT does not know.
     """
@@ -104,6 +104,9 @@ def parse_onnx(flavour: Flavour, path: Path) -> Network:
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(1 << int(strongly_typed) if strongly_typed is not None else 0)
     parser = trt.OnnxParser(network, flavour.logger)
+    adjust = getattr(trt.OnnxParserFlag, "ADJUST_FOR_DLA", None)
+    if dla and adjust is not None:
+        parser.set_flag(adjust)
     if not run_interruptibly(lambda: parser.parse_from_file(str(path)), threading.Event()):
         reason = _parser_error(flavour, parser)
         raise UserError(f"{path}: {flavour.name} {flavour.version} cannot read it: {reason}")
@@ -187,6 +190,8 @@ def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: 
     if plan is None:
         reason = flavour.messages.last_error()
         advice = "".join(f"; {text}" for sign, text in _ADVICE.items() if sign in reason)
+        if options.workspace_mib is not None:
+            advice += f"; --workspace {options.workspace_mib} may be too little: allow more, or leave it out"
         raise Failure(
             f"{network.path}: {flavour.name} {flavour.version} could not build it: {reason}{advice}"
         )

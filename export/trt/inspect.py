@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,14 +81,15 @@ class Inspection:
         return [product for product in self.products if product.fell_back]
 
 
-def inspect(trt: Any, network: Any, messages: Sequence[str], profiles: int, engine: Any = None) -> Inspection:
+def inspect(
+    trt: Any, asked: Mapping[str, str], attentions: int, messages: Sequence[str], profiles: int, engine: Any = None
+) -> Inspection:
     """Describe a build from the builder's `messages`, or from `engine` where it could be loaded.
 
-    `network` is the `INetworkDefinition` it was built from.
+    `asked` and `attentions` are what `products_asked` read from the network.
     """
     report = engine_report(trt, messages, engine)
     layers = tuple(read_layers(report))
-    asked, attentions = products_asked(trt, network)
     fused = sum(layer.fused_attention for layer in layers) // profiles
     weights = last_number(messages, r"Total Weights Memory: (\d+)")
     scratch = last_number(messages, r"Total Activation Memory: (\d+)", r"Max Scratch Memory: (\d+)")
@@ -189,7 +190,7 @@ def _asked(trt: Any, tensor: Any, producers: dict[str, Any]) -> str:
     return written
 
 
-def _match(asked: dict[str, str], layers: Sequence[Layer]) -> Iterable[Product]:
+def _match(asked: Mapping[str, str], layers: Sequence[Layer]) -> Iterable[Product]:
     """Find the engine layer of each product: where several mention it, the one that multiplies."""
     carriers: dict[str, list[Layer]] = {}
     for layer in layers:

@@ -17,14 +17,20 @@ from pat.base.errors import Failure
 from pat.base.progress import say
 
 
-def engine_facts(onnx: Path, network: Network, precision: str, inspection: Inspection) -> dict[str, Any]:
-    """What engine.json says about the engine itself."""
+def network_facts(onnx: Path, network: Network, precision: str) -> dict[str, Any]:
+    """What engine.json says about the network that was built."""
     return {
         "format": FORMAT,
         "source": {"file": onnx.name, "sha256": sha256(onnx)},
         "precision": precision,
         "input": _tensor(network.input),
         "output": _tensor(network.output),
+    }
+
+
+def engine_facts(inspection: Inspection) -> dict[str, Any]:
+    """What engine.json says about the engine itself."""
+    return {
         "attention": inspection.attentions,
         "fused_attention": inspection.fused_attention,
         "matmuls": [vars(product) for product in inspection.products],

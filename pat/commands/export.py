@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from export.crop_kernels import chosen_architectures
+from export.integrations.deepstream import write_deepstream
 from export.labelled import RATE, Decide
 from export.lowering.calibration import Method, Settings
 from export.manifest import BackendName
@@ -66,6 +67,9 @@ class Arguments:
     """Round the weights of an fp32 graph to float16 and keep them so: half the bytes, the same speed."""
     trainable: bool = False
     """Put the model file into the bundle, too: `pat train --weights BUNDLE` trains on from it."""
+    deepstream: Path | None = None
+    """A folder to write for DeepStream, too: the bundle with a float input, and the settings of its tracker and of a
+    secondary model. export/integrate.py does this later, and for other programs."""
     kernels: tuple[str, ...] = ("all",)
     """GPU architectures, like sm_87 sm_90, for which the bundle gets the kernel that cuts people out of frames (20
     to 30 KB each); "all" that Triton compiles for here, or "none"."""
@@ -99,6 +103,9 @@ def main(arguments: Sequence[str]) -> None:
         progress=progress,
     )
     print("\n".join(summary(manifest)))
+    if given.deepstream is not None:
+        found = write_deepstream(given.out, given.deepstream)
+        print(f"wrote {given.deepstream} for DeepStream: {found.sentence()}")
 
 
 def _lower(given: Arguments, decide: Decide | None) -> Request | None:

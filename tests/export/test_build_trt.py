@@ -27,7 +27,7 @@ from export.manifest import Manifest, Precision
 from export.to_onnx import to_graph
 from export.trt.build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
 from export.trt.flavour import load_flavour
-from export.trt.inspect import engine_report, inspect
+from export.trt.inspect import engine_report, inspect, products_asked
 from pat.base.errors import Failure
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
@@ -48,7 +48,8 @@ def built(path: Path, options: BuildOptions | None = None):
     network = parse_onnx(flavour, path)
     plan = build_plan(flavour, network, options, lambda share, phase: None).plan
     said = flavour.messages.texts()
-    inspection = inspect(flavour.trt, network.definition, said, len(options.profiles))
+    asked, attentions = products_asked(flavour.trt, network.definition)
+    inspection = inspect(flavour.trt, asked, attentions, said, len(options.profiles))
     return graph_precision(flavour.trt, network.definition), inspection, engine_report(flavour.trt, said), plan
 
 

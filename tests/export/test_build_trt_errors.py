@@ -179,4 +179,4 @@ def test_a_builder_that_gives_up_is_a_failure_in_one_line(refused, trt_graph, tm
     """With a megabyte of scratch memory no kernel is left."""
     line = refused(trt_graph("fp16", 18), "--workspace", "1", "--output", tmp_path / "model.plan", code=1)
     assert "could not build it" in line
-    assert "allow more with --workspace" in line
+    assert "--workspace 1 may be too little: allow more" in line

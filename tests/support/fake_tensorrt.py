@@ -28,6 +28,8 @@ class TensorRT:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.said: list[tuple[str, object]] = []
+        self.scratch: list[tuple[int, int]] = []
+        """The memory that contexts were given to work in."""
         self.fed: list[np.ndarray] = []
         """The rows of every batch that ran, as the engine found them in the device's memory."""
         self.refuse = self.spoil = ""
@@ -44,6 +46,9 @@ class TensorRT:
             def set_optimization_profile_async(self, number: int, stream: int) -> bool:
                 self.profile = engine_profile = self.engine.profiles[number]
                 return bool(engine_profile) and trt.refuse != "profile"
+
+            def set_device_memory(self, address: int, size: int) -> None:
+                trt.scratch.append((address, size))
 
             def set_tensor_address(self, name: str, address: int) -> bool:
                 self.addresses[name] = address
@@ -86,7 +91,10 @@ class TensorRT:
             def get_tensor_profile_shape(self, name: str, number: int) -> list[tuple[int, ...]]:
                 return [(batch, *self.tensors[name][2][1:]) for batch in self.profiles[number]]
 
-            def create_execution_context(self) -> Context | None:
+            device_memory_size_v2 = 4096
+
+            def create_execution_context(self, strategy: str = "STATIC") -> Context | None:
+                assert strategy == ("STATIC" if len(self.profiles) == 1 else "USER_MANAGED")
                 return None if trt.refuse == "context" else Context(self)
 
         class Runtime(Noted):
@@ -103,6 +111,7 @@ class TensorRT:
                 return Engine(content)
 
         self.Runtime = Runtime
+        self.ExecutionContextAllocationStrategy = SimpleNamespace(USER_MANAGED="USER_MANAGED")
 
     def execute(self, session: onnxruntime.InferenceSession, shape: tuple[int, ...], at: dict[str, int]) -> None:
         """The graph on the rows at the input's address."""
