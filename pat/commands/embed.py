@@ -19,7 +19,7 @@ from pat.commands.embedders import SHIPPED, OpenedModel, model_and_rest, opened_
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
-from pat.evaluation.extract import extract
+from pat.evaluation.scoring import embed_images
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,9 @@ def embed(
     """Paths of the readable images, and their vectors float32 [N, D]."""
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
     images = read_images(samples_of(files), opened.image_size, config, progress)
-    with progress.bar("embed", len(images.samples)) as advance:
-        features = extract(
-            opened.embedder(given.parts),
-            images.pixels,
-            images.identities,
-            images.cameras,
-            batch_size=given.batch_size,
-            flip=given.flip,
-            progress=lambda count: advance(count, ""),
-        )
+    (features,) = embed_images(
+        opened.embedder(given.parts), [images], progress, batch_size=given.batch_size, flip=given.flip
+    )
     return [str(sample.path) for sample in images.samples], features.vectors
 
 

@@ -12,15 +12,14 @@ from tyro.conf import Positional, arg
 from pat.base.errors import UserError
 from pat.base.files import write_image
 from pat.base.mapping import check_limits
-from pat.base.progress import Progress, TerminalProgress
+from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.embedders import SHIPPED, OpenedModel, model_or_shipped, opened_model
+from pat.commands.embedders import SHIPPED, model_or_shipped, opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
-from pat.data.pixels import Images, read_images, samples_of
-from pat.evaluation.extract import extract
+from pat.data.pixels import read_images, samples_of
 from pat.evaluation.figures import ranked_list_figure
-from pat.evaluation.ranking import Features
+from pat.evaluation.scoring import embed_images
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,11 @@ def main(arguments: Sequence[str]) -> None:
         progress.say(f"drawing the first {given.most} of {len(queries)} queries; --most draws more")
     config = TargetConfig(cache=given.cache, on_error=given.on_error)
     with opened_model(model, given.device, given.attention, progress) as opened:
-        query, query_features = _embedded(opened, queries[: given.most], config, progress)
-        gallery, gallery_features = _embedded(opened, answers, config, progress)
+        query, gallery = (
+            read_images(samples_of(files), opened.image_size, config, progress)
+            for files in (queries[: given.most], answers)
+        )
+        query_features, gallery_features = embed_images(opened.embedder(), (query, gallery), progress)
     image = ranked_list_figure(
         query.pixels,
         query_features,
@@ -77,18 +79,3 @@ def main(arguments: Sequence[str]) -> None:
     )
     write_image(image, given.out)
     progress.say(f"wrote {given.out}: {len(query.samples)} queries, {len(gallery.samples)} gallery images")
-
-
-def _embedded(
-    opened: OpenedModel, files: list[Path], config: TargetConfig, progress: Progress
-) -> tuple[Images, Features]:
-    images = read_images(samples_of(files), opened.image_size, config, progress)
-    with progress.bar("embed", len(images.samples)) as advance:
-        features = extract(
-            opened.embedder(),
-            images.pixels,
-            images.identities,
-            images.cameras,
-            progress=lambda count: advance(count, ""),
-        )
-    return images, features

@@ -109,7 +109,9 @@ def score(
     embedder: Embedder, images: EvaluationSet, progress: Progress, *, batch_size: int = 64, label: str = "embed"
 ) -> Score:
     """Embed query and gallery and rank them in one way."""
-    query, gallery = embedded(embedder, images, progress, batch_size=batch_size, label=label)
+    query, gallery = embed_images(
+        embedder, (images.query, images.gallery), progress, batch_size=batch_size, label=label
+    )
     return Score((evaluate_ranking(query, gallery),), query, gallery)
 
 
@@ -130,24 +132,25 @@ def score_kinds(
     `embedder` gives the embedder with or without part tokens, `plain` is what it is called without, `device` is
     where the ranking runs. `embed_only` is for a process that helps another to embed; it ranks nothing.
     """
-    vectors: dict[tuple[bool, bool], tuple[Features, Features]] = {}
+    vectors: dict[tuple[bool, bool], list[Features]] = {}
+    sides = (images.query,) if images.gallery is images.query else (images.query, images.gallery)
     scores = {}
     for kind in kinds:
         how, name = (kind.parts, kind.flip), kind.named(plain)
         label = f"{images.name}: {name}"
         if how not in vectors:
             embed = embedder(kind.parts)
-            vectors[how] = embedded(embed, images, progress, batch_size=batch_size, flip=kind.flip, label=label)
+            vectors[how] = embed_images(embed, sides, progress, batch_size=batch_size, flip=kind.flip, label=label)
         if not embed_only:
-            query, gallery = vectors[how]
-            sides = [(query[q], gallery[g]) for q, g in images.splits] or [(query, gallery)]
-            results = _ranked(sides, kind.rerank, label, progress, max_rank, device)
+            query, gallery = vectors[how][0], vectors[how][-1]
+            splits = [(query[q], gallery[g]) for q, g in images.splits] or [(query, gallery)]
+            results = _ranked(splits, kind.rerank, label, progress, max_rank, device)
             scores[name] = Score(results, query, gallery)
     return scores
 
 
 def _ranked(
-    sides: Sequence[tuple[Features, Features]],
+    splits: Sequence[tuple[Features, Features]],
     rerank: bool,
     label: str,
     progress: Progress,
@@ -155,25 +158,24 @@ def _ranked(
     device: str,
 ) -> tuple[RankingResult, ...]:
     if not rerank:
-        return tuple(evaluate_ranking(*each, max_rank=max_rank, device=device) for each in sides)
-    with progress.bar(label, sum(len(query) + len(gallery) for query, gallery in sides)) as advance:
+        return tuple(evaluate_ranking(*each, max_rank=max_rank, device=device) for each in splits)
+    with progress.bar(label, sum(len(query) + len(gallery) for query, gallery in splits)) as advance:
         slabs = reranked(progress=lambda count: advance(count, ""))
-        return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs) for each in sides)
+        return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs) for each in splits)
 
 
-def embedded(
+def embed_images(
     embedder: Embedder,
-    images: EvaluationSet,
+    sides: Sequence[Images],
     progress: Progress,
     *,
     batch_size: int = 64,
     flip: bool = False,
     label: str = "embed",
-) -> tuple[Features, Features]:
-    """Query and gallery embedded, not ranked; once where they are the same images."""
-    asked = (images.query,) if images.gallery is images.query else (images.query, images.gallery)
-    with progress.bar(label, sum(len(side.pixels) for side in asked)) as advance:
-        sides = [
+) -> list[Features]:
+    """The features of each of several lists of images, under one progress bar; errors as in `extract`."""
+    with progress.bar(label, sum(len(side.pixels) for side in sides)) as advance:
+        return [
             extract(
                 embedder,
                 side.pixels,
@@ -183,9 +185,8 @@ def embedded(
                 flip=flip,
                 progress=lambda count: advance(count, ""),
             )
-            for side in asked
+            for side in sides
         ]
-    return sides[0], sides[-1]
 
 
 def spread_rows(count: int, wanted: int) -> list[int]:

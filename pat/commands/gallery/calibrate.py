@@ -24,7 +24,7 @@ from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import read_images
 from pat.data.sample import DISTRACTOR, JUNK, Sample
-from pat.evaluation.extract import extract
+from pat.evaluation.scoring import embed_images
 from pat.evaluation.verification import PairScores, pair_scores
 
 USELESS = 0.35
@@ -104,14 +104,7 @@ class Calibrate:
         config = TargetConfig(root=self.root, cache=self.cache, on_error=self.on_error)
         with opened_model(self.bundle, "cpu", "auto", progress) as model:
             images = read_images(samples, model.image_size, config, progress)
-            with progress.bar("embed", len(images.samples)) as advance:
-                features = extract(
-                    model.embedder(),
-                    images.pixels,
-                    images.identities,
-                    images.cameras,
-                    progress=lambda count: advance(count, ""),
-                )
+            (features,) = embed_images(model.embedder(), [images], progress)
         with progress.bar("compare", len(features.vectors)) as advance:
             return pair_scores(features, lambda count: advance(count, ""))
 
