@@ -145,8 +145,8 @@ def run(
 ) -> Summary:
     """Run the process until `stopping` is set or, without a companion, every source has ended.
 
-    For the camera of a name, `finder` makes what finds people, in place of the detector of the settings, and `view`
-    what is shown who was seen where, in place of the video and window of the settings.
+    For the camera of a name, `finder` makes what finds people, in place of the detector of the settings, and
+    `view` what is shown who was seen where, in place of the video and window of the settings.
     Raises UserError for settings that cannot work (bundle, gallery, detector, files), Failure when the
     model stays broken for `settings.runtime.give_up_after` seconds.
     """

@@ -33,6 +33,9 @@ TOUCHING = 0.05
 """IoU of a track's box with another one from which on the track may jump there."""
 NEW = 2
 """Views that a new person takes at least: one alone may be of a pillar, or of half a person."""
+FAR = 2.5
+"""How many times as far from 1 as the threshold a view's likeness must be, to show a jump of a track that was never
+out of sight or near another one."""
 FRAME_WAIT = 0.2
 """Seconds between two looks at whether the process is stopping."""
 
@@ -48,8 +51,8 @@ class Person:
     """Time of the first frame."""
     appearance: Appearance = field(default_factory=Appearance)
     doubtful: bool = False
-    """Since the last view that looked like the track it was lost for a while, or touched another one: only then can
-    it have jumped to somebody else."""
+    """Since the last view that looked like the track it was lost for a while, or touched another one: only then
+    can it have jumped to somebody else."""
     odd: list[tuple[Array, float]] = field(default_factory=list)
     """Views, one after the other, that do not look like the track: perhaps it has jumped."""
     recognition: Recognition = NOBODY
@@ -184,7 +187,8 @@ class Worker:
     def _doubt(self, tracked: Sequence[Tracked]) -> set[int]:
         """Note which tracks may jump: those unseen, and those whose boxes touch, which are returned."""
         boxes = np.stack([each.box for each in tracked]) if tracked else np.empty((0, 4), np.float32)
-        touching = {tracked[row].track for row in np.flatnonzero(touched(boxes, TOUCHING))}
+        near = touched(boxes, TOUCHING)
+        touching = {each.track for each, is_near in zip(tracked, near, strict=True) if is_near}
         for each in tracked:
             if (each.lost or each.track in touching) and (person := self._people.get(each.track)) is not None:
                 person.doubtful = True
@@ -227,10 +231,11 @@ class Worker:
     def _take(self, track: int, vector: Array, quality: float, alone: bool) -> None:
         """Add a view to its track; where two in a row show somebody else, the track is split in two."""
         person, least = self._people[track], self._recogniser.threshold
-        if person.appearance.likeness(vector) < least:
+        likeness = person.appearance.likeness(vector)
+        if likeness < least:
             if not alone or quality < CLEAR * person.appearance.best:
                 return  # half hidden, cut off or blurred: no reason to think of somebody else
-            if not person.doubtful:  # followed from image to image: it is the same person, from another side
+            if not person.doubtful and 1 - likeness < FAR * (1 - least):  # followed from image to image: it is the same person, from another side
                 self._accept(person, vector, quality)
                 return
             alike = [(seen, each) for seen, each in person.odd if float(seen @ vector) >= least]

@@ -29,8 +29,8 @@ class Detector(Protocol):
     def detect(self, pixels: Pixels, regions: Boxes | None = None) -> Detections:
         """People in a frame u8 [H, W, 3] RGB of any size, the surest first; boxes lie inside the frame.
 
-        `regions` [n, 4] inside the frame say where to look: a detector that can leaves out the rest, and none looks
-        anywhere when there is no region. They may overlap.
+        `regions` [n, 4] inside the frame say where to look: a detector that can leaves out the rest, and none
+        looks anywhere when there is no region. They may overlap.
         """
 
 

@@ -56,7 +56,7 @@ class Fetch:
     """Fetch a published ONNX detector and write its manifest. Nothing is fetched unless you ask for it here."""
 
     name: Positional[str]
-    """yolox-nano (3.7 MB, 1.1 GFLOP an image), yolox-tiny (20 MB, 6.5) or yolox-s (36 MB, 26.8); all Apache-2.0."""
+    """yolox-nano (3.7 MB, 1.1 GFLOP an image), yolox-tiny (20 MB, 6.5) or yolox-s (36 MB, 27); all Apache-2.0."""
     out: Path = Path("detectors")
     """The folder for the model and its manifest."""
     url: str | None = None
@@ -66,8 +66,8 @@ class Fetch:
         known = PUBLISHED.get(self.name)
         if known is not None:
             sys.stderr.write(
-                f"{self.url or known.url}, {known.licence}; expected SHA-256 {known.sha256}. Its makers publish no "
-                "hash: this one is what several projects have found at that address\n"
+                f"{self.url or known.url}, {known.licence}; expected SHA-256 {known.sha256}. Its makers publish "
+                "no hash: this one is what several projects have found at that address\n"
             )
         manifest = fetch(self.name, self.out, url=self.url, progress=TerminalProgress())
         sys.stderr.write(f"use it with `pat camera --detect.detector {manifest.model_file()}`\n")

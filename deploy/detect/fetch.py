@@ -67,8 +67,8 @@ def fetch(
 ) -> DetectorManifest:
     """Fetch a published detector into the folder `out` and write its manifest; what is there already is kept.
 
-    `url` is another address of the same file. Raises UserError for an unknown name, Failure when the file cannot be
-    fetched or is not the one that was published.
+    `url` is another address of the same file. Raises UserError for an unknown name, Failure when the file cannot
+    be fetched or is not the one that was published.
     """
     if (known := PUBLISHED.get(name)) is None:
         raise UserError(f"no detector is called {name!r}; there are {', '.join(PUBLISHED)}")

@@ -69,7 +69,8 @@ class HogDetector:
         found = [windows for part in parts if (windows := self._windows(image, part)) is not None]
         if not found:
             return nobody()
-        windows, distances = (np.concatenate(each) for each in zip(*found, strict=True))
+        windows = np.concatenate([each for each, _ in found])
+        distances = np.concatenate([each for _, each in found])
         boxes = np.tile(windows[:, :2], 2) + np.tile(windows[:, 2:], 2) * MARGINS
         scores = _score(distances)
         kept = suppressed(boxes, scores, OVERLAP)
@@ -79,7 +80,7 @@ class HogDetector:
 
     def _windows(
         self, image: NDArray[np.uint8], part: tuple[int, int, int, int]
-    ) -> tuple[Scores, NDArray[np.float64]] | None:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]] | None:
         """Windows [n, 4] (left, top, width, height) with somebody in a part of the image, and their distances."""
         left, top, right, bottom = part
         found, distances = self._hog.detectMultiScale(

@@ -1,8 +1,8 @@
 """Where in an image it is worth looking for people: where something moves, and where people were a moment ago.
 
-A fixed camera shows the same street nearly all the time, and looking at all of it is what finding people costs. The
-background is learned (MOG2, Zivkovic 2004, of OpenCV) from a small copy of each image; a look at the whole image
-comes now and then, for whoever stands still.
+A fixed camera shows the same street nearly all the time, and looking at all of it is what finding people costs.
+The background is learned (MOG2, Zivkovic 2004, of OpenCV) from a small copy of each image; a look at the whole
+image comes now and then, for whoever stands still.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ VARIANCE = 25.0
 SPECK = 12
 """Pixels of the small copy that move together, below which it is noise."""
 ROOM = 0.15
-"""Share of its height by which a region goes on beyond what moves, up and down and to the sides: a detector wants to
-see some ground around a person, and perhaps not all of one has moved."""
+"""Share of its height by which a region goes on beyond what moves, up and down and to the sides: a detector wants
+to see some ground around a person, and perhaps not all of one has moved."""
 LEAST_ROOM = 6
 """Pixels of the small copy."""
 RECENT = 0.5
 """Seconds for which it is looked where somebody was found, whether anything moves there or not."""
 STILL = 0.05
-"""Share of a box that moves, below which what was found there is a poster or a pillar, unless somebody came there."""
+"""Share of a box that moves, below which what is found there is a poster or a pillar, unless somebody came."""
 SURE = 0.7
-"""Score from which on somebody is believed to stand where nothing moves. Of 185 false alarms of HOG on two streets of
-rendered people 95 % were below, of the people it found half were above."""
+"""Score from which on somebody is believed to stand where nothing moves. Of 185 false alarms of HOG on two streets
+of rendered people 95 % were below, of the people it found half were above."""
 STANDS = 5.0
 """Seconds for which it is remembered where somebody was, who may stand there."""
 SAME = 0.3
@@ -48,8 +48,8 @@ MOST = 0.7
 class MotionGate:
     """Regions of one camera's images; used by one thread.
 
-    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it. Raises UserError for
-    a negative one.
+    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it. Raises UserError
+    for a negative one.
     """
 
     def __init__(self, full_look: float) -> None:
@@ -99,8 +99,8 @@ class MotionGate:
         return inside
 
     def people(self, frame: Frame, found: Detections) -> Detections:
-        """Those found that move, stand where somebody came, or are sure to be people; the next images are looked at
-        there too."""
+        """Those found that move, stand where somebody came, or are sure to be people; the next images are looked
+        at there too."""
         if self._full_look == 0 or not len(found):
             return found
         before = [boxes for _, boxes in self._found]
@@ -130,6 +130,8 @@ class MotionGate:
         small = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
         rate = 1.0 if math.isinf(seconds) else 1 - math.exp(-seconds / LEARNED_IN)
         moving = self._background.apply(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), learningRate=rate)
+        if math.isinf(seconds):  # the first image is all new, and nothing in it has moved
+            moving[:] = 0
         return np.asarray(cv2.morphologyEx(moving, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8)))
 
 

@@ -32,8 +32,8 @@ GREY = 114
 class OnnxDetector:
     """The ONNX detector that a manifest describes; safe to use from the threads of all cameras.
 
-    It answers a grey image when it is opened, so that a model that does not fit its manifest is refused then. Where
-    the graph leaves the size of a batch open, images of several cameras are looked at together.
+    It answers a grey image when it is opened, so that a model that does not fit its manifest is refused then.
+    Where the graph leaves the size of a batch open, images of several cameras are looked at together.
     """
 
     shared = True

@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from deploy.frames import ious
-
 LEAST_IOU = 0.5
 SHARE = 0.5
 """Of a track's boxes that must lie on one person, for the track to be hers."""
@@ -218,9 +216,12 @@ def _pairs(truth: Mapping[Place, Sequence[Box]], found: Mapping[Place, Sequence[
     return pairs
 
 
-def _iou(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float32]:
-    a, b = (np.array([box.edges for box in boxes], dtype=np.float32) for boxes in (ours, theirs))
-    return ious(a, b)
+def _iou(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
+    a, b = (np.array([box.edges for box in boxes], dtype=np.float64) for boxes in (ours, theirs))
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(each[:, 2:] - each[:, :2], axis=1) for each in (a, b)]
+    return np.asarray(common / (areas[0][:, None] + areas[1][None] - common))
 
 
 def _owners(pairs: Sequence[tuple], found: Mapping[Place, Sequence[Box]]) -> dict[int, int | None]:

@@ -160,8 +160,8 @@ def counted(
     genuine: NDArray[np.float32], impostor: NDArray[np.float32], *, people: int, cameras: int
 ) -> PairScores:
     """Cosines [n] of pairs of one person, by one camera, and [m] of different people, neither of them empty."""
-    alike, apart = (np.bincount(_steps_of(each), minlength=STEPS + 1) for each in (genuine, impostor))
-    return PairScores(alike, apart, False, people, cameras)
+    of_one, of_two = (np.bincount(_steps_of(each), minlength=STEPS + 1) for each in (genuine, impostor))
+    return PairScores(of_one, of_two, False, people, cameras)
 
 
 def _steps_of(cosines: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -116,12 +116,13 @@ def test_a_poster_is_no_person_and_who_stops_is_one():
     def found(index: int, boxes, score: float, **who) -> int:
         shown = frame(index, **who)
         gate.regions(shown)
-        return len(gate.people(shown, Detections(np.array(boxes, np.float32), np.full(len(boxes), score, np.float32))))
+        scores = np.full(len(boxes), score, np.float32)
+        return len(gate.people(shown, Detections(np.array(boxes, np.float32), scores)))
 
     poster = [[20, 20, 60, 120]]
     assert [found(index, poster, 0.5) for index in range(5)] == [0] * 5
     assert found(5, poster, 0.8) == 1  # sure to be somebody
-    walks = [found(6 + step, [[100 + 10 * step, 80, 140 + 10 * step, 180]], 0.5, left=100 + 10 * step) for step in range(6)]
+    walks = [found(6 + step, [[x, 80, x + 40, 180]], 0.5, left=x) for step, x in enumerate(range(100, 160, 10))]
     assert walks == [1] * 6
     stands = [found(12 + second * 10, [[150, 80, 190, 180]], 0.5, left=150) for second in range(60)]
     assert stands == [1] * 60

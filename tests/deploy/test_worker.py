@@ -135,7 +135,7 @@ def test_a_short_track_is_decided_when_it_leaves(tmp_path, gallery):
 def test_a_track_that_leaves_waits_for_its_last_views(tmp_path, gallery):
     embedder = Answers(at_once=False)
     threading.Timer(0.3, embedder.answer).start()
-    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 3 + [[]] * 12), embedder)
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 5 + [[]] * 12), embedder)
     assert [(each["event"], each["views"]) for each in told] == [("new", 2), ("left", 2)]
 
 

@@ -38,9 +38,9 @@ class Calibrate:
     """Choose the threshold of `pat camera`: who is known, who is somebody new.
 
     On labelled images all are compared with each other. A pair of different people above the threshold is a false
-    match (FMR), a pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR). The
-    rate counts comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use images like those of
-    your cameras, of people the model was not trained on.
+    match (FMR), a pair of one person, by two cameras where cameras are known, below it a false non-match (FNMR).
+    The rate counts comparisons: a search in a gallery of 1,000 entries makes 1,000 of them. Use images like those
+    of your cameras, of people the model was not trained on.
 
     On videos of your cameras, without labels: people seen at once in one image are different people, and views of
     one track are of one person. Their FNMR is that of one camera; by two cameras the same person is less alike.
@@ -71,7 +71,8 @@ class Calibrate:
         manifest = Manifest.load(self.bundle)
         recorded = [is_recording(each) for each in self.data]
         if not self.data or (not all(recorded) and len(self.data) > 1):
-            raise UserError(f"give one labelled data set, or videos alone, not {', '.join(self.data) or 'nothing'}")
+            given = ", ".join(self.data) or "nothing"
+            raise UserError(f"give one labelled data set, or videos alone, not {given}")
         if recorded[0]:
             name, worst = ", ".join(self.data), WORST
             scores = recording_scores(watch(self.bundle, self.data, self.detector, progress), len(self.data))
@@ -86,8 +87,8 @@ class Calibrate:
         if scores.equal_error_rate >= worst:
             raise UserError(
                 f"{self.bundle} cannot tell these people apart: at its equal error rate "
-                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %, refused from "
-                f"{100 * worst:g} %). No threshold is worth using; is it a trained model, and "
+                f"{100 * scores.equal_error_rate:.3g} % of the comparisons are wrong (guessing: 50 %, refused "
+                f"from {100 * worst:g} %). No threshold is worth using; is it a trained model, and "
                 + ("are these people?" if recorded[0] else "are these crops named by who they show?")
             )
         threshold = scores.threshold(self.false_match_rate)

@@ -1,4 +1,4 @@
-"""What an unlabelled recording of a site says about a model: who was followed is one person, who was seen at once is not."""
+"""What a recording without labels says of a model: a track is one person, people seen at once are not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def is_recording(name: str) -> bool:
 
 
 def watch(bundle: Path, videos: Sequence[str], detector: str, progress: Progress) -> Views:
-    """Follow the people of each video and embed views of them. Raises UserError for a video that cannot be read."""
+    """Follow the people of each video and embed views of them. UserError for a video that cannot be read."""
     settings = ProcessSettings(camera=CameraSettings(give_up_after=30.0), detect=DetectSettings(detector=detector))
     finder = pipeline.new_finder(settings)
     seen = _Seen()
@@ -126,7 +126,7 @@ class _Seen:
 
 
 def recording_scores(views: Views, cameras: int) -> PairScores:
-    """Pairs of one track, and of tracks that were seen at once. Raises UserError when there are too few of either."""
+    """Pairs of one track, and of tracks that were seen at once. UserError when there are too few of either."""
     cosines = np.clip(views.vectors @ views.vectors.T, -1, 1)  # [n, n]
     later = np.arange(len(views.tracks))[:, None] < np.arange(len(views.tracks))
     same = views.tracks[:, None] == views.tracks
@@ -140,8 +140,8 @@ def recording_scores(views: Views, cameras: int) -> PairScores:
         met |= pairs
     if meetings < MEETINGS:
         raise UserError(
-            f"{meetings} pairs of people were seen at once in {len(np.unique(views.tracks))} tracks; {MEETINGS} are "
-            "the least: record longer, or a busier hour, or give labelled images"
+            f"{meetings} pairs of people were seen at once in {len(np.unique(views.tracks))} tracks; {MEETINGS} "
+            "are the least: record longer, or a busier hour, or give labelled images"
         )
     if not len(genuine):
         raise UserError(
