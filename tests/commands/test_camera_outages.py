@@ -20,6 +20,7 @@ from PIL import Image
 
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
+from deploy.recognise import VIEWS
 from export.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,8 +66,8 @@ def check_kept(bundle, gallery, acknowledged):
     manifest = Manifest.load(bundle)
     with Gallery.open(gallery, dimension=manifest.output.size, model=fingerprint(manifest)) as opened:
         kept = {identity: opened.count(identity) for identity in acknowledged}
-    # What was written and not told yet may be there too.
-    assert all(kept[identity] >= count for identity, count in acknowledged.items()), (kept, acknowledged)
+    # What was written and not told yet may be there too; of one person the most different views are kept.
+    assert all(kept[who] >= min(count, VIEWS) for who, count in acknowledged.items()), (kept, acknowledged)
 
 
 def test_kill_9_loses_nothing_that_was_acknowledged(colour_bundle, street, tmp_path):
@@ -76,8 +77,14 @@ def test_kill_9_loses_nothing_that_was_acknowledged(colour_bundle, street, tmp_p
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_after_50_kills(colour_bundle, street, tmp_path):
-    acknowledged = killed_runs(colour_bundle, street / "camera-2.mp4", tmp_path / "gallery", kills=50, seed=1)
+@pytest.mark.timeout(3600)
+def test_nothing_is_lost_after_50_kills(colour_bundle, tmp_path):
+    """On a street of rendered people."""
+    from pat.synthetic.people.street import film_people
+
+    film_people(tmp_path / "street", cameras=1, people=5, seed=1)
+    video = tmp_path / "street" / "camera-1.mp4"
+    acknowledged = killed_runs(colour_bundle, video, tmp_path / "gallery", kills=50, seed=1)
     assert sum(acknowledged.values()) >= 50
     check_kept(colour_bundle, tmp_path / "gallery", acknowledged)
     print(f"50 kills, {sum(acknowledged.values())} acknowledged writes, none lost")

@@ -1,4 +1,4 @@
-"""The camera process left alone: memory, threads and files stay flat while a video loops.
+"""The camera process left alone with four cameras: memory, threads and files stay flat while videos loop.
 
 PAT_SOAK_SECONDS=3600 python -m pytest -m slow tests/deploy/test_soak.py -s
 """
@@ -17,8 +17,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = float(os.environ.get("PAT_SOAK_SECONDS", "180"))
-WARM = 0.25
-"""Share of the time after which nothing may grow any more."""
+CAMERAS = 4
 GROWTH = 16
 """MiB that the last quarter's least resident memory may lie above the second quarter's."""
 
@@ -27,7 +26,8 @@ pytestmark = pytest.mark.slow
 
 def test_nothing_grows(colour_bundle, street, tmp_path):
     command = [
-        *(sys.executable, "-m", "pat.cli", "camera", str(colour_bundle), f"gate={street / 'camera-1.mp4'}"),
+        *(sys.executable, "-m", "pat.cli", "camera", str(colour_bundle)),
+        *(f"gate-{number}={street / f'camera-{1 + number % 2}.mp4'}" for number in range(CAMERAS)),
         *(
             "--camera.loop",
             "--camera.pace",
