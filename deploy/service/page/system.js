@@ -10,11 +10,6 @@ export async function show(view, signal) {
   const cameras = h("tbody", {});
   const threshold = h("section", { class: "panel" });
   const log = h("section", { class: "panel" });
-  replace(view, h("div", { class: "head" }, h("h1", {}, "System")), top,
-    h("section", { class: "panel" }, h("h2", {}, "Cameras"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {},
-      ["Camera", "State", "Frames/s", "In view", "Dropped", "Reconnects", "Source"].map((each) => h("th", { scope: "col" }, each)))), cameras))),
-    threshold, log);
-
   async function look() {
     const now = await get("/status", {}, signal);
     tiles(top, now);
@@ -29,7 +24,11 @@ export async function show(view, signal) {
   const now = await look();
   await costs(threshold, now.role !== "view", signal);
   if (now.role === "erase") await audit(log, signal);
-  else log.remove();
+  // All at once: nothing moves under the reader's eyes.
+  replace(view, h("div", { class: "head" }, h("h1", {}, "System")), top,
+    h("section", { class: "panel" }, h("h2", {}, "Cameras"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {},
+      ["Camera", "State", "Frames/s", "In view", "Dropped", "Reconnects", "Source"].map((each) => h("th", { scope: "col" }, each)))), cameras))),
+    threshold, now.role === "erase" && log);
   const timer = setInterval(() => { if (!document.hidden) look().catch(() => {}); }, 3000);
   signal.addEventListener("abort", () => clearInterval(timer));
 }
