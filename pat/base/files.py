@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -78,29 +78,29 @@ def write_files(files: Mapping[Path, bytes]) -> None:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write `content`, whole or not at all."""
+    """Write `content`, completely or not at all."""
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, completely or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: str | os.PathLike[str], values: Any, indent: int | None = 2) -> None:
-    """Write plain values as JSON, whole or not at all."""
+    """Write plain values as JSON, completely or not at all."""
     write_text(path, json.dumps(values, indent=indent) + "\n")
 
 
 def write_image(image: Image, path: str | os.PathLike[str]) -> None:
-    """Write a PNG, whole or not at all."""
+    """Write a PNG, completely or not at all."""
     with written_whole(path) as temporary:
         image.save(temporary, format="PNG")
 
 
 def copy_whole(source: Path, path: Path) -> None:
-    """Copy a file, whole or not at all."""
+    """Copy a file, completely or not at all."""
     with written_whole(path) as temporary:
         shutil.copyfile(source, temporary)
 

@@ -23,7 +23,7 @@ Out = Annotated[Positional[Path], arg(metavar="OUT")]
 class People:
     """Render 3D people in Market-1501 layout; people.parquet tells all that is true of every image.
 
-    Stopped with Ctrl-C or by a full disk, the same command goes on where it was.
+    After Ctrl-C or a full disk the same command continues where it stopped.
     """
 
     out: Out

@@ -72,7 +72,7 @@ class Augmentation:
     ) -> None:
         for name, value in (("flip", config.flip), ("erasing", config.erasing)):
             if not 0 <= value <= 1:
-                raise UserError(f"--augment.{name} {value} is no probability")
+                raise UserError(f"--augment.{name} {value} is not a probability")
         if config.pad < 0 or config.color_jitter < 0 or config.color_cast < 0:
             raise UserError("--augment.pad, --augment.color-jitter and --augment.color-cast must not be negative")
         if min(config.low_resolution, config.blur) < 0 or config.low_resolution + config.blur > 1:

@@ -26,7 +26,7 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
     if not timm.is_model(name):
         near = difflib.get_close_matches(name.split(".")[0], timm.list_models("*vit*") + timm.list_models("deit*"))
         hint = f"did you mean {', '.join(near)}?" if near else "timm.list_models() lists them"
-        raise UserError(f"model.backbone: timm knows no {name!r}; {hint}")
+        raise UserError(f"model.backbone: timm has no model {name!r}; {hint}")
     height, width = config.image_size
     overrides: dict[str, Any] = {
         "patch_size": config.patch_size,
@@ -50,8 +50,8 @@ def build_backbone(config: ModelConfig, pretrained: bool = False) -> VisionTrans
     if height % patch[0] or width % patch[1]:
         below = (height // patch[0] * patch[0], width // patch[1] * patch[1])
         raise UserError(
-            f"model.image_size {height} x {width} is not divided by the patch of {name}, {patch[0]} x {patch[1]} "
-            f"pixels; the nearest smaller size that is: {below[0]} x {below[1]}"
+            f"model.image_size {height} x {width} is not a multiple of the patch of {name}, "
+            f"{patch[0]} x {patch[1]} pixels; the nearest smaller size that is: {below[0]} x {below[1]}"
         )
     if config.stem != "projection":
         if pretrained:

@@ -18,13 +18,13 @@ from pat.model.model_file import NAME, read, save_tensors
 from pat.model.transformer import PartAwareTransformer
 
 _UNTOLD_INPUT = (
-    "the file does not tell: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet (mean 0.485 0.456 0.406, "
+    "the file does not say: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet (mean 0.485 0.456 0.406, "
     "std 0.229 0.224 0.225), timm's own augreg ViTs half (mean and std 0.5)"
 )
 
 
 def save(model: PartAwareTransformer, path: str | Path, training: Mapping[str, Any] | None = None) -> None:
-    """Write the model as one .safetensors file, whole or not at all."""
+    """Write the model as one .safetensors file, completely or not at all."""
     save_tensors(model.state_dict(), model.config, path, training)
 
 

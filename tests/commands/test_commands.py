@@ -167,7 +167,7 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("rank", ["{model}"], "--query and --gallery"),
         ("rank", ["{model}", "--query", "{market}", "--gallery", "{tmp}/empty"], "empty"),
         ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
-        ("import-weights", ["{image}", "o.safetensors"], "damaged or no checkpoint"),
+        ("import-weights", ["{image}", "o.safetensors"], "damaged or not a checkpoint"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
     ],
 )

@@ -87,7 +87,7 @@ def test_splits_are_written_where_they_are_read_again(viper: Path, capsys: pytes
     values["splits"][0]["query"][0] = "cam_a/no.bmp"
     (viper / SPLITS_FILE).write_text(json.dumps(values))
     _, err = printed(capsys, 2, "splits", f"viper={viper}", "--out", viper / "other.json")
-    assert "pat-splits.json: split 0, query, entry 0: 'cam_a/no.bmp' is no image of this data set" in err
+    assert "pat-splits.json: split 0, query, entry 0: 'cam_a/no.bmp' is not an image of this data set" in err
     assert not (viper / "other.json").exists()
 
 

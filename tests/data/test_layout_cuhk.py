@@ -40,7 +40,7 @@ def test_cuhk02_numbers_people_over_the_pairs(tmp_path: Path, miniature: Miniatu
 def test_cuhk02_half_copied(tmp_path: Path, miniature: Miniature) -> None:
     folder = miniature("cuhk02", tmp_path / "CUHK02")
     shutil.rmtree(folder / "P4" / "cam2")
-    with pytest.raises(UserError, match=r"has not the layout cuhk02: .*missing P4/cam2; found P1, P2"):
+    with pytest.raises(UserError, match=r"does not have the layout cuhk02: .*missing P4/cam2; found P1, P2"):
         open_data_set("cuhk02", tmp_path)
     miniature("cuhk02", folder)
     for image in (folder / "P5" / "cam1").iterdir():
@@ -74,7 +74,7 @@ def test_cuhk03_with_one_kind_of_boxes(tmp_path: Path, miniature: Miniature) -> 
     folder = miniature("cuhk03", tmp_path / "cuhk03")
     shutil.rmtree(folder / "images_detected")
     assert open_data_set(str(folder), tmp_path).train[0].path.parent.name == "images_labeled"
-    with pytest.raises(UserError, match=r"has not the layout cuhk03: .*missing images_detected"):
+    with pytest.raises(UserError, match=r"does not have the layout cuhk03: .*missing images_detected"):
         open_data_set("cuhk03", tmp_path)
 
 
@@ -180,5 +180,5 @@ def test_cuhk_sysu_in_both_ways_of_naming(tmp_path: Path, miniature: Miniature, 
 
 def test_cuhk_sysu_scenes_that_were_not_cut(tmp_path: Path) -> None:
     (tmp_path / "CUHK-SYSU" / "Image").mkdir(parents=True)
-    with pytest.raises(UserError, match="has not the layout cuhk-sysu: expected the folder cropped_images"):
+    with pytest.raises(UserError, match="does not have the layout cuhk-sysu: expected the folder cropped_images"):
         open_data_set("cuhk-sysu", tmp_path)

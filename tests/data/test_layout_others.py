@@ -46,5 +46,5 @@ def test_unlabelled_has_to_be_asked_for(tmp_path: Path, miniature: Miniature) ->
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no images in .*empty"):
         open_data_set(f"unlabelled={tmp_path / 'empty'}", tmp_path)
-    with pytest.raises(UserError, match="has not the layout unlabelled"):
+    with pytest.raises(UserError, match="does not have the layout unlabelled"):
         open_data_set(f"unlabelled={next((folder / 'anna').iterdir())}", tmp_path)

@@ -160,7 +160,7 @@ def edited(folder: Path, data_set: DataSet, change: Callable[[dict[str, Any]], o
     [
         (lambda s: s["query"].append("cam_a/9_0.bmp"), r"split 2, query, entry 4: 'cam_a/9_0\.bmp' is no image"),
         (lambda s: s["train"].append(7), "split 2, train, entry 8: 7 is no image"),
-        (lambda s: s["query"].append(s["query"][0]), "split 2, query: 'cam_a/.*' is there twice"),
+        (lambda s: s["query"].append(s["query"][0]), "split 2, query: 'cam_a/.*' is listed twice"),
         (lambda s: s["query"].append(s["train"][0]), "split 2: person .* is in both halves: .* in train"),
         (lambda s: s["gallery"].pop(0), "split 2, query: .* has no match by another camera in gallery"),
         (lambda s: s.update(gallery=[]), "split 2 has no gallery"),
@@ -177,8 +177,8 @@ def test_a_splits_file_edited_by_hand(tmp_path: Path, miniature: Miniature, chan
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("{", "is no JSON"), ("[]", "no list `splits`"), ('{"splits": []}', "no list `splits`"),
-     ('{"splits": [3]}', "split 0 is no object")],
+    [("{", "is not JSON"), ("[]", "no list `splits`"), ('{"splits": []}', "no list `splits`"),
+     ('{"splits": [3]}', "split 0 is not an object")],
 )  # fmt: skip
 def test_a_splits_file_of_another_form(tmp_path: Path, miniature: Miniature, text: str, words: str) -> None:
     (miniature("viper", tmp_path / "VIPeR") / SPLITS_FILE).write_text(text)
@@ -228,7 +228,7 @@ def test_a_camera_that_was_not_copied(
 ) -> None:
     folder = miniature(name, tmp_path / "images")
     shutil.rmtree(folder / gone)
-    with pytest.raises(UserError, match=f"has not the layout {name}: expected .*{words}"):
+    with pytest.raises(UserError, match=f"does not have the layout {name}: expected .*{words}"):
         open_data_set(str(folder), tmp_path)
 
 
@@ -265,7 +265,7 @@ def test_a_name_that_does_not_parse(tmp_path: Path, miniature: Miniature, name: 
     folder = miniature(name, tmp_path / "images")
     image = open_data_set(f"{name}={folder}", tmp_path).query[0].path
     shutil.copy(image, image.with_stem("holiday"))
-    with pytest.raises(UserError, match=r"holiday\..* has not the expected form .*--data\.on-error skip"):
+    with pytest.raises(UserError, match=r"holiday\..* does not have the expected form .*--data\.on-error skip"):
         open_data_set(f"{name}={folder}", tmp_path)
     skipped = open_data_set(f"{name}={folder}", tmp_path, "skip")
     assert len([note for note in skipped.notes if "holiday" in note]) == 1

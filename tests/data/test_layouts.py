@@ -137,7 +137,7 @@ def test_wrong_layout_says_what_was_expected_and_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"expected .*bounding_box_train.*missing .*found images, query"):
         open_data_set("market1501", tmp_path)
     make_msmt17(tmp_path / "MSMT17_V1")
-    with pytest.raises(UserError, match=r"MSMT17_V1 has not the layout market1501.*found list_gallery\.txt"):
+    with pytest.raises(UserError, match=r"MSMT17_V1 does not have the layout market1501.*found list_gallery\.txt"):
         open_data_set(f"market1501={tmp_path / 'MSMT17_V1'}", tmp_path)
     (tmp_path / "MSMT17_V1" / "list_gallery.txt").unlink()
     with pytest.raises(UserError, match=r"missing list_gallery\.txt"):
@@ -178,7 +178,7 @@ def test_paths_are_recognised_and_may_be_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_data_sets_is_not_taken_for_people(tmp_path: Path) -> None:
     make_market(tmp_path / "data" / "Market-1501")
-    with pytest.raises(UserError, match=r"holds data sets \(market1501\).*--data\.root"):
+    with pytest.raises(UserError, match=r"contains data sets \(market1501\).*--data\.root"):
         open_data_set(str(tmp_path / "data"), tmp_path)
 
 

@@ -145,7 +145,7 @@ def test_openais_archive_is_read_without_running_it(tmp_path):
     assert "token_embedding.weight" in report
     assert "(the text tower)" in report
     as_torchscript(state | texts(), tmp_path / "another's.pt")
-    with pytest.raises(UserError, match="does not tell its activation"):
+    with pytest.raises(UserError, match="does not state its activation"):
         recognise(tmp_path / "another's.pt")
 
 
@@ -240,7 +240,7 @@ def test_training_with_another_function_than_openais_is_refused(clip_model, tmp_
 def test_training_another_backbone_on_an_untold_tower_names_both_kinds(clip_model, tmp_path, names):
     torch.save(names(tower()), tmp_path / "tower.pth")
     kinds = r"base_patch16_clip_quickgelu_224 .*OpenAI.* or --model\.backbone vit_base_patch16_clip_224 .*LAION"
-    with pytest.raises(UserError, match=rf"{kinds}.*the file does not tell"):
+    with pytest.raises(UserError, match=rf"{kinds}.*the file does not say"):
         weights.initialise(clip_model("vit_base_patch16_224"), str(tmp_path / "tower.pth"))
 
 
@@ -275,7 +275,7 @@ def test_an_archive_that_is_more_or_less_than_modules_and_tensors(tmp_path, dama
             if damage == "numbers too few" and name.endswith("/data/0"):
                 content = content[:2]
             new.writestr(name, content)
-    message = "a pickle can run code" if damage == "code" else "damaged or no checkpoint"
+    message = "a pickle can run code" if damage == "code" else "damaged or not a checkpoint"
     with pytest.raises(UserError, match=message):
         weights.import_weights(tmp_path / "bad.pt", tmp_path / "out.safetensors")
     assert "code ran" not in capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_unknown_keys_are_counted_and_the_first_listed(imported):
         ({"ema": {"cls_token": ONE}, "epoch": 3}, "under one of .*teacher, student; found ema, epoch"),
         ({"model": {}}, "no state dict"),
         ({"teacher": {"a": {"b": ONE}}}, "no state dict.*found a"),
-        ({"cls_token": ONE, "epoch": 3}, "entries that are no tensors: epoch"),
+        ({"cls_token": ONE, "epoch": 3}, "entries that are not tensors: epoch"),
         ([ONE], "no state dict, but a list"),
     ],
 )

@@ -10,7 +10,7 @@ from pat.model import ModelConfig, PartAwareTransformer, weights
 
 HALF = (0.5, 0.5, 0.5)
 IMAGENET = (0.485, 0.456, 0.406)
-UNTOLD = "the file does not tell: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet"
+UNTOLD = "the file does not say: DeiT, DINO, DINOv2, MAE and BEiT-like weights want imagenet"
 
 
 @pytest.fixture(scope="module")

@@ -140,7 +140,8 @@ int cuMemcpyDtoHAsync_v2(void *to, uintptr_t from, size_t size, void *stream) {
     return stream == &last ? copy(to, (char *)from, size, (char *)from) : INVALID_VALUE;
 }
 int cuModuleLoadDataEx(void **given, const void *image, unsigned count, int *options, void **values) {
-    (void)count, (void)options, (void)values;
+    for (unsigned each = 0; each < count; each++)
+        if (options[each] == 4 || options[each] == 6) values[each] = 0; /* bytes in the logs */
     if (ready() || memcmp(image, "\177ELF", 4)) return ready() ? ready() : 200; /* invalid image */
     return *given = &module, double_modules++, 0;
 }

@@ -337,7 +337,7 @@ def test_kill_9_leaves_a_run_that_resumes(config, tmp_path, tiny):
     command += [word for name, folder in folders.items() for word in (f"--data.{name}", str(folder))]
     checkpoint = settings.out / run_folder.CHECKPOINT
     process = subprocess.Popen([*command, "--out", str(settings.out)], stderr=subprocess.DEVNULL)
-    deadline, steps = time.monotonic() + 120, 0
+    deadline, steps = time.monotonic() + 300, 0
     while steps <= 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.07)
         if checkpoint.exists():

@@ -239,8 +239,8 @@ def _recognised(path: Path) -> str:
     inside = [name for name, layout in known.items() if _locate(layout, path)]
     if inside:
         raise UserError(
-            f"{path} holds data sets ({', '.join(inside)}) and is none itself; "
-            f"give it as --data.root and the name as the data set"
+            f"{path} contains data sets ({', '.join(inside)}) and is not one itself; "
+            f"give it as --data.root, and the name of one as the data set"
         )
     for name, layout in LAYOUTS.items():
         if layout.recognises(path):
@@ -253,7 +253,7 @@ def _under_root(name: str, root: Path) -> Path:
     """The folder of a layout that was given by name alone."""
     layout = LAYOUTS[name]
     if not layout.FOLDERS:
-        raise UserError(f"{name} is a layout for your own data: say where it is, {name}=PATH")
+        raise UserError(f"{name} is a layout for your own data: give its place, {name}=PATH")
     if not root.is_dir():
         raise UserError(f"the data root {root} does not exist; --data.root is the folder that holds {name}")
     found = _locate(layout, root)

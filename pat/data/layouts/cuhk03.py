@@ -113,7 +113,7 @@ class Cuhk03:
             for row in rows:
                 match = _NAME.match(names[row])
                 if not match:
-                    problems.report(f"{file}: {names[row]!r} has not the expected form 1_001_1_01.png")
+                    problems.report(f"{file}: {names[row]!r} does not have the expected form 1_001_1_01.png")
                 elif not (folder / names[row]).is_file():
                     problems.report(f"{file}: the image {folder / names[row]} does not exist")
                 else:

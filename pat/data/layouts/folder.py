@@ -37,7 +37,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read a folder per identity. Raises UserError when there are no identities or no images in them."""
     if not recognises(path):
-        raise UserError(f"{path} has not the layout folder: expected {EXPECTED}; found {listing(path)}")
+        raise UserError(f"{path} does not have the layout folder: expected {EXPECTED}; found {listing(path)}")
     tops = sub_folders(path)
     splits = [top for top in tops if top.name in SPLITS]
     if splits:

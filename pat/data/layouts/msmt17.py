@@ -71,7 +71,7 @@ def _listed(path: Path, part: str, folder: Path, domain: str, problems: Problems
         if not line.strip():
             continue
         if not (match and identity.isdecimal() and int(match[1]) in _CAMERAS):
-            problems.report(f"{file}, line {number}: {line!r} has not the expected form {_FORM}")
+            problems.report(f"{file}, line {number}: {line!r} does not have the expected form {_FORM}")
         elif not (folder / relative).is_file():
             problems.report(f"{file}, line {number}: the image {folder / relative} does not exist")
         else:

@@ -84,7 +84,7 @@ def explained(error: OSError) -> str:
 def wrong_layout(path: Path, layout: str, expected: str, missing: str) -> UserError:
     """The error of a folder that lacks a part of its layout."""
     return UserError(
-        f"{path} has not the layout {layout}: expected {expected}; missing {missing}; found {listing(path)}"
+        f"{path} does not have the layout {layout}: expected {expected}; missing {missing}; found {listing(path)}"
     )
 
 
@@ -124,7 +124,7 @@ def parsed_names(
         if match:
             parsed.append((folder / each, match))
         else:
-            problems.report(f"{folder / each} has not the expected form {form}")
+            problems.report(f"{folder / each} does not have the expected form {form}")
     return parsed
 
 

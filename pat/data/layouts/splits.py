@@ -84,7 +84,7 @@ def read_splits(file: Path, path: Path, images: Sequence[Sample]) -> tuple[Split
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{file} is no JSON: {error}; mend it, or remove it for the splits by rule") from error
+        raise UserError(f"{file} is not JSON: {error}; correct or remove it for the usual splits") from error
     splits = values.get("splits") if isinstance(values, dict) else None
     if not (isinstance(splits, list) and splits):
         raise UserError(f"{file} has no list `splits` of objects with train, query and gallery")
@@ -94,7 +94,7 @@ def read_splits(file: Path, path: Path, images: Sequence[Sample]) -> tuple[Split
 
 def _split(entry: Any, where: str, known: dict[str, Sample]) -> Split:
     if not isinstance(entry, dict):
-        raise UserError(f"{where} is no object with train, query and gallery")
+        raise UserError(f"{where} is not an object with train, query and gallery")
     train, query, gallery = (_part(entry, part, where, known) for part in _PARTS)
     people = {sample.identity: sample for sample in train}
     places: dict[int, set[int]] = {}
@@ -115,8 +115,8 @@ def _part(entry: dict[str, Any], part: str, where: str, known: dict[str, Sample]
         raise UserError(f"{where} has no {part}; expected a list of images")
     for number, name in enumerate(names):
         if not isinstance(name, str) or name not in known:
-            raise UserError(f"{where}, {part}, entry {number}: {name!r} is no image of this data set")
+            raise UserError(f"{where}, {part}, entry {number}: {name!r} is not an image of this data set")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise UserError(f"{where}, {part}: {twice[0]!r} is there twice")
+        raise UserError(f"{where}, {part}: {twice[0]!r} is listed twice")
     return tuple(sorted((known[name] for name in names), key=lambda sample: sample.path.as_posix()))

@@ -34,7 +34,7 @@ def recognises(path: Path) -> bool:
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read a table. Raises UserError for another kind of file, a missing column or a table without images."""
     if not recognises(path):
-        raise UserError(f"{path} has not the layout table: expected {EXPECTED}")
+        raise UserError(f"{path} does not have the layout table: expected {EXPECTED}")
     rows = _csv_rows if path.suffix.lower() == ".csv" else _jsonl_rows
     listed: list[tuple[int, NamedImage]] = []
     try:
@@ -110,7 +110,7 @@ def _jsonl_rows(path: Path, problems: Problems) -> Iterator[tuple[int, dict[str,
             if isinstance(row, dict):
                 yield number, row
             else:
-                problems.report(f"{path}, line {number} is no JSON object with path, identity and camera")
+                problems.report(f"{path}, line {number} is not a JSON object with path, identity and camera")
 
 
 def _image(row: dict[str, Any], table: Path, line: int, problems: Problems) -> NamedImage | None:
@@ -122,7 +122,7 @@ def _image(row: dict[str, Any], table: Path, line: int, problems: Problems) -> N
     if empty:
         problems.report(f"{table}, line {line}: no {' and no '.join(empty)}")
     elif texts["split"] and texts["split"] not in SPLITS:
-        problems.report(f"{table}, line {line}: split {texts['split']!r} is none of {', '.join(SPLITS)}")
+        problems.report(f"{table}, line {line}: split {texts['split']!r} is not one of {', '.join(SPLITS)}")
     elif not image.is_file():
         problems.report(f"{table}, line {line}: the image {image} does not exist")
     else:

@@ -29,12 +29,12 @@ def recognises(path: Path) -> bool:
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read every image below a folder. Raises UserError when there is none."""
     if not path.is_dir():
-        raise UserError(f"{path} has not the layout unlabelled: expected {EXPECTED}")
+        raise UserError(f"{path} does not have the layout unlabelled: expected {EXPECTED}")
     images = find_images([path])
     cameras = numbered((image.parent.as_posix() for image in images), start=0)
     train = tuple(
         Sample(image, identity, cameras[image.parent.as_posix()], name)
         for identity, image in enumerate(images, 1)
     )
-    problems.notes.append(f"{name}: nobody is named, so each image is a person of its own")
+    problems.notes.append(f"{name}: no identity is known, so each image counts as a person of its own")
     return DataSet(name, train, (), (), tuple(problems.notes))

@@ -43,13 +43,13 @@ def infer(
         mlp_ratio = tensors["blocks.0.mlp.fc1.weight"].shape[0] / width
         patches = tensors["pos_embed"].shape[1] - prefix
     except KeyError as error:
-        raise UserError(f"{where} lacks {error.args[0]}, so its architecture cannot be told") from error
+        raise UserError(f"{where} lacks {error.args[0]}, so its architecture cannot be determined") from error
     depth = 1 + max(int(match[1]) for key in tensors if (match := re.match(r"blocks\.(\d+)\.", key)))
     qkv_bias = "blocks.0.attn.qkv.bias" in tensors
     # The authors' own ViT-small: 768 wide, 8 blocks of 8 heads, no bias, logits scaled by the whole width.
     authors_small = not qkv_bias and (width, depth) == (768, 8)
     if not authors_small and width not in _SIXTEEN_HEADS and width % 64:
-        raise UserError(f"{where}: a width of {width} is no multiple of 64, so the number of heads cannot be told")
+        raise UserError(f"{where}: a width of {width} is not a multiple of 64; how many heads is unknown")
     config = ModelConfig(
         backbone=_backbone(tensors, width, patch, clip_activation),
         stem="convolution" if "patch_embed.conv.0.weight" in tensors else "projection",
@@ -181,7 +181,7 @@ def _image_size(patches: int, patch: int, parts: int, where: str, like: ModelCon
         columns = math.isqrt(patches // 2)
         return 2 * columns * patch, columns * patch
     raise UserError(
-        f"{where} has {patches} patches, neither 2:1 nor square; say --image-size HEIGHT WIDTH "
+        f"{where} has {patches} patches, neither 2:1 nor square; give --image-size HEIGHT WIDTH "
         "(patches that overlap, of a stride below the patch size, do not fit)"
     )
 

@@ -110,11 +110,11 @@ def activation_of(state: StateDict, where: str, hints: Hints) -> tuple[str, str,
         return "quick_gelu", "  activation: quick_gelu, as CLIP-ReID has it", frozenset()
     if hints.like is not None:
         activation = "quick_gelu" if "quickgelu" in hints.like.backbone else "gelu"
-        chosen = f"  activation: {activation}, as the backbone has it; the file does not tell"
+        chosen = f"  activation: {activation}, as the backbone has it; the file does not say"
         return activation, chosen, frozenset({"activation"})
     raise UserError(
-        f"{where} does not tell its activation; say --activation quick_gelu (weights of OpenAI, DFN, MetaCLIP) or "
-        "--activation gelu (LAION, DataComp, and timm's names without quickgelu)"
+        f"{where} does not state its activation; give --activation quick_gelu (weights of OpenAI, DFN, MetaCLIP) "
+        "or --activation gelu (LAION, DataComp, and timm's names without quickgelu)"
     )
 
 

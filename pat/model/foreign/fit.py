@@ -47,7 +47,7 @@ def fitted(path: Path, like: ModelConfig) -> Checkpoint:
 def settings_that_fit(checkpoint: Checkpoint) -> str:
     """What to say to `pat train` so that it builds the file's architecture.
 
-    Both kinds of CLIP where the file does not tell which it is: the wrong one trains without an error.
+    Both kinds of CLIP where the file does not say which it is: the wrong one trains without an error.
     """
     if "activation" not in checkpoint.untold:
         return model_settings(checkpoint.config)
@@ -58,7 +58,7 @@ def settings_that_fit(checkpoint: Checkpoint) -> str:
     )
     return (
         f"{quick} (weights of OpenAI, DFN, MetaCLIP, trained with quick_gelu) or {gelu} (LAION, DataComp, with "
-        "gelu), whichever they are: the file does not tell"
+        "gelu), whichever they are: the file does not say"
     )
 
 

@@ -53,7 +53,7 @@ def _read(path: Path, hints: Hints) -> Checkpoint:
             return from_authors(state, where, hints)
         return from_timm(state, where, prefix, hints)
     raise UserError(
-        f"{path} is no format known here (this project's; with a cls_token the PAT authors', timm's, TransReID's, "
-        f"TransReID-SSL's, PASS's; with a class_embedding CLIP's); its {len(keys)} keys do not fit: "
+        f"{path} has none of the formats known here (this project's; with a cls_token the PAT authors', timm's, "
+        f"TransReID's, TransReID-SSL's, PASS's; with a class_embedding CLIP's); its {len(keys)} keys do not fit: "
         f"{listed(sorted(keys))}"
     )

@@ -71,7 +71,7 @@ def read_state(path: Path) -> StateDict:
         )
     odd = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
     if odd:
-        raise UserError(f"{path} holds entries that are no tensors: {listed(odd)}")
+        raise UserError(f"{path} holds entries that are not tensors: {listed(odd)}")
     for key, value in state.items():
         what = _oddity(value)
         if what:
@@ -98,13 +98,13 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Unsupported global" not in str(error) and "Unsupported class" not in str(error):
-            raise UserError(f"{path} is damaged or no checkpoint") from error
+            raise UserError(f"{path} is damaged or not a checkpoint") from error
         raise UserError(
             f"{path} holds more than tensors and is not read, because a pickle can run code; "
             "save its state_dict alone"
         ) from error
     except _DAMAGE as error:
-        raise UserError(f"{path} is damaged or no checkpoint: {_first_line(error)}") from error
+        raise UserError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -59,7 +59,7 @@ def generate(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Write the folder `out` in Market-1501 layout, whole or not at all.
+    """Write the folder `out` in Market-1501 layout, completely or not at all.
 
     `images_per_camera` is the number of images of each person in each camera: exactly where it is whole,
     on average otherwise (then at least 1 in training and 2 in the test). One image of each test identity
@@ -93,7 +93,7 @@ def generate(
         raise Failure(f"cannot write synthetic people to {out}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
         raise Failure(
-            "a process that draws synthetic people ended early; workers=1 draws without others"
+            "a process that draws synthetic people ended early; with one worker no other process is needed"
         ) from error
     return Summary(len(shots), identities_train + identities_test, cameras)
 

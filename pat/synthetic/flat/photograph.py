@@ -20,7 +20,7 @@ from pat.synthetic.flat.wardrobe import Identity
 
 SUPERSAMPLING = 2
 VISIBLE_SHARE = 0.002
-"""Share of the image from which on a part counts as visible: 16 pixels of 64 x 128."""
+"""Share of the image at which a part counts as visible: 16 pixels of 64 x 128."""
 OCCLUDERS = (*OBSTACLES, "passer-by")
 
 

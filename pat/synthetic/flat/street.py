@@ -82,7 +82,7 @@ def film_street(
     the visible box (x0, y0, x1, y1) in pixels. Raises UserError when OUT exists or a number is below 1.
     """
     if out.exists():
-        raise UserError(f"{out} exists already; give a folder that does not")
+        raise UserError(f"{out} already exists; give a folder that does not")
     if cameras < 1 or people < 1:
         raise UserError("a street needs at least one camera and one person")
     style = style_named(style) if isinstance(style, str) else style

@@ -34,7 +34,7 @@ MOST_HIDDEN = 0.65
 """Share of a person beyond which another moment is tried, at most ATTEMPTS times."""
 ATTEMPTS = 4
 SMALLEST_PART = 0.002
-"""Share of the crop from which on a part counts as visible."""
+"""Share of the crop at which a part counts as visible."""
 
 
 NO_SHADOW = Shadow(np.zeros((SIZE, SIZE), np.float32), np.zeros((3, 4)))

@@ -69,7 +69,7 @@ def write_people(out: Path, plan: Plan, *, workers: int | None = None, progress:
         shutil.rmtree(work)
     except OSError as error:
         raise Failure(
-            f"cannot write people to {out}: {error.strerror or error}; the same command goes on"
+            f"cannot write people to {out}: {error.strerror or error}; run the same command again to continue"
         ) from error
     return plan.total
 
@@ -108,7 +108,7 @@ def in_processes(work: Callable[[Task], Result], tasks: Iterable[Task], workers:
                 yield future.result()
     except BrokenProcessPool as error:
         raise Failure(
-            "a process that draws people ended early; the same command goes on where it stopped"
+            "a process that draws people ended early; run the same command again to continue where it stopped"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

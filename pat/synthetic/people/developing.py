@@ -19,7 +19,7 @@ LEAST_ROWS = 40
 GRAIN = 512
 LEVELS = 4096
 BRIGHTEST = 4.0
-"""Light from which on all is white."""
+"""Light above which everything is white."""
 
 
 @dataclass(frozen=True)

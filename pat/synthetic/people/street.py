@@ -39,7 +39,7 @@ SMALLEST, LARGEST = 120, 300
 STEP = 1.42
 """Metres of two steps."""
 LEAST_SEEN = 300
-"""Pixels from which on someone counts as visible."""
+"""Pixels at which someone counts as visible."""
 TRIES = 60
 
 
@@ -85,7 +85,7 @@ def film_people(
     (x0, y0, x1, y1) in pixels. Raises UserError when OUT exists or a number makes no sense.
     """
     if out.exists():
-        raise UserError(f"{out} exists already; give a folder that does not")
+        raise UserError(f"{out} already exists; give a folder that does not")
     if not 1 <= cameras <= MOST_CAMERAS or people < 1:
         wanted = f"1 to {MOST_CAMERAS} cameras and at least one person"
         raise UserError(f"a street needs {wanted}, not {cameras} and {people}")

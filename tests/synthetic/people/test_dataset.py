@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path):
     full.parent.mkdir()
     full.symlink_to("/dev/full")
     (tmp_path / dataset.PLAN).write_text(json.dumps(plan.told()))
-    with pytest.raises(Failure, match=r"cannot write people to .*: No space left on device; the same command"):
+    with pytest.raises(Failure, match=r"cannot write people to .*: No space left on device; run the same command"):
         dataset.write_people(tmp_path, plan, workers=1)
     full.unlink()
     assert dataset.write_people(tmp_path, plan, workers=1) == len(_images(tmp_path)) == 4
