@@ -116,7 +116,7 @@ def test_names_missing_images_and_splits_by_hand_are_wrong(tmp_path: Path, minia
     shutil.copy(folder / "single_shot/cam_a/person_0001.png", folder / "single_shot/cam_a/holiday.png")
     assert "holiday.png does not have the expected form" in checked(folder).wrong[0]
     (folder / SPLITS_FILE).write_text('{"splits": [{"train": ["x.png"]}]}')
-    assert "split 0, train, entry 0: 'x.png' is no image" in checked(folder).wrong[0]
+    assert "split 0, train, entry 0: 'x.png' is not an image" in checked(folder).wrong[0]
 
 
 def test_both_kinds_of_boxes_of_cuhk03(tmp_path: Path, miniature: Miniature) -> None:
