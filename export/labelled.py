@@ -115,10 +115,10 @@ class Decide:
         not tell these people apart.
         """
         images = _open(self.data, size, progress)
-        from pat.evaluation.scoring import embedded
+        from pat.evaluation.scoring import embed_images
         from pat.evaluation.verification import pairs_between
 
-        pairs = pairs_between(*embedded(embed, images, progress, label="decision"))
+        pairs = pairs_between(*embed_images(embed, (images.query, images.gallery), progress, label="decision"))
         if self.rate < pairs.smallest_rate:
             raise UserError(
                 f"{self.data} has {pairs.impostor_pairs} pairs of different people, too few to show a false-match "

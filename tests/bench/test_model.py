@@ -39,7 +39,7 @@ def scored(right):
     seen = np.where(right, people, np.roll(people, -1))
     query = Features(unit[seen], people, np.zeros(len(right), dtype=np.int64))
     gallery = Features(unit, people, np.ones(len(right), dtype=np.int64))
-    return Score(evaluate_ranking(query, gallery), query, gallery)
+    return Score((evaluate_ranking(query, gallery),), query, gallery)
 
 
 def test_figures_of_a_group_are_those_of_its_queries_alone():
