@@ -24,6 +24,7 @@ from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits, SixteenBits
 from export.lowering.quantise import activations, layers, rounded, scale_of
 from export.lowering.search import find_graph
+from export.lowering.share import share_in
 from export.manifest import MANIFEST, MODEL, Manifest, fact
 from export.precision import Request, lower_bundle
 from export.precisions import Gate
@@ -403,6 +404,34 @@ def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path)
         assert "as it stands in ONNX Runtime: 6 images" in said
     with pytest.raises(UserError, match=f"is in {kind}; convert the fp32 bundle"):
         lower_bundle(out, tmp_path / "again", Request("fp16"))
+
+
+def test_a_graph_that_keeps_most_of_its_work_in_16_bits_is_not_called_int8(case, bundle, crops, tmp_path):
+    """A gate that only fp16 passes leaves out layer after layer."""
+    settings = Settings(crops, "max", tool="onnxruntime")
+    ranges = calibrate(case.graph, case.manifest, settings, SILENT).ranges
+    lowering = EightBits(case.graph, "int8", ranges, FORMS["tensorrt"])
+    limit = float(case.score(lowering.build(LAYERS)).telling.centred.min()) - 1e-7
+    gate = (f"centred_worst={limit}", "centred_p1=-1", "same_first=0")
+    with pytest.raises(Failure, match=r"only \d+% of the multiply-adds would be in int8, 75% must be"):
+        lower_bundle(bundle, tmp_path / "out", Request("int8", calibration=settings, gate=gate))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("backend", "unsigned"), [("onnxruntime", True), ("openvino", True), ("tensorrt", False)])
+def test_int8_is_written_for_what_runs_it(case, measured, backend, unsigned):
+    lowering = EightBits(case.graph, "int8", measured.ranges, FORMS[backend])
+    graph = lowering.build(())
+    check_graph(graph, case.manifest)
+    assert ("patch_embed.proj" in lowering.units) == (backend != "onnxruntime")
+    stored = {each.data_type for each in graph.graph.initializer}
+    assert (onnx.TensorProto.UINT8 in stored) == unsigned
+    assert (HALF in stored) != unsigned  # what is not in 8 bits
+    # The same steps in another form: the numbers differ by what fp16 rounds, and by the convolution.
+    for_tensorrt = EightBits(case.graph, "int8", measured.ranges, FORMS["tensorrt"]).build(())
+    assert abs(case.declared(graph) - case.declared(for_tensorrt)) < 0.005
+    assert abs(case.cosine(graph) - case.declared(graph)) < 0.002
+    assert share_in(graph, "int8") > 0.75
 
 
 def test_the_old_bundle_stays_when_the_gate_is_missed(case, bundle, tmp_path):

@@ -1,0 +1,127 @@
+"""The gate: what it lets through and what it does not, thresholds, and shares of the arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.check_set import compare, moved_threshold, pair_cosines
+from export.judge import Images, Judge
+from export.labelled import Decide
+from export.lowering.share import multiply_adds, share_in
+from export.precisions import EIGHT, PRECISIONS
+from pat.base.errors import UserError
+from pat.base.progress import SILENT
+
+COUNT = 64
+
+
+def people(spread: float = 1.0, noise: float = 0.0) -> np.ndarray:
+    """COUNT embeddings of COUNT / 4 people around a common direction, and what rounding makes of them."""
+    generator = np.random.default_rng(0)
+    centres = np.repeat(generator.normal(size=(COUNT // 4, 32)), 4, axis=0)
+    vectors = 3 / spread + centres + 0.3 * generator.normal(size=(COUNT, 32))
+    vectors += noise * np.random.default_rng(1).normal(size=vectors.shape)
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_embeddings_that_are_nearly_parallel_are_judged_by_what_tells_them_apart():
+    """Their plain cosines say 0.999, and the nearest neighbours of a third of them are other ones."""
+    agreement = compare(people(0.05), people(0.05, noise=0.5))
+    assert agreement.worst > 0.999
+    assert agreement.same_first < 0.7
+    missed = agreement.misses(EIGHT)
+    assert "worst centred cosine" in missed
+    assert "same first neighbour for" in missed
+    assert compare(people(), people(noise=0.01)).misses(EIGHT) == ""
+
+
+@pytest.mark.parametrize("ignorant", ["constant", "next", "nan"])
+def test_a_model_that_knows_nothing_passes_no_gate(ignorant):
+    expected = people()
+    found = {
+        "constant": np.broadcast_to(expected.mean(0), expected.shape).copy(),
+        "next": np.roll(expected, 4, 0),
+        "nan": expected * np.float32("nan"),
+    }[ignorant]
+    for facts in PRECISIONS.values():
+        assert compare(expected, found, (0.9, 0.9)).misses(facts.gate)
+
+
+def test_one_image_and_one_pair_may_always_change():
+    expected = people()
+    found = expected.copy()
+    agreement = compare(expected, found, (0.9, 0.9))
+    assert agreement.misses(PRECISIONS["fp32"].gate) == ""
+    assert agreement.decided == int((pair_cosines(expected) >= 0.9).sum())
+    limit = np.sort(pair_cosines(expected))[-10]
+    one = compare(expected, found, (float(limit), float(np.nextafter(limit, np.float32(2)))))
+    assert (one.decided, one.changed) == (10, 1)
+    assert one.misses(EIGHT) == ""
+    many = compare(expected, found, (float(limit), 0.0))
+    assert "decisions changed, 10.0% allowed" in many.misses(EIGHT)
+
+
+def test_a_lower_precision_gets_the_nearest_threshold_with_as_many_matches():
+    expected, threshold = people(), 0.9
+    count = int((pair_cosines(expected) >= threshold).sum())
+    assert moved_threshold(expected, expected, threshold) == threshold
+    for found in (people(noise=0.2), people(spread=0.5), people(spread=2)):
+        moved = moved_threshold(expected, found, threshold)
+        assert int((pair_cosines(found) >= np.float32(moved)).sum()) == count
+    assert moved_threshold(expected, people(spread=2), 1.0) == 1.0  # nothing matches, and nothing need move
+    verdict = Judge([Images("check set", np.zeros((COUNT, 1, 1, 3), np.uint8), expected)], EIGHT, threshold)(
+        lambda pixels: people(spread=0.5)
+    )
+    assert verdict.threshold is not None
+    assert verdict.threshold > threshold
+    assert "judged on 64 images" in verdict.sentences()[-1]
+
+
+def test_a_threshold_is_chosen_on_labelled_images(market):
+    def colours(pixels: np.ndarray) -> np.ndarray:
+        means = pixels.reshape(len(pixels), 2, -1, 3).mean(2).reshape(len(pixels), 6).astype(np.float32)
+        means -= means.mean(1, keepdims=True)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+    decision = Decide(str(market), 0.05).choose(colours, (32, 16), SILENT)
+    assert -1 < decision.threshold < 1
+    assert decision.false_match_rate <= 0.05
+    assert "pairs of different people and 16 of one by two cameras" in decision.chosen_on
+    with pytest.raises(UserError, match=r"too few to show a false-match rate of 0\.001: ask for"):
+        Decide(str(market)).choose(colours, (32, 16), SILENT)
+    noise = np.random.default_rng(0)
+    with pytest.raises(UserError, match=r"no threshold can be chosen on .*: the equal error rate is"):
+        Decide(str(market), 0.05).choose(lambda pixels: _unit(noise.normal(size=(len(pixels), 9))), (32, 16), SILENT)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_multiply_adds_are_counted_by_the_type_of_their_factors():
+    weight = np.ones((8, 4), np.float32)
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w8", "scale", "zero"], ["w"]),
+        helper.make_node("MatMul", ["d", "w"], ["y"]),  # 5 x 8 x 4
+        helper.make_node("MatMul", ["y", "v"], ["z"]),  # 5 x 4 x 2
+    ]
+    constants = [
+        ("scale", np.float32(1)), ("zero", np.int8(0)), ("w8", weight.astype(np.int8)), ("v", np.ones((4, 2), np.float32)),
+    ]  # fmt: skip
+    graph = helper.make_graph(
+        nodes,
+        "two",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 5, 8])],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["batch", 5, 2])],
+        [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    onnx.checker.check_model(model, full_check=True)
+    assert multiply_adds(model) == {8: 160, 32: 40}
+    assert share_in(model, "int8") == 0.8
+    assert share_in(model, "fp32") == 1
