@@ -57,7 +57,7 @@ def test_commands_without_torch_say_what_to_install(command):
 
 
 def test_commands_of_the_edge_need_no_torch():
-    commands = ("synth", "embed", "evaluate", "rank", "camera", "gallery", "data")
+    commands = ("synth", "embed", "evaluate", "rank", "camera", "serve", "gallery", "data")
     code = BLOCKED.format(["torch", "timm", "safetensors", "triton"]) + (
         "import contextlib\nfrom pat.cli import main\n"
         f"for words in ([], *([name] for name in {commands!r})):\n"
