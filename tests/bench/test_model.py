@@ -6,7 +6,8 @@ import pytest
 from bench.model import make, scores
 from bench.model.card import card
 from bench.model.scores import GROUPS, figures, scores_on
-from export.manifest import MODEL, Decision, FileFact, Input, Manifest, Output
+from bundles import described
+from export.manifest import MODEL, Decision, FileFact, Manifest
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.evaluation.ranking import Features, evaluate_ranking
@@ -76,11 +77,11 @@ def test_a_folder_of_rendered_people_is_scored_by_group(tmp_path, monkeypatch):
 
 
 def test_the_card_tells_the_figures_and_what_the_threshold_costs(tmp_path):
-    manifest = Manifest(
-        input=Input("crops", "uint8", "NHWC", 128, 64), output=Output("embeddings", 256, "cls"), opset=18,
+    manifest = described(
+        (128, 64), 256,
         files={MODEL: FileFact("0" * 64, 12_300_000)},
         model={"stem": "deep", "parts": 0, "depth": 6, "width": 256}, training={"images": 66_880, "seed": 0},
-        weights={}, tools={}, decision=Decision(0.6125, 0.00098, "220 people"),
+        decision=Decision(0.6125, 0.00098, "220 people"),
     )  # fmt: skip
     some = {"rank1": 0.5, "mAP": 0.25, "low": 0.2, "high": 0.3, "queries": 40}
     groups = {"body": {"female": some, "male": {**some, "mAP": 0.75}}, "light": {}}

@@ -158,7 +158,7 @@ def edited(folder: Path, data_set: DataSet, change: Callable[[dict[str, Any]], o
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda s: s["query"].append("cam_a/9_0.bmp"), r"split 2, query, entry 4: 'cam_a/9_0\.bmp' is not an image"),
+        (lambda s: s["query"].append("cam_a/9_0.bmp"), r"split 2, query, entry 4: 'cam_a/9_0\.bmp' is not an"),
         (lambda s: s["train"].append(7), "split 2, train, entry 8: 7 is not an image"),
         (lambda s: s["query"].append(s["query"][0]), "split 2, query: 'cam_a/.*' is listed twice"),
         (lambda s: s["query"].append(s["train"][0]), "split 2: person .* is in both halves: .* in train"),

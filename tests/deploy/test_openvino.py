@@ -8,13 +8,14 @@ import json
 import numpy as np
 import pytest
 
+from bundles import make_bundle
+
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
 from deploy import pipeline, runtime
 from deploy.runtime import choice
 from deploy.runtime.__main__ import main
 from deploy.settings import ProcessSettings
-from export.bundle import write_bundle
 from export.check_set import read_check_set, why_untelling
 from export.manifest import MODEL, Manifest
 from pat.base.errors import UserError
@@ -35,9 +36,7 @@ def bundle(colour_bundle, tmp_path, monkeypatch):
         vectors = session.embed(images)
     manifest = Manifest.load(colour_bundle)
     content = manifest.file(MODEL).read_bytes()
-    return write_bundle(
-        tmp_path / "bundle", manifest, content, images, vectors, identities=np.arange(COUNT) // 2
-    ).folder
+    return make_bundle(tmp_path / "bundle", manifest, content, images, vectors, identities=np.arange(COUNT) // 2)
 
 
 def test_openvino_says_what_onnxruntime_says(bundle):
@@ -68,7 +67,7 @@ def test_what_is_not_here_is_refused(bundle, options, message):
 def test_a_bundle_for_another_backend_is_opened_with_a_warning(bundle, tmp_path, caplog):
     manifest = dataclasses.replace(Manifest.load(bundle), backends=("tensorrt",))
     content = manifest.file(MODEL).read_bytes()
-    write_bundle(tmp_path / "other", manifest, content, *read_check_set(manifest))
+    make_bundle(tmp_path / "other", manifest, content, *read_check_set(manifest))
     with runtime.open(tmp_path / "other", threads=1):
         assert "was made for tensorrt; onnxruntime may run it slower than the fp32 bundle" in caplog.text
 
@@ -101,7 +100,7 @@ def test_a_choice_of_another_machine_or_for_another_export_does_not_count(bundle
     path.write_text(json.dumps(values))
     assert choice.read_choice(bundle) is not None
     manifest = dataclasses.replace(Manifest.load(bundle), checks=("again",))
-    write_bundle(bundle, manifest, manifest.file(MODEL).read_bytes(), *read_check_set(manifest))
+    make_bundle(bundle, manifest, manifest.file(MODEL).read_bytes(), *read_check_set(manifest))
     assert choice.read_choice(bundle) is None
 
 
@@ -114,11 +113,11 @@ def test_a_check_set_that_an_untrained_model_could_pass_decides_nothing(bundle, 
     content = manifest.file(MODEL).read_bytes()
     flat = np.zeros_like(vectors) + vectors[0] + 0.01 * vectors
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    write_bundle(tmp_path / "flat", manifest, content, images, flat)
+    make_bundle(tmp_path / "flat", manifest, content, images, flat)
     assert main(["pick", str(tmp_path / "flat")]) == 2
     assert "nearly parallel" in capsys.readouterr().err
     strangers = np.arange(COUNT) % (COUNT // 2)
-    write_bundle(tmp_path / "strangers", manifest, content, images, vectors, identities=strangers)
+    make_bundle(tmp_path / "strangers", manifest, content, images, vectors, identities=strangers)
     assert main(["pick", str(tmp_path / "strangers")]) == 2
     assert "finds the same person first for 0% of the images" in capsys.readouterr().err
 
@@ -128,10 +127,10 @@ def test_what_misses_the_gate_is_not_chosen(bundle, capsys, tmp_path):
     images, vectors = read_check_set(manifest)
     wrong = np.roll(vectors, 2, 0)
     content = manifest.file(MODEL).read_bytes()
-    write_bundle(tmp_path / "wrong", manifest, content, images, wrong, identities=np.arange(COUNT) // 2)
+    make_bundle(tmp_path / "wrong", manifest, content, images, wrong, identities=np.arange(COUNT) // 2)
     assert main(["pick", str(tmp_path / "wrong"), "--seconds", "0.01"]) == 1
     assert "misses the gate: worst centred cosine" in capsys.readouterr().err
     other = dataclasses.replace(manifest, weights={"sha256": "another"})
-    write_bundle(tmp_path / "other", other, content, images, vectors, identities=np.arange(COUNT) // 2)
+    make_bundle(tmp_path / "other", other, content, images, vectors, identities=np.arange(COUNT) // 2)
     assert main(["pick", str(bundle), str(tmp_path / "other")]) == 2
     assert "holds another model" in capsys.readouterr().err

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from bundles import make_bundle
 from export import integrate
-from export.bundle import write_bundle
 from export.check_set import read_check_set
 from export.integrations.deepstream import SECONDARY, TRACKER
 from export.integrations.float_input import Scaling
@@ -102,7 +102,7 @@ def test_a_bundle_with_another_check_set_is_not_written(colour_bundle, tmp_path,
     manifest = Manifest.load(colour_bundle)
     images, vectors = read_check_set(manifest)
     content = manifest.file(MODEL).read_bytes()
-    write_bundle(tmp_path / "other", manifest, content, images, np.roll(vectors, 1, 0))
+    make_bundle(tmp_path / "other", manifest, content, images, np.roll(vectors, 1, 0))
     for form, out in (("deepstream", "d"), ("boxmot", "reid.onnx"), ("triton", "t")):
         assert run(tmp_path / "other", form, tmp_path / out) == 1
         assert "nothing was written" in capsys.readouterr().err

@@ -63,14 +63,17 @@ def make_bundle(
     model: bytes,
     images: np.ndarray | None = None,
     embeddings: np.ndarray | None = None,
-    kernels: Mapping[str, bytes] = MappingProxyType({}),
+    **rest: Any,
 ) -> Path:
-    """Write a bundle. Its check set: four images of noise unless given, and what the model itself says of them."""
+    """Write a bundle. Its check set: four images of noise unless given, and what the model itself says of them.
+
+    `rest` goes to `write_bundle`: kernels, identities of the check set.
+    """
     if images is None:
         images = noise(4, manifest.input.height, manifest.input.width, 3)
     if embeddings is None:
         (embeddings,) = onnxruntime.InferenceSession(model).run(None, {"crops": prepared(images, manifest)})
-    return write_bundle(folder, manifest, model, images, embeddings, kernels).folder
+    return write_bundle(folder, manifest, model, images, embeddings, **rest).folder
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
