@@ -49,7 +49,7 @@ test-slow: venv
 
 bench: venv
 	@echo "== benchmarks on this machine"
-	$(BIN)/python -m pytest bench --benchmark-only
+	$(BIN)/python -m pytest bench
 
 pin:
 	@echo "== the newest versions that fit, for Python 3.10 to 3.14: constraints.txt (run \`make test\` before keeping it)"

@@ -6,14 +6,21 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.gpu import SUITES
+
 
 def main() -> int:
     """Reads the command line, runs one of the commands, returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks and their baselines.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
-        "gpu", help="test, then measure every kernel on this GPU; writes bench/results/<device>.json"
+    gpu = commands.add_parser("gpu", help="measure kernels, training step and network on this GPU")
+    gpu.add_argument(
+        "--out", type=Path, default=Path("runs/bench-gpu"), help="all that is found; goes on where it is"
     )
+    gpu.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
+    gpu.add_argument("--only", default=",".join(SUITES), metavar="SUITES", help="some of %(default)s")
+    gpu.add_argument("--again", action="store_true", help="measure rows that failed once more")
+    gpu.add_argument("--interpret", action="store_true", help="try the program: tiny shapes, a CPU, no figure")
     train = commands.add_parser(
         "train", help="a whole run on a drawn set of Market-1501's size; writes bench/results/<device>-train.json"
     )
@@ -30,6 +37,7 @@ def main() -> int:
     static = commands.add_parser("static", help="compiled kernels against bench/baselines (needs no GPU)")
     static.add_argument("--arch", action="append", help="may be repeated; default: all")
     static.add_argument("--update", action="store_true", help="rewrite the baseline, for all architectures")
+    static.add_argument("--every-shape", action="store_true", help="also every shape of attention there can be")
     static.add_argument("--table", action="store_true", help="print the baseline as in kernels/README.md")
     model = commands.add_parser("model", help="the model in the box, anew: people, training, bundle, scores, card")
     model.add_argument("--out", type=Path, default=Path("runs/model"), help="people, run, bundle, scores")
@@ -48,9 +56,10 @@ def main() -> int:
     options = parser.parse_args()
 
     if options.command == "gpu":
-        from bench import gpu
+        from bench import gpu as rows
 
-        return gpu.main()
+        only = tuple(options.only.split(","))
+        return rows.main(rows.Options(options.out, options.minutes, only, options.again, options.interpret))
     if options.command == "train":
         from bench import train as training
 
@@ -72,7 +81,7 @@ def main() -> int:
         return comparison.main(options.result, update=options.update)
     from bench import static as baseline
 
-    return baseline.main(options.arch, update=options.update, table=options.table)
+    return baseline.main(options.arch, update=options.update, table=options.table, every_shape=options.every_shape)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -20,29 +21,49 @@ Row = dict[str, Any]
 
 FACTS = ("operation", "shape", "dtype", "implementation")
 RATES = ("images_per_second", "gigabytes_per_second", "teraflops", "share_of_floor", "peak_memory")
-NO_RATES: dict[str, None] = dict.fromkeys(RATES)
+CHECKS = ("captured", "host", "error", "gradient_error", "note")
+"""Median seconds as a CUDA graph, median seconds of the host, relative errors against float64, and a remark."""
+OF_THE_WHOLE: dict[str, None] = dict.fromkeys(RATES + CHECKS)
 QUANTILES = ("min", "q1", "median", "q3", "max")
 
 
-def run_suites(arguments: Sequence[str] = ()) -> list[Row]:
-    """Runs the pytest-benchmark suites of this folder. Raises RuntimeError when one of them fails."""
+def run_suites(arguments: Sequence[str] = ()) -> tuple[list[Row], int]:
+    """Runs the suites of this folder: the rows that they measured, and pytest's exit status.
+
+    Rows are written as they are measured, so those of a run that fails, or dies, are there too.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "report.json"
-        command = [sys.executable, "-m", "pytest", str(BENCH), f"--benchmark-json={report}", "-q", *arguments]
+        kept = Path(scratch) / "rows.jsonl"
+        command = [sys.executable, "-m", "pytest", str(BENCH), f"--keep-rows={kept}", "-q", *arguments]
         # pytest-benchmark's own table would show neither rates nor memory: conftest.py prints ours.
         result = subprocess.run([*command, "--benchmark-quiet"], cwd=BENCH.parent)
-        if result.returncode:
-            raise RuntimeError(f"the benchmark suites failed (pytest exit status {result.returncode})")
-        found = json.loads(report.read_text())["benchmarks"]
-    measured = [entry for entry in found if "operation" in entry["extra_info"]]
-    return [each for entry in measured for each in rows(entry["extra_info"], entry["stats"])]
+        return read_rows(kept), result.returncode
+
+
+def append_row(path: Path, entry: Row) -> None:
+    """Adds a row to a file of lines; it is on the disk when this returns."""
+    with path.open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of such a file; none where it is missing. A last line that was cut off is left out."""
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def rows(facts: Mapping[str, Any], stats: Mapping[str, float]) -> list[Row]:
     """The row of a measurement, and after it one for each of its `phases`, {name: quantiles}."""
     phases: Mapping[str, Mapping[str, float]] = facts.get("phases", {})
     operation = facts["operation"]
-    parts = [row({**facts, **NO_RATES, "operation": f"{operation}: {name}"}, phases[name]) for name in phases]
+    parts = [row({**facts, **OF_THE_WHOLE, "operation": f"{operation}: {name}"}, phases[name]) for name in phases]
     return [row(facts, stats), *parts]
 
 
@@ -58,7 +79,7 @@ def row(facts: Mapping[str, Any], stats: Mapping[str, float]) -> Row:
     return {
         **{fact: facts[fact] for fact in FACTS},
         **{quantile: stats[quantile] for quantile in QUANTILES},
-        **{rate: facts.get(rate) for rate in RATES},
+        **{rate: facts.get(rate) for rate in RATES + CHECKS},
     }
 
 
@@ -68,11 +89,12 @@ def path_for(device: str) -> Path:
 
 
 def store(path: Path, device: str, found: Sequence[Row]) -> None:
-    """Writes a result with the versions it was made with."""
-    facts: dict[str, Any] = {"device": device, **versions()}
+    """Writes a result with the versions it was made with; rows that failed stand apart."""
+    measured, failed = [entry for entry in found if "median" in entry], [row for row in found if "failed" in row]
+    facts: dict[str, Any] = {"device": device, **versions()} | ({"failed": failed} if failed else {})
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
-    draft.write_text(json.dumps({**facts, "rows": list(found)}, indent=1) + "\n")
+    draft.write_text(json.dumps({**facts, "rows": measured}, indent=1) + "\n")
     draft.replace(path)
 
 
@@ -90,36 +112,38 @@ def name(entry: Row) -> str:
     return " ".join(str(entry[fact]) for fact in FACTS)
 
 
+COLUMNS: dict[str, tuple[str, float]] = {
+    "q1": ("q1 ms", 1e-3),
+    "median": ("median ms", 1e-3),
+    "q3": ("q3 ms", 1e-3),
+    "captured": ("graph ms", 1e-3),
+    "host": ("host ms", 1e-3),
+    "images_per_second": ("images/s", 1),
+    "gigabytes_per_second": ("GB/s", 1),
+    "teraflops": ("TFLOP/s", 1),
+    "share_of_floor": ("of floor", 1),
+    "peak_memory": ("peak MB", 1e6),
+    "error": ("error", 1),
+    "gradient_error": ("of gradient", 1),
+}
+"""What a table shows of a row: heading and unit."""
+
+
 def table(found: Sequence[Row]) -> str:
-    """Rows as text; "x ours" is the time in units of ours, the first row of its group."""
-    header = (
-        *FACTS,
-        "q1 ms",
-        "median ms",
-        "q3 ms",
-        "x ours",
-        "images/s",
-        "GB/s",
-        "TFLOP/s",
-        "of floor",
-        "peak MB",
-    )
-    lines: list[Sequence[str]] = [header]
+    """Rows as text; "x ours" is the time in units of ours, the first row of its group. A failed row says why."""
+    lines: list[Sequence[str]] = [(*FACTS, "x ours", *(heading for heading, _ in COLUMNS.values()), "note")]
     ours: dict[tuple[str, ...], float] = {}
     for entry in found:
-        group = tuple(entry[fact] for fact in FACTS[:-1])
-        ratio = entry["median"] / ours.setdefault(group, entry["median"])
-        lines.append(
-            (
-                *(str(entry[fact]) for fact in FACTS),
-                *(f"{entry[quantile] * 1e3:.4g}" for quantile in ("q1", "median", "q3")),
-                f"{ratio:.2f}",
-                *(_number(entry[rate], unit) for rate, unit in zip(RATES, (1, 1, 1, 1, 1e6), strict=True)),
-            )
-        )
+        names = tuple(str(entry[fact]) for fact in FACTS)
+        if "failed" in entry:
+            lines.append((*names, "-", *("-" for _ in COLUMNS), f"failed: {entry['failed']}"))
+            continue
+        ratio = entry["median"] / ours.setdefault(names[:-1], entry["median"])
+        figures = (_number(entry.get(column), unit) for column, (_, unit) in COLUMNS.items())
+        lines.append((*names, f"{ratio:.2f}", *figures, entry.get("note") or ""))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _number(value: float | None, unit: float) -> str:
-    return "-" if value is None else f"{value / unit:.3g}"
+    return "-" if value is None else f"{value / unit:.4g}"

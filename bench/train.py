@@ -117,7 +117,7 @@ def standard(options: Options) -> TrainConfig:
     return TrainConfig(
         data=DataConfig(source=(str(people_folder(options) / "train.csv"),), cache=options.out / "cache"),
         model=ModelConfig(attention="auto"),
-        loss=LossConfig(neighbours="auto"),
+        loss=LossConfig(neighbours="auto", bank_read="auto"),
         weights="none",
         out=options.out / "run",
         tensorboard=False,

@@ -1,8 +1,6 @@
 """The comparison of two benchmark results, and the command line around it."""
 
 import json
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import torch
 
 from bench import compare
 from bench.measure import Work, bandwidth
-from bench.results import path_for, row, table
+from bench.results import append_row, path_for, read_rows, row, run_suites, store, table
 from kernels.timing import seconds
 
 ROOT = Path(__file__).parents[2]
@@ -88,9 +86,31 @@ def test_rates_are_relative_to_a_measured_copy():
     assert rates["teraflops"] is None
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_gpu_benchmarks_refuse_to_run_without_one():
-    result = subprocess.run([sys.executable, "-m", "bench", "gpu"], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: no CUDA GPU here")
-    assert len(result.stderr.splitlines()) == 1
+def test_failed_rows_stand_apart_and_say_why(results: Path):
+    failed = {
+        "operation": "attention",
+        "shape": "B=64",
+        "dtype": "bfloat16",
+        "implementation": "SDPA",
+        "failed": "no",
+    }
+    store(results / "a.json", "a device", [measured(1.0), failed])
+    stored = json.loads((results / "a.json").read_text())
+    assert ([row["median"] for row in stored["rows"]], stored["failed"]) == ([1.0], [failed])
+    assert "failed: no" in table([measured(1.0), failed]).splitlines()[2]
+
+
+def test_rows_are_kept_though_a_suite_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A row is on the disk when it is measured; a last line that was cut off is left out."""
+    for name in ("device.py", "results.py", "conftest.py", "__init__.py"):
+        (tmp_path / "bench" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bench" / name).write_text((ROOT / "bench" / name).read_text())
+    suite = "def test_first(keep): keep([{row!r}])\ndef test_second(): raise SystemExit('dead')\n"
+    (tmp_path / "bench" / "test_some.py").write_text(suite.format(row=measured(1.0)))
+    monkeypatch.setattr("bench.results.BENCH", tmp_path / "bench")
+    rows, status = run_suites(["-p", "no:cacheprovider"])
+    assert (len(rows), status != 0) == (1, True)
+    append_row(tmp_path / "rows.jsonl", rows[0])
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"operation": "cut o')
+    assert read_rows(tmp_path / "rows.jsonl") == rows

@@ -84,7 +84,7 @@ def collected_without(*packages: str) -> str:
 def test_the_suites_of_the_edge_need_no_torch():
     found = collected_without("torch", "triton", "timm")
     assert "<Module test_embedding.py>" in found
-    for suite in ("test_csl_step.py", "test_train_step.py", "test_cache.py"):
+    for suite in ("test_rows.py", "test_cache.py"):
         assert f"<Module {suite}>" not in found
         assert f"left out: {suite} (needs torch)" in found
 
@@ -92,7 +92,7 @@ def test_the_suites_of_the_edge_need_no_torch():
 def test_the_suites_of_training_need_nothing_of_the_edge_and_no_command_line():
     edge = ("av", "cv2", "onnx", "onnxruntime", "onnxscript", "psutil", "numkong", "trackers")
     found = collected_without("tyro", "rich", "h5py", "matplotlib", "tensorboard", *edge)
-    for suite in ("test_part_attention.py", "test_csl_step.py", "test_train_step.py", "test_cache.py"):
+    for suite in ("test_rows.py", "test_cache.py"):
         assert f"<Module {suite}>" in found
     assert "left out: test_camera.py (needs av, cv2, onnxruntime, trackers)" in found
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
-import pytest
 import torch
 from torch import Tensor
 
 from bench.measure import Work
+from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
 from kernels.cases import CROP_RESIZE_LARGE, CropResizeCase
 from kernels.crop_resize import crop_resize
-from kernels.timing import CLOCK, DEVICE, ON_GPU
+from kernels.timing import DEVICE, INTERPRETED, ON_GPU
 
-pytestmark = pytest.mark.benchmark(timer=CLOCK.now)
-
-CASES = CROP_RESIZE_LARGE if ON_GPU else CROP_RESIZE_LARGE[:1]
+CASES = sizes(
+    CROP_RESIZE_LARGE, CROP_RESIZE_LARGE[:1], [CropResizeCase("tiny", people=1, frame=(100, 60), size=(16, 32))]
+)
 MEAN = STD = (0.5, 0.5, 0.5)
-DTYPE = torch.float16 if ON_GPU else torch.float32
+DTYPE = torch.float16 if ON_GPU or INTERPRETED else torch.float32
+Crop = Callable[[], Tensor]
 
 
 def scene(case: CropResizeCase) -> tuple[Tensor, Tensor]:
     """A frame uint8 [H, W, 3] and boxes float32 [n, 4] of whole pixels."""
     generator = torch.Generator().manual_seed(0)
     frame = torch.randint(0, 256, (*case.frame, 3), dtype=torch.uint8, generator=generator)
-    height = torch.randint(80, 600, (case.people,), generator=generator)
+    height = torch.randint(80, max(81, case.frame[0] * 5 // 9), (case.people,), generator=generator)
     width = height * 2 // 5
     top = (torch.rand(case.people, generator=generator) * (case.frame[0] - height)).int()
     left = (torch.rand(case.people, generator=generator) * (case.frame[1] - width)).int()
@@ -32,13 +34,14 @@ def scene(case: CropResizeCase) -> tuple[Tensor, Tensor]:
     return frame.to(DEVICE), boxes.float().to(DEVICE)
 
 
-def ours(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Callable[[], Tensor]:
-    impl = "triton" if ON_GPU else "reference"
+def ours(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Crop:
+    impl = "triton" if ON_GPU or INTERPRETED else "reference"
     return lambda: crop_resize(frame, boxes, size=size, mean=MEAN, std=STD, dtype=DTYPE, impl=impl)
 
 
-def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Callable[[], Tensor]:
-    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) -> Crop:
+    from torchvision.transforms.v2 import functional
+
     image = frame.permute(2, 0, 1)  # [3, H, W]
     edges = boxes.int().tolist()  # a detector's boxes are known to the host before the clock starts
 
@@ -58,23 +61,35 @@ def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) ->
 IMPLEMENTATIONS = {"ours": ours, "torchvision per crop": torchvision_per_crop}
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_crop_resize(case, implementation, measure):
-    frame, boxes = scene(case)
-    make = IMPLEMENTATIONS[implementation](frame, boxes, case.size)
-    expected = crop_resize(frame, boxes[:2], size=case.size, dtype=torch.float64, impl="reference")
-    # torchvision does not look beyond the box, so that only the middle of a crop can be compared.
-    inner = (..., slice(16, -16), slice(16, -16))
-    torch.testing.assert_close(make()[:2][inner].double(), expected[inner], rtol=0.01, atol=3 / 127.5)
+def plans() -> list[Plan]:
+    return [
+        kernel_plan(
+            "crop",
+            1 + number,
+            {
+                "operation": "crop-resize bicubic",
+                "shape": f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}",
+                "dtype": str(DTYPE).removeprefix("torch."),
+                "implementation": implementation,
+            },
+            functools.partial(prepare, case, implementation),
+        )
+        for number, case in enumerate(CASES)
+        for implementation in IMPLEMENTATIONS
+    ]
 
+
+def prepare(case: CropResizeCase, implementation: str) -> Ready:
+    frame, boxes = scene(case)
+    crops = IMPLEMENTATIONS[implementation](frame, boxes, case.size)
+    expected = crop_resize(frame, boxes[:2], size=case.size, dtype=torch.float64, impl="reference")
+    # torchvision does not look beyond the box and rounds to levels: only the middle of a crop can be compared.
+    inner = (..., *(slice(side // 4, -side // 4) for side in case.size))
+    error = relative_error(crops()[:2][inner], expected[inner])
     source = int(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()) * 3
     written = case.people * 3 * case.size[0] * case.size[1] * DTYPE.itemsize
-    measure(
-        make,
+    return Ready(
+        crops,
         Work(bytes=source + written),  # pixels of the boxes read once, crops written once
-        operation="crop-resize bicubic",
-        implementation=implementation,
-        shape=f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}",
-        dtype=str(DTYPE).removeprefix("torch."),
+        **checked(torch.bfloat16, error=error, gradient_error=None),  # type: ignore[arg-type]
     )

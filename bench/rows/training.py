@@ -1,32 +1,28 @@
-"""The whole training step, in parts: the trainer's own, variants of it, and the authors' way.
+"""The whole training step, ready to be taken: the trainer's own, variants of it, and the authors' way.
 
-    python -m pytest bench/test_train_step.py
-
-On a GPU ViT-B in bfloat16, on a CPU ViT-S in float32; 64 images a step, a bank of Market-1501's size. The
-images are drawn people, files of Market-1501's size; the bank begins with random features.
+On a GPU ViT-B in bfloat16, on a CPU ViT-S in float32; 64 images a step, a bank of Market-1501's size. The images
+are synthetic people, files of Market-1501's size; the bank begins with random features.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import itertools
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from bench.authors.loader import ImageFiles, load_batches
 from bench.authors.memory import ListMemory
 from bench.authors.step import training_step as authors_training_step
-from bench.work import bank_flops, network_flops
-from kernels.timing import DEVICE, ON_GPU
+from kernels.timing import DEVICE, INTERPRETED, ON_GPU
 from pat.base.progress import Progress
 from pat.config import AugmentConfig, LossConfig, ModelConfig, TrainConfig
 from pat.data.augment import Augmentation, AugmentDraw
@@ -38,21 +34,12 @@ from pat.data.sources import TrainingSet
 from pat.device import resolve_loss, resolve_model
 from pat.synthetic.flat import generate
 from pat.training.distributed import Ranks
-from pat.training.state import TrainingState, amp_dtype, build_state
+from pat.training.state import TrainingState, build_state
 from pat.training.step import Phase, training_step
 
-MARKET, MSMT, IDENTITIES, BATCH, EPOCHS = 12_936, 32_621, 751, 64, 40
+IDENTITIES, EPOCHS = 751, 40
 RANKS = Ranks(DEVICE)
-
-
-def now() -> float:
-    """Seconds when the device has done all that it was given."""
-    if ON_GPU:
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-pytestmark = pytest.mark.benchmark(timer=now)
+Step = Callable[[Phase], Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,27 +49,31 @@ class Setting:
     config: TrainConfig
     paths: list[Path]
     pixels: np.ndarray
-    """uint8 [n, H, W, 3], of the drawn images: the first of the training set"""
+    """uint8 [n, H, W, 3], of the synthetic images: the first of the training set"""
     slots: int
 
     @property
+    def batch(self) -> int:
+        return self.config.identities_per_batch * self.config.images_per_identity
+
+    @property
     def training(self) -> TrainingSet:
-        """Of `slots` images, whose drawn ones alone are ever read."""
-        samples = [Sample(path, int(path.name[:4]), 0, "drawn") for path in self.paths]
+        """Of `slots` images, whose synthetic ones alone are ever read."""
+        samples = [Sample(path, int(path.name[:4]), 0, "synthetic") for path in self.paths]
         samples += [Sample(Path(str(slot)), 0, 0, "none") for slot in range(len(samples), self.slots)]
         labels = np.arange(self.slots) % IDENTITIES
         labels[: len(self.paths)] = [sample.identity - 1 for sample in samples[: len(self.paths)]]
         cameras = np.zeros(self.slots, dtype=np.int64)
-        return TrainingSet(tuple(samples), labels, cameras, IDENTITIES, ("drawn",))
+        return TrainingSet(tuple(samples), labels, cameras, IDENTITIES, ("synthetic",))
 
     def steps(self) -> np.ndarray:
         """Image indices of some epochs, int64 [S, B]."""
         training, config = self.training, self.config
-        drawn = slice(len(self.paths))
+        synthetic = slice(len(self.paths))
         epochs = [
             batches_of_epoch(
-                training.labels[drawn],
-                training.cameras[drawn],
+                training.labels[synthetic],
+                training.cameras[synthetic],
                 identities=config.identities_per_batch,
                 images=config.images_per_identity,
                 spread_cameras=False,
@@ -105,36 +96,47 @@ class Setting:
         return state
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Path], np.ndarray]]:
-    """512 images of 64 people: their files, and their pixels from the cache."""
-    folder = tmp_path_factory.mktemp("people")
+def run_config() -> TrainConfig:
+    """The defaults of `pat train` on this device; a network of two thin blocks in Triton's interpreter."""
+    if INTERPRETED:
+        return TrainConfig(
+            weights="none",
+            identities_per_batch=2,
+            images_per_identity=2,
+            model=ModelConfig(
+                "vit_tiny_patch16_224", (32, 16), patch_size=8, width=32, depth=1, heads=1, attention="triton"
+            ),
+            loss=LossConfig(neighbours="triton", k=3),
+            augment=AugmentConfig(pad=2),
+        )
+    model = ModelConfig(backbone="vit_base_patch16_224" if ON_GPU else "vit_small_patch16_224", attention="auto")
+    return TrainConfig(
+        weights="none",
+        model=resolve_model(model, DEVICE),
+        loss=resolve_loss(LossConfig(neighbours="auto", bank_read="auto"), DEVICE),
+    )
+
+
+@functools.cache
+def images() -> tuple[list[Path], np.ndarray]:
+    """Images of synthetic people, 512 of 64: their files, and their pixels from the cache. Gone at exit."""
+    folder = Path(tempfile.mkdtemp(prefix="pat-bench-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     generate(
         folder / "set",
         style="source",
-        identities_train=64,
+        identities_train=4 if INTERPRETED else 64,
         identities_test=0,
         cameras=4,
         images_per_camera=2,
         workers=1,
     )
     paths = sorted((folder / "set").rglob("*.jpg"))
-    yield paths, cached_images(paths, ModelConfig().image_size, folder / "cache").pixels
-    shutil.rmtree(folder)
+    return paths, cached_images(paths, run_config().model.image_size, folder / "cache").pixels
 
 
-@pytest.fixture
-def setting(drawn: tuple[list[Path], np.ndarray]) -> Callable[[int], Setting]:
-    model = ModelConfig(backbone="vit_base_patch16_224" if ON_GPU else "vit_small_patch16_224", attention="auto")
-    config = TrainConfig(
-        weights="none",
-        model=resolve_model(model, DEVICE),
-        loss=resolve_loss(LossConfig(neighbours="auto"), DEVICE),
-    )
-    return lambda slots: Setting(config, *drawn, slots)
-
-
-Step = Callable[[Phase], Tensor]
+def setting(slots: int) -> Setting:
+    return Setting(run_config(), *images(), slots)
 
 
 def ours(setting: Setting, state: TrainingState | None = None, augmentation: Augmentation | None = None) -> Step:
@@ -173,31 +175,29 @@ class ChannelsLast(Augmentation):
 def channels_last(setting: Setting) -> Step:
     state = setting.state()
     state.model.to(memory_format=torch.channels_last)
-    return ours(setting, state, ChannelsLast(AugmentConfig(), setting.config.model.image_size))
+    return ours(setting, state, ChannelsLast(setting.config.augment, setting.config.model.image_size))
 
 
-def compiled(setting: Setting, **how: Any) -> Step:
-    """Skips where the network does not compile: the figures of the others are wanted all the same."""
+def compiled(setting: Setting, mode: str | None = None) -> Step:
+    """The network compiled, by the default or another mode of torch.compile."""
+    torch._dynamo.reset()
     state = setting.state()
-    state.model.features = torch.compile(state.model.features, **how)  # type: ignore[method-assign]
-    try:
-        ours(setting, state)(nullcontext)
-    except Exception as error:  # of many kinds: compilers of C++ and Triton, graphs that cannot be captured
-        pytest.skip(f"does not compile here: {type(error).__name__}: {str(error).strip().splitlines()[0][:200]}")
+    how: dict[str, str] = {"backend": "aot_eager"} if INTERPRETED else {"mode": mode} if mode else {}
+    state.model.features = torch.compile(state.model.features, **how)  # type: ignore[method-assign, call-overload]
     return ours(setting, state)
 
 
 def cuda_graphs(setting: Setting) -> Step:
-    """Skips where the compiler gives a graph up and goes on without: the row would not be one of CUDA graphs."""
+    """Raises where the compiler gives a graph up and goes on without: the row would not be one of CUDA graphs."""
     from torch._dynamo.utils import counters
 
     before = counters["inductor"]["cudagraph_skips"]
-    step = compiled(setting, mode="reduce-overhead")
+    step = compiled(setting, "reduce-overhead")
 
     def captured(phase: Phase) -> Tensor:
         losses = step(phase)
         if skips := counters["inductor"]["cudagraph_skips"] - before:
-            pytest.skip(f"no CUDA graph: {skips} captures were given up (TORCH_LOGS=cudagraphs says why)")
+            raise RuntimeError(f"no CUDA graph: {skips} captures were given up (TORCH_LOGS=cudagraphs says why)")
         return losses
 
     return captured
@@ -218,31 +218,3 @@ def authors(setting: Setting) -> Step:
         return authors_training_step(config, state, memory, labels, batch, phase)
 
     return step
-
-
-CASES: dict[str, tuple[Callable[[Setting], Step], int]] = {
-    "ours": (ours, MARKET),
-    "authors' way": (authors, MARKET),
-    "ours, optimiser not fused": (plain_optimiser, MARKET),
-    "ours, channels last": (channels_last, MARKET),
-    "ours, compiled": (compiled, MARKET),
-    **({"ours, CUDA graphs": (cuda_graphs, MARKET)} if ON_GPU else {}),
-    "ours, bank of 32,621": (ours, MSMT),
-}
-
-
-@pytest.mark.parametrize("implementation", CASES)
-def test_training_step(implementation, setting, measure_step):
-    build, slots = CASES[implementation]
-    chosen = setting(slots)
-    model, amp = chosen.config.model, amp_dtype(chosen.config.amp, DEVICE)
-    dim = 768 if ON_GPU else 384
-    measure_step(
-        lambda: build(chosen),
-        images=BATCH,
-        flops=BATCH * network_flops(model, IDENTITIES) + bank_flops(model.parts, slots, BATCH, dim),
-        operation="training step",
-        implementation=implementation.split(", bank")[0],
-        shape=f"{model.backbone} B={BATCH} M={slots}",
-        dtype=str(amp or torch.float32).removeprefix("torch."),
-    )

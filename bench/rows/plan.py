@@ -1,0 +1,133 @@
+"""A row that is to be measured, and what the measuring of a kernel has in common."""
+
+from __future__ import annotations
+
+import importlib
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from bench.measure import Work, peak_memory
+from bench.results import Row, quantiles, row
+from kernels.timing import INTERPRETED, ON_GPU, ROUNDS, WARMUP, captured, seconds, timings
+
+SUITES = ("attention", "nearest", "crop", "step", "tune", "model")
+TOLERANCE = {torch.bfloat16: 0.03, torch.float16: 0.005, torch.float32: 1e-3, torch.float64: 1e-9}
+"""Largest relative error against float64 (norm of the difference over the norm) with which a row counts."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One row to be measured; plans of a lower priority number come first."""
+
+    suite: str
+    operation: str
+    shape: str
+    dtype: str
+    implementation: str
+    priority: int
+    run: Callable[[Path], list[Row]]
+    """Measures; a folder to put what belongs to the result -> the row and, after it, those of its phases."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("operation", "shape", "dtype", "implementation")}
+
+    @property
+    def name(self) -> str:
+        return " ".join(self.facts.values())
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A call that has been checked and may be timed."""
+
+    function: Callable[[], object]
+    work: Work
+    error: float
+    """Of the output, relative to float64."""
+    gradient_error: float | None
+    """Of the gradient; None where there is none."""
+
+
+def plans(suites: Sequence[str] = SUITES) -> list[Plan]:
+    """All rows of some suites, what matters most first.
+
+    A suite that cannot be loaded, for want of a package, is one row that fails.
+    """
+    found: list[Plan] = []
+    for suite in suites:
+        try:
+            found += importlib.import_module(f"bench.rows.{suite}").plans()
+        except ImportError as error:
+            found.append(Plan(suite, suite, "-", "-", "all rows", 9, _failing(error)))
+    return sorted(found, key=lambda plan: plan.priority)
+
+
+def _failing(error: ImportError) -> Callable[[Path], list[Row]]:
+    def run(_: Path) -> list[Row]:
+        raise error
+
+    return run
+
+
+def sizes(large: Sequence[T], small: Sequence[T], tiny: Sequence[T]) -> Sequence[T]:
+    """Those for a GPU, for a CPU, for Triton's interpreter."""
+    return large if ON_GPU else tiny if INTERPRETED else small
+
+
+def kernel_plan(suite: str, priority: int, facts: dict[str, str], prepare: Callable[[], Ready]) -> Plan:
+    """A call that is checked, then timed as eager PyTorch makes it and as a CUDA graph."""
+
+    def run(_: Path) -> list[Row]:
+        return [timed(prepare(), facts)]
+
+    return Plan(suite, **facts, priority=priority, run=run)
+
+
+def timed(ready: Ready, facts: dict[str, str], rounds: int = ROUNDS, warmup: int = WARMUP) -> Row:
+    """The row of a call: its time on the device with a cold cache, the host's, and that of a captured graph."""
+    peak = peak_memory(ready.function)  # also the first call, which may compile
+    found = timings(ready.function, rounds, warmup)
+    stats = quantiles([timing.device for timing in found])
+    more: dict[str, Any] = {
+        "host": statistics.median(timing.host for timing in found),
+        "error": ready.error,
+        "gradient_error": ready.gradient_error,
+        "peak_memory": peak,
+        "note": "launch gaps are in the time" if sum(timing.gaps for timing in found) > rounds // 2 else None,
+    }
+    if ON_GPU:
+        try:
+            more["captured"] = statistics.median(seconds(captured(ready.function), rounds, warmup))
+        except RuntimeError as error:
+            more["note"] = f"no graph: {first_line(error)}"
+    return row({**facts, **ready.work.rates(stats["median"]), **more}, stats)
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+
+
+def relative_error(found: Tensor, exact: Tensor) -> float:
+    """The norm of the difference over that of the float64 numbers; NaN where one is no number."""
+    difference = (found.detach().double() - exact.detach()).norm()
+    return float(difference / exact.detach().norm().clamp_min(1e-30))
+
+
+def checked(dtype: torch.dtype, **errors: float | None) -> dict[str, float | None]:
+    """The errors, for `Ready`. Raises ValueError where one is too large, or no number."""
+    for what, error in errors.items():
+        if error is not None and not error <= TOLERANCE[dtype]:
+            name = what.replace("_", " ")
+            raise ValueError(f"wrong: {name} {error:.2g} relative to float64, allowed {TOLERANCE[dtype]:g}")
+    return errors

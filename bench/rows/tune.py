@@ -1,0 +1,67 @@
+"""Tiles chosen by measurement (`kernels.tune`), a row an entry of the table, which goes to the result."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+from bench.device import device_name
+from bench.results import Row, quantiles, row
+from bench.rows.plan import Plan
+from kernels import tune, tuning
+from kernels.cases import NearestPartsCase, PartAttentionCase
+from kernels.job import Job
+from kernels.roofline import DEVICES
+from kernels.timing import DEVICE, INTERPRETED, ON_GPU
+
+TINY = (
+    [PartAttentionCase("tiny", batch=1, heads=1, dim=32, grid=(14, 14))],
+    [NearestPartsCase("tiny", parts=1, batch=20, slots=90, dim=64, k=3)],
+)
+
+
+def plans() -> list[Plan]:
+    arch = tuning.architecture(DEVICE)
+    return [
+        Plan(
+            "tune",
+            f"tune {job.operation}",
+            job.key,
+            "16-bit" if job.matrix else "32-bit",
+            "all candidates",
+            3 if job.matrix else 4,
+            functools.partial(run, job, arch),
+        )
+        for job in jobs(arch)
+    ]
+
+
+def jobs(arch: str) -> list[Job]:
+    """None where tiles mean nothing: on a CPU without the interpreter, on a GPU without a data sheet here."""
+    if INTERPRETED:
+        from kernels.nearest_parts import tune as nearest
+        from kernels.part_attention import tune as attention
+
+        found = attention.jobs("sm_90", TINY[0]) + nearest.jobs("sm_90", TINY[1])[:1]
+        return [replace(job, candidates=job.candidates[:2]) for job in found]
+    return tune.find_jobs(arch) if ON_GPU and arch in DEVICES else []
+
+
+def run(job: Job, arch: str, out: Path) -> list[Row]:
+    """Times the candidates that fit, writes the entry to `out`/tuned/ARCH.json; the row is that of the fastest."""
+    tiles, left_out = job.candidates, 0
+    if ON_GPU:
+        candidates = tune.survey(job, arch)
+        tiles = tuple(one.tiles for one in candidates if not one.problem or one.tiles == job.candidates[0])
+        left_out = len(candidates) - len(tiles)
+    times = tune.time_tiles(job, tiles)
+    tune.store(out / "tuned" / f"{arch}.json", {(job.operation, job.key): tune.entry(job, times, device_name())})
+    best = tune.fastest(times, job.candidates[0])
+    gain = times[job.candidates[0]] / times[best]
+    note = f"{vars(best)}: {gain:.2f} x the default's speed; {len(times)} timed, {left_out} do not fit"
+    facts = {
+        "operation": f"tune {job.operation}", "shape": job.key, "dtype": "16-bit" if job.matrix else "32-bit",
+        "implementation": "all candidates", "note": note,
+    }  # fmt: skip
+    return [row(facts, quantiles([times[best]]))]
