@@ -102,7 +102,11 @@ def compile_each(
     if unknown or not archs:
         raise ValueError(f"archs is {list(archs)}; expected some of {', '.join(ARCHITECTURES)}")
     cache = cache or default_cache()
-    jobs = [(config, arch, cache / _key(config, arch)) for config, arch in product(chosen, archs)]
+    jobs = [
+        (config, arch, cache / _key(config, arch))
+        for config, arch in product(chosen, archs)
+        if not config.archs or arch in config.archs
+    ]
     missing = [job for job in jobs if _read(job[2]) is None]
     if missing:
         cache.mkdir(parents=True, exist_ok=True)

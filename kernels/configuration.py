@@ -20,3 +20,4 @@ class Configuration:
     num_warps: int
     num_stages: int
     aligned: frozenset[str] = frozenset()  # arguments known to be divisible by 16
+    archs: tuple[str, ...] = ()  # on which it is launched; empty: on all

@@ -18,6 +18,7 @@ Table = dict[str, dict[str, dict[str, Any]]]
 T = TypeVar("T")
 
 
+@functools.cache
 def architecture(device: torch.device) -> str:
     """For example "sm_90"; "cpu" stands for Triton's interpreter."""
     if device.type != "cuda":

@@ -1,7 +1,13 @@
-"""The door to part-masked attention: checks the arguments and calls the implementation asked for."""
+"""The door to part-masked attention: checks the arguments, calls what is asked for, registers operators.
+
+`pat_kernels::part_attention_forward` and `..._backward` are custom operators with fake implementations, so that
+torch.compile and torch.export take them as they are. Eager mode launches the same kernels from a plain autograd
+function: an operator costs the host more than the kernel costs the GPU.
+"""
 
 import math
-from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,19 +56,36 @@ def part_attention(
     _check_region_values(regions, grid)
     if scale is None:
         scale = q.shape[-1] ** -0.5
-    elif not math.isfinite(scale):
-        raise ValueError(f"scale is {scale}; expected a finite number")
+    elif not 0 < scale < math.inf:
+        raise ValueError(f"scale is {scale}; expected a positive finite number")
 
     if impl == "reference":
         return reference.eager(q, kv, regions, grid, registers=registers, scale=scale)
     if impl == "sdpa":
         return reference.sdpa(q, kv, regions, grid, registers=registers, scale=scale)
     if impl == "triton":
-        return _triton()(q, kv, regions, grid, registers=registers, scale=scale)
+        return _on_gpu(q, kv, regions, grid[1], registers, scale)
     raise ValueError(f"impl is {impl!r}; expected one of {', '.join(IMPLEMENTATIONS)}")
 
 
-def _triton() -> Callable[..., Tensor]:
+def _on_gpu(q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float) -> Tensor:
+    _kernels().check(q, regions)
+    if torch.is_autocast_enabled(q.device.type):
+        dtype = torch.get_autocast_dtype(q.device.type)
+        q, kv = q.to(dtype), kv.to(dtype)
+    if torch.compiler.is_compiling() or not is_plain(q):
+        return _forward(q, kv, regions, columns, registers, scale)[0]
+    if torch.is_grad_enabled() and (q.requires_grad or kv.requires_grad):
+        return _Attention.apply(q, kv, regions, columns, registers, scale)  # type: ignore[no-any-return]
+    return _kernels().launch_forward(q, kv, regions, columns, registers, scale)[0]  # type: ignore[no-any-return]
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it has numbers: a fake tensor, or one that traces, needs an operator."""
+    return type(tensor) in (Tensor, torch.nn.Parameter)
+
+
+def _kernels() -> ModuleType:
     """Imported only here: the rest works where Triton is absent."""
     try:
         from kernels.part_attention import triton
@@ -71,7 +94,68 @@ def _triton() -> Callable[..., Tensor]:
             raise
         message = "impl is 'triton', but Triton is not installed; expected 'reference' or 'sdpa' here"
         raise ValueError(message) from None
-    return triton.part_attention
+    return triton
+
+
+class _Attention(torch.autograd.Function):
+    """The kernels without the cost of an operator; what makes the weights again is saved and no output."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, kv: Tensor, regions: Tensor, *numbers: Any) -> Tensor:
+        out, sums = _kernels().launch_forward(q, kv, regions, *numbers)
+        ctx.save_for_backward(q, kv, regions, out, sums)
+        ctx.numbers = numbers
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, ...]:
+        # Where a graph is asked for, the operator is put into it, whose own derivative fails loudly.
+        launch = _backward if torch.is_grad_enabled() else _kernels().launch_backward
+        return *launch(out_grad, *ctx.saved_tensors, *ctx.numbers), *[None] * 4
+
+
+@torch.library.custom_op("pat_kernels::part_attention_forward", mutates_args=())
+def _forward(
+    q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Output [B, n, H*D], and what makes the weights again in the backward pass, fp32 [B, H, 2, n]."""
+    return _kernels().launch_forward(q, kv, regions, columns, registers, scale)  # type: ignore[no-any-return]
+
+
+@_forward.register_fake
+def _(q: Tensor, kv: Tensor, regions: Tensor, columns: int, registers: int, scale: float):
+    return _kernels().forward_buffers(q)
+
+
+@torch.library.custom_op("pat_kernels::part_attention_backward", mutates_args=())
+def _backward(
+    out_grad: Tensor, q: Tensor, kv: Tensor, regions: Tensor, out: Tensor, sums: Tensor,
+    columns: int, registers: int, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Gradients of q and kv, contiguous."""
+    return _kernels().launch_backward(  # type: ignore[no-any-return]
+        out_grad, q, kv, regions, out, sums, columns, registers, scale
+    )
+
+
+@_backward.register_fake
+def _(out_grad, q, kv, regions, out, sums, columns, registers, scale):
+    return _kernels().backward_buffers(q, kv)
+
+
+def _save(ctx, inputs, output) -> None:
+    q, kv, regions, *ctx.numbers = inputs
+    ctx.save_for_backward(q, kv, regions, *output)
+    ctx.set_materialize_grads(False)  # no zeros for sums, which nobody outside sees
+
+
+def _gradient(ctx, out_grad: Tensor | None, _sums_grad: None):
+    assert out_grad is not None, "only the output has a gradient"
+    q_grad, kv_grad = _backward(out_grad, *ctx.saved_tensors, *ctx.numbers)
+    return q_grad, kv_grad, None, None, None, None
+
+
+_forward.register_autograd(_gradient, setup_context=_save)
 
 
 def _checked_grid(grid: tuple[int, int]) -> tuple[int, int]:

@@ -17,6 +17,11 @@ class Cut:
     multiple: int  # the body is a whole number of these
 
     @property
+    def whole(self) -> bool:
+        """Whether one program may hold all tokens of an image and attention head: at most 144."""
+        return self.rows == 16 and self.body in (32, 64, 128)
+
+    @property
     def padded(self) -> int:
         """Rows and columns of scores that are computed."""
         return self.rows + self.body
@@ -29,51 +34,71 @@ class Cut:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Rows that a program owns, rows of one step of its walk over the body, and two options of Triton."""
+    """Rows that a program owns, rows of one step of its walk over the body, and two options of Triton.
+
+    With `whole` a program owns all tokens of an image and attention head (`triton_whole`): the block is the body.
+    """
 
     block: int
     step: int
     warps: int
     stages: int
+    whole: bool = False
 
 
+MOST_SPECIAL = 33
+"""Tokens (cls, parts, registers) that a head tile has room for beside the rest of the grid."""
+
+ROWS = {128: 32, 64: 32, 32: 64}
+"""Multiple -> largest head tile. Larger ones spill: in the backward pass 3 to 4 KB a thread with 128 rows."""
+
+
+@cache
 def cut(tokens: int, special: int) -> Cut:
     """The cut for `tokens` tokens of which the first `special` (cls, parts, registers) must lie in the head.
 
     Large tiles are reused more, so smaller ones have to save a tenth of the rows to be taken.
-    132 tokens are 4 + 128, 200 are 8 + 3 * 64, 260 are 4 + 2 * 128.
+    132 tokens are 4 + 128, 200 are 8 + 3 * 64, 229 (15 x 15 + 4) are 5 + 7 * 32, 260 are 4 + 2 * 128.
+    Raises ValueError for more than MOST_SPECIAL.
     """
+    if special > MOST_SPECIAL:
+        raise ValueError(f"{special} tokens are cls, parts and registers; expected at most {MOST_SPECIAL}")
     best = None
-    for multiple in (128, 64, 32):
+    for multiple, most in ROWS.items():
         head = special + (tokens - special) % multiple
         this = Cut(head, max(16, power_of_two(head)), tokens - head, multiple)
-        if best is None or this.padded < 0.9 * best.padded:
+        if this.rows <= most and (best is None or this.padded < 0.9 * best.padded):
             best = this
-    assert best is not None
+    assert best is not None, "a head of at most 33 + 31 tokens fits 64 rows"
     return best
 
 
-def forward_tiles(dim: int, bits: int, multiple: int, arch: str | None = None) -> Tiles:
+WHOLE_BACKWARD = ("sm_90", "sm_100", "sm_110", "cpu")
+"""Where the backward kernel that holds a whole head fits the registers: matrix units that read shared memory.
+
+Elsewhere it spills 40 bytes a thread and more, whatever the step and the warps. "cpu" is Triton's interpreter.
+"""
+
+
+def forward_tiles(dim: int, bits: int, where: Cut, arch: str | None = None) -> Tiles:
     """Tiles of the forward kernel: as measured for this architecture, else the default."""
-    return tiles_for(
-        "part_attention_forward", arch, key(dim, bits, multiple), forward_candidates(dim, bits, multiple)
-    )
+    return tiles_for("part_attention_forward", arch, key(dim, bits, where), forward_candidates(dim, bits, where))
 
 
-def backward_tiles(dim: int, bits: int, multiple: int, arch: str | None = None) -> Tiles:
+def backward_tiles(dim: int, bits: int, where: Cut, arch: str | None = None) -> Tiles:
     """As `forward_tiles`."""
-    return tiles_for(
-        "part_attention_backward", arch, key(dim, bits, multiple), backward_candidates(dim, bits, multiple)
+    candidates = backward_candidates(dim, bits, where, arch)
+    return tiles_for("part_attention_backward", arch, key(dim, bits, where), candidates)
+
+
+def key(dim: int, bits: int, where: Cut) -> str:
+    """What the choice of tiles depends on, besides the architecture."""
+    return f"{bits}-bit d{dim} " + (
+        f"whole{where.body}" if where.whole else f"tile{where.multiple} head{where.rows}"
     )
 
 
-def key(dim: int, bits: int, multiple: int) -> str:
-    """What the choice of tiles depends on, besides the architecture."""
-    return f"{bits}-bit d{dim} tile{multiple}"
-
-
-@cache
-def forward_candidates(dim: int, bits: int, multiple: int) -> tuple[Tiles, ...]:
+def forward_candidates(dim: int, bits: int, where: Cut) -> tuple[Tiles, ...]:
     """What may be launched, the default first. The body is a whole number of every block and step.
 
     The default is chosen from the resource report: no spills on any architecture, at most 99 KiB of shared
@@ -83,26 +108,48 @@ def forward_candidates(dim: int, bits: int, multiple: int) -> tuple[Tiles, ...]:
 
     The others give a warp 16 or 32 rows: what one or two matrix instructions span.
     """
+    return _forward_candidates(dim, bits, where.multiple, where.rows, where.body if where.whole else 0)
+
+
+def backward_candidates(dim: int, bits: int, where: Cut, arch: str | None = None) -> tuple[Tiles, ...]:
+    """As `forward_candidates`, for an architecture. Two sums and five operands are alive, so tiles are smaller.
+
+    With three stages the D = 64 kernel takes 168 registers on sm_90, so that three programs fit at a time;
+    with two it takes 172, and only two fit. Blocks of 128 read 15 instead of 20 tensors from L2.
+    """
+    whole = where.body if where.whole and arch in WHOLE_BACKWARD else 0
+    return _backward_candidates(dim, bits, where.multiple, where.rows, whole)
+
+
+@cache
+def _forward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: int) -> tuple[Tiles, ...]:
     if bits == 32:
         return (Tiles(32, 32, 4 if dim <= 64 else 8, 1),)
     if dim <= 64:
         default = {128: Tiles(128, 64, 8, 3), 64: Tiles(64, 64, 4, 3), 32: Tiles(32, 32, 4, 2)}[multiple]
     else:
         default = Tiles(128, 32, 8, 2) if multiple == 128 else Tiles(32, 32, 4, 2)
-    return _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
+    found = _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
+    return _whole_tiles(whole, ((64, 4), (32, 4), (128, 8)), dim) + found
 
 
 @cache
-def backward_candidates(dim: int, bits: int, multiple: int) -> tuple[Tiles, ...]:
-    """As `forward_candidates`. Two sums and five operands are alive at once, so the tiles are smaller.
-
-    With three stages the D = 64 kernel takes 168 registers on sm_90, so that three programs fit at a time;
-    with two it takes 172, and only two fit. Blocks of 128 read 15 instead of 20 tensors from L2.
-    """
+def _backward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: int) -> tuple[Tiles, ...]:
     if bits == 32:
         return (Tiles(32, 32, 8, 1),)
     default = Tiles(32, 32, 8, 1) if dim > 64 else Tiles(min(multiple, 64), 32, 4, 3 if multiple > 32 else 2)
-    return _with_default_first(default, _grid(((128, 8), (64, 4), (64, 8)), (32, 64), multiple))
+    found = _with_default_first(default, _grid(((128, 8), (64, 4), (64, 8)), (32, 64), multiple))
+    return _whole_tiles(whole, ((32, 8), (64, 8)), dim) + found
+
+
+def _whole_tiles(body: int, choices: tuple[tuple[int, int], ...], dim: int) -> tuple[Tiles, ...]:
+    """(rows of a step, warps) of the kernels that hold a whole head; none where D > 64, for want of registers.
+
+    Where the body is smaller than a step it is one step.
+    """
+    if not body or dim > 64:
+        return ()
+    return tuple(dict.fromkeys(Tiles(body, min(step, body), warps, 1, whole=True) for step, warps in choices))
 
 
 def _grid(blocks: tuple[tuple[int, int], ...], steps: tuple[int, ...], multiple: int) -> list[Tiles]:

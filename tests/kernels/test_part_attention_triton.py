@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kernels.cases import PART_ATTENTION_LARGE, PART_ATTENTION_SMALL, PartAttentionCase
+from kernels.part_attention import api as operators
 from kernels.part_attention import part_attention
-from kernels.part_attention.tiles import backward_tiles, cut, forward_tiles
+from kernels.part_attention.tiles import MOST_SPECIAL, backward_candidates, cut, forward_candidates
 
-triton_operators = pytest.importorskip("kernels.part_attention.triton")
+pytest.importorskip("kernels.part_attention.triton")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -195,9 +196,9 @@ def test_is_an_operator_of_torch() -> None:
     qkv, regions = (x.to(DEVICE) for x in inputs(case, torch.float32))
     q, kv = qkv[:, :, 0], qkv[:, :, 1:]
     leaves = q.clone().requires_grad_(), kv.clone().requires_grad_()
-    torch.library.opcheck(triton_operators._forward, (*leaves, regions, 4, 0, 0.2))
-    out, log_sum = triton_operators._forward(q, kv, regions, 4, 0, 0.2)
-    torch.library.opcheck(triton_operators._backward, (out, q, kv, regions, out, log_sum, 4, 0, 0.2))
+    torch.library.opcheck(operators._forward, (*leaves, regions, 4, 0, 0.2))
+    out, sums = operators._forward(q, kv, regions, 4, 0, 0.2)
+    torch.library.opcheck(operators._backward, (out, q, kv, regions, out, sums, 4, 0, 0.2))
 
     def function(qkv: Tensor) -> Tensor:
         return attend(qkv, regions, case, "triton")
@@ -251,29 +252,79 @@ def test_little_padding_at_the_standard_shapes(case: PartAttentionCase) -> None:
 
 
 def test_every_token_is_in_one_tile() -> None:
-    for special in (1, 4, 13, 40):
+    for special in (1, 4, 13, MOST_SPECIAL):
         for patches in range(1, 600):
             one = cut(special + patches, special)
             assert one.head + one.body == special + patches
             assert special <= one.head <= one.rows
-            for tiles_for, dim, bits in product((forward_tiles, backward_tiles), (32, 64, 128), (16, 32)):
-                tiles = tiles_for(dim, bits, one.multiple)
-                assert one.body % tiles.block == one.body % tiles.step == 0
+            assert one.rows <= (64 if one.multiple == 32 else 32)
+            for dim, bits in product((32, 64, 128), (16, 32)):
+                for tiles in forward_candidates(dim, bits, one) + backward_candidates(dim, bits, one, "sm_90"):
+                    assert one.body % tiles.block == one.body % tiles.step == 0
+                    assert not tiles.whole or (tiles.block == one.body and special + patches <= 144)
+
+
+def test_too_many_tokens_before_the_patches() -> None:
+    case = PartAttentionCase("registers", 1, 1, 32, (4, 4), registers=MOST_SPECIAL)
+    qkv, regions = (x.to(DEVICE) for x in inputs(case, torch.float16))
+    with pytest.raises(ValueError, match="37 tokens are cls, parts and registers; expected at most 33"):
+        attend(qkv, regions, case, "triton")
+
+
+@pytest.mark.parametrize("grid", [(16, 8), (8, 8), (8, 4)], ids=str)
+@pytest.mark.parametrize("queries", [None, 4, 20])
+def test_one_program_for_a_whole_head(grid: tuple[int, int], queries: int | None) -> None:
+    """Up to 144 tokens in half precision; every choice of tiles gives what the others give."""
+    case = PartAttentionCase("whole", 1, 1, 32, grid, registers=2, queries=queries)
+    where = cut(case.tokens, 6)
+    assert where.whole
+    assert forward_candidates(32, 16, where)[0].whole
+    assert backward_candidates(32, 16, where, "sm_90")[0].whole
+    assert not backward_candidates(32, 16, where, "sm_87")[0].whole
+    assert not any(
+        tiles.whole for tiles in backward_candidates(128, 16, where, "sm_90") + forward_candidates(64, 32, where)
+    )
+    assert_as_exact_as_eager(*inputs(case, torch.float16), case)
+
+
+@pytest.mark.parametrize("patches", [(8, 4), (8, 10)], ids=["one step", "three steps"])
+def test_weights_are_exact_at_logits_of_ten_thousand(patches: tuple[int, int]) -> None:
+    """The sums are kept as a row's largest score and what remains: one logarithm of both is off by 1e-3 there."""
+    case = PartAttentionCase("logits", 1, 1, 32, patches, parts=2)
+    qkv, regions = inputs(case, torch.float32)
+    qkv[:, :, :2] = qkv[:, :, :2].sign() * 42.0  # products are whole numbers, exact in float32
+    qkv[:, ::3, 1] *= -1
+    exact, eager, ours = (
+        with_gradient(lambda x, impl=impl: attend(x, regions.to(x.device), case, impl), leaf)  # type: ignore[misc]
+        for impl, leaf in (("reference", qkv.double()), ("reference", qkv), ("triton", qkv.to(DEVICE)))
+    )
+    for truth, theirs, mine in zip(exact, eager, ours, strict=True):
+        allowed = 2 * (theirs - truth).norm() + 1e-6 * truth.norm()
+        assert (mine.cpu() - truth).norm() <= allowed
 
 
 def test_no_gradient_of_zeros_is_made_for_the_sums() -> None:
-    """The logsumexp is an output of the operator that nobody outside uses."""
+    """What makes the weights again is an output of the operator that nobody outside uses."""
     case = PartAttentionCase("zeros", 1, 1, 32, (4, 4))
     qkv, regions = (x.to(DEVICE) for x in inputs(case, torch.float32))
-    real, seen = triton_operators._gradient, []
+    real, seen = operators._gradient, []
 
     def watched(ctx, *gradients):
         seen.extend(gradients)
         return real(ctx, *gradients)
 
-    triton_operators._forward.register_autograd(watched, setup_context=triton_operators._save)
+    operators._forward.register_autograd(watched, setup_context=operators._save)
     try:
-        with_gradient(lambda x: attend(x, regions, case, "triton"), qkv)
+        with_gradient(lambda x: operators._forward(x[:, :, 0], x[:, :, 1:], regions, 4, 0, 0.2)[0], qkv)
     finally:
-        triton_operators._forward.register_autograd(real, setup_context=triton_operators._save)
+        operators._forward.register_autograd(real, setup_context=operators._save)
     assert [gradient is None for gradient in seen] == [False, True]
+
+
+def test_a_second_derivative_is_refused() -> None:
+    case = PartAttentionCase("twice", 1, 1, 32, (4, 4))
+    qkv, regions = (x.to(DEVICE) for x in inputs(case, torch.float32))
+    qkv.requires_grad_()
+    (gradient,) = torch.autograd.grad(attend(qkv, regions, case, "triton").sum(), qkv, create_graph=True)
+    with pytest.raises(RuntimeError, match="autograd"):
+        gradient.sum().backward()

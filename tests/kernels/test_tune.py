@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 ATTENTION = [
     PartAttentionCase("132 tokens", batch=1, heads=1, dim=32, grid=(16, 8)),
     PartAttentionCase("132 tokens, four ask", batch=1, heads=1, dim=32, grid=(16, 8), queries=4),
-    PartAttentionCase("68 tokens", batch=1, heads=1, dim=32, grid=(8, 8)),
+    PartAttentionCase("200 tokens", batch=1, heads=1, dim=32, grid=(14, 14)),
 ]
 NEAREST = [NearestPartsCase("small", parts=1, batch=20, slots=90, dim=64, k=3)]
 JOBS = attention.jobs("sm_90", ATTENTION) + nearest.jobs("sm_90", NEAREST)
@@ -45,10 +45,10 @@ def run(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
 def test_jobs_are_grouped_by_what_the_choice_depends_on():
     names = [tune.name(job) for job in JOBS]
     assert names == [
-        "part_attention_forward, 16-bit d32 tile128",
-        "part_attention_forward, 16-bit d32 tile64",
-        "part_attention_backward, 16-bit d32 tile128",
-        "part_attention_backward, 16-bit d32 tile64",
+        "part_attention_forward, 16-bit d32 whole128",
+        "part_attention_forward, 16-bit d32 tile64 head16",
+        "part_attention_backward, 16-bit d32 whole128",
+        "part_attention_backward, 16-bit d32 tile64 head16",
         "nearest_parts_forward, 16-bit d64",
         "nearest_parts_forward, 32-bit d64",
     ]
@@ -81,7 +81,7 @@ def test_timing_leaves_out_tiles_that_are_wrong(capsys):
     times = tune.time_tiles(dataclasses.replace(job, prepare=prepare), job.candidates[:3])
     assert list(times) == list(job.candidates[:2])
     assert all(seconds > 0 for seconds in times.values())
-    assert f"{wrong} is wrong for 68 tokens; left out" in capsys.readouterr().err
+    assert f"{wrong} is wrong for 200 tokens; left out" in capsys.readouterr().err
 
 
 def test_the_default_stays_unless_beaten_by_more_than_noise():
@@ -105,15 +105,20 @@ def test_what_is_stored_is_what_the_launcher_finds(tmp_path: Path, monkeypatch: 
 
 
 def test_work_of_a_known_shape():
-    """The floors that the kernels' READMEs state, and the 20 and 15 tensors that blocks of 64 and 128 load."""
+    """The floors that the READMEs state, and the tensors that programs of a whole head, of 64 and of 128 load."""
     case = PartAttentionCase("ViT-B", batch=64, heads=12, dim=64, grid=(16, 8))
     tensor = 64 * 132 * 12 * 64 * 2
     forward, backward = attention.jobs("sm_90", [case])
     work = forward.work(case, forward.candidates[0], 132)
-    assert (work.bytes, work.programs) == (4 * tensor, 64 * 12 * 2)
+    assert (work.bytes, work.programs) == (4 * tensor, 64 * 12)
     assert work.flops == 64 * 12 * 4 * 64 * 144 * 144
-    loads = {tiles.block: backward.work(case, tiles, 132).loaded / tensor for tiles in backward.candidates}
-    assert loads == {64: 20, 128: 15}
+    walking = next(tiles for tiles in forward.candidates if not tiles.whole)
+    assert forward.work(case, walking, 132).programs == 64 * 12 * 2
+    loads = {
+        (tiles.whole, tiles.block): backward.work(case, tiles, 132).loaded / tensor
+        for tiles in backward.candidates
+    }
+    assert loads == {(True, 128): 5, (False, 64): 20, (False, 128): 15}
     bank = NearestPartsCase("MSMT17", parts=3, batch=64, slots=32_621, dim=768, k=10)
     job = nearest.jobs("sm_90", [bank])[0]
     work = job.work(bank, job.candidates[0], 132)
@@ -159,7 +164,7 @@ def test_mistakes_on_the_command_line(arguments: list[str], message: str, tmp_pa
 
 
 def test_dry_run_lists_real_resources(tmp_path: Path):
-    only = "part_attention_forward, 16-bit d64 tile64"
+    only = "part_attention_forward, 16-bit d64 tile64 head16"
     result = run(
         "--dry-run", "--arch", "sm_87", "--only", only, "--out", tmp_path / "out", cache=tmp_path / "cache"
     )
@@ -167,7 +172,7 @@ def test_dry_run_lists_real_resources(tmp_path: Path):
     device, title, header, default, *others = result.stdout.splitlines()
     assert "AGX Orin" in device
     assert title == f"{only}: ViT-B/16, 224x224; ViT-B/16, 384x128"
-    figures = dict(zip(header.split()[:8], default.split()[1:9], strict=True))
+    figures = dict(zip(header.split()[:9], default.split()[1:10], strict=True))
     import triton
 
     if (path := baseline(triton.__version__)).exists():

@@ -1,7 +1,6 @@
 """Tables of measured tiles: what is in them is launched, and whatever is wrong with them is ignored."""
 
 import json
-import math
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from kernels import tuning
 from kernels.nearest_parts import nearest_parts
 from kernels.nearest_parts.tiles import candidates, forward_tiles
 from kernels.part_attention import part_attention
-from kernels.part_attention.tiles import backward_candidates, forward_candidates
+from kernels.part_attention.tiles import backward_candidates, cut, forward_candidates
 from kernels.part_attention.tiles import forward_tiles as attention_tiles
 
 attention = pytest.importorskip("kernels.part_attention.triton")
@@ -23,19 +22,22 @@ nearest = pytest.importorskip("kernels.nearest_parts.triton")
 ROOT = Path(__file__).parents[2]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 ARCH = tuning.architecture(DEVICE)
-ATTENTION_KEY = "16-bit d32 tile64"
+WHERE = cut(67, 3)
+ATTENTION_KEY = "16-bit d32 whole64"
 
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Writes the table that the launchers of this machine look in."""
     monkeypatch.setattr(tuning, "TABLES", tmp_path)
+    attention._launch.cache_clear()  # it remembers tiles and kernels
 
     def write(table: object) -> None:
         content = table if isinstance(table, bytes) else json.dumps(table).encode()
         (tmp_path / f"{ARCH}.json").write_bytes(content)
 
-    return write
+    yield write
+    attention._launch.cache_clear()
 
 
 def recorder(kernel: Any, launches: list[dict[str, Any]]) -> Any:
@@ -54,8 +56,10 @@ def recorder(kernel: Any, launches: list[dict[str, Any]]) -> Any:
 
 def test_part_attention_launches_the_tiles_of_the_table(write, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = {
-        "forward": next(t for t in forward_candidates(32, 16, 64) if t.step == 32),
-        "backward": next(t for t in backward_candidates(32, 16, 64) if t.warps == 8 and t.stages == 2),
+        "forward": next(t for t in forward_candidates(32, 16, WHERE) if t.step == 32 and not t.whole),
+        "backward": next(
+            t for t in backward_candidates(32, 16, WHERE, ARCH) if t.warps == 8 and t.stages == 2 and not t.whole
+        ),
     }
     write({f"part_attention_{name}": {ATTENTION_KEY: {"tiles": vars(tiles)}} for name, tiles in chosen.items()})
     launches = {name: [] for name in chosen}
@@ -73,7 +77,7 @@ def test_part_attention_launches_the_tiles_of_the_table(write, monkeypatch: pyte
         results[impl] = (out, *torch.autograd.grad(out.float().square().sum(), leaf))
     torch.testing.assert_close(results["triton"], results["reference"], rtol=0.01, atol=0.01)
     for name, tiles in chosen.items():
-        default = (forward_candidates if name == "forward" else backward_candidates)(32, 16, 64)[0]
+        default = (forward_candidates if name == "forward" else backward_candidates)(32, 16, WHERE)[0]
         assert tiles != default
         (options,) = launches[name]
         assert (options["BLOCK"], options["STEP"]) == (tiles.block, tiles.step)
@@ -102,11 +106,15 @@ def test_nearest_parts_launches_the_tiles_of_the_table(write, monkeypatch: pytes
 
 
 def test_other_keys_and_architectures_keep_their_default(write) -> None:
-    tiles = forward_candidates(32, 16, 64)[1]
+    tiles = forward_candidates(32, 16, WHERE)[1]
     write({"part_attention_forward": {ATTENTION_KEY: {"tiles": vars(tiles)}}})
-    assert attention_tiles(32, 16, 64, ARCH) == tiles
-    assert attention_tiles(32, 16, 64, "sm_87") == attention_tiles(32, 16, 64) == forward_candidates(32, 16, 64)[0]
-    assert attention_tiles(64, 16, 64, ARCH) == forward_candidates(64, 16, 64)[0]
+    assert attention_tiles(32, 16, WHERE, ARCH) == tiles
+    assert (
+        attention_tiles(32, 16, WHERE, "sm_87")
+        == attention_tiles(32, 16, WHERE)
+        == forward_candidates(32, 16, WHERE)[0]
+    )
+    assert attention_tiles(64, 16, WHERE, ARCH) == forward_candidates(64, 16, WHERE)[0]
     assert forward_tiles(torch.float32, 64, ARCH) == candidates(torch.float32, 64, ARCH)[0]
 
 
@@ -145,7 +153,7 @@ def test_a_damaged_or_foreign_table_is_ignored_with_one_warning(write, content: 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         for _ in range(3):
-            assert attention_tiles(32, 16, 64, ARCH) == forward_candidates(32, 16, 64)[0]
+            assert attention_tiles(32, 16, WHERE, ARCH) == forward_candidates(32, 16, WHERE)[0]
     assert len(caught) == 1, [str(warning.message) for warning in caught]
     assert f"{ARCH}.json" in str(caught[0].message)
     assert "kernels.tune" in str(caught[0].message)
@@ -155,14 +163,7 @@ def test_an_unreadable_table_is_ignored(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(tuning, "TABLES", tmp_path)
     (tmp_path / f"{ARCH}.json").mkdir()
     with pytest.warns(UserWarning, match="damaged"):
-        assert attention_tiles(32, 16, 64, ARCH) == forward_candidates(32, 16, 64)[0]
-
-
-def test_every_candidate_cuts_the_body_evenly() -> None:
-    for dim, bits, multiple in ((d, b, m) for d in (32, 64, 96, 128) for b in (16, 32) for m in (128, 64, 32)):
-        for tiles in forward_candidates(dim, bits, multiple) + backward_candidates(dim, bits, multiple):
-            assert multiple % tiles.block == multiple % tiles.step == 0
-            assert math.log2(tiles.block).is_integer()
+        assert attention_tiles(32, 16, WHERE, ARCH) == forward_candidates(32, 16, WHERE)[0]
 
 
 def test_tables_that_are_shipped_were_measured_and_fit_this_version() -> None:
