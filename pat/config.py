@@ -159,8 +159,9 @@ class LossConfig:
     bank_update: Literal["before", "after"] = "before"
     """When a step moves the slots of its images: before its loss, as the paper does, or after it; then slots of
     the batch are no fresher than others, and no nearer for that alone."""
-    bank_read: Literal["float32", "bfloat16"] = "float32"
-    """Precision in which the bank is read; the averages themselves are always float32."""
+    bank_read: Annotated[Literal["auto", "float32", "bfloat16"], Role.PACE] = "float32"
+    """Precision in which the bank is read; averages are float32 and neighbours exact in either. On a GPU float32
+    moves twice the bytes and has no matrix units. "auto" is for the command line alone."""
     neighbours: Annotated[NeighbourImplementation, Role.PACE] = "reference"
     """Which nearest_parts runs. "auto" is for the command line alone."""
 

@@ -37,10 +37,12 @@ def resolve_model(config: ModelConfig, device: torch.device) -> ModelConfig:
 
 
 def resolve_loss(config: LossConfig, device: torch.device) -> LossConfig:
-    """`config` with neighbours "auto" replaced by what suits the device."""
-    if config.neighbours != "auto":
-        return config
-    return dataclasses.replace(config, neighbours="triton" if _triton_suits(device) else "reference")
+    """`config` with neighbours and bank_read "auto" replaced by what suits the device."""
+    if config.neighbours == "auto":
+        config = dataclasses.replace(config, neighbours="triton" if _triton_suits(device) else "reference")
+    if config.bank_read == "auto":
+        config = dataclasses.replace(config, bank_read="bfloat16" if _triton_suits(device) else "float32")
+    return config
 
 
 def describe(device: torch.device) -> str:

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from kernels.nearest_parts.reference import (
+    CANDIDATES,
     NearestParts,
     Saved,
     merge_nearest,
@@ -30,6 +31,7 @@ def nearest_parts(
     k: int,
     scale: float,
     squared_norms: Tensor | None = None,
+    master: Tensor | None = None,
     query_identity: Tensor | None = None,
     bank_identity: Tensor | None = None,
     offset: int = 0,
@@ -44,6 +46,9 @@ def nearest_parts(
         k: neighbours wanted, at least 1; with Triton at most 32.
         scale: positive factor of the squared distance.
         squared_norms: [P, M], |bank|^2 where it is at hand; computed otherwise.
+        master: float32 [P, M, D], of which `bank` is a rounded copy: the CANDIDATES nearest in the bank are ranked
+            again by their exact distances to the unrounded query, and the k nearest of them returned. The sum over
+            all slots stays that of the bank.
         query_identity: int64 [B], with bank_identity: int64 [M]: slots of the query's identity are left out.
         offset: number of the slot bank[:, 0], for a bank that is one shard of several: `exclude` and the
             indices returned count over all shards, and `merge_nearest` joins their results.
@@ -61,11 +66,19 @@ def nearest_parts(
     _check_vectors(query, bank)
     _check_slots(query, bank, exclude, squared_norms, query_identity, bank_identity)
     _check_options(k, scale, offset, impl)
+    if master is not None:
+        _check_master(master, bank, k)
     save = torch.is_grad_enabled() and query.requires_grad
-    log_sum, distances, indices, _, _ = _search(
-        query, bank, exclude, k, float(scale), squared_norms, query_identity, bank_identity, offset, save, impl
-    )
-    return NearestParts(log_sum, distances, indices)
+    arguments = (
+        query, bank, exclude, k, float(scale), squared_norms, master, query_identity, bank_identity, offset, save,
+        impl,
+    )  # fmt: skip
+    # Eager mode goes without the operator, which costs the host as much as a launch.
+    if torch.compiler.is_compiling() or type(query) not in (Tensor, torch.nn.Parameter):
+        return NearestParts(*_search(*arguments)[:3])
+    if save:
+        return NearestParts(*_Search.apply(*arguments))
+    return _find(*arguments)[0]
 
 
 def _check_vectors(query: Tensor, bank: Tensor) -> None:
@@ -114,6 +127,16 @@ def _check_tensor(
         raise ValueError(f"{name}: on {tensor.device}, expected {device}, where query is")
 
 
+def _check_master(master: Tensor, bank: Tensor, k: int) -> None:
+    if master.shape != bank.shape or master.dtype != torch.float32 or master.device != bank.device:
+        found = f"{master.dtype} {tuple(master.shape)} on {master.device}"
+        raise ValueError(f"master: {found}, expected float32 {tuple(bank.shape)} on {bank.device}, as the bank")
+    if bank.dtype not in (torch.float16, torch.bfloat16):
+        raise ValueError(f"master: given with a bank of {bank.dtype}, expected a bank in half precision")
+    if k > CANDIDATES:
+        raise ValueError(f"k: {k}, expected at most {CANDIDATES} with a master")
+
+
 def _check_options(k: int, scale: float, offset: int, impl: str) -> None:
     if k < 1:
         raise ValueError(f"k: {k}, expected at least 1 neighbour")
@@ -125,6 +148,62 @@ def _check_options(k: int, scale: float, offset: int, impl: str) -> None:
         raise ValueError(f"impl: {impl!r}, expected one of {', '.join(map(repr, get_args(Implementation)))}")
 
 
+def _find(
+    query: Tensor, bank: Tensor, exclude: Tensor, k: int, scale: float, squared_norms: Tensor | None,
+    master: Tensor | None, query_identity: Tensor | None, bank_identity: Tensor | None, offset: int, save: bool,
+    impl: str,
+) -> tuple[NearestParts, Saved | None]:  # fmt: skip
+    search: Callable[..., tuple[NearestParts, Saved | None]] = nearest_parts_reference
+    if impl == "triton":
+        from kernels.nearest_parts.triton import nearest_parts_triton as search
+    # Distances must not be rounded to half precision; a kernel is launched on the current device.
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
+        return search(
+            query,
+            bank,
+            exclude,
+            k=k,
+            scale=scale,
+            squared_norms=squared_norms,
+            master=master,
+            query_identity=query_identity,
+            bank_identity=bank_identity,
+            offset=offset,
+            save=save,
+        )
+
+
+def _find_gradient(
+    grad_log_sum: Tensor | None, grad_distances: Tensor | None, query: Tensor, indices: Tensor, average: Tensor,
+    neighbours: Tensor, scale: float, impl: str,
+) -> Tensor:  # fmt: skip
+    backward = nearest_parts_backward
+    if impl == "triton":
+        from kernels.nearest_parts.triton import nearest_parts_triton_backward as backward
+    with torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
+        return backward(grad_log_sum, grad_distances, query, indices, average, neighbours, scale)
+
+
+class _Search(torch.autograd.Function):
+    """The search without the cost of an operator."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+        found, saved = _find(query, *arguments)
+        assert saved is not None, "asked for"
+        ctx.save_for_backward(query, found.indices, *saved)
+        ctx.scale, ctx.impl = arguments[3], arguments[-1]
+        ctx.mark_non_differentiable(found.indices)
+        ctx.set_materialize_grads(False)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad_log_sum: Tensor | None, grad_distances: Tensor | None, _: None) -> Any:
+        # Where a graph is asked for, the operator is put into it, whose own derivative fails loudly.
+        gradient = _search_backward if torch.is_grad_enabled() else _find_gradient
+        return gradient(grad_log_sum, grad_distances, *ctx.saved_tensors, ctx.scale, ctx.impl), *[None] * 11
+
+
 @torch.library.custom_op("pat_kernels::nearest_parts", mutates_args=())
 def _search(
     query: Tensor,
@@ -133,6 +212,7 @@ def _search(
     k: int,
     scale: float,
     squared_norms: Tensor | None,
+    master: Tensor | None,
     query_identity: Tensor | None,
     bank_identity: Tensor | None,
     offset: int,
@@ -140,30 +220,18 @@ def _search(
     impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """`NearestParts` and `Saved` as one flat tuple; `Saved` is empty unless asked for."""
-    search: Callable[..., tuple[NearestParts, Saved | None]] = nearest_parts_reference
-    if impl == "triton":
-        from kernels.nearest_parts.triton import nearest_parts_triton as search
-    # Distances must not be rounded to half precision; a kernel is launched on the current device.
-    with torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
-        found, saved = search(
-            query,
-            bank,
-            exclude,
-            k=k,
-            scale=scale,
-            squared_norms=squared_norms,
-            query_identity=query_identity,
-            bank_identity=bank_identity,
-            offset=offset,
-            save=save,
-        )
+    found, saved = _find(
+        query, bank, exclude, k, scale, squared_norms, master, query_identity, bank_identity, offset, save, impl
+    )
     if saved is None:
-        saved = Saved(query.new_empty(0, dtype=found.log_sum.dtype), bank.new_empty(0))
+        saved = Saved(
+            query.new_empty(0, dtype=found.log_sum.dtype), (bank if master is None else master).new_empty(0)
+        )
     return *found, *saved
 
 
 @_search.register_fake
-def _(query, bank, exclude, k, scale, squared_norms, query_identity, bank_identity, offset, save, impl):  # type: ignore[no-untyped-def]
+def _(query, bank, exclude, k, scale, squared_norms, master, query_identity, bank_identity, offset, save, impl):  # type: ignore[no-untyped-def]
     parts, batch, dim = query.shape
     dtype = statistics_dtype(bank)
     return (
@@ -171,14 +239,14 @@ def _(query, bank, exclude, k, scale, squared_norms, query_identity, bank_identi
         query.new_empty(parts, batch, k, dtype=dtype),
         query.new_empty(parts, batch, k, dtype=torch.int64),
         query.new_empty((parts, batch, dim) if save else 0, dtype=dtype),
-        bank.new_empty((parts, batch, k, dim) if save else 0),
+        (bank if master is None else master).new_empty((parts, batch, k, dim) if save else 0),
     )
 
 
 @torch.library.custom_op("pat_kernels::nearest_parts_backward", mutates_args=())
 def _search_backward(
-    grad_log_sum: Tensor,
-    grad_distances: Tensor,
+    grad_log_sum: Tensor | None,
+    grad_distances: Tensor | None,
     query: Tensor,
     indices: Tensor,
     average: Tensor,
@@ -187,11 +255,7 @@ def _search_backward(
     impl: str,
 ) -> Tensor:
     """An operator without autograd of its own, so that a second derivative fails loudly instead of being wrong."""
-    backward = nearest_parts_backward
-    if impl == "triton":
-        from kernels.nearest_parts.triton import nearest_parts_triton_backward as backward
-    with torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
-        return backward(grad_log_sum, grad_distances, query, indices, average, neighbours, scale)
+    return _find_gradient(grad_log_sum, grad_distances, query, indices, average, neighbours, scale, impl)
 
 
 @_search_backward.register_fake
@@ -207,13 +271,8 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _backward(ctx, grad_log_sum, grad_distances, *_):  # type: ignore[no-untyped-def]
-    query, indices, average, neighbours = ctx.saved_tensors
-    if grad_log_sum is None:
-        grad_log_sum = average.new_zeros(indices.shape[:-1])
-    if grad_distances is None:
-        grad_distances = average.new_zeros(indices.shape)
-    saved = (query, indices, average, neighbours, ctx.scale, ctx.impl)
-    return _search_backward(grad_log_sum, grad_distances, *saved), *[None] * 10
+    saved = (*ctx.saved_tensors, ctx.scale, ctx.impl)
+    return _search_backward(grad_log_sum, grad_distances, *saved), *[None] * 11
 
 
 _search.register_autograd(_backward, setup_context=_setup_context)

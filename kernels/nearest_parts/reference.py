@@ -6,17 +6,26 @@ bank is sorted as a whole, the bank is not copied, and memory is bounded: the ba
 are merged as the shards of several ranks are.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+T = TypeVar("T")
+
 CHUNK_ELEMENTS = 1 << 23
-"""Largest temporary of one chunk, in elements (32 MiB in float32)."""
+"""Distances that are held at a time by all threads together (32 MiB in float32)."""
 
 BLOCK = 1024
 """Slots multiplied at a time: 3 MiB at D = 768 in float32, which a core's share of the cache holds."""
+
+CANDIDATES = 32
+"""Slots that a half-precision bank finds nearest, to be ranked again by the vectors that it is a copy of."""
 
 GROUP = 64
 """Slots whose minimum stands for them in the first round of `smallest`."""
@@ -79,6 +88,7 @@ def nearest_parts_reference(
     k: int,
     scale: float,
     squared_norms: Tensor | None,
+    master: Tensor | None,
     query_identity: Tensor | None,
     bank_identity: Tensor | None,
     offset: int,
@@ -88,38 +98,104 @@ def nearest_parts_reference(
 
     `save` asks for what the backward needs. Outputs are float32, or float64 for a float64 bank.
     """
-    dtype = statistics_dtype(bank)
-    q = query.to(bank.dtype).to(dtype)
-    chunk = max(GROUP, CHUNK_ELEMENTS // (bank.shape[0] * query.shape[1]))
-    found, average = None, None
-    for start in range(0, bank.shape[1], chunk):
-        slots = slice(start, start + chunk)
-        own = exclude - (offset + start)
+    (parts, batch, _), slots = query.shape, bank.shape[1]
+    q = query.to(bank.dtype).to(statistics_dtype(bank))
+    wanted, k = k, k if master is None else CANDIDATES
+
+    def search(part: int, held: slice) -> tuple[NearestParts, Tensor | None]:
+        own = exclude - (offset + held.start)
         same = None
         if query_identity is not None and bank_identity is not None:
-            same = query_identity[:, None] == bank_identity[slots]  # [B, c]
-        norms = None if squared_norms is None else squared_norms[:, slots].to(dtype)
-        d, log_sum, mean = _walk(q, bank[:, slots], norms, own, same, scale, save)
-        distances, indices = _nearest(d, k, offset + start)
-        part = NearestParts(log_sum, distances, indices)
-        if found is not None:
-            total = merge_nearest([found, part])
-            if average is not None and mean is not None:
-                average.mul_(_share(found, total)).add_(mean.mul_(_share(part, total)))
-            found = total
-        else:
-            found, average = part, mean
-    assert found is not None, "a bank holds at least one slot"
-    if average is None:
+            same = query_identity[:, None] == bank_identity[held]  # [B, c]
+        norms = None if squared_norms is None else squared_norms[part, held].to(q.dtype)
+        d, log_sum, mean = _walk(q[part], bank[part, held], norms, own, same, scale, save)
+        return NearestParts(log_sum, *_nearest(d, k, offset + held.start)), mean
+
+    threads = torch.get_num_threads() if bank.device.type == "cpu" and slots >= 4 * BLOCK else 1
+    ranges = _ranges(slots, max(GROUP, CHUNK_ELEMENTS // (batch * threads)), 1 if threads == 1 else 2 * threads)
+    done = _in_threads(
+        threads, [functools.partial(search, part, held) for part in range(parts) for held in ranges]
+    )
+    pieces = [_joined(done[first : first + len(ranges)]) for first in range(0, len(done), len(ranges))]
+    found = NearestParts(*map(torch.stack, zip(*(piece for piece, _ in pieces), strict=True)))
+    if master is not None:
+        found = _ranked_again(found, query, master, wanted, offset)
+    if not save:
         return found, None
-    local = (found.indices - offset).clamp_min(0)
+    average = torch.stack([mean for _, mean in pieces if mean is not None])  # [P, B, D]
+    return found, Saved(average, _slots(bank if master is None else master, found.indices, offset))
+
+
+def _ranges(slots: int, most: int, wanted: int) -> list[slice]:
+    """Slots in at least `wanted` ranges, where each then has several blocks, of at most `most` slots."""
+    count = max(-(-slots // most), min(wanted, slots // (4 * BLOCK)), 1)
+    size = -(-slots // count)
+    return [slice(start, min(start + size, slots)) for start in range(0, slots, size)]
+
+
+def _in_threads(threads: int, jobs: Sequence[Callable[[], T]]) -> list[T]:
+    """Results of jobs that run one after another in each of some threads.
+
+    Each job then has one thread for itself: threads that share a product wait for each other after each of
+    hundreds of small ones, which is dear where one of them is late.
+    """
+    if threads == 1 or len(jobs) == 1:
+        return [job() for job in jobs]
+    return list(_workers(os.getpid(), threads).map(_without_graph, jobs))
+
+
+def _without_graph(job: Callable[[], T]) -> T:
+    with torch.no_grad():  # a thread has its own mode
+        return job()
+
+
+@functools.cache
+def _workers(_process: int, threads: int) -> ThreadPoolExecutor:
+    """Threads whose operations take no others to help; those of another process do not survive its fork."""
+    ready = threading.Barrier(threads + 1)
+
+    def alone() -> None:
+        torch.set_num_threads(1)  # of this thread, and of those yet to start
+        ready.wait()
+
+    pool = ThreadPoolExecutor(threads, "nearest_parts")
+    for _ in range(threads):
+        pool.submit(alone)
+    ready.wait()
+    torch.set_num_threads(threads)  # as it was, for those yet to start
+    return pool
+
+
+def _joined(pieces: Sequence[tuple[NearestParts, Tensor | None]]) -> tuple[NearestParts, Tensor | None]:
+    """Results over disjoint slots as those over all of them: [B], [B, k], [B, k]; averages [B, D]."""
+    if len(pieces) == 1:
+        return pieces[0]
+    found = merge_nearest([piece for piece, _ in pieces])
+    means = [mean.mul_(_share(piece, found)) for piece, mean in pieces if mean is not None]
+    return found, torch.stack(means).sum(0) if means else None
+
+
+def _slots(bank: Tensor, indices: Tensor, offset: int) -> Tensor:
+    """The vectors of some slots, [P, B, k, D]; any where the index is -1."""
     parts = torch.arange(bank.shape[0], device=bank.device)
-    return found, Saved(average, bank[parts[:, None, None], local])
+    return bank[parts[:, None, None], (indices - offset).clamp_min(0)]
+
+
+def _ranked_again(found: NearestParts, query: Tensor, master: Tensor, k: int, offset: int) -> NearestParts:
+    """The k nearest of the candidates, by squared distances to `master`; ties in ascending order of slot."""
+    exact = (
+        (query.float()[:, :, None] - _slots(master, found.indices, offset)).square().sum(-1)
+    )  # [P, B, CANDIDATES]
+    by_slot = found.indices.argsort(dim=-1)
+    exact = exact.masked_fill(found.indices < 0, torch.inf).gather(-1, by_slot)
+    distances, order = exact.sort(dim=-1, stable=True)
+    indices = found.indices.gather(-1, by_slot).gather(-1, order)
+    return NearestParts(found.log_sum, distances[..., :k], indices[..., :k])
 
 
 def nearest_parts_backward(
-    grad_log_sum: Tensor,
-    grad_distances: Tensor,
+    grad_log_sum: Tensor | None,
+    grad_distances: Tensor | None,
     query: Tensor,
     indices: Tensor,
     average: Tensor,
@@ -128,14 +204,19 @@ def nearest_parts_backward(
 ) -> Tensor:
     """Gradient to the query in closed form: -2 scale (q - E_S[m]) per log_sum, 2 (q - m_k) per distance.
 
-    Missing neighbours and queries without any allowed slot get exactly 0, whatever gradient arrives for them.
+    Missing neighbours and queries without any allowed slot get exactly 0, whatever gradient arrives for them. None
+    for an output that nothing depends on.
     """
     q = query.to(neighbours.dtype).to(average.dtype)
     present = indices >= 0  # [P, B, k]
-    g_sum = torch.where(present[..., 0], grad_log_sum, 0.0)[..., None] * (-2 * scale)  # [P, B, 1]
-    g_near = torch.where(present, grad_distances, 0.0)[..., None, :] * 2  # [P, B, 1, k]
-    pull = torch.matmul(g_near, neighbours.to(q.dtype))[..., 0, :]  # [P, B, D]
-    grad = g_sum * (q - average) + g_near.sum(-1) * q - pull
+    grad = torch.zeros_like(q)
+    if grad_log_sum is not None:
+        g_sum = torch.where(present[..., 0], grad_log_sum, 0.0)[..., None] * (-2 * scale)  # [P, B, 1]
+        grad += g_sum * (q - average)
+    if grad_distances is not None:
+        g_near = torch.where(present, grad_distances, 0.0)[..., None, :] * 2  # [P, B, 1, k]
+        pull = torch.matmul(g_near, neighbours.to(q.dtype))[..., 0, :]  # [P, B, D]
+        grad += g_near.sum(-1) * q - pull
     return grad.to(query.dtype)
 
 
@@ -174,43 +255,42 @@ def _walk(
     scale: float,
     average: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Distances [P, B, c] (+inf where not allowed), log-sum-exp [P, B] and softmax average [P, B, D] of a chunk.
+    """Of q [B, D] and slots [c, D] of one part: distances [B, c] (+inf where not allowed), log-sum-exp [B], and
+    softmax average [B, D].
 
-    Part by part in blocks of slots, with a running maximum as the kernel has: a block is multiplied the second
-    time while it still lies in the cache, and no array of all weights is made.
+    In blocks of slots, with a running maximum as the kernel has: a block is multiplied the second time while it
+    still lies in the cache, and no array of all weights is made.
     """
-    parts, batch, dim = q.shape
-    slots = bank.shape[1]
-    d = q.new_empty(parts, batch, slots)
-    total, lowest = q.new_zeros(parts, batch), q.new_full((parts, batch), torch.inf)
-    mean = q.new_zeros(parts, batch, dim)
+    (batch, dim), slots = q.shape, bank.shape[0]
+    d = q.new_empty(batch, slots)
+    total, lowest = q.new_zeros(batch), q.new_full((batch,), torch.inf)
+    mean = q.new_zeros(batch, dim)
     q_norms = q.square().sum(-1)
-    for part in range(parts):
-        for start in range(0, slots, BLOCK):
-            block = slice(start, start + BLOCK)
-            m = bank[part, block].to(q.dtype)  # [c', D]
-            norms = torch.einsum("md,md->m", m, m) if squared_norms is None else squared_norms[part, block]
-            near = d[part, :, block]  # [B, c']
-            torch.addmm(norms, q[part], m.T, alpha=-2, out=near)
-            near.add_(q_norms[part, :, None]).clamp_min_(0)
-            _exclude_own(near, own - start)
-            if same is not None:
-                near.masked_fill_(same[:, block], torch.inf)
-            below = torch.minimum(lowest[part], near.amin(-1))
-            base = below.masked_fill(below == torch.inf, 0)  # inf - inf is no number
-            fade = torch.exp(scale * (base - lowest[part]))  # 0 before the first allowed slot
-            weights = torch.sub(base[:, None], near).mul_(scale).exp_()  # [B, c']
-            total[part] = total[part] * fade + weights.sum(-1)
-            if average:
-                mean[part].mul_(fade[:, None]).addmm_(weights, m)
-            lowest[part] = below
+    for start in range(0, slots, BLOCK):
+        block = slice(start, start + BLOCK)
+        m = bank[block].to(q.dtype)  # [c', D]
+        norms = torch.einsum("md,md->m", m, m) if squared_norms is None else squared_norms[block]
+        near = d[:, block]  # [B, c']
+        torch.addmm(norms, q, m.T, alpha=-2, out=near)
+        near.add_(q_norms[:, None]).clamp_min_(0)
+        _exclude_own(near, own - start)
+        if same is not None:
+            near.masked_fill_(same[:, block], torch.inf)
+        below = torch.minimum(lowest, near.amin(-1))
+        base = below.masked_fill(below == torch.inf, 0)  # inf - inf is no number
+        fade = torch.exp(scale * (base - lowest))  # 0 before the first allowed slot
+        weights = torch.sub(base[:, None], near).mul_(scale).exp_()  # [B, c']
+        total = total * fade + weights.sum(-1)
+        if average:
+            mean.mul_(fade[:, None]).addmm_(weights, m)
+        lowest = below
     nothing = total == 0
     log_sum = total.log() - scale * lowest.masked_fill(nothing, 0)
-    return d, log_sum, mean.div_(total.masked_fill(nothing, 1)[..., None]) if average else None
+    return d, log_sum, mean.div_(total.masked_fill(nothing, 1)[:, None]) if average else None
 
 
 def _nearest(d: Tensor, k: int, first: int) -> tuple[Tensor, Tensor]:
-    """The k smallest of `d` [P, B, c] and their slots, counted from `first`; +inf and -1 where there are fewer."""
+    """The k smallest of `d` [B, c] and their slots, counted from `first`; +inf and -1 where there are fewer."""
     distances, indices = smallest(d, k)
     missing = k - distances.shape[-1]
     distances = torch.nn.functional.pad(distances, (0, missing), value=torch.inf)
@@ -226,7 +306,7 @@ def _exclude_own(d: Tensor, own: Tensor) -> None:
 
 
 def _share(part: NearestParts, total: NearestParts) -> Tensor:
-    """Part of the total softmax mass that falls on `part`, [P, B, 1]; 0 where nothing is allowed."""
+    """Part of the total softmax mass that falls on `part`, [..., B, 1]; 0 where nothing is allowed."""
     return torch.where(part.log_sum == -torch.inf, 0.0, (part.log_sum - total.log_sum).exp())[..., None]
 
 

@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from kernels.configuration import Configuration
-from kernels.nearest_parts.reference import NearestParts, Saved
+from kernels.nearest_parts.reference import CANDIDATES, NearestParts, Saved
 from kernels.nearest_parts.tiles import Tiles, default_tiles, forward_tiles
 from kernels.nearest_parts.triton_kernels import (
     nearest_parts_bwd_kernel,
@@ -43,6 +43,7 @@ def nearest_parts_triton(
     k: int,
     scale: float,
     squared_norms: Tensor | None,
+    master: Tensor | None,
     query_identity: Tensor | None,
     bank_identity: Tensor | None,
     offset: int,
@@ -58,7 +59,9 @@ def nearest_parts_triton(
     if tiles is None:
         tiles = forward_tiles(bank.dtype, dim, architecture(query.device))
     splits, slots_per_split = _split(query.device, parts, batch, slots, tiles)
-    listed = 16 if k <= 16 else 32
+    candidates = k if master is None else CANDIDATES
+    listed = 16 if candidates <= 16 else 32
+    fetched = bank if master is None else master
 
     def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=query.device)
@@ -101,34 +104,37 @@ def nearest_parts_triton(
     )
     saved = None
     if save:
-        saved = Saved(scratch(parts, batch, dim), scratch(parts, batch, k, dim, dtype=bank.dtype))
+        saved = Saved(scratch(parts, batch, dim), scratch(parts, batch, k, dim, dtype=fetched.dtype))
     nearest_parts_merge_kernel[(parts, batch)](
         log_sums,
         keys,
         tile_distances,
         averages,
-        bank,
+        fetched,
+        q if master is None else query.float().contiguous(),
         *found,
-        *(saved or (averages, bank)),
+        *(saved or (averages, fetched)),
         batch,
         splits,
         k,
+        candidates,
         offset,
-        *bank.stride(),
+        *fetched.stride(),
         DIM=dim,
         BLOCK_D=triton.next_power_of_2(dim),
         LIST=listed,
         BLOCK_M=tiles.slots,
         SPLITS=triton.next_power_of_2(splits),
         AVERAGE=save,
+        MASTER=master is not None,
         num_warps=MERGE_WARPS,
     )
     return found, saved
 
 
 def nearest_parts_triton_backward(
-    grad_log_sum: Tensor,
-    grad_distances: Tensor,
+    grad_log_sum: Tensor | None,
+    grad_distances: Tensor | None,
     query: Tensor,
     indices: Tensor,
     average: Tensor,
@@ -139,8 +145,8 @@ def nearest_parts_triton_backward(
     parts, batch, dim = query.shape
     grad = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     nearest_parts_bwd_kernel[(parts * batch,)](
-        grad_log_sum.contiguous(),
-        grad_distances.contiguous(),
+        average if grad_log_sum is None else grad_log_sum.contiguous(),
+        average if grad_distances is None else grad_distances.contiguous(),
         query.contiguous(),
         indices,
         average,
@@ -150,6 +156,8 @@ def nearest_parts_triton_backward(
         scale,
         DIM=dim,
         BLOCK_D=triton.next_power_of_2(dim),
+        FOR_SUM=grad_log_sum is not None,
+        FOR_DISTANCES=grad_distances is not None,
         num_warps=BACKWARD_WARPS,
     )
     return grad
@@ -161,14 +169,21 @@ def aot_configurations() -> list[Configuration]:
     D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
     """
     tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
-    merge: dict[str, object] = {"LIST": 16, "BLOCK_M": tiles.slots, "SPLITS": 32}
+    merge: dict[str, object] = {"BLOCK_M": tiles.slots, "SPLITS": 32}
     return [
         forward_configuration("bf16", 768),
         forward_configuration("fp16", 768),
         forward_configuration("fp32", 768),
         forward_configuration("bf16", 384),
-        _configuration("merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, **merge),
-        _configuration("backward", nearest_parts_bwd_kernel, "bf16", 768, BACKWARD_WARPS, 1),
+        _configuration(
+            "merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, LIST=16, MASTER=False, **merge
+        ),
+        _configuration(
+            "merge_again", nearest_parts_merge_kernel, "fp32", 768, MERGE_WARPS, 1, LIST=32, MASTER=True, **merge
+        ),
+        _configuration(
+            "backward", nearest_parts_bwd_kernel, "bf16", 768, BACKWARD_WARPS, 1, FOR_SUM=True, FOR_DISTANCES=True
+        ),
     ]
 
 

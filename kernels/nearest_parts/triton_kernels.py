@@ -168,15 +168,17 @@ def nearest_parts_merge_kernel(
     p_keys,
     p_tile_distances,
     p_averages,
-    p_bank,  # [P, M, D], any strides
+    p_bank,  # [P, M, D], any strides: the bank, or the master of which it is a rounded copy
+    p_query,  # float32 [P, B, D], read where there is a master
     p_log_sum,  # out: float32 [P, B]
     p_distances,  # out: float32 [P, B, k]
     p_indices,  # out: int64 [P, B, k]
     p_average,  # out: float32 [P, B, D]
-    p_neighbours,  # out: [P, B, k, D], in the bank's dtype
+    p_neighbours,  # out: [P, B, k, D], in the dtype of `p_bank`
     batch,
     splits,
     k,
+    candidates,  # k, or as many as are ranked again
     offset,
     stride_part,
     stride_slot,
@@ -187,6 +189,7 @@ def nearest_parts_merge_kernel(
     BLOCK_M: tl.constexpr,
     SPLITS: tl.constexpr,  # a power of two, at least `splits`
     AVERAGE: tl.constexpr,
+    MASTER: tl.constexpr,
 ):
     """Join the splits for one query of one part, and fetch what the backward needs."""
     rows = tl.num_programs(0) * batch
@@ -207,7 +210,7 @@ def nearest_parts_merge_kernel(
     lane = tl.arange(0, LIST)
     b_entry = tl.zeros([LIST], tl.int32)
     b_key = tl.full([LIST], INFINITE, tl.int64)
-    for i in range(k):  # the k tiles with the smallest minima
+    for i in range(candidates):  # the tiles with the smallest minima
         best = tl.min(keys, axis=0)
         where = tl.min(tl.where(keys == best, entry, SPLITS * LIST), axis=0)
         b_entry = tl.where(lane == i, where, b_entry)
@@ -221,9 +224,23 @@ def nearest_parts_merge_kernel(
     slots = _key(distance, (b_key & LOW)[:, None] + position)
     slots = tl.reshape(slots, [LIST * BLOCK_M])
     d = tl.arange(0, BLOCK_D)
+    if MASTER:  # the nearest slots again, by their exact distances
+        b_query = tl.load(p_query + row * DIM + d, mask=d < DIM, other=0.0)
+        exact = tl.full([LIST], INFINITE, tl.int64)
+        for i in range(candidates):
+            best = tl.min(slots, axis=0)
+            slots = tl.where(slots == best, INFINITE, slots)
+            p_slot = p_bank + part * stride_part + (best & LOW) * stride_slot + d.to(tl.int64) * stride_dim
+            vector = tl.load(p_slot, mask=d < tl.where(best < INFINITE, DIM, 0), other=0.0)
+            difference = tl.where(d < DIM, b_query - vector, 0.0)
+            key = _key(tl.sum(difference * difference, axis=0), best & LOW)
+            exact = tl.where((lane == i) & (best < INFINITE), key, exact)
+        nearest = exact
+    else:
+        nearest = slots
     for i in range(k):  # the k nearest slots
-        best = tl.min(slots, axis=0)
-        slots = tl.where(slots == best, INFINITE, slots)
+        best = tl.min(nearest, axis=0)
+        nearest = tl.where(nearest == best, INFINITE, nearest)
         present = best < INFINITE
         index = best & LOW
         b_distance = tl.where(present, (best >> 32).to(tl.int32).to(tl.float32, bitcast=True), float("inf"))
@@ -259,6 +276,8 @@ def nearest_parts_bwd_kernel(
     scale,
     DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    FOR_SUM: tl.constexpr,  # whether there is a gradient of the sum, and of the distances
+    FOR_DISTANCES: tl.constexpr,
 ):
     """-2 scale (q - E_S[m]) for the sum and 2 (q - m_k) for each distance, for one query of one part."""
     row = tl.program_id(0).to(tl.int64)
@@ -266,13 +285,16 @@ def nearest_parts_bwd_kernel(
     inside = d < DIM
     b_q = tl.load(p_query + row * DIM + d, mask=inside, other=0.0).to(p_neighbours.dtype.element_ty)
     b_q = b_q.to(tl.float32)
-    b_average = tl.load(p_average + row * DIM + d, mask=inside, other=0.0)
-    any_allowed = tl.load(p_indices + row * k) >= 0
-    factor = tl.where(any_allowed, tl.load(p_grad_log_sum + row), 0.0) * (-2.0 * scale)
-    b_grad = factor * (b_q - b_average)
-    for i in range(k):
-        present = tl.load(p_indices + row * k + i) >= 0
-        factor = tl.where(present, tl.load(p_grad_distances + row * k + i), 0.0) * 2.0
-        b_m = tl.load(p_neighbours + (row * k + i) * DIM + d, mask=inside, other=0.0).to(tl.float32)
-        b_grad += factor * (b_q - b_m)
+    b_grad = tl.zeros([BLOCK_D], tl.float32)
+    if FOR_SUM:
+        b_average = tl.load(p_average + row * DIM + d, mask=inside, other=0.0)
+        any_allowed = tl.load(p_indices + row * k) >= 0
+        factor = tl.where(any_allowed, tl.load(p_grad_log_sum + row), 0.0) * (-2.0 * scale)
+        b_grad += factor * (b_q - b_average)
+    if FOR_DISTANCES:
+        for i in range(k):
+            present = tl.load(p_indices + row * k + i) >= 0
+            factor = tl.where(present, tl.load(p_grad_distances + row * k + i), 0.0) * 2.0
+            b_m = tl.load(p_neighbours + (row * k + i) * DIM + d, mask=inside, other=0.0).to(tl.float32)
+            b_grad += factor * (b_q - b_m)
     tl.store(p_grad + row * DIM + d, b_grad, mask=inside)

@@ -61,8 +61,8 @@ def _prepare(dtype: torch.dtype, case: NearestPartsCase) -> Run:
 
     def run(tiles: Tiles | None) -> tuple[torch.Tensor, ...]:
         found, saved = nearest_parts_triton(
-            query, bank, own, k=case.k, scale=SCALE, squared_norms=norms, query_identity=None, bank_identity=None,
-            offset=0, save=True, tiles=tiles,
+            query, bank, own, k=case.k, scale=SCALE, squared_norms=norms, master=None, query_identity=None,
+            bank_identity=None, offset=0, save=True, tiles=tiles,
         )  # fmt: skip
         assert saved is not None
         return found.log_sum, found.distances, saved.average

@@ -85,7 +85,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         training,
         out=OUT,
         model=dataclasses.replace(training.model, attention="auto"),
-        loss=dataclasses.replace(training.loss, neighbours="auto"),
+        loss=dataclasses.replace(training.loss, neighbours="auto", bank_read="auto"),
     )
     training, rest = with_config_file(training, arguments)
     if quick:

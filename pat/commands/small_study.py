@@ -17,7 +17,7 @@ TRAINING = TrainConfig(
         "vit_tiny_patch16_224", SIZE, patch_size=8, width=128, depth=4, heads=2, drop_path=0.0, attention="auto"
     ),
     augment=AugmentConfig(pad=4, color_jitter=0.4),
-    loss=LossConfig(neighbours="auto"),
+    loss=LossConfig(neighbours="auto", bank_read="auto"),
     optim=OptimConfig(
         name="adamw",
         lr=2e-3,

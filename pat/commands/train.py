@@ -59,7 +59,7 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
         default = dataclasses.replace(
             default,
             model=dataclasses.replace(_architecture(arguments) or default.model, attention="auto"),
-            loss=dataclasses.replace(default.loss, neighbours="auto"),
+            loss=dataclasses.replace(default.loss, neighbours="auto", bank_read="auto"),
         )
     default, rest = with_config_file(default, arguments)
     given = parse(Arguments, rest, "train", Arguments(default))

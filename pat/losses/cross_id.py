@@ -47,6 +47,7 @@ def cross_id_similarity(
             k=k,
             scale=scale,
             squared_norms=None if exact else bank.squared_norms,
+            master=None if exact else bank.master,
             query_identity=identities,
             bank_identity=None if bank_identities is None else bank_identities[bank.shard.start : bank.shard.stop],
             offset=bank.shard.start,

@@ -11,7 +11,8 @@ class MemoryBank(nn.Module):
 
     `squared_norms` float32 [P, M] are kept beside them. With `read_dtype=torch.bfloat16` a rounded copy is kept
     for reading, which halves the bytes of a pass; the average itself stays in float32, where a bfloat16 average
-    would stall once an update is smaller than its rounding.
+    would stall once an update is smaller than its rounding. Neighbours are exact all the same: those that the copy
+    finds are ranked again by `master`.
 
     With `shard` this is one of several banks that have the `size` slots between them: it holds the slots of
     that range alone, M = len(shard). Slot numbers count over all shards everywhere; updates of slots that
@@ -50,6 +51,11 @@ class MemoryBank(nn.Module):
     def reading(self) -> Tensor:
         """The features as the loss reads them, [P, M, D]: the rounded copy where there is one."""
         return self.features if self.readable is None else self.readable
+
+    @property
+    def master(self) -> Tensor | None:
+        """The features of which `reading` is a rounded copy, to rank neighbours exactly; None where it is none."""
+        return None if self.readable is None else self.features
 
     @torch.no_grad()
     def update(self, indices: Tensor, features: Tensor) -> None:

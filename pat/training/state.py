@@ -94,9 +94,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     bank = bank_labels = None
     if config.model.parts and (config.loss.csl or config.loss.psd):
         if slots < ranks.count:
-            raise UserError(
-                f"{slots} training images are too few for {ranks.count} ranks, which share their bank"
-            )
+            raise UserError(f"{slots} training images are too few for {ranks.count} ranks, which share their bank")
         bank = MemoryBank(
             config.model.parts,
             slots,
@@ -116,9 +114,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         model.features = torch.compile(model.features)  # type: ignore[method-assign]
     places = describe(device) + (f" and {ranks.count - 1} more ranks" if ranks.count > 1 else "")
     precision = str(amp or torch.float32).removeprefix("torch.")
+    search = f"{config.loss.neighbours}, bank read in {config.loss.bank_read}" if bank is not None else "none"
     progress.say(
-        f"device: {places}; precision: {precision}; attention: {config.model.attention}; "
-        f"neighbours: {config.loss.neighbours if bank is not None else 'none'}"
+        f"device: {places}; precision: {precision}; attention: {config.model.attention}; neighbours: {search}"
     )
     return TrainingState(
         model,

@@ -192,6 +192,58 @@ def test_strides_do_not_matter():
     )
 
 
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_rounded_bank_with_its_master_finds_the_exact_neighbours(impl, dtype):
+    """Order and distances of the k nearest among 32 of the copy, and the gradient, are those of the master."""
+    query, master, exclude = make(NearestPartsCase("master", 2, 5, 150, 24, k=7), torch.float32)
+    master[:, :10] = query[:, :1] + 0.3 * master[:, :10]  # near the first query
+    master[:, 60:70] = master[:, :10] + 1e-4 * (query[:, :1] - master[:, :10])  # a little nearer: ties in bfloat16
+    query.requires_grad_()
+    found = nearest_parts(
+        query, master.to(dtype), exclude + 900, k=7, scale=0.1, master=master, offset=900, impl=impl
+    )
+    expected = definition(query, master, exclude, k=7, scale=0.1)
+    assert torch.equal(found.indices, expected.indices + 900)
+    torch.testing.assert_close(found.distances.double(), expected.distances, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(found.log_sum.double(), expected.log_sum, rtol=0, atol=0.02)
+    gradients = [
+        torch.autograd.grad(one.log_sum.double().sum() + one.distances.double().sum(), query)[0]
+        for one in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients, rtol=0.01, atol=0.01)
+    plain = nearest_parts(query, master.to(dtype), exclude, k=7, scale=0.1)
+    if dtype == torch.bfloat16:
+        assert not torch.equal(plain.indices, expected.indices)  # the copy alone gets them wrong
+
+
+@pytest.mark.parametrize("impl", ["reference", "triton"])
+def test_fewer_slots_than_candidates(impl):
+    query, master, exclude = make(NearestPartsCase("few", 1, 3, 4, 6, k=5), torch.float32)
+    found = nearest_parts(query, master.bfloat16(), exclude, k=5, scale=0.1, master=master, impl=impl)
+    expected = definition(query, master, exclude, k=5, scale=0.1)
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.distances.double(), expected.distances, rtol=1e-6, atol=1e-6)
+
+
+def test_threads_change_nothing():
+    """A bank long enough to be divided among threads; everything but the last bits of the sum is equal."""
+    query, bank, exclude = whole_numbers(NearestPartsCase("threads", 3, 4, 9000, 5, k=4))
+    query.requires_grad_()
+    results = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found = nearest_parts(query, bank, exclude, k=4, scale=0.1)
+        results.append((found, gradient(found, query)))
+        assert torch.get_num_threads() == threads
+    (one, one_gradient), *others = results
+    for found, other_gradient in others:
+        assert torch.equal(found.indices, one.indices)
+        assert torch.equal(found.distances, one.distances)
+        torch.testing.assert_close(found.log_sum, one.log_sum)
+        torch.testing.assert_close(other_gradient, one_gradient)
+
+
 @pytest.mark.parametrize("scale", [0.02, 1.0])
 def test_shards_merge_into_the_whole(scale):
     case = NearestPartsCase("shards", parts=2, batch=6, slots=90, dim=4, k=7)
@@ -262,7 +314,7 @@ def test_operator_is_registered_soundly(save):
     query.requires_grad_(save)
     torch.library.opcheck(
         torch.ops.pat_kernels.nearest_parts.default,
-        (query, bank, exclude, 3, 0.1, None, None, None, 0, save, "reference"),
+        (query, bank, exclude, 3, 0.1, None, None, None, None, 0, save, "reference"),
     )
 
 
@@ -286,6 +338,16 @@ GOOD = make(NEAREST_PARTS_SMALL[3], torch.float32)  # P=3, B=7, M=101, D=19
         ({"exclude": GOOD[2].to("meta")}, r"exclude: on meta, expected cpu"),
         ({"squared_norms": torch.ones(3, 100)}, r"squared_norms: shape \(3, 100\), expected \(3, 101\)"),
         ({"squared_norms": torch.ones(3, 101).long()}, r"squared_norms: dtype torch.int64, expected one of"),
+        ({"master": GOOD[1]}, r"master: given with a bank of torch.float32, expected a bank in half precision"),
+        ({"master": GOOD[1].double()}, r"master: torch.float64 \(3, 101, 19\) on cpu, expected float32"),
+        (
+            {"master": GOOD[1][:, 1:]},
+            r"master: torch.float32 \(3, 100, 19\) on cpu, expected float32 \(3, 101, 19\)",
+        ),
+        (
+            {"master": GOOD[1], "bank": GOOD[1].half(), "k": 33},
+            r"k: 33, expected at most 32 with a master",
+        ),
         ({"query_identity": GOOD[2]}, r"bank_identity: missing, expected together with query_identity"),
         ({"bank_identity": GOOD[2]}, r"query_identity: missing, expected together with bank_identity"),
         (

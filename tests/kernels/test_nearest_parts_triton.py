@@ -243,7 +243,14 @@ def test_shards_merge_into_the_whole():
 def test_tile_sizes_change_nothing(queries, slots):
     query, bank, exclude = whole_numbers(ODD)
     arguments = dict(
-        k=3, scale=0.1, squared_norms=None, query_identity=None, bank_identity=None, offset=0, save=True
+        k=3,
+        scale=0.1,
+        squared_norms=None,
+        master=None,
+        query_identity=None,
+        bank_identity=None,
+        offset=0,
+        save=True,
     )
     tiles = triton_kernels.Tiles(queries=queries, slots=slots, chunk=16, warps=4, stages=1)
     found, saved = triton_kernels.nearest_parts_triton(query, bank, exclude, **arguments, tiles=tiles)
