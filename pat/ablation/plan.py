@@ -65,6 +65,10 @@ class Result:
     """Target -> kind -> mAP, rank1."""
     note: str = ""
     """Why it diverged."""
+    step_seconds: float | None = None
+    """Of one step, by the clock: the median over epochs."""
+    bank_bytes: int = 0
+    """Of the memory bank with all that is kept for reading it."""
 
     def to_mapping(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

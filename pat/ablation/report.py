@@ -13,11 +13,15 @@ from pathlib import Path
 from PIL import Image
 
 from pat.ablation.plan import Run
+from pat.ablation.power import MOST, pooled, seeds_needed, smallest_seen
 from pat.ablation.study import CLS, Study
 from pat.ablation.summary import Row, heldout_by_rate, rows, spread, targets_of
 from pat.base.files import write_image, write_text
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.report import versions
+
+POINT = 0.01
+"""A difference in mAP that is worth a training."""
 
 TABLE, RUNS, COMMANDS = "table.md", "runs.csv", "commands.sh"
 
@@ -63,6 +67,7 @@ def markdown(findings: Findings, command: str, where: str) -> str:
     for target in targets_of(findings.same_rate):
         for title, table in tables(findings, target).items():
             lines += [f"## {target}: {title}", "", *markdown_table(COLUMNS, map(cells, table)), ""]
+            lines += [*what_it_could_see(table), *_smallest(findings.study, table)]
         lines += [f"![mAP of every seed, mean and standard deviation]({figure_name(target)})", ""]
     lines += [*_tuning_table(findings), *_reading(findings)]
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
@@ -71,6 +76,16 @@ def markdown(findings: Findings, command: str, where: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+SIGHT_COLUMNS = (
+    "arm",
+    "embedding",
+    "over people, 95 % interval",
+    "deviation of the difference",
+    "seen 8 times in 10 from",
+    "seeds for 1 point",
+    "seconds a step",
+    "bank, MB",
+)
 COLUMNS = (
     "arm",
     "embedding",
@@ -96,6 +111,52 @@ def cells(row: Row) -> list[str]:
     against = row.against or "(baseline)"
     scores = [f"{row.rate:g}", seeds, _spread(row.mAP), _spread(row.rank1)]
     return [row.arm, row.kind, *scores, against, difference, p]
+
+
+def what_it_could_see(table: Sequence[Row]) -> list[str]:
+    """How small a difference the seeds show, what other people would have said, and what an arm costs."""
+    tests = [row.test for row in table if row.test is not None]
+    lines = [*markdown_table(SIGHT_COLUMNS, map(_sight_cells, table)), ""]
+    if not tests:
+        return [*lines, "One seed tells nothing of chance: no row of this table is a finding.", ""]
+    deviation = pooled([test.deviation for test in tests], [test.pairs - 1 for test in tests])
+    seeds = max(test.pairs for test in tests)
+    seen, needed = smallest_seen(seeds, deviation), seeds_needed(deviation, POINT)
+    lines.append(
+        f"With {seeds} seeds and a deviation of {100 * deviation:.1f} points, pooled over the rows, a difference "
+        f"must be {100 * seen:.1f} points to be seen eight times in ten (before Holm's correction); one point "
+        f"needs {_count(needed)} seeds."
+    )
+    if needed > seeds:
+        lines.append("**This study could not have seen a difference of one point.**")
+    return [*lines, ""]
+
+
+def _sight_cells(row: Row) -> list[str]:
+    test, over = row.test, row.over_people
+    sight = ["-", "-", "-"]
+    if test:
+        seen = smallest_seen(test.pairs, test.deviation)
+        sight = [f"{100 * test.deviation:.1f}", f"{100 * seen:.1f}", _count(seeds_needed(test.deviation, POINT))]
+    people = f"[{100 * over.low:+.1f}, {100 * over.high:+.1f}] ({over.people})" if over else "-"
+    step = "-" if row.step_seconds is None else f"{row.step_seconds:.3g}"
+    bank = f"{row.bank_bytes / 1e6:.1f}" if row.bank_bytes else "-"
+    return [row.arm, row.kind, people, *sight, step, bank]
+
+
+def _count(seeds: int) -> str:
+    return f"{seeds}" if seeds < MOST else f"{MOST} or more"
+
+
+def _smallest(study: Study, table: Sequence[Row]) -> list[str]:
+    """The arm with the smallest bank, then the shortest step, that has lost less than a point for certain."""
+    if not study.economical:
+        return []
+    equal = [row for row in table if row.kind == CLS and row.test is not None and row.test.low > -POINT]
+    if not equal:
+        return ["No arm is shown to lose less than a point: the intervals are too wide, or it loses.", ""]
+    first = min(equal, key=lambda row: (row.bank_bytes, row.step_seconds or math.inf))
+    return [f"The smallest that loses less than a point for certain (the interval's low end): {first.arm}.", ""]
 
 
 def short_cells(row: Row) -> list[str]:
@@ -207,6 +268,10 @@ def _reading(findings: Findings) -> list[str]:
         "± is the standard deviation over seeds. The difference is paired: same seed, same images in the same "
         "order; its interval and p are a paired t-test's, p corrected by Holm over the rows of a table. Models "
         "are those of the last epoch.",
+        "",
+        "The interval over people is a bootstrap's: other people of the same kind, the same trainings. A "
+        "difference is a finding where both intervals leave 0 out. Seconds are by the clock, beside whatever "
+        "else ran.",
         "",
     ]
     if any(kind.rerank for arm in findings.study.arms for kind in arm.kinds):

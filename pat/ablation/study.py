@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pat.base.errors import UserError
@@ -11,11 +11,10 @@ from pat.base.mapping import overlay
 from pat.config import TrainConfig
 from pat.evaluation.kinds import Kind
 
-Settings = Mapping[str, Mapping[str, Any]]
+Settings = Mapping[str, Any]
+"""Nested as a configuration file is."""
 
 CLS = Kind().named()
-KINDS = (Kind(), Kind(flip=True), Kind(parts=True), Kind(rerank=True))
-
 
 
 @dataclass(frozen=True)
@@ -42,29 +41,32 @@ class Study:
     name: str
     question: str
     arms: tuple[Arm, ...]
+    economical: bool = False
+    """Whether what it costs decides: the report names the smallest arm that loses nothing."""
+
+    def with_arms(self, keys: Sequence[str]) -> Study:
+        """The baseline and the arms of `keys`, or all without keys. Raises UserError for a key that is none."""
+        known = [arm.key for arm in self.arms]
+        if unknown := [key for key in keys if key not in known]:
+            raise UserError(f"{self.name} has no arm {unknown[0]}; its arms: {', '.join(known)}")
+        if not keys:
+            return self
+        return replace(self, arms=tuple(arm for arm in self.arms if arm is self.arms[0] or arm.key in keys))
+
+    def check(self, base: TrainConfig) -> None:
+        """Raises UserError where two arms would be the same training under `base`."""
+        configured = [arm.configured(base) for arm in self.arms]
+        for number, (arm, config) in enumerate(zip(self.arms, configured, strict=True)):
+            if config in configured[:number]:
+                same = self.arms[configured.index(config)]
+                raise UserError(
+                    f'the arm "{arm.name}" is no different from "{same.name}" under these settings; '
+                    "name the arms that you want with --arms"
+                )
 
 
-def components(base: TrainConfig) -> Study:
-    """What each component of the paper adds. Raises UserError where `base` turns one of them off."""
-    off = {"model.parts": base.model.parts, "loss.csl": base.loss.csl, "loss.psd": base.loss.psd}
-    for name, value in off.items():
+def require(study: str, values: Mapping[str, float | bool], advice: str) -> None:
+    """Raises UserError for a setting that is 0 or off where `study` compares with and without it."""
+    for name, value in values.items():
         if not value:
-            raise UserError(f"{name} is 0, and components compares with and without it; leave it above 0")
-    if base.loss.other_identities:
-        raise UserError("loss.other_identities is an arm of components; leave it off")
-    nothing = {"csl": 0.0, "psd": 0.0}
-    return Study(
-        "components",
-        "What do part tokens, cross-ID similarity learning (CSL) and self-distillation (PSD) add on cameras that "
-        "no training saw?",
-        (
-            Arm("plain-vit", "plain ViT", {"model": {"parts": 0}, "loss": nothing}),
-            Arm("parts", "PAT, no CSL, no PSD", {"loss": nothing}),
-            Arm("csl", "PAT + CSL", {"loss": {"psd": 0.0}}),
-            Arm("csl-psd", "PAT + CSL + PSD", kinds=KINDS),
-            Arm("other-identities", "PAT, other identities", {"loss": {"other_identities": True}}),
-        ),
-    )
-
-
-STUDIES: Mapping[str, Callable[[TrainConfig], Study]] = {"components": components}
+            raise UserError(f"{name} is {value}, and {study} compares with and without it; {advice}")

@@ -1,16 +1,17 @@
-"""What the finished runs say together: mean, spread and paired test over seeds.
+"""What the finished runs say together: mean, spread and paired test over seeds, interval over people.
 
 A test is a paired t-test of the differences to the other side on the same seeds; p values are Holm's, over the
-rows of a table, so that many arms do not make a lucky one significant.
+rows of a table, so that many arms do not make a lucky one significant. The interval over people is a bootstrap's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pat.ablation import people
 from pat.ablation.plan import Run
 from pat.ablation.study import CLS, Study
 
@@ -32,6 +33,13 @@ class Row:
     test: Paired | None = None
     p: float | None = None
     """Holm's p value of the difference in mAP."""
+    over_people: people.Resampled | None = None
+    """The same difference, by another choice of people; None where a run is older than its people's scores."""
+    by_person: dict[int, dict[str, list[float]]] = field(default_factory=dict, repr=False)
+    """Seed -> identity -> queries and the sum of their average precision."""
+    step_seconds: float | None = None
+    """Median over the runs."""
+    bank_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,8 @@ class Paired:
     """95 % confidence interval of the mean."""
     p: float
     """Two-sided, uncorrected."""
+    deviation: float
+    """Of the differences."""
 
 
 def rows(study: Study, runs: Sequence[Run], target: str) -> list[Row]:
@@ -102,16 +112,17 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired | N
     if len(common) < 2:
         return None
     left, right = (np.array([side[seed] for seed in common]) for side in (ours, theirs))
-    mean = float((left - right).mean())
+    mean, deviation = float((left - right).mean()), float((left - right).std(ddof=1))
     if np.ptp(left - right) == 0:  # without spread there is no t
-        return Paired(len(common), mean, mean, mean, 1.0 if mean == 0 else 0.0)
+        return Paired(len(common), mean, mean, mean, 1.0 if mean == 0 else 0.0, 0.0)
     test = stats.ttest_rel(left, right)
     interval = test.confidence_interval()
-    return Paired(len(common), mean, float(interval.low), float(interval.high), float(test.pvalue))
+    return Paired(len(common), mean, float(interval.low), float(interval.high), float(test.pvalue), deviation)
 
 
 def _row(runs: Sequence[Run], target: str, kind: str) -> Row:
     mAP, rank1, diverged = {}, {}, 0
+    of_people, steps, bank = {}, [], 0
     for run in runs:
         result = run.result()
         if result is None:
@@ -121,11 +132,18 @@ def _row(runs: Sequence[Run], target: str, kind: str) -> Row:
         else:
             score = result.scores[target][kind]
             mAP[run.seed], rank1[run.seed] = score["mAP"], score["rank1"]
-    return Row(runs[0].arm.name, kind, runs[0].rate, mAP, rank1, diverged)
+            of_people[run.seed] = people.read(run.folder, target, kind)
+            steps += [] if result.step_seconds is None else [result.step_seconds]
+            bank = result.bank_bytes
+    row = Row(runs[0].arm.name, kind, runs[0].rate, mAP, rank1, diverged)
+    step = float(np.median(steps)) if steps else None
+    return replace(row, by_person=of_people, step_seconds=step, bank_bytes=bank)
 
 
 def _tested(row: Row, other: Row, name: str) -> Row:
-    return replace(row, against=name, test=paired(row.mAP, other.mAP))
+    common = sorted(row.mAP.keys() & other.mAP.keys())
+    over = people.difference(*([side.by_person[seed] for seed in common] for side in (row, other)))
+    return replace(row, against=name, test=paired(row.mAP, other.mAP), over_people=over)
 
 
 def _corrected(table: Sequence[Row]) -> list[Row]:

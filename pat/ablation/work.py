@@ -6,18 +6,23 @@ import dataclasses
 import json
 import time
 
+import numpy as np
 import torch
 
 import pat
+from pat.ablation import people
 from pat.ablation.plan import RESULT, Result, Run
 from pat.base.files import write_text
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.evaluation.extract import Embedder
 from pat.evaluation.scoring import open_evaluation_set, score_kinds
+from pat.losses import MemoryBank
+from pat.model import model_file
 from pat.model.images import embedder
 from pat.training import run_folder
 from pat.training.loop import Diverged, train
+from pat.training.side_by_side import epochs_of
 
 
 def carry_out(run: Run, device: str) -> Result:
@@ -36,7 +41,9 @@ def carry_out(run: Run, device: str) -> Result:
         if run.purpose == "tune":
             result = Result("finished", seconds, heldout=_heldout(config))
         else:
-            result = Result("finished", seconds, scores=_scores(run, config, torch.device(device)))
+            scores = _scores(run, config, torch.device(device))
+            result = Result("finished", seconds, scores=scores)
+        result = dataclasses.replace(result, step_seconds=_step_seconds(config), bank_bytes=_bank_bytes(config))
     write_text(run.folder / RESULT, json.dumps(result.to_mapping(), indent=2) + "\n")
     spent = [run_folder.CHECKPOINT, "best.safetensors"]  # large, and of no more use
     if run.purpose == "tune":
@@ -58,6 +65,27 @@ def _heldout(config: TrainConfig) -> float:
     return [float(line["mAP"]) for line in map(json.loads, lines) if line["event"] == "heldout"][-1]
 
 
+def _step_seconds(config: TrainConfig) -> float | None:
+    """From the log's images a second; None where no epoch was finished."""
+    speeds = [epoch["images_per_second"] for epoch in epochs_of(config.out)]
+    return config.identities_per_batch * config.images_per_identity / float(np.median(speeds)) if speeds else None
+
+
+def _bank_bytes(config: TrainConfig) -> int:
+    """Of the average, its norms and its rounded copy, as one device holds them."""
+    if not config.loss.csl and not config.loss.psd:
+        return 0
+    tensors, file = model_file.read(config.out / run_folder.MODEL)
+    with torch.device("meta"):
+        bank = MemoryBank(
+            file.config.parts,
+            int(file.training["images"]),
+            tensors["cls_token"].shape[-1],
+            read_dtype=getattr(torch, config.loss.bank_read),
+        )
+    return sum(buffer.nbytes for buffer in bank.buffers())
+
+
 def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, dict[str, dict[str, float]]]:
     """Target -> kind -> mAP, rank1."""
     model = pat.load(config.out / run_folder.MODEL, config.model.attention).to(device)
@@ -65,11 +93,14 @@ def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, di
     def embed(parts: bool) -> Embedder:
         return embedder(model, device, parts=parts)
 
-    scores = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    of_people: dict[str, dict[str, dict[str, list[float]]]] = {}
     for spec in config.data.target:
         images = open_evaluation_set(spec, config.model.image_size, config.data, Progress())
         found = score_kinds(embed, images, run.arm.kinds, Progress(), device=str(device))
         scores[images.name] = {
             kind: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for kind, each in found.items()
         }
+        of_people[images.name] = {kind: people.of_score(each) for kind, each in found.items()}
+    people.write(config.out, of_people)
     return scores

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pat.ablation.plan import RESULT, Result, scored_run
-from pat.ablation.study import STUDIES
+from pat.ablation.studies import STUDIES
 from pat.base.mapping import from_mapping
 from pat.config import TrainConfig
 

@@ -2,13 +2,17 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from pat.ablation import folder
 from pat.ablation.plan import RESULT, scored_run, tuning_runs
-from pat.ablation.study import STUDIES
+from pat.ablation.studies import STUDIES
 from pat.base.errors import UserError
+from pat.base.mapping import overlay, read_mapping, to_mapping
+from pat.config import TrainConfig
+from pat.training.run_folder import differences
 
 
 def test_arms_of_components(base, study):
@@ -100,3 +104,63 @@ def test_runs_of_nobody_knows_what(base):
     (base.out / "runs").mkdir(parents=True)
     with pytest.raises(UserError, match="holds runs but no"):
         folder.prepare(base.out, "components", base, holdout=0.2)
+
+
+def differing(one, other):
+    return differences(to_mapping(one), to_mapping(other), set())
+
+
+RECIPE = read_mapping(Path(__file__).parents[2] / "recipes" / "rendered.toml")
+
+
+def test_each_arm_of_the_recipe_changes_one_thing(base):
+    recipe = overlay(TrainConfig(), RECIPE, "rendered.toml")
+    study = STUDIES["recipe"](recipe)
+    study.check(recipe)
+    changed = {
+        arm.key: [each.split()[0] for each in differing(recipe, arm.configured(recipe))] for arm in study.arms
+    }
+    assert changed["recipe"] == []
+    assert changed["no-contrastive"] == ["loss.contrastive"]
+    assert changed["any-cameras"] == ["spread_cameras"]
+    assert changed["whole-images"] == ["small_images"]
+    two = {key for key, names in changed.items() if len(names) > 1}
+    assert two == {"triplet", "no-photometric"}  # one loss for another; all that changes light
+    assert all(changed[arm.key] for arm in study.arms[1:])
+
+
+@pytest.mark.parametrize(("name", "scale"), [("memory", 0.02), ("sweep", 0.02), ("sweep", 0.0)])
+def test_arms_around_the_configuration(base, name, scale):
+    base = dataclasses.replace(base, loss=dataclasses.replace(base.loss, scale=scale, k=10))
+    study = STUDIES[name](base)
+    study.check(base)
+    for arm in study.arms[1:]:
+        changed, before = vars(arm.configured(base).loss), vars(base.loss)
+        assert [key for key in before if before[key] != changed[key]] == list(arm.settings["loss"])
+        assert dataclasses.replace(arm.configured(base), loss=base.loss) == base
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("recipe", {}, "loss.contrastive is 0.0.*rendered.toml"),
+        ("memory", {"csl": 0.0}, "loss.csl is 0.0.*--loss.csl 1"),
+        ("sweep", {"psd": 0.0}, "loss.psd is 0.0"),
+    ],
+)
+def test_settings_that_a_study_needs(base, name, change, message):
+    without = dataclasses.replace(base, loss=dataclasses.replace(base.loss, **change))
+    with pytest.raises(UserError, match=message):
+        STUDIES[name](without)
+
+
+def test_an_arm_that_changes_nothing_is_named(base):
+    five = dataclasses.replace(base, loss=dataclasses.replace(base.loss, k=3))
+    study = STUDIES["memory"](five)
+    with pytest.raises(UserError, match='"K = 3" is no different from "the bank as configured"'):
+        study.check(five)
+    chosen = study.with_arms(("bfloat16",))
+    chosen.check(five)
+    assert [arm.key for arm in chosen.arms] == ["base", "bfloat16"]
+    with pytest.raises(UserError, match="memory has no arm k-4; its arms: base, bfloat16"):
+        study.with_arms(("k-4",))

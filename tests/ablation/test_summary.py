@@ -1,15 +1,20 @@
 """Means, spreads and tests against SciPy and by hand; diverged runs are told, never averaged."""
 
 import csv
+import dataclasses
 import io
+import json
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from pat.ablation.plan import Result, tuning_runs
+from pat.ablation import people
+from pat.ablation.plan import RESULT, Result, scored_run, tuning_runs
+from pat.ablation.power import seeds_needed
 from pat.ablation.report import Findings, cells, commands, listing, markdown, tables, write_report
+from pat.ablation.studies import STUDIES
 from pat.ablation.summary import best_rate, heldout_by_rate, paired, rows, spread
 from pat.evaluation.curves import COLOURS, spread_plot
 
@@ -143,6 +148,57 @@ def test_one_table_where_every_arms_own_rate_is_the_shared_one(study, make_runs,
     findings = Findings(study, 1e-3, runs, tuning_runs(base, study.arms, (1e-3, 2e-3), (0,), 0.3), runs)
     assert len(tables(findings, "elsewhere")) == 1
     assert "Every arm's own rate is the one that all share" in markdown(findings, "x", "cpu")
+
+
+def test_a_study_says_what_it_could_not_have_seen(study, make_runs, base):
+    text = markdown(Findings(study, 1e-3, make_runs(SCORES), [], []), "x", "cpu")
+    assert "**This study could not have seen a difference of one point.**" in text
+    found = of(rows(study, make_runs(SCORES), "elsewhere"), "PAT + CSL")
+    deviation = np.std([0.10, 0.11, 0.09, 0.09, 0.11], ddof=1)
+    assert found.test.deviation == pytest.approx(deviation)
+    assert f"| PAT + CSL | cls | - | 1.0 | 1.7 | {seeds_needed(deviation, 0.01)} | - | - |" in text
+    exact = {arm: [0.3, 0.31, 0.32] for arm in SCORES}
+    exact["csl"] = [0.35, 0.3601, 0.37]
+    text = markdown(Findings(study, 1e-3, make_runs(exact), [], []), "x", "cpu")
+    assert "could not have seen" not in text
+    text = markdown(Findings(study, 1e-3, make_runs({arm: [0.3] for arm in SCORES}), [], []), "x", "cpu")
+    assert "One seed tells nothing of chance" in text
+
+
+def test_the_interval_over_people(study, make_runs):
+    runs = make_runs({arm: [0.5, 0.5] for arm in SCORES})
+    for run in runs:
+        gain = 0.1 * (run.arm.key == "csl")
+        kinds = {kind.named(): {str(i): [2, 0.1 * i + gain] for i in range(8)} for kind in run.arm.kinds}
+        people.write(run.folder, {"elsewhere": kinds})
+    table = rows(study, runs, "elsewhere")
+    found = of(table, "PAT + CSL").over_people
+    assert (found.people, found.low, found.high) == (8, pytest.approx(0.05), pytest.approx(0.05))
+    assert of(table, "PAT, no CSL, no PSD").over_people.high == 0
+
+
+def test_the_smallest_that_loses_nothing(base, make_runs):
+    study = dataclasses.replace(STUDIES["memory"](base), name="memory").with_arms(("bfloat16", "k-3", "k-30"))
+    banks = {"base": 300, "bfloat16": 200, "k-3": 300, "k-30": 100}
+
+    def runs(scores):
+        made = []
+        for arm in study.arms:
+            for seed in range(3):
+                run = scored_run(base, arm, 1e-3, seed)
+                score = {"mAP": scores[arm.key] + 0.05 * seed, "rank1": 0.5}
+                result = Result("finished", 1.0, scores={"elsewhere": {"cls": score}}, bank_bytes=banks[arm.key])
+                run.folder.mkdir(parents=True, exist_ok=True)
+                (run.folder / RESULT).write_text(json.dumps(result.to_mapping()))
+                made.append(run)
+        return made
+
+    equal = {"base": 0.4, "bfloat16": 0.399, "k-3": 0.401, "k-30": 0.35}
+    text = markdown(Findings(study, 1e-3, runs(equal), [], []), "x", "cpu")
+    assert "loses less than a point for certain (the interval's low end): read in bfloat16." in text
+    lost = {**equal, "bfloat16": 0.3, "k-3": 0.3}
+    text = markdown(Findings(study, 1e-3, runs(lost), [], []), "x", "cpu")
+    assert "No arm is shown to lose less than a point" in text
 
 
 def test_the_figure_shows_every_row():

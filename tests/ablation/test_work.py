@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
+from pat.ablation import people
 from pat.ablation.plan import scored_run, tuning_runs
-from pat.ablation.study import KINDS
+from pat.ablation.studies.components import KINDS
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
 from pat.training import loop, step
@@ -26,6 +28,21 @@ def test_a_run_is_scored_in_every_way_and_keeps_its_model(whole):
     assert all(0 < score["mAP"] <= 1 for score in result.scores["elsewhere"].values())
     assert {path.name for path in whole.folder.iterdir()} >= {"config.json", "log.jsonl", "model.safetensors"}
     assert not (whole.folder / "checkpoint.pt").exists()
+    for kind, score in result.scores["elsewhere"].items():
+        counts = np.array(list(people.read(whole.folder, "elsewhere", kind).values()))
+        assert len(counts) == 4
+        assert counts[:, 1].sum() / counts[:, 0].sum() == pytest.approx(score["mAP"])
+
+
+def test_what_a_run_costs(whole, base, study):
+    result = carry_out(whole, "cpu")
+    assert 0 < result.step_seconds < result.seconds
+    slots, width = 36, 64
+    assert result.bank_bytes == 3 * slots * (4 * width + 4)  # averages and their norms
+    halved = dataclasses.replace(whole.config.loss, bank_read="bfloat16")
+    config = dataclasses.replace(whole.config, loss=halved, out=base.out / "bfloat16")
+    assert carry_out(dataclasses.replace(whole, config=config), "cpu").bank_bytes == 3 * slots * (6 * width + 4)
+    assert carry_out(scored_run(base, study.arms[0], 1e-3, 0), "cpu").bank_bytes == 0
 
 
 def test_a_tuning_run_is_scored_on_people_it_left_out(base, study):

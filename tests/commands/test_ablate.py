@@ -11,7 +11,7 @@ import pytest
 
 from pat.ablation.plan import RESULT, Result
 from pat.cli import run
-from pat.commands.ablate import QUICK_EPOCHS, read_arguments
+from pat.commands.ablate.trainings import QUICK_EPOCHS, read_arguments
 from pat.commands.small_study import TRAINING
 
 
@@ -126,7 +126,7 @@ def written(monkeypatch):
             each.folder.mkdir(parents=True)
             (each.folder / RESULT).write_text(json.dumps(result.to_mapping()))
 
-    monkeypatch.setattr("pat.commands.ablate.side_by_side", pretend)
+    monkeypatch.setattr("pat.commands.ablate.trainings.side_by_side", pretend)
     return asked
 
 
@@ -149,6 +149,20 @@ def test_each_arm_at_its_own_rate_and_more_seeds_later(arguments, written, tmp_p
     assert run("ablate", [*arguments, "--seeds", "3"]) == 0
     assert written == [*(("score", arm, 1e-3, 2) for arm in arms), ("score", "csl", 2e-3, 2)]
     assert "| PAT + CSL | cls | 0.002 | 3 |" in (tmp_path / "study" / "table.md").read_text()
+
+
+def test_some_arms_alone(arguments, written, tmp_path, capsys):
+    assert run("ablate", [*arguments, "--arms", "csl"]) == 0
+    assert [arm for _, arm, _, _ in written] == ["plain-vit", "csl"]
+    assert run("ablate", [*arguments, "--arms", "cls"]) == 2
+    assert "components has no arm cls; its arms: plain-vit, parts" in capsys.readouterr().err
+
+
+def test_a_study_that_the_settings_do_not_fit(arguments, capsys):
+    assert run("ablate", ["recipe", *arguments[1:]]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("pat ablate: ")]
+    assert "loss.contrastive is 0.0" in line
+    assert "--config recipes/rendered.toml" in line
 
 
 def test_without_data_it_draws_people_and_trains_from_scratch():

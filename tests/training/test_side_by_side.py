@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from pat.ablation.plan import scored_run
-from pat.ablation.study import STUDIES
+from pat.ablation.studies import STUDIES
 from pat.ablation.work import carry_out
 from pat.base.errors import Failure, UserError
 from pat.base.mapping import from_mapping, to_mapping

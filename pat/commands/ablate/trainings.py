@@ -1,4 +1,4 @@
-"""`pat ablate`: a study of several arms and seeds, from one configuration to a table with its spread."""
+"""`pat ablate STUDY`: a study of several arms and seeds, from one configuration to a table with its spread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from pat.ablation import folder
 from pat.ablation.plan import Run, scored_run, tuning_runs
 from pat.ablation.precheck import check_images
 from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tables, write_report
-from pat.ablation.study import STUDIES, Study
+from pat.ablation.studies import STUDIES
+from pat.ablation.study import Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
@@ -45,14 +46,18 @@ QUICK_EPOCHS = 4
 class Arguments:
     """Compare arms of a study over several seeds on targets that no training sees.
 
+    Of models that are trained already: pat ablate labels --help, pat ablate shifts --help.
+
     Without --data.source it draws two domains of synthetic people and trains small networks from scratch. Runs
     that are finished are not repeated: the same command continues a study, more --seeds or rates extend it.
     Writes table.md, runs.csv, commands.sh and a figure for each target into --out, by default
     runs/ablate/STUDY, or STUDY-quick.
     """
 
-    study: Positional[Literal["components"]]
-    """components: plain ViT, PAT without CSL and PSD, + CSL, + CSL + PSD, and ways to embed and rank."""
+    study: Positional[Literal["components", "recipe", "memory", "sweep"]]
+    """components: plain ViT, PAT without CSL and PSD, + CSL, + CSL + PSD, and ways to embed and rank. recipe: what
+    each part of a recipe is worth; give --config recipes/rendered.toml. memory: settings of the bank, with its
+    bytes and the time of a step. sweep: the constants of CSL and PSD, one at a time."""
     training: Annotated[TrainConfig, arg(name="")]
     seeds: int = 5
     """Trainings of each arm, with the seeds --seed, --seed + 1, ..."""
@@ -64,6 +69,8 @@ class Arguments:
     """Share of the source identities that the tuning leaves out and scores on."""
     processes: int | None = None
     """Runs at a time; default: one for each core of a CPU, or for each GPU."""
+    arms: tuple[str, ...] = ()
+    """These arms of the study alone, by their folders' names, beside its baseline; default: all."""
     quick: bool = False
     """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
     config: ConfigFile = None
@@ -113,7 +120,8 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
     )
     check(given)
     where = places(device, given.training.device, given.processes)
-    study = STUDIES[given.study](base)
+    study = STUDIES[given.study](base).with_arms(given.arms)
+    study.check(base)
     for arm in study.arms:
         validate(arm.configured(base))
     if base.data.source:
