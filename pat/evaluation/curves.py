@@ -82,12 +82,36 @@ def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: s
     return _drawn(figure)
 
 
-def _figure(panels: int, *, width: float, height: float) -> tuple[Any, Sequence[Any]]:
-    """A matplotlib figure of quiet panels side by side; inches."""
+def curves_plot(
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], *, label: str, columns: int = 4
+) -> Image.Image:
+    """A panel for each title, `columns` in a row: lines by name, of x and y values each; `label` is y's."""
+    rows = -(-len(panels) // columns)
+    figure, all_axes = _figure(columns, width=2.6 * columns, height=2.3 * rows + 0.4, rows=rows)
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    colour_of = dict(zip(names, _colours(len(names)), strict=True))
+    highest = max(max(y) for lines in panels.values() for _, y in lines.values())
+    for number, (axes, (title, lines)) in enumerate(zip(all_axes, panels.items(), strict=False)):
+        for name, (x, y) in lines.items():
+            axes.plot(x, y, color=colour_of[name], linewidth=2, marker="o", markersize=4, label=name)
+        axes.set_ylim(0, 1.08 * highest)
+        axes.set_title(title, loc="left", color=_GREY, fontsize=9)
+        if number % columns == 0:
+            axes.set_ylabel(label)
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    handles = all_axes[0].get_legend_handles_labels()
+    place: Any = {"loc": "outside lower center", "ncols": len(names)}
+    figure.legend(*handles, frameon=False, labelcolor=_GREY, fontsize=9, **place)
+    return _drawn(figure)
+
+
+def _figure(panels: int, *, width: float, height: float, rows: int = 1) -> tuple[Any, Sequence[Any]]:
+    """A matplotlib figure of quiet panels side by side, and in `rows`; inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = figure.subplots(rows, panels, squeeze=False).ravel()
     for each in axes:
         each.set_facecolor("none")
         each.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,163 @@
+"""Are the neighbours of a part what the paper says: other people who look alike where the part looks?
+
+A part's region shows garments, bags, hair. For each image and each thing that lies in the region, the share of the
+K neighbours of the part feature that wear the same is set against chance (the share of all other people's images)
+and against the neighbours of the global feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kernels.nearest_parts import nearest_parts
+from pat.ablation.people import interval
+from pat.ablation.rendered import Facts
+
+WORN = {
+    "hat": ("hat", "hat_colour"),
+    "hair": ("hair", "hair_colour"),
+    "top": ("top", "top_colour", "top_pattern"),
+    "bag": ("bag", "bag_colour"),
+    "bottom": ("bottom", "bottom_colour", "bottom_pattern"),
+    "shoes": ("shoes", "shoe_colour"),
+}
+"""What is visible -> what people.parquet says of it."""
+
+COLUMNS = ("parts", *(column for columns in WORN.values() for column in columns))
+
+INSIDE = 0.5
+"""Share of a thing's height that must lie in a band for the band to show it."""
+
+FEWEST = 20
+"""Images that must show a thing for its row to be told."""
+
+Neighbours = NDArray[np.int64]
+"""[N, K], -1 where there is none."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often neighbours agree with an image in one attribute that a part's region shows; shares of 1."""
+
+    part: int
+    attribute: str
+    images: int
+    people: int
+    chance: float
+    by_global: float
+    by_part: float
+    low: float
+    high: float
+    """95 % interval of by_part - by_global, by a bootstrap over people."""
+
+
+def neighbours(
+    features: NDArray[np.float32], k: int, identities: NDArray[np.int64] | None = None, batch: int = 256
+) -> list[Neighbours]:
+    """The K nearest other images of each image, as CSL finds them: for features [P, N, D] one array a part.
+
+    With `identities` [N], images of one's own identity are no neighbours.
+    """
+    bank = torch.from_numpy(features)
+    people = None if identities is None else torch.from_numpy(identities)
+    norms = bank.square().sum(-1)
+    found = []
+    for start in range(0, bank.shape[1], batch):
+        rows = slice(start, min(start + batch, bank.shape[1]))
+        nearest = nearest_parts(
+            bank[:, rows],
+            bank,
+            torch.arange(rows.start, rows.stop),
+            k=k,
+            scale=1.0,
+            squared_norms=norms,
+            query_identity=None if people is None else people[rows],
+            bank_identity=people,
+        )
+        found.append(nearest.indices)
+    return list(torch.cat(found, dim=1).numpy())
+
+
+def shown(facts: Sequence[Facts], thing: str, band: tuple[float, float], height: int) -> NDArray[np.bool_]:
+    """[N]: whether `thing` is visible, and in `band` (top and bottom as shares of the height) by half or more."""
+    return np.array([_inside(row["parts"], thing, band[0] * height, band[1] * height) for row in facts])
+
+
+def _inside(parts: Sequence[Mapping[str, Any]], thing: str, top: float, bottom: float) -> bool:
+    for part in parts:
+        if part["part"] == thing:
+            _, first, _, last = part["box"]
+            return bool(min(last, bottom) - max(first, top) >= INSIDE * (last - first) > 0)
+    return False
+
+
+def agreements(
+    facts: Sequence[Facts],
+    height: int,
+    bands: Sequence[tuple[float, float]],
+    of_parts: Sequence[Neighbours],
+    of_global: Neighbours,
+    identities: NDArray[np.int64],
+) -> list[Agreement]:
+    """A row for each part and attribute that enough images show; neighbours must be other people's."""
+    table = []
+    for part, band in enumerate(bands):
+        for thing, attributes in WORN.items():
+            seen = np.flatnonzero(shown(facts, thing, band, height))
+            if len(seen) < FEWEST:
+                continue
+            for attribute in attributes:
+                values = np.unique([str(row[attribute]) for row in facts], return_inverse=True)[1]
+                ours, plain = (_share(values, each, seen) for each in (of_parts[part], of_global))
+                low, high = _interval(ours - plain, identities[seen])
+                table.append(
+                    Agreement(
+                        part,
+                        attribute.replace("_", " "),
+                        len(seen),
+                        len(np.unique(identities[seen])),
+                        _chance(values, identities, seen),
+                        float(plain.mean()),
+                        float(ours.mean()),
+                        low,
+                        high,
+                    )
+                )
+    return table
+
+
+def same_person(found: Neighbours, identities: NDArray[np.int64]) -> float:
+    """The share of neighbours that show the image's own person: what PSD takes its soft labels from."""
+    return float(_share(identities, found, np.arange(len(identities))).mean())
+
+
+def _share(values: NDArray[np.int64], found: Neighbours, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each of `rows`, the share of its neighbours with its value; 0 for an image without neighbours."""
+    near = found[rows]
+    there = near >= 0
+    same = (values[near] == values[rows, None]) & there
+    shares: NDArray[np.float64] = same.sum(1) / np.maximum(there.sum(1), 1)
+    return shares
+
+
+def _chance(values: NDArray[np.int64], identities: NDArray[np.int64], rows: NDArray[np.int64]) -> float:
+    """The share of all other people's images with the same value, exactly."""
+    of_value = np.bincount(values)
+    people = np.unique(identities, return_inverse=True)[1]
+    of_person = np.bincount(people)
+    both = np.zeros((len(of_person), len(of_value)), dtype=np.int64)
+    np.add.at(both, (people, values), 1)
+    agreeing = of_value[values[rows]] - both[people[rows], values[rows]]
+    others = len(values) - of_person[people[rows]]
+    return float((agreeing / np.maximum(others, 1)).mean())
+
+
+def _interval(differences: NDArray[np.float64], identities: NDArray[np.int64]) -> tuple[float, float]:
+    people = np.unique(identities, return_inverse=True)[1]
+    return interval(np.bincount(people, weights=differences), np.bincount(people))

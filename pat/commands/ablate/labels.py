@@ -1,0 +1,242 @@
+"""`pat ablate labels`: what the neighbours of a model's parts wear, judged by what was rendered."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tyro.conf import Positional, arg
+
+from pat.ablation import labels
+from pat.ablation.labels import Agreement, Neighbours
+from pat.ablation.rendered import facts_of, height_of
+from pat.ablation.report import markdown_table
+from pat.base.errors import UserError
+from pat.base.files import write_image, write_text
+from pat.base.mapping import check_limits
+from pat.base.progress import Progress, TerminalProgress
+from pat.commands.arguments import parse, writable
+from pat.commands.embedders import opened_model
+from pat.config import AttentionImplementation, Count, TargetConfig
+from pat.data.sample import JUNK
+from pat.evaluation.curves import spread_plot
+from pat.evaluation.figures import contact_sheet
+from pat.evaluation.scoring import EvaluationSet, open_evaluation_set, spread_rows
+from pat.model.images import to_images
+from pat.model.transformer import PartAwareTransformer
+
+TABLE, FIGURE, EXAMPLES = "table.md", "figure.png", "examples.png"
+COLUMNS = (
+    "part",
+    "attribute",
+    "images",
+    "people",
+    "chance, %",
+    "global feature, %",
+    "part, %",
+    "part - global, 95 % interval",
+)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Do the neighbours of a part feature wear what the part shows?
+
+    Query and gallery of rendered people (pat synth people) stand for the memory bank. For every image and part:
+    the share of its K neighbours, other people's images, that wear the same garment, colour or bag where the
+    part's region shows it, against chance and against the neighbours of the global feature. Writes table.md,
+    figure.png and examples.png.
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL")]
+    """A model file with part tokens, or the folder of a finished run."""
+    data: TargetConfig = field(default_factory=TargetConfig)
+    out: Path = Path("runs/ablate/labels")
+    images: Count = 4000
+    """Images taken, evenly over the data set, where it has more."""
+    k: Count = 10
+    """Neighbours of an image."""
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the neighbours say."""
+
+    bands: list[tuple[float, float]]
+    table: list[Agreement]
+    same_person: list[float]
+    """Of each part, where one's own images are neighbours too; the global feature's last."""
+    chance_of_person: float
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Find the neighbours, print the table and write the results."""
+    given = parse(Arguments, arguments, "ablate labels")
+    run(given, shlex.join(["pat", "ablate", "labels", *arguments]), TerminalProgress())
+
+
+def run(given: Arguments, command: str, progress: Progress) -> Found:
+    """The study from model to table."""
+    check_limits(given)
+    if len(given.data.target) != 1:
+        raise UserError("name one data set of rendered people with --data.target")
+    writable(given.out)
+    with opened_model(given.model, given.device, given.attention, progress) as opened:
+        model = opened.model
+        if model is None or not model.parts:
+            raise UserError(f"{given.model} has no part tokens to look at; train with --model.parts 3")
+        images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
+        pixels, samples = _chosen(images, given.images)
+        facts, height = facts_of(samples, labels.COLUMNS), height_of(samples[0])
+        plain, parts = _features(model, torch.device(opened.device), pixels, progress)
+    identities = np.array([sample.identity for sample in samples], dtype=np.int64)
+    bands = _bands(model)
+    others = labels.neighbours(parts, given.k, identities)
+    (of_global,) = labels.neighbours(plain[None], given.k, identities)
+    table = labels.agreements(facts, height, bands, others, of_global, identities)
+    if not table:
+        raise UserError(
+            f"no attribute is shown by {labels.FEWEST} of these {len(samples)} images; take more with --images"
+        )
+    anybody = [*labels.neighbours(parts, given.k), *labels.neighbours(plain[None], given.k)]
+    people = np.unique(identities, return_counts=True)[1]
+    by_luck = float((people * (people - 1)).sum() / (len(samples) * (len(samples) - 1)))
+    found = Found(bands, table, [labels.same_person(each, identities) for each in anybody], by_luck)
+    write_text(given.out / TABLE, markdown(found, given, len(samples), command))
+    write_image(_figure(found), given.out / FIGURE)
+    write_image(_examples(pixels, bands, others, of_global), given.out / EXAMPLES)
+    progress.say(f"wrote {given.out / TABLE}")
+    print("\n".join(_rows(found)))
+    return found
+
+
+def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Any]]:
+    """Pixels u8 [N, H, W, 3] and samples of people, without junk, evenly over query and gallery."""
+    sides = (images.query, images.gallery)
+    places = [(side, row) for side in sides for row, sample in enumerate(side.samples) if sample.identity != JUNK]
+    kept = [places[row] for row in spread_rows(len(places), most)]
+    return np.stack([side.pixels[row] for side, row in kept]), [side.samples[row] for side, row in kept]
+
+
+@torch.no_grad()
+def _features(
+    model: PartAwareTransformer, device: torch.device, pixels: np.ndarray, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings float32 [N, D], unit length, and the part features [P, N, D] as the bank holds them."""
+    plain, parts = [], []
+    with progress.bar("embed", len(pixels)) as advance:
+        for start in range(0, len(pixels), 64):
+            global_feature, part_features = model.features(to_images(pixels[start : start + 64], device))
+            plain.append(torch.nn.functional.normalize(global_feature.float(), dim=1).cpu())
+            parts.append(part_features.float().transpose(0, 1).cpu())
+            advance(len(global_feature), "")
+    return torch.cat(plain).numpy(), torch.cat(parts, dim=1).contiguous().numpy()
+
+
+def _bands(model: PartAwareTransformer) -> list[tuple[float, float]]:
+    """Top and bottom of each part's band as shares of the height."""
+    rows = model.grid[0]
+    bands = model.host_bands.reshape(-1, 4).tolist()
+    return [(float(top) / rows, float(bottom) / rows) for top, bottom, _, _ in bands]
+
+
+def _part_name(found: Found, part: int) -> str:
+    top, bottom = found.bands[part]
+    return f"{part + 1} ({100 * top:.0f} to {100 * bottom:.0f} % of the height)"
+
+
+def _rows(found: Found) -> list[str]:
+    body = []
+    for row in found.table:
+        shares = [f"{100 * share:.1f}" for share in (row.chance, row.by_global, row.by_part)]
+        change = 100 * (row.by_part - row.by_global)
+        interval = f"{change:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
+        name = _part_name(found, row.part)
+        body.append([name, row.attribute, str(row.images), str(row.people), *shares, interval])
+    return markdown_table(COLUMNS, body)
+
+
+def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
+    """The table with what it counts."""
+    better = [row for row in found.table if row.low > 0]
+    worse = [row for row in found.table if row.high < 0]
+    same = [
+        [_part_name(found, part) if part < len(found.bands) else "global feature", f"{100 * share:.1f}"]
+        for part, share in enumerate(found.same_person)
+    ]
+    lines = [
+        "# labels",
+        "",
+        "Do the neighbours of a part feature wear what the part shows?",
+        "",
+        *_rows(found),
+        "",
+        f"Of {len(found.table)} rows the part's neighbours agree more than the global feature's in {len(better)}, "
+        f"less in {len(worse)}, and in the others the interval holds 0.",
+        "",
+        f"Neighbours: the {given.k} nearest images of other people among {images}. An image counts where the "
+        f"thing is visible and lies in the part's region by {100 * labels.INSIDE:.0f} % of its height. Chance: "
+        "the share of all other people's images. The interval is a bootstrap's over people.",
+        "",
+        f"![Share of neighbours that agree]({FIGURE})",
+        "",
+        f"![A query and its neighbours in each part, then by the global feature]({EXAMPLES})",
+        "",
+        f"## Neighbours that show the image's own person, % (chance {100 * found.chance_of_person:.2f})",
+        "",
+        *markdown_table(("part", "own person"), same),
+        "",
+        "Here an image's own person may be found, as CSL and PSD do unless `loss.other_identities` is set.",
+        "",
+        "## How it was made",
+        "",
+        f"`{command}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _figure(found: Found) -> Image.Image:
+    names = [f"part {row.part + 1}: {row.attribute}" for row in found.table]
+    shares = {
+        "chance": [row.chance for row in found.table],
+        "global feature": [row.by_global for row in found.table],
+        "part": [row.by_part for row in found.table],
+    }
+    series = {
+        title: {name: [100 * value] for name, value in zip(names, values, strict=True)}
+        for title, values in shares.items()
+    }
+    return spread_plot(series, label="neighbours that wear the same, %")
+
+
+def _examples(
+    pixels: np.ndarray, bands: list[tuple[float, float]], others: list[Neighbours], of_global: Neighbours
+) -> Image.Image:
+    """For two images: themselves and their neighbours in each part, the rest of the image faded."""
+    rows = {}
+    for number, row in enumerate(spread_rows(len(pixels), 4)[1:3], 1):
+        for part, (band, found) in enumerate(zip(bands, others, strict=True), 1):
+            near = pixels[[row, *_first(found[row])]]
+            rows[f"{number}: the image, then its neighbours in part {part}"] = _faded(near, band)
+        rows[f"{number}: by the global feature"] = pixels[[row, *_first(of_global[row])]]
+    return contact_sheet(rows)
+
+
+def _first(found: np.ndarray) -> list[int]:
+    return [int(each) for each in found[:7] if each >= 0]
+
+
+def _faded(images: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    height = images.shape[1]
+    faded = 160 + (images.astype(np.int16) - 160) // 4
+    rows = slice(round(band[0] * height), round(band[1] * height))
+    faded[:, rows] = images[:, rows]
+    return faded.astype(np.uint8)

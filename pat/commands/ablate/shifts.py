@@ -1,0 +1,237 @@
+"""`pat ablate shifts`: how a model's score falls as images drift from what it learned from."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tyro.conf import Positional, arg
+
+from pat.ablation.people import interval
+from pat.ablation.rendered import Facts, facts_of, has_facts
+from pat.ablation.report import markdown_table
+from pat.ablation.shifts import SHIFTS, Shift
+from pat.base.errors import UserError
+from pat.base.files import write_image, write_text
+from pat.base.progress import Progress, TerminalProgress
+from pat.commands.arguments import parse, writable
+from pat.commands.embedders import opened_model
+from pat.config import AttentionImplementation, TargetConfig
+from pat.data.pixels import Images
+from pat.evaluation.curves import curves_plot
+from pat.evaluation.extract import extract
+from pat.evaluation.figures import contact_sheet
+from pat.evaluation.ranking import evaluate_ranking
+from pat.evaluation.scoring import open_evaluation_set
+
+TABLE, FIGURE, EXAMPLES = "table.md", "figure.png", "examples.png"
+
+FACTS = ("weather", "view", "box", "pose", "occlusion", "camera_rows", "family")
+CONDITIONS: Mapping[str, Callable[[Facts], str]] = {
+    "weather": lambda row: str(row["weather"]),
+    "side seen": lambda row: str(row["view"]),
+    "box": lambda row: str(row["box"]),
+    "hidden": lambda row: "a tenth or more" if row["occlusion"] >= 0.1 else "less than a tenth",
+    "rows of the camera": lambda row: f"{_step(row['camera_rows'], (60, 100, 160))}",
+    "look-alikes": lambda row: "has look-alikes" if row["family"] >= 0 else "none",
+}
+FEWEST = 20
+"""Queries that a condition must have to be told."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """mAP against the strength of a shift: exposure, colour, blur, resolution, occlusion, night.
+
+    The queries are changed and the gallery stays, as when one camera differs from the others. Where the images
+    were rendered (pat synth people), the queries are also sorted by what is true of them. Writes table.md,
+    figure.png and examples.png.
+    """
+
+    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    """Model files, folders of finished runs, or bundles, side by side: a plain ViT and a PAT, for example."""
+    data: TargetConfig = field(default_factory=TargetConfig)
+    out: Path = Path("runs/ablate/shifts")
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A model's average precision [Q] at each strength of a shift; NaN for queries that do not count."""
+
+    shift: Shift
+    precision: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one model scored."""
+
+    name: str
+    curves: list[Curve]
+    identities: np.ndarray
+    conditions: dict[str, dict[str, np.ndarray]]
+    """Condition -> value -> average precision of the queries it holds for."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Score every model on every shift, print the table and write the results."""
+    given = parse(Arguments, arguments, "ablate shifts")
+    run(given, shlex.join(["pat", "ablate", "shifts", *arguments]), TerminalProgress())
+
+
+def run(given: Arguments, command: str, progress: Progress) -> list[Found]:
+    """The study from models to figure."""
+    if not given.models:
+        raise UserError("name at least one model: a model file, the folder of a run, or a bundle")
+    if len(given.data.target) != 1:
+        raise UserError("name one data set with --data.target")
+    writable(given.out)
+    found, queries = [], None
+    for name, path in zip(_names(given.models), given.models, strict=True):
+        with opened_model(path, given.device, given.attention, progress) as opened:
+            images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
+            queries = queries or images.query
+            gallery = _embedded(opened.cls, images.gallery, progress, f"{name}: gallery")
+            curves = []
+            plain: np.ndarray | None = None
+            for shift in SHIFTS:
+                precision = [] if plain is None else [plain]
+                for strength in shift.strengths[len(precision) :]:
+                    label = f"{name}: {shift.name} {strength:g}"
+                    changed = _changed(opened.cls, shift, strength)
+                    query = _embedded(changed, images.query, progress, label)
+                    ranked = evaluate_ranking(query, gallery, device=opened.device)
+                    precision.append(ranked.average_precision)
+                plain = precision[0]
+                curves.append(Curve(shift, precision))
+            assert plain is not None
+            found.append(Found(name, curves, images.query.identities, _by_condition(images.query, plain)))
+    assert queries is not None
+    write_text(given.out / TABLE, markdown(found, command))
+    write_image(_figure(found), given.out / FIGURE)
+    write_image(_examples(queries), given.out / EXAMPLES)
+    print("\n".join(_rows(found)))
+    progress.say(f"wrote {given.out / TABLE}")
+    return found
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What each model is called: the least of its path that tells them apart."""
+    for depth in range(1, 12):
+        names = ["/".join(path.resolve().with_suffix("").parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise UserError("one model is named twice")
+
+
+def _embedded(embedder: Any, images: Images, progress: Progress, label: str) -> Any:
+    with progress.bar(label, len(images.pixels)) as advance:
+        return extract(
+            embedder, images.pixels, images.identities, images.cameras, progress=lambda count: advance(count, "")
+        )
+
+
+def _changed(embedder: Any, shift: Shift, strength: float) -> Any:
+    return lambda pixels: embedder(shift.apply(pixels, strength))
+
+
+def _by_condition(query: Images, precision: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    if not has_facts(query.samples):
+        return {}
+    facts = facts_of(query.samples, FACTS)
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for condition, value_of in CONDITIONS.items():
+        values = np.array([value_of(row) for row in facts])
+        for value in np.unique(values):
+            of_value = precision[(values == value) & np.isfinite(precision)]
+            if len(of_value) >= FEWEST:
+                found.setdefault(condition, {})[str(value)] = of_value
+    return found
+
+
+def _step(value: float, edges: Sequence[float]) -> str:
+    """Which interval of `edges` holds a value, in words that sort."""
+    below = sum(value >= edge for edge in edges)
+    low = f"{edges[below - 1]:g}" if below else "0"
+    return f"{low} to {edges[below]:g}" if below < len(edges) else f"{low} and more"
+
+
+def _mean(precision: np.ndarray) -> float:
+    return 100 * float(np.nanmean(precision))
+
+
+def _rows(found: Sequence[Found]) -> list[str]:
+    columns = ("shift", "model", "mAP, %: unchanged", "1st", "2nd", "3rd", "4th", "lost at the 4th, 95 % interval")
+    body = []
+    for number, shift in enumerate(SHIFTS):
+        strengths = ", ".join(f"{strength:g}" for strength in shift.strengths[1:])
+        for each in found:
+            precision = each.curves[number].precision
+            scores = [f"{_mean(at):.1f}" for at in precision]
+            title = f"{shift.name} ({strengths}; {shift.unit})"
+            body.append([title, each.name, *scores, _lost(precision[0] - precision[-1], each.identities)])
+    return markdown_table(columns, body)
+
+
+def _lost(differences: np.ndarray, identities: np.ndarray) -> str:
+    counted = np.isfinite(differences)
+    people = np.unique(identities[counted], return_inverse=True)[1]
+    low, high = interval(np.bincount(people, weights=differences[counted]), np.bincount(people))
+    return f"{_mean(differences):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def markdown(found: Sequence[Found], command: str) -> str:
+    """The tables with what was changed."""
+    lines = ["# shifts", "", "How does the score fall as images drift from what the model learned from?", ""]
+    lines += [*_rows(found), ""]
+    lines += [
+        "The queries are changed and the gallery stays. The interval is a bootstrap's over people; one training "
+        "of each model says nothing of other seeds, so that a difference between two models is no finding about "
+        "their methods.",
+        "",
+        f"![mAP against strength]({FIGURE})",
+        "",
+        f"![An image at every strength]({EXAMPLES})",
+        "",
+    ]
+    if any(each.conditions for each in found):
+        lines += ["## By what is true of a query", "", *_condition_rows(found), ""]
+        lines += ["Not changed; groups differ in more than what they are named by.", ""]
+    return "\n".join([*lines, "## How it was made", "", f"`{command}`"]) + "\n"
+
+
+def _condition_rows(found: Sequence[Found]) -> list[str]:
+    body = []
+    for condition, values in found[0].conditions.items():
+        for value, precision in values.items():
+            scores = [f"{_mean(each.conditions[condition][value]):.1f}" for each in found]
+            body.append([condition, value, str(len(precision)), *scores])
+    return markdown_table(("condition", "value", "queries", *(f"mAP: {each.name}" for each in found)), body)
+
+
+def _figure(found: Sequence[Found]) -> Any:
+    return curves_plot(
+        {
+            f"{shift.name}\n{shift.unit}": {
+                each.name: (shift.strengths, [_mean(at) for at in each.curves[number].precision]) for each in found
+            }
+            for number, shift in enumerate(SHIFTS)
+        },
+        label="mAP, %",
+    )
+
+
+def _examples(queries: Images) -> Any:
+    image = np.asarray(queries.pixels[len(queries.pixels) // 2])[None]
+    return contact_sheet(
+        {
+            shift.name: np.concatenate([shift.apply(image, strength) for strength in shift.strengths])
+            for shift in SHIFTS
+        }
+    )

@@ -1,0 +1,122 @@
+"""`pat ablate labels` and `shifts` as they are typed, on a trained model and images with a table of facts."""
+
+
+import pyarrow
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+from pat.ablation.labels import COLUMNS
+from pat.base.mapping import from_mapping
+from pat.cli import run
+from pat.config import TrainConfig
+from pat.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def trained(make_market, tiny_values, tmp_path_factory):
+    """A model with part tokens, the folder of its run, and people it never saw with all that is true of them."""
+    folder = tmp_path_factory.mktemp("models")
+    data = {"source": [str(make_market(folder / "source"))], "cache": str(folder / "cache")}
+    train(from_mapping(TrainConfig, {**tiny_values, "epochs": 1, "data": data, "out": str(folder / "run")}))
+    people = make_market(folder / "people", train=2, test=12, cameras=2, each=3)
+    write_facts(people)
+    return folder
+
+
+def write_facts(people):
+    rows = []
+    for path in sorted(people.rglob("*.jpg")):
+        identity = int(path.name[:4])
+        worn = dict.fromkeys(COLUMNS[1:], "plain")
+        worn["top"] = ("coat", "shirt")[identity % 2]
+        worn["bottom"] = ("jeans", "skirt", "shorts")[identity % 3]
+        boxes = [{"part": "top", "box": [0, 6, 16, 16]}, {"part": "bottom", "box": [0, 16, 16, 30]}]
+        seen = {"weather": "night" if identity % 2 else "sunny", "view": "front", "box": "good", "pose": "walk"}
+        seen |= {"occlusion": 0.2 if "c1" in path.name else 0.0, "camera_rows": 80, "family": -1}
+        rows.append({"path": f"{path.parent.name}/{path.name}", "parts": boxes, **worn, **seen})
+    parquet.write_table(pyarrow.Table.from_pylist(rows), people / "people.parquet")
+
+
+def words(trained, study, out, *more):
+    data = ["--data.target", str(trained / "people"), "--data.cache", str(trained / "cache"), "--device", "cpu"]
+    return [study, str(trained / "run"), *data, "--out", str(out), *more]
+
+
+def test_labels(trained, tmp_path, capsys):
+    assert run("ablate", words(trained, "labels", tmp_path / "out", "--k", "4")) == 0
+    text = (tmp_path / "out" / "table.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| 1 ", "| 2 ", "| 3 "))]
+    judged = {(row[0][2], row[1]): row[2:] for row in rows if len(row) == 8}
+    # The upper half shows the top, the lower the trousers, the middle both by half or more.
+    assert set(judged) >= {("1", "top"), ("3", "bottom"), ("2", "top")}
+    assert ("1", "bottom") not in judged
+    images, people, chance = judged["1", "top"][:3]
+    assert (images, people) == ("72", "12")
+    assert float(chance) == pytest.approx(100 * 30 / 66, abs=0.1)  # 5 of the 11 others
+    assert "Neighbours that show the image's own person" in text
+    assert "top" in capsys.readouterr().out
+    for name in ("figure.png", "examples.png"):
+        assert Image.open(tmp_path / "out" / name).width > 200
+
+
+def test_shifts(trained, tmp_path, capsys):
+    assert run("ablate", words(trained, "shifts", tmp_path / "out")) == 0
+    text = (tmp_path / "out" / "table.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if " | run | " in line]
+    assert len(rows) == 8
+    plain = {float(row[2]) for row in rows}
+    assert len(plain) == 1  # one embedding of what is not changed
+    assert all(0 < float(score) <= 100 for row in rows for score in row[2:7])
+    dark = next(row for row in rows if row[0].startswith("| occlusion"))
+    assert float(dark[6]) < float(dark[2])
+    assert "| side seen | front | 24 |" in text
+    assert "| rows of the camera | 60 to 100 | 24 |" in text
+    assert "| weather |" not in text  # twelve queries each: too few to tell
+    assert "| occlusion (" in capsys.readouterr().out
+    assert Image.open(tmp_path / "out" / "figure.png").width > 1000
+
+
+@pytest.mark.parametrize(
+    ("study", "change", "message"),
+    [
+        ("labels", ["--data.target", "nowhere"], "nowhere"),
+        ("labels", ["--data.target", "a", "b"], "name one data set"),
+        ("labels", ["--k", "0"], "k"),
+        ("labels", ["--images", "8"], "no attribute is shown by 20 of these 8 images"),
+        ("shifts", ["--data.target", "a", "b"], "name one data set"),
+    ],
+)
+def test_what_cannot_be_told(trained, tmp_path, capsys, study, change, message):
+    assert run("ablate", words(trained, study, tmp_path / "out", *change)) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_without_part_tokens_or_facts(trained, make_market, tiny_values, tmp_path, capsys):
+    plain = {**tiny_values, "epochs": 1, "model": {**tiny_values["model"], "parts": 0}}
+    plain["loss"] = {**plain["loss"], "csl": 0.0, "psd": 0.0}
+    plain["data"] = {"source": [str(trained / "source")], "cache": str(trained / "cache")}
+    train(from_mapping(TrainConfig, {**plain, "out": str(tmp_path / "plain")}))
+    given = words(trained, "labels", tmp_path / "out")
+    given[1] = str(tmp_path / "plain")
+    assert run("ablate", given) == 2
+    assert "has no part tokens" in capsys.readouterr().err
+
+    bare = make_market(tmp_path / "bare")
+    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
+    assert "were not rendered by pat synth people" in capsys.readouterr().err
+    (bare / "people.parquet").write_text("no table")
+    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
+    assert "cannot read" in capsys.readouterr().err
+    write_facts(trained / "people")
+    other = parquet.read_table(trained / "people" / "people.parquet")
+    parquet.write_table(other, bare / "people.parquet")
+    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
+    assert "does not know" in capsys.readouterr().err
+
+
+def test_two_models_of_one_name(trained, tmp_path, capsys):
+    given = words(trained, "shifts", tmp_path / "out")
+    given.insert(1, given[1])
+    assert run("ablate", given) == 2
+    assert "one model is named twice" in capsys.readouterr().err
