@@ -96,7 +96,7 @@ def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
         lambda: _render(out / "people", plan, progress),
         lambda: _render(out / "test", test, progress),
         lambda: _train(options, deadline, progress),
-        lambda: _export(out, progress),
+        lambda: _export(out, progress, tells_apart=not options.small),
         lambda: _score(out, progress),
     ):
         stage()
@@ -163,7 +163,8 @@ def _train(options: Options, deadline: Deadline, progress: Progress) -> None:
     train(dataclasses.replace(config, resume=resume), progress, leave=deadline.passed)
 
 
-def _export(out: Path, progress: Progress) -> None:
+def _export(out: Path, progress: Progress, tells_apart: bool) -> None:
+    """The bundle, with a threshold where the model `tells_apart` people well enough to have one."""
     if (out / "bundle" / MANIFEST).exists():
         return
     export_bundle(
@@ -172,7 +173,7 @@ def _export(out: Path, progress: Progress) -> None:
         check_images=out / "people" / "query",
         half_weights=True,
         trainable=True,
-        decision=Decide(f"market1501={out / 'people'}", rate=FALSE_MATCHES),
+        decision=Decide(f"market1501={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None,
         progress=progress,
     )
 

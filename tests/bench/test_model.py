@@ -99,4 +99,4 @@ def test_a_small_model_is_made_from_nothing_and_the_same_command_goes_on(tmp_pat
     assert make.main(options) == 75  # left in time
     assert make.main(make.Options(out=tmp_path, small=True)) == 0
     assert "| test domain |" in (tmp_path / "bundle" / "README.md").read_text()
-    assert Manifest.load(tmp_path / "bundle").decision is not None
+    assert Manifest.load(tmp_path / "bundle").decision is None  # seconds of training tell nobody apart
