@@ -164,6 +164,21 @@ def test_options_that_need_the_other_ranks_give_the_same_too(settings):
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05)  # near ties in a ranking may swap
 
 
+def test_a_bank_that_is_filled_again_and_measured_is_that_of_all_ranks(settings):
+    """A few steps: what the larger scale of a small network makes of rounding grows with every one."""
+    changes = {
+        "loss__scale": 0.0, "loss__csl_start": 2, "loss__bank_refill": 1, "loss__bank_update": "after",
+        "epochs": 4,
+    }  # fmt: skip
+    alone, shared = (trained(settings, f"refilled-{ranks}", ranks, **changes) for ranks in (1, 2))
+    found, wanted = ([line["loss"] for line in lines_of(folder, "step")] for folder in (shared, alone))
+    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    ours, theirs = (torch.load(each / CHECKPOINT, weights_only=True) for each in (shared, alone))
+    assert ours["position"]["csl_scale"] == pytest.approx(theirs["position"]["csl_scale"], rel=1e-3)
+    assert ours["position"]["csl_scale"] > 0
+    torch.testing.assert_close(ours["bank"], theirs["bank"], rtol=1e-2, atol=1e-3)
+
+
 def test_a_run_goes_on_with_another_number_of_ranks(settings, one):
     trained(settings, "changing", 2, epochs=2)
     trained(settings, "changing", 1, "--resume", epochs=4)
