@@ -48,7 +48,8 @@ ROUNDS = 50 if on_gpu() else 5
 class Bundles:
     """Bundles of one model in several precisions, made when asked for."""
 
-    make: Callable[[str], Path]
+    make: Callable[[str, str], Path]
+    """From a precision and what is to run it to a bundle."""
     precisions: tuple[str, ...]
     model_file: Path | None
 
@@ -56,7 +57,7 @@ class Bundles:
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     if GIVEN:
-        return Bundles(lambda precision: Path(GIVEN), (Manifest.load(GIVEN).precision.name,), None)
+        return Bundles(lambda precision, backend: Path(GIVEN), (Manifest.load(GIVEN).precision.name,), None)
     if not HAS_TORCH:
         pytest.skip("without PyTorch there is no model to export; set PAT_BENCH_BUNDLE to a bundle folder")
     pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
@@ -66,16 +67,16 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     model, crops = random_model(folder), noise_crops(folder)
     export_bundle(model, folder / "fp32", check_images=crops)
 
-    def make(precision: str) -> Path:
+    def make(precision: str, backend: str) -> Path:
         from export.lowering.calibration import Settings
         from export.precision import Request, lower_bundle
 
-        out = folder / precision
+        out = folder / (f"int8-{backend}" if precision == "int8" else precision)
         if not (out / MANIFEST).exists():
             # The time does not depend on how close random weights come, so any closeness will do.
             settings = Settings(crops) if precision == "int8" else None
             gate = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
-            lower_bundle(folder / "fp32", out, Request(precision, calibration=settings, gate=gate))  # type: ignore[arg-type]
+            lower_bundle(folder / "fp32", out, Request(precision, backend, settings, gate))  # type: ignore[arg-type]
         return out
 
     return Bundles(make, PRECISIONS, model)
@@ -126,13 +127,13 @@ def opened(backend: str, precision: str, bundles: Bundles) -> Iterator[Opened]:
     if backend == "pytorch":
         yield torch_embedder(precision, bundles)
         return
-    bundle = bundles.make(precision)
-    options: dict[str, object] = {"batch_size": max(BATCHES)} if backend == "onnxruntime" else {}
+    bundle = bundles.make(precision, backend)
+    options: dict[str, object] = {} if backend == "tensorrt" else {"batch_size": max(BATCHES)}
     if backend == "tensorrt":
         if not on_gpu():
             pytest.skip("an engine needs a GPU to run")
         build_engine(bundle)
-    elif precision == "bf16":
+    elif precision == "bf16" and backend == "onnxruntime":
         pytest.skip("ONNX Runtime has no bf16 kernels on a CPU")
     try:
         session = runtime.open(bundle, backend, **options)  # type: ignore[arg-type]
@@ -162,7 +163,7 @@ def torch_embedder(precision: str, bundles: Bundles) -> Opened:
             vectors: NDArray[np.float32] = model.embed(to_images(crops, device)).float().cpu().numpy()
         return vectors
 
-    return Opened(embed, Manifest.load(bundles.make("fp32")))
+    return Opened(embed, Manifest.load(bundles.make("fp32", "onnxruntime")))
 
 
 def build_engine(bundle: Path) -> None:
@@ -192,7 +193,7 @@ def flops(manifest: Manifest) -> int:
 
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("backend", ["pytorch", "onnxruntime", "tensorrt"])
+@pytest.mark.parametrize("backend", ["pytorch", "onnxruntime", "openvino", "tensorrt"])
 def test_embedding(backend: str, precision: str, batch: int, bundles: Bundles, measure_embedding) -> None:
     with opened(backend, precision, bundles) as model:
         size = (batch, model.manifest.input.height, model.manifest.input.width, 3)

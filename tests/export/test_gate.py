@@ -93,8 +93,12 @@ def test_a_threshold_is_chosen_on_labelled_images(market):
     with pytest.raises(UserError, match=r"too few to show a false-match rate of 0\.001: ask for"):
         Decide(str(market)).choose(colours, (32, 16), SILENT)
     noise = np.random.default_rng(0)
+
+    def guessed(images: np.ndarray) -> np.ndarray:
+        return _unit(noise.normal(size=(len(images), 9)))
+
     with pytest.raises(UserError, match=r"no threshold can be chosen on .*: the equal error rate is"):
-        Decide(str(market), 0.05).choose(lambda pixels: _unit(noise.normal(size=(len(pixels), 9))), (32, 16), SILENT)
+        Decide(str(market), 0.05).choose(guessed, (32, 16), SILENT)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -111,7 +115,8 @@ def test_multiply_adds_are_counted_by_the_type_of_their_factors():
         helper.make_node("MatMul", ["y", "v"], ["z"]),  # 5 x 4 x 2
     ]
     constants = [
-        ("scale", np.float32(1)), ("zero", np.int8(0)), ("w8", weight.astype(np.int8)), ("v", np.ones((4, 2), np.float32)),
+        ("scale", np.float32(1)), ("zero", np.int8(0)), ("w8", weight.astype(np.int8)),
+        ("v", np.ones((4, 2), np.float32)),
     ]  # fmt: skip
     graph = helper.make_graph(
         nodes,
