@@ -38,9 +38,7 @@ class Checked:
     """The same for the reader."""
 
     def facts(self) -> dict[str, Any]:
-        values = asdict(self)
-        del values["figures"]
-        return values
+        return asdict(self)
 
     def sentence(self) -> str:
         """One line for the reader."""
