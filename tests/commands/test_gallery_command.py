@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 import subprocess
@@ -19,7 +20,9 @@ from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import read_threshold
 from export.manifest import Manifest
+from pat.base.errors import UserError
 from pat.cli import run
+from pat.commands.gallery.recording import Views, recording_scores
 from pat.commands.gallery.tools import print_table
 from pat.data.images import load_rgb
 
@@ -245,6 +248,55 @@ def all_pairs(bundle: Path, crops: Path) -> list[tuple[float, bool, bool]]:
         for i, a in enumerate(files)
         for j, b in enumerate(files[:i])
     ]
+
+
+def recorded(tracks, met, spread, seed=0) -> Views:
+    """Four views of each track, 3 s from each other, that differ from a direction of its own by `spread`."""
+    rng = np.random.default_rng(seed)
+    numbers = np.repeat(np.arange(tracks), 4)
+    vectors = rng.standard_normal((tracks, 32))[numbers] + spread * rng.standard_normal((4 * tracks, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    times = np.tile(np.arange(4) * 3.0, tracks)
+    return Views(vectors.astype(np.float32), numbers, times, frozenset(met))
+
+
+def test_tracks_of_a_recording_are_pairs():
+    views = recorded(12, [(i, i + 1) for i in range(11)], spread=0.2)
+    scores = recording_scores(views, 2)
+    assert (scores.genuine_pairs, scores.impostor_pairs) == (12 * 6, 11 * 16)
+    cosines = views.vectors @ views.vectors.T
+    impostor = np.concatenate([cosines[4 * i : 4 * i + 4, 4 * i + 4 : 4 * i + 8].ravel() for i in range(11)])
+    assert np.quantile(impostor, 0.99) == pytest.approx(scores.threshold(0.01), abs=0.05)
+    assert not scores.across_cameras
+    assert scores.equal_error_rate < 0.01
+
+
+def test_a_recording_that_says_too_little_is_refused():
+    with pytest.raises(UserError, match="9 pairs of people were seen at once"):
+        recording_scores(recorded(12, [(i, i + 1) for i in range(9)], spread=0.2), 1)
+    views = recorded(12, [(i, i + 1) for i in range(11)], spread=0.2)
+    with pytest.raises(UserError, match="nobody was followed"):
+        recording_scores(dataclasses.replace(views, times=views.times / 10), 1)
+
+
+def test_calibrate_on_a_video(colour_bundle, street, tmp_path, capsys):
+    """Three people on a street are too few; a video is told from labelled images, and both are not mixed."""
+    out = tmp_path / "calibration.json"
+    said = fails(capsys, 2, "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    assert "seen at once" in said
+    said = fails(capsys, 2, "calibrate", colour_bundle, street / "camera-1.mp4", tmp_path, "--out", out)
+    assert "videos alone" in said
+    said = fails(capsys, 2, "calibrate", colour_bundle, tmp_path / "none.mp4", "--out", out)
+    assert "none.mp4" in said
+    assert not out.exists()
+
+
+def test_calibrate_refuses_a_model_that_a_recording_shows_useless(colour_bundle, tmp_path, capsys, monkeypatch):
+    views = recorded(12, [(i, i + 1) for i in range(11)], spread=50.0)
+    monkeypatch.setattr("pat.commands.gallery.calibrate.watch", lambda *arguments: views)
+    said = fails(capsys, 2, "calibrate", colour_bundle, "street.mp4", "--out", tmp_path / "c.json")
+    assert "cannot tell these people apart" in said
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from deploy.detect.__main__ import main
 from deploy.detect.describe import describe
 from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
+from deploy.detect.together import Together
 from export.manifest import sha256
 from pat.base.errors import Failure, UserError
 
@@ -452,3 +455,76 @@ def test_a_model_that_takes_no_grey_image_is_refused(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "m.onnx failed" in message
     assert message.count("\n") == 1
+
+
+def brightness(path: Path, side: int = SIDE) -> Path:
+    """A YOLOX that takes any number of images, and in each finds one person where the image is bright."""
+    rows = np.zeros((1, ANCHORS, 8), np.float32)
+    rows[0, 0] = [32, 32, 20, 40, 0, 1, 0, 0]
+    share = np.zeros((1, ANCHORS, 8), np.float32)
+    share[0, 0, 4] = 1 / 255
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "each"], ["light"]),
+        helper.make_node("Mul", ["light", "share"], ["scores"]),
+        helper.make_node("Add", ["scores", "rows"], ["output"]),
+    ]
+    constants = {"axes": np.array([1, 2, 3]), "each": np.array([-1, 1, 1]), "share": share, "rows": rows}
+    graph = helper.make_graph(
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, side, side])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, path)
+    return path
+
+
+def test_cameras_share_a_session_and_its_batches(tmp_path):
+    """Each gets its own answer, however many ask at once."""
+    describe(brightness(tmp_path / "m.onnx"), "yolox", threshold=0.1)
+    detector = open_detector(str(tmp_path / "m.onnx"))
+    assert detector.shared
+    sizes = []
+    whole = detector._run
+    detector._outputs._run = lambda images: (sizes.append(len(images)), time.sleep(0.02), whole(images))[2]
+
+    def look(value: int) -> list[float]:
+        return [float(detector.detect(np.full((64, 64, 3), value, np.uint8)).scores[0]) for _ in range(5)]
+
+    values = list(range(60, 220, 20))
+    with ThreadPoolExecutor(len(values)) as pool:
+        answers = list(pool.map(look, values))
+    for value, scores in zip(values, answers, strict=True):
+        assert scores == pytest.approx([value / 255] * 5, abs=1e-3)
+    assert max(sizes) > 1
+    assert sum(sizes) == 5 * len(values)
+
+
+def test_one_image_that_breaks_a_batch_spoils_no_other():
+    def run(images):
+        if (images > 200).any():
+            raise Failure("too bright")
+        return {"mean": images.mean(axis=(1, 2, 3), keepdims=True)}
+
+    together = Together(run, 4)
+
+    def ask(value: float):
+        try:
+            return float(together(np.full((1, 3, 2, 2), value, np.float32))["mean"][0, 0, 0, 0])
+        except Failure as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [10, 250, 30, 40, 255, 60, 70, 80] * 10))
+    assert answers == [10, "too bright", 30, 40, "too bright", 60, 70, 80] * 10
+
+
+def test_no_region_no_look(tmp_path):
+    describe(brightness(tmp_path / "m.onnx"), "yolox", threshold=0.1)
+    detector = open_detector(str(tmp_path / "m.onnx"))
+    bright = np.full((64, 64, 3), 200, np.uint8)
+    assert len(detector.detect(bright, np.empty((0, 4), np.float32))) == 0
+    assert len(detector.detect(bright, np.array([[0, 0, 9, 9]], np.float32))) == 1

@@ -61,7 +61,6 @@ class Calibrate:
     """Where resized images are kept."""
     on_error: Annotated[Literal["stop", "skip"], arg(name="data.on-error")] = "stop"
     """What an unreadable image does: stop, or be skipped and named."""
-
     detector: Annotated[str, arg(name="detect.detector")] = DetectSettings.detector
     """What finds people in videos; see `pat camera`."""
 
