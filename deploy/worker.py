@@ -34,8 +34,8 @@ TOUCHING = 0.05
 NEW = 2
 """Views that a new person takes at least: one alone may be of a pillar, or of half a person."""
 FAR = 2.5
-"""How many times as far from 1 as the threshold a view's likeness must be, to show a jump of a track that was never
-out of sight or near another one."""
+"""How many times as far from 1 as the threshold a view's likeness must be, to show a jump of a track that was
+never out of sight or near another one."""
 FRAME_WAIT = 0.2
 """Seconds between two looks at whether the process is stopping."""
 
@@ -235,7 +235,8 @@ class Worker:
         if likeness < least:
             if not alone or quality < CLEAR * person.appearance.best:
                 return  # half hidden, cut off or blurred: no reason to think of somebody else
-            if not person.doubtful and 1 - likeness < FAR * (1 - least):  # followed from image to image: it is the same person, from another side
+            if not person.doubtful and 1 - likeness < FAR * (1 - least):
+                # Followed from image to image: the same person, from another side.
                 self._accept(person, vector, quality)
                 return
             alike = [(seen, each) for seen, each in person.odd if float(seen @ vector) >= least]

@@ -63,14 +63,16 @@ class HogDetector:
         if size[1] < WINDOW[0] or size[0] < WINDOW[1] or (regions is not None and not len(regions)):
             return nobody()
         grey = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-        image = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        image = np.asarray(
+            cv2.resize(grey, size, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR), dtype=np.uint8
+        )
         scale = np.tile(np.array([width / size[0], height / size[1]], dtype=np.float32), 2)
         parts = [(0, 0, *size)] if regions is None else [_part(each, size) for each in regions / scale]
-        found = [windows for part in parts if (windows := self._windows(image, part)) is not None]
+        found = [each for part in parts if (each := self._windows(image, part)) is not None]
         if not found:
             return nobody()
-        windows = np.concatenate([each for each, _ in found])
-        distances = np.concatenate([each for _, each in found])
+        windows = np.concatenate([some for some, _ in found])
+        distances = np.concatenate([some for _, some in found])
         boxes = np.tile(windows[:, :2], 2) + np.tile(windows[:, 2:], 2) * MARGINS
         scores = _score(distances)
         kept = suppressed(boxes, scores, OVERLAP)
