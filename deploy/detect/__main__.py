@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from deploy.detect.describe import describe
 from deploy.detect.fetch import PUBLISHED, fetch
@@ -55,7 +56,7 @@ class Describe:
 class Fetch:
     """Fetch a published ONNX detector and write its manifest. Nothing is fetched unless you ask for it here."""
 
-    name: Positional[str]
+    name: Annotated[Positional[str], arg(metavar="NAME")]
     """yolox-nano (3.7 MB, 1.1 GFLOP an image), yolox-tiny (20 MB, 6.5) or yolox-s (36 MB, 27); all Apache-2.0."""
     out: Path = Path("detectors")
     """The folder for the model and its manifest."""
