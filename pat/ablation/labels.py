@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kernels.nearest_parts import nearest_parts
 from pat.ablation.people import interval
 from pat.ablation.rendered import Facts
+from pat.losses import MemoryBank, cross_id_similarity
 
 WORN = {
     "hat": ("hat", "hat_colour"),
@@ -64,23 +64,22 @@ def neighbours(
 
     With `identities` [N], images of one's own identity are no neighbours.
     """
-    bank = torch.from_numpy(features)
+    vectors = torch.from_numpy(features)
+    parts, size, width = vectors.shape
+    bank, slots = MemoryBank(parts, size, width), torch.arange(size)
+    bank.fill(slots, vectors)
     people = None if identities is None else torch.from_numpy(identities)
-    norms = bank.square().sum(-1)
     found = []
-    for start in range(0, bank.shape[1], batch):
-        rows = slice(start, min(start + batch, bank.shape[1]))
-        nearest = nearest_parts(
-            bank[:, rows],
+    for rows in slots.split(batch):
+        _, nearest = cross_id_similarity(
+            vectors[:, rows],
             bank,
-            torch.arange(rows.start, rows.stop),
+            rows,
             k=k,
-            scale=1.0,
-            squared_norms=norms,
-            query_identity=None if people is None else people[rows],
-            bank_identity=people,
+            identities=None if people is None else people[rows],
+            bank_identities=people,
         )
-        found.append(nearest.indices)
+        found.append(nearest)
     return list(torch.cat(found, dim=1).numpy())
 
 

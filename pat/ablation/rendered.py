@@ -25,12 +25,15 @@ def has_facts(samples: Sequence[Sample]) -> bool:
 
 def facts_of(samples: Sequence[Sample], columns: Sequence[str]) -> list[Facts]:
     """The facts of images of one data set, in their order. Raises UserError where they are missing."""
-    import pyarrow
-    import pyarrow.parquet as parquet
-
     path = _table(samples[0])
     if not path.is_file():
         raise UserError(f"there is no {path}: these images were not rendered by pat synth people, which writes it")
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise UserError(f"reading {path} needs pyarrow (pip install pyarrow)") from error
     try:
         table = parquet.read_table(path, columns=["path", *columns])
     except (OSError, pyarrow.ArrowException) as error:

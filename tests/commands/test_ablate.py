@@ -120,7 +120,7 @@ def written(monkeypatch):
             asked.append((each.purpose, each.arm.key, each.rate, each.seed))
             score = 0.1 + 0.1 * (each.arm.key == "csl") + 0.01 * each.seed + each.rate
             heldout = {1e-3: 0.3, 2e-3: 0.4 if each.arm.key == "csl" else 0.2}[each.rate]
-            kinds = {kind: {"mAP": score, "rank1": score} for kind in each.arm.kinds}
+            kinds = {kind.named(): {"mAP": score, "rank1": score} for kind in each.arm.kinds}
             tune = each.purpose == "tune"
             result = Result("finished", 1.0, heldout if tune else None, {} if tune else {"elsewhere": kinds})
             each.folder.mkdir(parents=True)

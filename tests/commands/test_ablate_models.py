@@ -102,7 +102,7 @@ def test_without_part_tokens_or_facts(trained, make_market, tiny_values, tmp_pat
     assert run("ablate", given) == 2
     assert "has no part tokens" in capsys.readouterr().err
 
-    bare = make_market(tmp_path / "bare")
+    bare = make_market(tmp_path / "bare", each=4)  # more images than the table knows
     assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
     assert "were not rendered by pat synth people" in capsys.readouterr().err
     (bare / "people.parquet").write_text("no table")
