@@ -197,7 +197,7 @@ class Worker:
             self._process = self._pipe = None
 
     def _start(self) -> None:
-        context = multiprocessing.get_context(START)
+        context: Any = multiprocessing.get_context(START)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, self._options, str(self._log)))
         self._process.start()

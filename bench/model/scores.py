@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pat.ablation.people import interval
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import TargetConfig
@@ -19,7 +20,6 @@ from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score
 from pat.synthetic.people.dataset import TABLE
 
-RESAMPLES = 1000
 FEWEST = 20
 """Queries of a group below which its score is not told."""
 
@@ -110,17 +110,9 @@ def figures(scored: Score, mask: NDArray[np.bool_]) -> Figures:
     result = evaluate_ranking(scored.query[mask], scored.gallery, max_rank=1)
     precision = result.average_precision
     valid = ~np.isnan(precision)
-    low, high = _interval(precision[valid], scored.query.identities[mask][valid])
+    _, person = np.unique(scored.query.identities[mask][valid], return_inverse=True)
+    low, high = interval(np.bincount(person, precision[valid]), np.bincount(person))
     return Figures(float(result.cmc[0]), result.mAP, low, high, result.valid_queries)
-
-
-def _interval(values: NDArray[np.float64], identities: NDArray[np.int64]) -> tuple[float, float]:
-    """Where 95 % of the means lie when the people are drawn again, with replacement."""
-    _, of_value = np.unique(identities, return_inverse=True)
-    sums, counts = np.bincount(of_value, values), np.bincount(of_value)
-    drawn = np.random.default_rng(0).integers(0, len(sums), (RESAMPLES, len(sums)))
-    low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), (0.025, 0.975))
-    return float(low), float(high)
 
 
 def _attributes(folder: Path, images: EvaluationSet) -> list[Attributes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ def prepare(case: CropResizeCase, implementation: str) -> Ready:
     crops = IMPLEMENTATIONS[implementation](frame, boxes, case.size)
     expected = crop_resize(frame, boxes[:2], size=case.size, dtype=torch.float64, impl="reference")
     # torchvision does not look beyond the box and rounds to levels: only the middle of a crop can be compared.
-    inner = (..., *(slice(side // 4, -side // 4) for side in case.size))
+    inner: Any = (..., *(slice(side // 4, -side // 4) for side in case.size))
     error = relative_error(crops()[:2][inner], expected[inner])
     source = int(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()) * 3
     written = case.people * 3 * case.size[0] * case.size[1] * DTYPE.itemsize

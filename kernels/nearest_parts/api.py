@@ -195,12 +195,13 @@ class _Search(torch.autograd.Function):
         ctx.scale, ctx.impl = arguments[3], arguments[-1]
         ctx.mark_non_differentiable(found.indices)
         ctx.set_materialize_grads(False)
-        return tuple(found)
+        log_sum, distances, indices = found
+        return log_sum, distances, indices
 
     @staticmethod
     def backward(ctx: Any, grad_log_sum: Tensor | None, grad_distances: Tensor | None, _: None) -> Any:
         # Where a graph is asked for, the operator is put into it, whose own derivative fails loudly.
-        gradient = _search_backward if torch.is_grad_enabled() else _find_gradient
+        gradient: Any = _search_backward if torch.is_grad_enabled() else _find_gradient
         return gradient(grad_log_sum, grad_distances, *ctx.saved_tensors, ctx.scale, ctx.impl), *[None] * 11
 
 

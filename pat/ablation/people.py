@@ -75,7 +75,7 @@ def difference(
     return Resampled(len(common), low, high)
 
 
-def interval(sums: NDArray[np.floating[Any]], counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
+def interval(sums: NDArray[Any], counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """The 95 % interval of a mean over items that come in groups [n]: their sums and how many they are.
 
     Groups are drawn with repeats, always the same way. NaN without a group that counts.

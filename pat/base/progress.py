@@ -87,8 +87,8 @@ class _Lines:
         now = time.monotonic()
         if now - self._told >= self._progress.every:
             self._told = now
-            total = f" of {self._total}" if self._total else ""  # a recording does not say how long it is
-            self._progress.say(f"{self._label}: {self._done:.0f}{total} {figures}".rstrip())
+            end = f" of {self._total}" if self._total else ""  # a recording does not say how long it is
+            self._progress.say(f"{self._label}: {self._done:.0f}{end} {figures}".rstrip())
 
 
 SILENT = Progress()

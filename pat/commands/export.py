@@ -68,8 +68,8 @@ class Arguments:
     trainable: bool = False
     """Put the model file into the bundle, too: `pat train --weights BUNDLE` trains on from it."""
     deepstream: Path | None = None
-    """A folder to write for DeepStream, too: the bundle with a float input, and the settings of its tracker and of a
-    secondary model. export/integrate.py does this later, and for other programs."""
+    """A folder to write for DeepStream, too: the bundle with a float input, and the settings of its tracker and of
+    a secondary model. export/integrate.py does this later, and for other programs."""
     kernels: tuple[str, ...] = ("all",)
     """GPU architectures, like sm_87 sm_90, for which the bundle gets the kernel that cuts people out of frames (20
     to 30 KB each); "all" that Triton compiles for here, or "none"."""

@@ -106,7 +106,7 @@ def curves_plot(
     return _drawn(figure)
 
 
-def _figure(panels: int, *, width: float, height: float, rows: int = 1) -> tuple[Any, Sequence[Any]]:
+def _figure(panels: int, *, width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
     """A matplotlib figure of quiet panels side by side, and in `rows`; inches."""
     from matplotlib.figure import Figure
 

@@ -54,11 +54,6 @@ def test_figures_of_a_group_are_those_of_its_queries_alone():
     assert whole.queries == 40
 
 
-def test_the_interval_is_that_of_people_not_of_images():
-    values, people = np.array([0.0] * 50 + [1.0] * 50), np.repeat([1, 2], 50)
-    assert scores._interval(values, people) == (0.0, 1.0)
-
-
 def test_a_folder_of_rendered_people_is_scored_by_group(tmp_path, monkeypatch):
     plan = Plan(identities=8, images=6, cameras=3, cameras_each=3, test_share=0.75, size=(64, 32), look_alikes=1.0)
     write_people(tmp_path / "people", plan, workers=1)

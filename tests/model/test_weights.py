@@ -237,7 +237,7 @@ class Trap:
         (lambda path: path.write_bytes(b"hello, I am no checkpoint" * 9), "damaged or not a checkpoint|not read"),
         (lambda path: torch.save({"cls_token": Trap()}, path), "pickle can run code"),
         (lambda path: torch.save([1, 2], path), "no state dict"),
-        (lambda path: torch.save({"conv1.weight": torch.zeros(3)}, path), "none of the formats known.*conv1.weight"),
+        (lambda path: torch.save({"conv1.weight": torch.zeros(3)}, path), "none of the formats known.*conv1"),
     ],
 )
 def test_files_that_are_no_weights(tmp_path, write, message, capsys):
