@@ -33,6 +33,7 @@ LEAK = 8 << 20
 def bundle(request, tmp_path_factory) -> Path:
     """A small part-aware transformer in fp16 with its engine, which build_trt.py has checked on this GPU."""
     from export.build_trt import main
+    from export.precision import Request
     from export.to_onnx import export_bundle
     from pat.config import ModelConfig
     from pat.model import PartAwareTransformer
@@ -46,7 +47,8 @@ def bundle(request, tmp_path_factory) -> Path:
             torch.nn.init.normal_(parameter, std=0.05)
     save(model, folder / "model.safetensors")
     export_bundle(
-        folder / "model.safetensors", folder / "bundle", precision="fp16", input_type=request.param, kernels=[ARCH]
+        folder / "model.safetensors", folder / "bundle", lower=Request("fp16"), input_type=request.param,
+        kernels=[ARCH],
     )
     assert main([str(folder / "bundle"), "--profile", "1,1,1", "--profile", "2,4,8"]) == 0
     return folder / "bundle"

@@ -13,7 +13,7 @@ from bundles import ROOT, projection
 from deploy.runtime.gpu_crops import KernelFile
 from export.crop_kernels import carried, chosen_architectures, compile_kernels
 from export.manifest import Manifest
-from export.precision import lower_bundle
+from export.precision import Request, lower_bundle
 from kernels.compiler import ARCHITECTURES
 from kernels.crop_resize.triton import configuration
 from pat.base.errors import UserError
@@ -52,7 +52,7 @@ def test_export_puts_a_kernel_of_the_models_size_into_the_bundle(tmp_path):
         assert file.programs() == 3  # 40 x 24 in tiles of 16 x 32
     with pytest.raises(UserError, match=r"no kernel crop_resize_rgb_u8.sm_86 .* --kernels sm_86"):
         KernelFile.find(manifest, 86)
-    lowered = lower_bundle(manifest.folder, tmp_path / "fp16", "fp16", target=0.5)  # random weights
+    lowered = lower_bundle(manifest.folder, tmp_path / "fp16", Request("fp16"))
     assert carried(lowered) == carried(manifest)
     assert len(carried(lowered)) == 4
 

@@ -11,7 +11,7 @@ from onnx import TensorProto
 import pat
 from export.check import read_graph, runner
 from export.manifest import CHECKPOINT, MODEL, Manifest
-from export.precision import lower_bundle
+from export.precision import Request, lower_bundle
 from export.storage import restore_weights
 from export.to_onnx import export_bundle
 from pat.base.errors import UserError
@@ -64,7 +64,7 @@ def test_training_can_go_on_from_a_trainable_bundle(bundles):
 
 
 def test_a_lower_precision_is_made_from_it(bundles):
-    lowered = lower_bundle(bundles / "half", bundles / "fp16", "fp16")
+    lowered = lower_bundle(bundles / "half", bundles / "fp16", Request("fp16"))
     assert lowered.precision.name == "fp16"
     graph = read_graph(str(lowered.file(MODEL)))
     assert not any(tensor.name.endswith(".float16") for tensor in graph.graph.initializer)
@@ -72,4 +72,4 @@ def test_a_lower_precision_is_made_from_it(bundles):
 
 def test_half_weights_belong_to_fp32(bundles):
     with pytest.raises(UserError, match="half weights are those of an fp32 graph"):
-        export_bundle(bundles / "m.safetensors", bundles / "never", half_weights=True, precision="fp16")
+        export_bundle(bundles / "m.safetensors", bundles / "never", half_weights=True, lower=Request("fp16"))
