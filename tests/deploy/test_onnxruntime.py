@@ -144,7 +144,7 @@ def test_a_provider_that_did_not_start_is_an_error(bundle, monkeypatch):
 
 
 def test_unknown_backends_and_folders_are_refused(bundle, tmp_path):
-    with pytest.raises(UserError, match="there is no backend 'tflite'; choose one of onnxruntime, openvino, tensorrt"):
+    with pytest.raises(UserError, match="there is no backend 'tflite'; choose one of onnxruntime, openvino"):
         runtime.open(bundle, backend="tflite")
     with pytest.raises(UserError, match="is no bundle"):
         runtime.open(tmp_path / "bundle" / "..")
