@@ -49,6 +49,9 @@ def killed_runs(bundle, video, gallery, kills, seed):
                 except ValueError:
                     assert not line.endswith("\n")  # cut by the kill
                     break
+                if event["event"] == "revised" and event["track"] in written:  # somebody known after all
+                    written.discard(event["track"])
+                    acknowledged[event["before"]] -= 1
                 # A track is written once: when it becomes an identity, or when it leaves as a known one.
                 if event.get("stored") and event["track"] not in written:
                     written.add(event["track"])
