@@ -403,7 +403,7 @@ def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, machine):
     assert (checked.ran, checked.passed) == (True, True)
     assert (checked.measured["images"], checked.measured["same_first"]) == (4, 1.0)
     trt.spoil = "-3"
-    assert check_engine(manifest, plan, facts).why.startswith("cosine ")
+    assert check_engine(manifest, plan, facts).why.startswith("worst centred cosine ")
     trt.spoil = "nan"
     assert "not finite" in check_engine(manifest, plan, facts).why
     failed = check_engine(manifest, plan, {**facts, "device": "NVIDIA H100 (sm_90)"})
