@@ -43,7 +43,9 @@ def test_limits_hold_for_values_that_no_file_brought():
 
 def test_every_setting_says_itself_whether_a_resumed_run_may_change_it():
     assert settings_of(Role.LENGTH) == {"epochs", "minutes", "small_images"}
-    assert settings_of(Role.PACE) == {"amp", "compile", "model.attention", "loss.neighbours"}
+    assert settings_of(Role.PACE) == {
+        "amp", "compile", "model.attention", "loss.neighbours", "loss.bank_read",
+    }  # fmt: skip
     assert settings_of(Role.PLACE) > {"out", "resume", "data.root", "data.target"}
     learned = {"seed", "data.source", "optim.lr", "loss.k", "model.parts", "augment.flip"}
     assert not learned & set().union(*map(settings_of, Role))
