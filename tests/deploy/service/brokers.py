@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import socket
 import subprocess
@@ -29,7 +30,10 @@ class Broker:
     def __init__(self, folder, *lines: str) -> None:
         self.port = free_port()
         self.config = folder / "mosquitto.conf"
-        self.config.write_text(f"listener {self.port} 127.0.0.1\npersistence false\n" + "\n".join(lines) + "\n")
+        whoever = f"user {getpass.getuser()}"  # started by root, it would become a user who may not read tmp_path
+        self.config.write_text(
+            "\n".join([f"listener {self.port} 127.0.0.1", "persistence false", whoever, *lines, ""])
+        )
         self.start()
 
     def start(self) -> None:
