@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,11 +53,7 @@ def not_importable() -> set[str]:
             requirements = metadata.requires(name) or []
         except metadata.PackageNotFoundError:
             continue
-        wanted += [
-            one.split(";")[0].split("[")[0].split()[0].rstrip("<>=!~0123456789.,")
-            for one in requirements
-            if "extra ==" not in one
-        ]
+        wanted += [re.match(r"[\w.-]+", one)[0] for one in requirements if "extra ==" not in one]
     installed = metadata.packages_distributions().items()
     others = {top for top, names in installed if not {each.lower().replace("_", "-") for each in names} & seen}
     return others - {"bench", "kernels", "pat"}
