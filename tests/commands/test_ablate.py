@@ -139,7 +139,7 @@ def test_each_arm_at_its_own_rate_and_more_seeds_later(arguments, written, tmp_p
     own = [("score", "csl", 2e-3, seed) for seed in (0, 1)]  # the only arm whose best rate is another
     assert written == [*same, *tuning, *own]
     text = (tmp_path / "study" / "table.md").read_text()
-    assert text.count("| PAT + CSL | cls |") == 2
+    assert text.count("| PAT + CSL | cls | 0.00") == 2
     assert "| PAT + CSL | cls | 0.001 | 2 | 20.6 ± 0.7 |" in text
     assert "| PAT + CSL | cls | 0.002 | 2 | 20.7 ± 0.7 |" in text
     assert "| PAT + CSL | 30.0 | **40.0** |" in text
