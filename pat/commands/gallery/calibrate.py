@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,12 @@ from tyro.conf import Positional, arg
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import FORMAT
 from deploy.settings import DetectSettings
+from deploy.shipped import bundle_and_rest
 from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.files import write_text
 from pat.base.progress import Progress
-from pat.commands.embedders import opened_model
+from pat.commands.embedders import SHIPPED, opened_model
 from pat.commands.gallery.recording import WORST, is_recording, recording_scores, watch
 from pat.commands.gallery.tools import print_table
 from pat.config import TargetConfig
@@ -46,7 +48,7 @@ class Calibrate:
     one track are of one person. Their FNMR is that of one camera; by two cameras the same person is less alike.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="BUNDLE")]
+    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
     """The bundle folder of `pat export` that the camera will use."""
     data: Annotated[Positional[tuple[str, ...]], arg(metavar="DATA|VIDEO...")]
     """Labelled images, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH. Or
@@ -67,6 +69,12 @@ class Calibrate:
     def run(self, progress: Progress) -> None:
         if not 0 < self.false_match_rate < 1:
             raise UserError(f"--false-match-rate is {self.false_match_rate}; it lies between 0 and 1")
+        bundle, data, shipped = bundle_and_rest((self.bundle, *self.data))
+        if shipped:
+            progress.say(f"no bundle is named: the model in the box, {bundle}")
+        dataclasses.replace(self, bundle=str(bundle), data=data)._calibrate(progress)
+
+    def _calibrate(self, progress: Progress) -> None:
         manifest = Manifest.load(self.bundle)
         recorded = [is_recording(each) for each in self.data]
         if not self.data or (not all(recorded) and len(self.data) > 1):
@@ -74,7 +82,7 @@ class Calibrate:
             raise UserError(f"give one labelled data set, or videos alone, not {given}")
         if recorded[0]:
             name, worst = ", ".join(self.data), WORST
-            scores = recording_scores(watch(self.bundle, self.data, self.detector, progress), len(self.data))
+            scores = recording_scores(watch(Path(self.bundle), self.data, self.detector, progress), len(self.data))
         else:
             data_set = open_data_set(self.data[0], self.root, self.on_error)
             for note in data_set.notes:
@@ -102,7 +110,7 @@ class Calibrate:
 
     def _score(self, samples: Sequence[Sample], progress: Progress) -> PairScores:
         config = TargetConfig(root=self.root, cache=self.cache, on_error=self.on_error)
-        with opened_model(self.bundle, "cpu", "auto", progress) as model:
+        with opened_model(Path(self.bundle), "cpu", "auto", progress) as model:
             images = read_images(samples, model.image_size, config, progress)
             (features,) = embed_images(model.embedder(), [images], progress)
         with progress.bar("compare", len(features.vectors)) as advance:
