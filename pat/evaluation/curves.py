@@ -111,7 +111,7 @@ def _figure(panels: int, *, width: float, height: float, rows: int = 1) -> tuple
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, panels, squeeze=False).ravel()
+    axes = list(figure.subplots(rows, panels, squeeze=False).ravel())
     for each in axes:
         each.set_facecolor("none")
         each.spines[["top", "right"]].set_visible(False)
