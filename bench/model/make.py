@@ -173,7 +173,7 @@ def _export(out: Path, progress: Progress, tells_apart: bool) -> None:
         check_images=out / "people" / "query",
         half_weights=True,
         trainable=True,
-        decision=Decide(f"market1501={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None,
+        decision=Decide(f"people={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None,
         progress=progress,
     )
 
