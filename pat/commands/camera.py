@@ -20,6 +20,7 @@ from deploy.logs import set_up
 from deploy.rates import Rates
 from deploy.settings import ProcessSettings
 from deploy.shipped import bundle_and_rest
+from deploy.sources.names import kind_of
 from pat.base.errors import Failure, UserError
 from pat.commands.arguments import parse, with_config_file
 from pat.commands.embedders import SHIPPED
@@ -77,6 +78,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         raise UserError("name the sources, after a bundle where it is not the one in the box: [BUNDLE] SOURCE...")
     bundle, sources, shipped = bundle_and_rest((given.bundle, *given.sources))
     if shipped:
+        if len(sources) == 1:  # it may be a bundle mistyped: said at once
+            kind_of(pipeline.named_sources(sources)[0].url)
         print(f"pat camera: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
     return dataclasses.replace(given, bundle=str(bundle), sources=sources)
 

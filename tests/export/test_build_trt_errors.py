@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 
 import onnx
@@ -11,6 +12,7 @@ from onnx import TensorProto, helper
 pytest.importorskip("tensorrt_rtx_bindings", reason="the RTX builder is not installed")
 
 from export.build_trt import main
+from export.manifest import Manifest
 from export.trt import build as build_module
 
 
@@ -90,9 +92,16 @@ def test_a_bundle_whose_graph_was_changed(refused, trt_bundle):
     assert "bytes, the manifest says" in refused(trt_bundle)
 
 
-def test_a_bundle_whose_manifest_describes_another_graph(refused, trt_bundle):
+def test_a_bundle_whose_manifest_was_edited(refused, trt_bundle):
     manifest = trt_bundle / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"size": 192', '"size": 384'))
+    assert "manifest.json was edited after it was written" in refused(trt_bundle)
+
+
+def test_a_bundle_whose_manifest_describes_another_graph(refused, trt_bundle):
+    told = Manifest.load(trt_bundle)
+    other = dataclasses.replace(told, output=dataclasses.replace(told.output, size=384))
+    (trt_bundle / "manifest.json").write_text(other.to_json())
     assert "its manifest says" in refused(trt_bundle)
 
 

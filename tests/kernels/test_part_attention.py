@@ -234,7 +234,7 @@ BAD = {
     "region too low": ({"regions": as_tensor([(0, 4, 0, 3)] * 2 + [(0, 5, 0, 3)])}, r"regions\[0, 2\] is"),
     "region too wide": ({"regions": as_tensor([(0, 4, 0, 4)] * 3)}, r"0 <= left <= right <= 3"),
     "region upside down": ({"regions": as_tensor([(3, 2, 0, 3)] * 3)}, r"0 <= top <= bottom <= 4"),
-    "scale": ({"scale": math.nan}, r"scale is nan; expected a finite number"),
+    "scale": ({"scale": math.nan}, r"scale is nan; expected a positive finite number"),
     "implementation": ({"impl": "flash"}, r"impl is 'flash'; expected one of reference, sdpa, triton"),
 }
 
