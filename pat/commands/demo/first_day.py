@@ -84,8 +84,8 @@ class FirstDay:
             "The network that comes with the project learned from rendered people alone. Here it meets others, in "
             "places and clothes that its training never drew: first as crops, then walking past two cameras. "
             "There the camera process says who they are, twice: with true boxes, nearly what a modern detector "
-            "gives; and with the HOG detector of 2005, which needs no download and misses most people that cameras "
-            "look down on. How it does on your cameras only images of your cameras can tell."
+            "gives; and with the HOG detector of 2005, which needs no download and misses most people that "
+            "cameras look down on. How it does on your cameras only images of your cameras can tell."
         )
         report.add_results(self.results, caption="40 rendered people in eight cameras.")
         report.add_figure(
