@@ -42,7 +42,7 @@ test-newest:
 
 test-page: venv
 	@echo "== the operator's page in a real browser; skipped where there is no Chromium"
-	$(BIN)/python -m pytest tests/deploy/service/test_page.py
+	$(BIN)/python -m pytest -m slow tests/deploy/service/test_page.py
 
 test-slow: venv
 	$(BIN)/python -m pytest -m slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 COOKIE = "pat_session"
 OPEN = ("/healthz", "/readyz", "/api/v1/session", "/api/v1/openapi.json")
 """Paths that anybody may ask."""
+REST_BYTES, REST_WITHIN = 32 << 20, 5.0
+"""Bytes and seconds of a body that is too large that are still read."""
 BODY_WITHIN = 20.0
 """Seconds in which a body must have arrived."""
 SMALL_BODY = 100_000
@@ -97,6 +100,7 @@ class Guard:
             return
         most = self._site.photos.most_bytes if path == "/api/v1/search" else SMALL_BODY
         if int(headers.get("content-length") or 0) > most:
+            await _rest(receive)
             return await refuse(413, f"{most:,} bytes are the most here", headers={"Connection": "close"})
         try:
             body = await asyncio.wait_for(_body(receive, most), BODY_WITHIN)
@@ -104,6 +108,7 @@ class Guard:
             detail = f"the body did not arrive within {BODY_WITHIN:.0f} s"
             return await refuse(408, detail, headers={"Connection": "close"})
         if body is None:
+            await _rest(receive)
             return await refuse(413, f"{most:,} bytes are the most here", headers={"Connection": "close"})
         try:
             await self._app(scope, _given(body, receive), answer)
@@ -169,6 +174,21 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(name.strip("[]").partition("%")[0])
     except ValueError:
         return None
+
+
+async def _rest(receive: Any) -> None:
+    """Read on, within bounds, what is too much: a client whose connection ends while it sends hears no answer."""
+
+    async def read() -> None:
+        taken = 0
+        while taken < REST_BYTES:
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if not message.get("more_body"):
+                return
+
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(read(), REST_WITHIN)
 
 
 async def _body(receive: Any, most: int) -> bytes | None:

@@ -163,6 +163,7 @@ def test_what_was_done_is_noted_without_names(service, people):
     service.api("PATCH", f"/people/{key}", json={"name": "bob"})
     service.api("DELETE", f"/people/{key}")
     asked(service, "DELETE", f"/api/v1/people/{key}")
+    service.settled(lambda: len(service.get("/audit")["items"]) == 3)  # noted after the answer went out
     lines = service.get("/audit")["items"]
     assert [(each["action"], each["subject"], each["status"], each["who"]) for each in lines] == [
         ("forget_person", key, 404, "local"), ("forget_person", key, 200, "local"),

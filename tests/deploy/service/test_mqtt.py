@@ -57,7 +57,9 @@ def test_events_as_frigate_tells_them(colour_bundle, tmp_path, broker, street):
 
 
 @needs_broker
-def test_nothing_is_lost_while_the_broker_is_away(colour_bundle, tmp_path, broker):
+@pytest.mark.slow  # who listens anew has to be there before the service is, which a busy machine does not grant
+def test_nothing_is_lost_while_the_broker_is_away(colour_bundle, tmp_path, broker, monkeypatch):
+    monkeypatch.setattr(mqtt, "RETRY", (3.0, 3.0))
     with running(colour_bundle, tmp_path, service=chosen(broker)) as service:
         listener = Listener(broker)
         service.met("one", "gate", unit(1), track=1)

@@ -25,6 +25,7 @@ playwright = pytest.importorskip(
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
     pytest.mark.timeout(600),
+    pytest.mark.slow,  # `make test-page` runs them
 ]
 PHONE = {"width": 390, "height": 844}
 PATIENCE = 90_000
