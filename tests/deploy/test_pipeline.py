@@ -163,13 +163,13 @@ def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_
 
     def once(self, *arguments):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 2:  # the first is the self test
             raise RuntimeError("device lost")
         return whole(self, *arguments)
 
     monkeypatch.setattr(Session, "embed_boxes", once)
     summary = process(colour_bundle, [str(street / "camera-1.mp4")], settings(tmp_path))
-    assert len(calls) > 3  # it went on after the third
+    assert len(calls) > 2  # it went on
     told = {each["event"] for each in events(tmp_path)}
     assert told & {"new", "unknown"}  # whoever lost her second view is nobody yet
     assert "left" in told
