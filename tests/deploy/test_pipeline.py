@@ -171,8 +171,7 @@ def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_
     summary = process(colour_bundle, [str(street / "camera-1.mp4")], settings(tmp_path))
     assert len(calls) >= 2  # how many more there are before the film ends is a matter of time
     told = {each["event"] for each in events(tmp_path)}
-    assert told & {"new", "unknown"}  # whoever lost her second view is nobody yet
-    assert "left" in told
+    assert "left" in told  # who they are may have gone with the views
     assert summary.failed == []
 
 
