@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import radians, tan
+from math import atan, cos, hypot, radians, tan
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from pat.synthetic.people.view import View, look_at
 
 ROWS, COLUMNS = 540, 960
 """Pixels of a camera's whole image."""
+CLOSEST = 0.7
+"""Share of the image's height that a person at the middle of it may take; narrower lenses show nobody whole."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Camera:
         opening = radians(float(np.clip(g.normal(38, 9), 22, 62)))
         distance = float(g.uniform(5, 9)) if indoor else float(g.uniform(6.5, 14))
         pitch = float(np.arctan2(height - 0.9, distance)) + radians(float(g.normal(0, 2)))
+        away = hypot(height - 0.9, (height - 0.9) / tan(pitch))
+        opening = max(opening, 2 * atan(1.72 * cos(pitch) / away / CLOSEST / 2))
         return Camera(seed, kind, None, height, pitch, radians(float(g.normal(0, 1.0))), opening, _film(g))
 
     def view(self) -> View:

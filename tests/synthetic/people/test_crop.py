@@ -25,6 +25,13 @@ def site() -> Site:
     return make_site(Camera.sample(7, {"plaza": 1.0}))
 
 
+def test_the_narrowest_lens_over_a_near_place_shows_people_whole():
+    camera = Camera.sample(137196398)  # near, steep, and narrow: before lenses were widened, nobody fitted in
+    middle = (camera.height - 0.9) / np.tan(camera.pitch)
+    top, bottom = camera.view().project(np.array([[0, middle, 1.76], [0, middle, 0.04]]))[:, 1]
+    assert bottom - top < 0.75 * ROWS
+
+
 def test_spots_are_in_the_image_and_on_free_ground(site):
     spots = np.concatenate([site.clear, np.zeros((len(site.clear), 1))], axis=1)
     u, v, depth = site.view.project(spots).T
