@@ -1,6 +1,6 @@
 """The camera process on streets of rendered people: what it says of them, against the truth.
 
-    pat synth street runs/street-11 --street-cameras 2 --people 12 --seed 11
+    pat synth street runs/street-11 --people 15 --returns 5 30 300 --seed 11
     python -m bench street BUNDLE runs/street-11 runs/street-12
 
 Thresholds and settings are chosen on other streets (seeds 1 to 9) than those that are reported (11 and above).
@@ -22,8 +22,6 @@ from pat.base.files import write_text
 from pat.commands.street import read_street, run_street
 from pat.evaluation.street import Scores, score
 
-RATE = 10.0
-"""Frames per second of a street."""
 TRUE = "truth"
 
 
@@ -67,7 +65,7 @@ def measure(options: Options, settings: ProcessSettings | None = None) -> Scores
                 street, options.bundle, settings, threshold=threshold, work=Path(work),
                 see_truth=options.detector == TRUE,
             )  # fmt: skip
-        total += score(street.truth, run, 1 / RATE, street.people)
+        total += score(street.truth, run, street.seconds, street.people)
         frames += summary.frames
         seconds += summary.stages["detect"][0]
     sys.stderr.write(

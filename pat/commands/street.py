@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +15,14 @@ import numpy as np
 from deploy import pipeline
 from deploy.annotate import Label, View
 from deploy.frames import Detections, Frame
+from deploy.pipeline import Find
 from deploy.settings import ProcessSettings
 from pat.base.errors import UserError
 from pat.evaluation.street import Box, Place, Run
 
 TRUTH = "truth.jsonl"
+ROUNDING = 0.05
+"""Seconds by which cameras that are in step may differ."""
 SAID = ("recognised", "new", "revised", "unknown")
 
 
@@ -27,6 +32,8 @@ class Street:
 
     videos: Sequence[Path]
     truth: dict[Place, list[Box]]
+    seconds: dict[Place, float]
+    """Of each frame with somebody in it."""
 
     @property
     def people(self) -> int:
@@ -37,17 +44,20 @@ def read_street(folder: Path) -> Street:
     """Raises UserError for a folder that holds no street."""
     videos = sorted(folder.glob("*.mp4"))
     truth: dict[Place, list[Box]] = {}
+    seconds: dict[Place, float] = {}
     try:
         for line in (folder / TRUTH).read_text(encoding="utf-8").splitlines():
             each = json.loads(line)
             left, top, right, bottom = map(float, each["box"])
             box = Box(int(each["person"]), (left, top, right, bottom))
-            truth.setdefault((each["camera"], int(each["frame"])), []).append(box)
+            place = each["camera"], int(each["frame"])
+            truth.setdefault(place, []).append(box)
+            seconds[place] = float(each["time"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is no street of `pat synth street`: {error}") from error
     if not videos or not truth:
         raise UserError(f"{folder} holds no videos, or no people")
-    return Street(videos, truth)
+    return Street(videos, truth, seconds)
 
 
 def run_street(
@@ -62,7 +72,8 @@ def run_street(
 ) -> tuple[Run, pipeline.Summary]:
     """What the process says of the street; its gallery and events are in `work`.
 
-    With `see_truth` the true boxes take the place of the detector; `look` sees every frame with its labels.
+    With `see_truth` the true boxes take the place of the detector; `look` sees every frame with its labels. The
+    cameras are kept in step, as if the street were live.
     """
     settings = replace(
         settings,
@@ -70,14 +81,16 @@ def run_street(
         output=replace(settings.output, events=str(work / "events.jsonl"), metrics_port=0),
     )
     boxes: dict[Place, list[Box]] = {}
+    step = _Step([video.stem for video in street.videos])
+    finder = (lambda camera: _truthful(street.truth)) if see_truth else pipeline.new_finder(settings)
     summary = pipeline.run(
         bundle,
         [pipeline.NamedSource(video.stem, str(video)) for video in street.videos],
         settings,
         threshold=threshold,
         stopping=threading.Event(),
-        finder=(lambda camera: _truthful(street.truth)) if see_truth else None,
-        view=lambda camera: _Witness(boxes, look),
+        finder=lambda camera: step.kept(finder(camera)),
+        view=lambda camera: _Witness(boxes, look, lambda: step.leave(camera)),
     )
     said: dict[int, list[tuple[str, str | None]]] = {}
     order: list[int] = []
@@ -90,7 +103,9 @@ def run_street(
             order.append(track)
         new = event["event"] == "new" or (event["event"] == "revised" and "stored" in event)
         said.setdefault(track, []).append(("new" if new else event["event"], event.get("identity")))
-    return Run(boxes, said, order), summary
+    seconds, passes = summary.stages["detect"]
+    stages = summary.stages | {"detect": (seconds - step.waited, passes)}
+    return Run(boxes, said, order), replace(summary, stages=stages)
 
 
 def _truthful(truth: dict[Place, list[Box]]) -> Callable[[Frame], Detections]:
@@ -102,12 +117,49 @@ def _truthful(truth: dict[Place, list[Box]]) -> Callable[[Frame], Detections]:
     return find
 
 
+class _Step:
+    """Lets no camera go on to a frame while another has not come so far in its own video."""
+
+    def __init__(self, cameras: Sequence[str]) -> None:
+        self._begun: dict[str, float] = {}
+        self._seconds = dict.fromkeys(cameras, 0.0)
+        self._moved = threading.Condition()
+        self.waited = 0.0
+        """Seconds of all cameras together."""
+
+    def kept(self, find: Find) -> Find:
+        def wait_and_find(frame: Frame) -> Detections:
+            now = frame.time - self._begun.setdefault(frame.camera, frame.time)
+            self._move(frame.camera, now)
+            begun = time.monotonic()
+            with self._moved:
+                self._moved.wait_for(lambda: min(self._seconds.values()) >= now - ROUNDING)
+                self.waited += time.monotonic() - begun
+            return find(frame)
+
+        return wait_and_find
+
+    def leave(self, camera: str) -> None:
+        """The camera's video has ended."""
+        self._move(camera, math.inf)
+
+    def _move(self, camera: str, seconds: float) -> None:
+        with self._moved:
+            self._seconds[camera] = seconds
+            self._moved.notify_all()
+
+
 class _Witness(View):
     """Remembers where each track was."""
 
-    def __init__(self, boxes: dict[Place, list[Box]], look: Callable[[Frame, Sequence[Label]], None]) -> None:
+    def __init__(
+        self,
+        boxes: dict[Place, list[Box]],
+        look: Callable[[Frame, Sequence[Label]], None],
+        leave: Callable[[], None],
+    ) -> None:
         super().__init__()
-        self._boxes, self._look = boxes, look
+        self._boxes, self._look, self._leave = boxes, look, leave
 
     @property
     def wanted(self) -> bool:
@@ -120,3 +172,6 @@ class _Witness(View):
             for label in labels
             for x0, y0, x1, y1 in [label.box]
         ]
+
+    def close(self) -> None:
+        self._leave()

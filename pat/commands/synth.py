@@ -131,6 +131,11 @@ class Street:
     """People who walk past every camera."""
     look_alikes: bool = False
     """People in families of 4 who differ in one attribute."""
+    returns: tuple[float, ...] = ()
+    """Seconds out of sight after which everyone comes back once, to any of the cameras: 5 30 300 lets a third
+    come back after each. Longer times without anybody are left out of the videos; their time stamps go on."""
+    rate: int = 10
+    """Frames per second."""
     seed: int = 0
     workers: str = "auto"
     """Processes that film, or auto: one for each core. The videos do not depend on it."""
@@ -144,6 +149,8 @@ class Street:
                 cameras=self.street_cameras,
                 people=self.people,
                 look_alikes=self.look_alikes,
+                returns=self.returns,
+                rate=self.rate,
                 seed=self.seed,
                 workers=_processes(self.workers),
                 progress=_counted(advance, ""),

@@ -131,8 +131,10 @@ class Scores:
         return rows
 
 
-def score(truth: Mapping[Place, Sequence[Box]], run: Run, seconds_per_frame: float, people: int) -> Scores:
-    """Compare a run with the truth. Persons are ints; `people` were filmed."""
+def score(
+    truth: Mapping[Place, Sequence[Box]], run: Run, seconds: Mapping[Place, float], people: int
+) -> Scores:
+    """Compare a run with the truth. Persons are ints; `people` were filmed; `seconds` are those of the frames."""
     pairs = _pairs(truth, run.boxes)
     owners = _owners(pairs, run.boxes)
     scores = Scores(people=people, seen=len({owner for owner in owners.values() if owner is not None}))
@@ -148,7 +150,7 @@ def score(truth: Mapping[Place, Sequence[Box]], run: Run, seconds_per_frame: flo
         ("", person, names[track]) for _, person, track in pairs if track in names
     )
     _judge(scores, owners, final, run.order)
-    _recall(scores, _passages(truth, pairs, names, seconds_per_frame))
+    _recall(scores, _passages(truth, pairs, names, seconds))
     return scores
 
 
@@ -262,7 +264,10 @@ def _identity_matches(pairs: Iterable[tuple[str, int, Hashable]]) -> int:
 
 
 def _passages(
-    truth: Mapping[Place, Sequence[Box]], pairs: Sequence[tuple], names: Mapping[int, str], step: float
+    truth: Mapping[Place, Sequence[Box]],
+    pairs: Sequence[tuple],
+    names: Mapping[int, str],
+    seconds: Mapping[Place, float],
 ) -> list[Passage]:
     said: dict[tuple[Place, int], str] = {
         (place, person): names[track] for place, person, track in pairs if track in names
@@ -273,13 +278,14 @@ def _passages(
             frames.setdefault((camera, box.who), []).append(frame)  # type: ignore[arg-type]
     passages = []
     for (camera, person), when in frames.items():
-        parts = np.split(np.array(when), np.flatnonzero(np.diff(when) * step > AWAY) + 1)
-        for part in parts:
+        times = [seconds[camera, frame] for frame in when]
+        for part in np.split(np.array(when), np.flatnonzero(np.diff(times) > AWAY) + 1):
             called = Counter(
                 said[(camera, int(frame)), person] for frame in part if ((camera, int(frame)), person) in said
             )
             name = called.most_common(1)[0][0] if called else None
-            passages.append(Passage(camera, person, part[0] * step, part[-1] * step, name))
+            first, last = (seconds[camera, int(frame)] for frame in part[[0, -1]])
+            passages.append(Passage(camera, person, first, last, name))
     return passages
 
 

@@ -11,6 +11,7 @@ from pat.base.errors import UserError
 from pat.commands.street import read_street
 from pat.evaluation.street import Box, Run, Scores, score
 
+SECONDS = {(camera, frame): frame / 10 for camera in "ab" for frame in range(310)}
 LEFT, RIGHT = (0.0, 0.0, 10.0, 20.0), (50.0, 0.0, 60.0, 20.0)
 
 
@@ -41,7 +42,7 @@ def test_two_people_told_apart_and_known_again_by_another_camera():
         9: [("recognised", "y")],
         10: [("unknown", None), ("recognised", "x")],
     }
-    found = score(truth, Run(boxes, said, [7, 8, 9, 10]), 0.1, 2)
+    found = score(truth, Run(boxes, said, [7, 8, 9, 10]), SECONDS, 2)
     assert (found.recognised, found.right, found.new, found.new_right, found.identities) == (2, 2, 2, 2, 2)
     assert (found.tracks, found.nobody, found.unknown, found.switches) == (4, 0, 0, 0)
     assert found.idf1_tracks == found.idf1_identities == 1
@@ -52,7 +53,7 @@ def test_a_person_with_two_identities_and_a_wrong_recognition():
     truth = together(frames("a", 0, 10, left=1), frames("a", 100, 110, left=1), frames("a", 200, 210, left=2))
     boxes = together(frames("a", 0, 10, left=7), frames("a", 100, 110, left=8), frames("a", 200, 210, left=9))
     said = {7: [("new", "x")], 8: [("new", "y")], 9: [("recognised", "x")]}
-    found = score(truth, Run(boxes, said, [7, 8, 9]), 0.1, 2)
+    found = score(truth, Run(boxes, said, [7, 8, 9]), SECONDS, 2)
     assert (found.new, found.new_right, found.recognised, found.right) == (2, 1, 1, 0)
     assert found.identities == 2
     assert found.seen == 2
@@ -67,7 +68,7 @@ def test_a_track_that_jumps_is_a_switch_and_belongs_to_nobody():
     boxes = together(
         frames("a", 0, 5, left=7, right=8), frames("a", 5, 9, left=8, right=7), frames("a", 9, 10, left=9)
     )
-    found = score(truth, Run(boxes, {7: [("new", "x")]}, [7]), 0.1, 2)
+    found = score(truth, Run(boxes, {7: [("new", "x")]}, [7]), SECONDS, 2)
     assert found.switches == 3  # both change, then person 1 once more
     assert found.nobody == 0  # five of nine are more than half
     assert found.found == 19
@@ -78,7 +79,7 @@ def test_a_track_that_jumps_is_a_switch_and_belongs_to_nobody():
 def test_a_false_alarm_is_a_track_of_nobody_and_a_wrong_identity():
     truth = frames("a", 0, 10, left=1)
     boxes = together(frames("a", 0, 10, left=7), frames("a", 0, 10, right=8))
-    found = score(truth, Run(boxes, {7: [("new", "x")], 8: [("new", "y")]}, [8, 7]), 0.1, 1)
+    found = score(truth, Run(boxes, {7: [("new", "x")], 8: [("new", "y")]}, [8, 7]), SECONDS, 1)
     assert (found.nobody, found.new, found.new_right, found.identities, found.seen) == (1, 2, 1, 2, 1)
 
 
@@ -86,12 +87,12 @@ def test_a_revision_counts_and_what_was_said_before_does_not():
     truth = together(frames("a", 0, 10, left=1), frames("b", 0, 10, left=1))
     boxes = together(frames("a", 0, 10, left=7), frames("b", 0, 10, left=8))
     said = {7: [("new", "x")], 8: [("new", "y"), ("revised", "x")]}
-    found = score(truth, Run(boxes, said, [7, 8]), 0.1, 1)
+    found = score(truth, Run(boxes, said, [7, 8]), SECONDS, 1)
     assert (found.new, found.recognised, found.right, found.identities) == (1, 1, 1, 1)
 
 
 def test_nobody_there_and_nobody_found():
-    found = score({}, Run({}, {}, []), 0.1, 0)
+    found = score({}, Run({}, {}, []), {}, 0)
     assert (found.tracks, found.boxes, found.identities) == (0, 0, 0)
     assert found.rows()  # without a division by zero
     total = Scores()

@@ -32,7 +32,7 @@ from pat.evaluation.street import Scores
 from pat.evaluation.street import score as street_scores
 from pat.synthetic.people.dataset import write_people
 from pat.synthetic.people.plan import Plan
-from pat.synthetic.people.street import RATE, film_people
+from pat.synthetic.people.street import film_people
 
 PEOPLE = Plan(
     identities=42, images=8, cameras=8, cameras_each=4, test_share=40 / 42, size=(128, 64), seed=5, domain="test"
@@ -167,7 +167,7 @@ def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Sc
                 see_truth=name == TRUTH,
                 look=best.look,
             )
-        scores[name] = street_scores(street.truth, said, 1 / RATE, street.people)
+        scores[name] = street_scores(street.truth, said, street.seconds, street.people)
     scene = Image.fromarray(best.pixels)
     scene = scene.resize((SCENE_WIDTH * DENSITY, SCENE_WIDTH * DENSITY * scene.height // scene.width))
     return scores, scene

@@ -154,7 +154,8 @@ def film_camera(
             rows, columns = np.nonzero(canvas.labels)
             if len(rows) >= 100:
                 box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-                tell({"camera": f"camera-{number}", "frame": frame, "person": walk.person, "box": box})
+                who = {"camera": f"camera-{number}", "frame": frame, "time": time, "person": walk.person}
+                tell(who | {"box": box})
         yield np.asarray(camera.develop(pixels, generator))
 
 

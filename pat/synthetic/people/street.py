@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from itertools import chain, cycle
 from math import hypot, pi
 from pathlib import Path
 
@@ -31,9 +34,14 @@ from pat.synthetic.people.site import KINDS, TALL, Site, make_site
 
 TRUTH = "truth.jsonl"
 RATE = 10
-"""Frames per second."""
+"""Frames per second, unless another rate is asked for."""
 GAP = 2.5
 """Seconds between two people who come into the image, on average."""
+LONGEST = 15.0
+"""Seconds of the longest way past a camera."""
+QUIET = 2.5
+"""Seconds before and after people that are filmed, so that their tracks end: longer ones without anybody are left
+out of the video, whose time stamps go on."""
 SMALLEST, LARGEST = 120, 300
 """Pixels of a person's height."""
 STEP = 1.42
@@ -41,6 +49,14 @@ STEP = 1.42
 LEAST_SEEN = 300
 """Pixels at which someone counts as visible."""
 TRIES = 60
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A person, numbered from 1, and the second at which the way past a camera begins."""
+
+    number: int
+    begins: float
 
 
 @dataclass(frozen=True)
@@ -74,6 +90,8 @@ def film_people(
     cameras: int = 2,
     people: int = 12,
     look_alikes: bool = False,
+    returns: Sequence[float] = (),
+    rate: int = RATE,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -81,16 +99,25 @@ def film_people(
     """Write OUT/camera-N.mp4 (ROWS x COLUMNS) of each camera and OUT/truth.jsonl; returns the most frames of one.
 
     Everyone walks past every camera once, in another order; with `look_alikes` they come in families of FAMILY
-    who differ in one attribute. A line of the truth holds camera, frame, person and the visible box
-    (x0, y0, x1, y1) in pixels. Raises UserError when OUT exists or a number makes no sense.
+    who differ in one attribute. With `returns` everyone comes back to one of the cameras, the first after
+    returns[0] seconds out of sight (and up to LONGEST more), the next after returns[1], and so on around. A line
+    of the truth holds camera, frame of the video, time in seconds since the street began, person, and visible box
+    (x0, y0, x1, y1) in pixels. `rate` is in frames per second. Raises UserError when OUT exists or a number makes
+    no sense.
     """
     if out.exists():
         raise UserError(f"{out} already exists; give a folder that does not")
     if not 1 <= cameras <= MOST_CAMERAS or people < 1:
         wanted = f"1 to {MOST_CAMERAS} cameras and at least one person"
         raise UserError(f"a street needs {wanted}, not {cameras} and {people}")
+    if rate < 1:
+        raise UserError(f"a video has at least 1 frame per second, not {rate}")
+    if not all(0 < wait < math.inf for wait in returns):
+        raise UserError(f"people return after seconds above 0, not {' '.join(f'{wait:g}' for wait in returns)}")
     shown = _people(people, look_alikes, seed)
-    films = in_processes(partial(_film, out, shown, seed), range(1, cameras + 1), min(workers or cores(), cameras))
+    plan = visits(cameras, people, returns, stream("visits", seed))
+    film = partial(_film, out, shown, seed, rate)
+    films = in_processes(film, enumerate(plan, 1), min(workers or cores(), cameras))
     lines: dict[int, list[str]] = {}
     longest = 0
     for number, frames, told in films:
@@ -109,16 +136,38 @@ def _people(count: int, look_alikes: bool, seed: int) -> list[Person]:
     return [person for family in families for person in family][:count]
 
 
-def _film(out: Path, people: list[Person], seed: int, number: int) -> tuple[int, int, list[str]]:
+def visits(cameras: int, people: int, returns: Sequence[float], g: np.random.Generator) -> list[list[Visit]]:
+    """Who passes each camera when."""
+    plan = [
+        [
+            Visit(int(index) + 1, GAP * (place + float(g.uniform(0, 0.6))))
+            for place, index in enumerate(g.permutation(people))
+        ]
+        for _ in range(cameras)
+    ]
+    if returns:
+        last = {visit.number: 0.0 for visit in plan[0]}
+        for visit in chain(*plan):
+            last[visit.number] = max(last[visit.number], visit.begins)
+        for number, wait in zip(last, cycle(returns), strict=False):
+            plan[int(g.integers(cameras))].append(Visit(number, last[number] + LONGEST + wait))
+    return plan
+
+
+def _film(
+    out: Path, people: list[Person], seed: int, rate: int, job: tuple[int, list[Visit]]
+) -> tuple[int, int, list[str]]:
     """Film one camera; its number, frames, and lines of truth."""
+    number, visits = job
     site, ways = street_site(seed, number)
-    walks = walks_past(ways, people, stream("walks", seed, number))
-    frames = 1 + round(RATE * max(walk.ends for walk in walks))
+    walks = walks_past(ways, people, visits, stream("walks", seed, number))
+    ticks = filmed(walks, rate)
     told: list[str] = []
-    film = film_camera(site, number, walks, frames, lambda line: told.append(json.dumps(line) + "\n"))
+    times = [tick / rate for tick in ticks]
+    film = film_camera(site, number, walks, times, lambda line: told.append(json.dumps(line) + "\n"))
     with written_whole(out / f"camera-{number}.mp4") as temporary:
-        _encode(temporary, film)
-    return number, frames, told
+        _encode(temporary, film, ticks, rate)
+    return number, len(ticks), told
 
 
 def street_site(seed: int, number: int) -> tuple[Site, NDArray[np.float64]]:
@@ -152,34 +201,44 @@ def _ways(site: Site, g: np.random.Generator) -> NDArray[np.float64]:
     return ends[np.array(good)]
 
 
-def walks_past(ways: NDArray[np.float64], people: list[Person], g: np.random.Generator) -> list[Walk]:
-    """The ways of all people past a camera, in random order."""
+def walks_past(
+    ways: NDArray[np.float64], people: list[Person], visits: list[Visit], g: np.random.Generator
+) -> list[Walk]:
+    """The ways of a camera's visitors."""
     walks = []
-    for place, index in enumerate(g.permutation(len(people))):
+    for visit in visits:
         start, end = ways[int(g.integers(len(ways)))][:: int(g.choice([-1, 1]))]
-        begins = GAP * (place + float(g.uniform(0, 0.6)))
         pace = float(g.uniform(1.0, 1.6))
         ends = (float(start[0]), float(start[1])), (float(end[0]), float(end[1]))
-        walks.append(Walk(int(index) + 1, people[index], begins, pace, *ends))
+        walks.append(Walk(visit.number, people[visit.number - 1], visit.begins, pace, *ends))
     return walks
 
 
+def filmed(walks: list[Walk], rate: int) -> list[int]:
+    """The moments, counted in frames since the street began, with somebody there or within QUIET seconds."""
+    near = {0}
+    for walk in walks:
+        near.update(range(max(0, int(rate * (walk.begins - QUIET))), 1 + round(rate * (walk.ends + QUIET))))
+    return sorted(near)
+
+
 def film_camera(
-    site: Site, number: int, walks: list[Walk], frames: int, tell: Callable[[dict[str, object]], None]
+    site: Site, number: int, walks: list[Walk], times: list[float], tell: Callable[[dict[str, object]], None]
 ) -> Iterator[NDArray[np.uint8]]:
     """The frames u8 [ROWS, COLUMNS, 3] of one camera; `tell` gets the truth of every visible person."""
     film = site.camera.film
     gains = site.exposure * 2**film.stops * np.array(site.balance) ** film.adapts * np.array(film.gains)
     shot = Shot(ROWS, (float(gains[0]), float(gains[1]), float(gains[2])), 0.0)
     grain = stream("film", site.camera.seed)
-    for frame in range(frames):
-        present = [walk for walk in walks if walk.begins <= frame / RATE <= walk.ends]
-        light, owner = scene(site, [walk.at(frame / RATE) for walk in present])
+    for frame, time in enumerate(times):
+        present = [walk for walk in walks if walk.begins <= time <= walk.ends]
+        light, owner = scene(site, [walk.at(time) for walk in present])
         for index, walk in enumerate(present):
             rows, columns = np.nonzero(owner == index + 1)
             if len(rows) >= LEAST_SEEN:
                 box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
-                tell({"camera": f"camera-{number}", "frame": frame, "person": walk.number, "box": box})
+                who = {"camera": f"camera-{number}", "frame": frame, "time": time, "person": walk.number}
+                tell(who | {"box": box})
         yield expose(light, film, shot, (ROWS, COLUMNS), grain.integers(GRAIN, size=2))
 
 
@@ -200,18 +259,20 @@ def scene(site: Site, figures: list[Figure]) -> tuple[NDArray[np.float32], NDArr
     return colour, np.where(seen == 1, layer.owner, 0).astype(np.uint8)
 
 
-def _encode(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
+def _encode(path: Path, frames: Iterator[NDArray[np.uint8]], ticks: list[int], rate: int) -> None:
     import av
 
     with av.open(str(path), "w", format="mp4") as container:
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        video = container.add_stream(codec, rate=RATE)
+        video = container.add_stream(codec, rate=rate)
         assert isinstance(video, av.VideoStream)
         video.height, video.width, video.pix_fmt = ROWS, COLUMNS, "yuv420p"
         if codec == "mpeg4":
             video.codec_context.bit_rate = 4_000_000
-        for pixels in frames:
-            for packet in video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+        for tick, pixels in zip(ticks, frames, strict=True):
+            image = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            image.pts, image.time_base = tick, Fraction(1, rate)
+            for packet in video.encode(image):
                 container.mux(packet)
         for packet in video.encode():
             container.mux(packet)
