@@ -8,9 +8,22 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
+from pat.base.errors import UserError
 from pat.synthetic.people.camera import COLUMNS, ROWS
 from pat.synthetic.people.person import Person
-from pat.synthetic.people.street import LARGEST, SMALLEST, Walk, film_people, scene, street_site
+from pat.synthetic.people.street import (
+    GAP,
+    LARGEST,
+    LONGEST,
+    QUIET,
+    SMALLEST,
+    Walk,
+    film_people,
+    filmed,
+    scene,
+    street_site,
+    visits,
+)
 
 av = pytest.importorskip("av")
 
@@ -30,9 +43,46 @@ def test_a_walk_crosses_the_image_upright_and_leaves_the_rest_of_it_alone():
     assert np.diff(middles).min() * np.diff(middles).max() > 0
 
 
+def test_everyone_passes_each_camera_and_comes_back_once_after_the_seconds_asked_for():
+    once = visits(2, 9, (), np.random.default_rng(0))
+    plan = visits(2, 9, (5.0, 30.0, 300.0), np.random.default_rng(0))
+    last = {}
+    for camera, first in zip(plan, once, strict=True):
+        assert camera[:9] == first  # coming back changes nothing before
+        assert sorted(visit.number for visit in first) == list(range(1, 10))
+        assert all(0 <= visit.begins < 9 * GAP for visit in first)
+        for visit in first:
+            last[visit.number] = max(last.get(visit.number, 0.0), visit.begins)
+    back = {visit.number: visit.begins - last[visit.number] - LONGEST for visit in [*plan[0][9:], *plan[1][9:]]}
+    assert sorted(back) == list(range(1, 10))
+    assert sorted(np.round(list(back.values()), 6)) == [5.0] * 3 + [30.0] * 3 + [300.0] * 3
+    assert len(plan[0]) > 9 < len(plan[1])  # to the same camera, and to the other
+
+
+def test_times_without_anybody_are_left_out_but_for_a_while():
+    walks = [Walk(1, None, begins, 1.0, (0.0, 0.0), (4.0, 0.0)) for begins in (3.0, 100.0)]  # of 4 s each
+    ticks = filmed(walks, 10)
+    times = np.array(ticks) / 10
+    assert ticks == sorted(set(ticks))
+    assert times[0] == 0  # where all videos begin
+    assert times[1] == pytest.approx(3.0 - QUIET)
+    (jump,) = np.flatnonzero(np.diff(times) > 1)
+    assert (times[jump], times[jump + 1]) == pytest.approx((7.0 + QUIET, 100.0 - QUIET))
+    assert times[-1] == pytest.approx(104.0 + QUIET)
+
+
+@pytest.mark.parametrize("wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}])
+def test_seconds_and_rates_that_make_no_sense_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError):
+        film_people(tmp_path / "street", people=1, **wrong)
+    assert not (tmp_path / "street").exists()
+
+
 @pytest.mark.slow
 def test_everyone_walks_past_each_camera_inside_the_boxes_of_the_truth(tmp_path):
-    frames = film_people(tmp_path / "street", cameras=2, people=2, look_alikes=True, workers=1)
+    frames = film_people(
+        tmp_path / "street", cameras=2, people=2, look_alikes=True, returns=(40.0,), rate=5, workers=1
+    )
     truth = [json.loads(line) for line in (tmp_path / "street" / "truth.jsonl").read_text().splitlines()]
     seen = defaultdict(set)
     for line in truth:
@@ -45,9 +95,16 @@ def test_everyone_walks_past_each_camera_inside_the_boxes_of_the_truth(tmp_path)
     assert SMALLEST * 0.8 < tall < LARGEST * 1.2
 
     with av.open(str(tmp_path / "street" / "camera-1.mp4")) as video:
-        images = [frame.to_ndarray(format="rgb24").astype(int) for frame in video.decode(video=0)]
+        decoded = list(video.decode(video=0))
+    images = [frame.to_ndarray(format="rgb24").astype(int) for frame in decoded]
     assert images[0].shape == (ROWS, COLUMNS, 3)
     assert len(images) <= frames
+    times = [frame.time for frame in decoded]
+    for line in truth:
+        if line["camera"] == "camera-1":
+            assert line["time"] == pytest.approx(times[line["frame"]])
+    spans = [[line["time"] for line in truth if line["person"] == person] for person in (1, 2)]
+    assert all(np.diff(sorted(span)).max() > 40 for span in spans)  # they were away, and came back
     empty = np.median(images, axis=0)
     alone = defaultdict(list)
     for line in truth:
