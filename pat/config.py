@@ -64,6 +64,8 @@ class ModelConfig:
     """The global feature: the cls token, or the cls token plus the mean of the patch tokens."""
     cosine_scale: FromZero = 0.0
     """Factor of a classifier of cosines; 0 is a BNNeck and a linear classifier."""
+    neck: Literal["norm", "renorm"] = "norm"
+    """The BNNeck: batch normalisation, or batch renormalisation (arXiv 1702.03275)."""
     patch_size: Count | None = None
     """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
     width: Count | None = None
@@ -117,6 +119,8 @@ class AugmentConfig:
     """Probability of a Gaussian blur; never together with low resolution."""
     erasing: Share = 0.0
     """Probability of a random rectangle being erased."""
+    mix_style: Share = 0.0
+    """Probability of a batch whose images mix the mean and deviation of their patches (MixStyle)."""
     regions: Literal["image", "batch"] = "image"
     """Part regions drawn for each image, or once a batch as the authors do."""
 
@@ -134,6 +138,15 @@ class LossConfig:
     """Weight of the supervised contrastive loss on unit vectors."""
     temperature: Positive = 0.1
     """Of the contrastive loss: cosines are divided by it."""
+    camera: FromZero = 0.0
+    """Weight of telling the camera from the global feature, which the network learns to prevent."""
+    alignment: FromZero = 0.0
+    """Weight of BAU's alignment (1.5 there). Above 0 a step sees each image twice: moved alone, for the other
+    losses, and with all changes."""
+    uniformity: FromZero = 0.0
+    """Weight of BAU's uniformity over the batch (1 there)."""
+    domain_uniformity: FromZero = 0.0
+    """Weight of BAU's uniformity within each source, against prototypes of its identities (1 there)."""
     csl: FromZero = 1.0
     """Weight of cross-ID similarity learning; 0 turns it off."""
     psd: Share = 0.5
@@ -222,6 +235,8 @@ class TrainConfig:
     images_per_identity: Count = 4
     spread_cameras: bool = False
     """Prefer images from different cameras within an identity of a batch."""
+    sampling: Literal["random", "graph"] = "random"
+    """Which identities share a batch: any, or each one with those that look most like it (graph sampling)."""
     seed: Number = 0
     device: Annotated[str, Role.PLACE] = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
@@ -262,7 +277,7 @@ class EvaluateConfig:
     parts: bool = False
     """Also report cls and part tokens concatenated."""
     rerank: bool = False
-    """Also report k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)."""
+    """Also report re-ranking: k-reciprocal (k1 20, k2 6, lambda 0.3) and camera-aware (CA-Jaccard)."""
     open_set: bool = False
     """Also report how well the model tells people whom nobody enrolled: identification at 1 % and 0.1 % false
     alarms, verification at 1 % and 0.1 % false matches, equal error rate and calibration."""

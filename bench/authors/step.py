@@ -14,6 +14,7 @@ from pat.config import LossConfig, TrainConfig
 from pat.losses import batch_hard_triplet, identity_loss
 from pat.model import PartAwareTransformer
 from pat.model.regions import random_regions
+from pat.training.regularisers import TERMS
 from pat.training.state import TrainingState
 from pat.training.step import Losses, Phase
 
@@ -52,7 +53,9 @@ def training_losses(
         identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
         triplet = batch_hard_triplet(global_feature, labels)
         loss = identity + config.triplet * triplet + config.csl * csl
-    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=torch.zeros_like(loss))
+    nothing = torch.zeros_like(loss)
+    others = dict.fromkeys(("contrastive", *TERMS), nothing)
+    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, **others)
 
 
 def training_step(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pat.base.errors import UserError
-from pat.base.mapping import overlay
+from pat.base.mapping import overlay, read_mapping
 from pat.config import TrainConfig
 from pat.evaluation.kinds import Kind
 
@@ -52,6 +55,20 @@ class Study:
         if not keys:
             return self
         return replace(self, arms=tuple(arm for arm in self.arms if arm is self.arms[0] or arm.key in keys))
+
+    def with_own(self, files: Sequence[Path]) -> Study:
+        """With an arm more for each file of settings, called by its name; its folder changes with what it says.
+
+        Raises UserError for a name that is taken and a file that cannot be read.
+        """
+        arms = list(self.arms)
+        for file in files:
+            if file.stem in [arm.name for arm in arms]:
+                raise UserError(f"{self.name} has an arm {file.stem} already; call {file} otherwise")
+            settings = read_mapping(file, remedy="an arm of your own is a TOML file of settings")
+            said = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+            arms.append(Arm(f"{file.stem}-{said[:8]}", file.stem, settings))
+        return replace(self, arms=tuple(arms))
 
     def check(self, base: TrainConfig) -> None:
         """Raises UserError where two arms would be the same training under `base`."""

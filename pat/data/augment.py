@@ -8,7 +8,7 @@ The crop moves whole pixels, so it equals flip, pad and crop of each image by it
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
@@ -47,6 +47,16 @@ class AugmentDraw:
 
     def to(self, device: torch.device | str) -> AugmentDraw:
         return AugmentDraw(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+
+    def moved_alone(self) -> AugmentDraw:
+        """The same without what changes colours and sharpness or erases."""
+        plain = {"jitter": torch.ones_like(self.jitter), "cast": torch.ones_like(self.cast)}
+        nothing = {"softness": torch.zeros_like(self.softness), "erased": torch.zeros_like(self.erased)}
+        return replace(self, **plain, **nothing)
+
+    def __add__(self, other: AugmentDraw) -> AugmentDraw:
+        """The numbers of two batches, one after the other."""
+        return AugmentDraw(*(torch.cat([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
     def __getitem__(self, rows: slice | Tensor) -> AugmentDraw:
         """The numbers of some images: a rank takes its rows of the global batch."""

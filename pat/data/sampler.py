@@ -21,6 +21,7 @@ def batches_of_epoch(
     spread_cameras: bool,
     seed: int,
     epoch: int,
+    alike: np.ndarray | None = None,
 ) -> np.ndarray:
     """Indices of the images of every step, i64 [steps, identities * images]; `images` of one identity adjoin.
 
@@ -28,6 +29,9 @@ def batches_of_epoch(
     with fewer than `images` images repeats them, no more than it must. With `spread_cameras` an identity's
     images are taken from its cameras in turn.
     labels, cameras: i64 [N], of each image.
+
+    With `alike` i64 [labels, identities - 1] (graph sampling) a batch is an identity with those alike; each has
+    its turn, in random order, until there are as many steps as there would be without.
 
     Raises UserError when there are fewer identities than a batch takes.
     """
@@ -47,7 +51,32 @@ def batches_of_epoch(
         chosen = rng.choice(np.flatnonzero(used < sizes), identities, replace=False)
         batches.append(np.concatenate([chunks[i][used[i]] for i in chosen]))
         used[chosen] += 1
+    if alike is not None:
+        groups = _groups_of_the_alike(known, alike, len(batches), rng)
+        turns = [_Turns(chunk) for chunk in chunks]
+        batches = [np.concatenate([turns[i].next(rng) for i in group]) for group in groups]
     return np.stack(batches)  # [steps, P * K]
+
+
+def _groups_of_the_alike(known: np.ndarray, alike: np.ndarray, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Places in `known` of the identities of each step, i64 [steps, P]."""
+    rounds = -(-steps // len(known))
+    first = np.concatenate([rng.permutation(len(known)) for _ in range(rounds)])[:steps]
+    return np.column_stack([first, np.searchsorted(known, alike[first])])
+
+
+class _Turns:
+    """The groups of an identity's images, one after the other; in another order when they have all been taken."""
+
+    def __init__(self, chunks: np.ndarray) -> None:
+        self.chunks, self.taken = chunks, 0
+
+    def next(self, rng: np.random.Generator) -> np.ndarray:
+        if self.taken == len(self.chunks):
+            images = rng.permutation(self.chunks.ravel())
+            self.chunks, self.taken = images.reshape(self.chunks.shape), 0
+        self.taken += 1
+        return self.chunks[self.taken - 1]
 
 
 def _chunks(

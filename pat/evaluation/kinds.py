@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Literal
+
+Rerank = Literal["", "re-ranked", "re-ranked by camera"]
+"""Not at all, by k-reciprocal neighbours, or by CA-Jaccard."""
 
 
 @dataclass(frozen=True)
@@ -14,16 +18,16 @@ class Kind:
     """cls and part tokens concatenated."""
     flip: bool = False
     """Averaged with the embedding of the mirror image."""
-    rerank: bool = False
-    """Ranked by k-reciprocal neighbours."""
+    rerank: Rerank = ""
 
     def named(self, plain: str = "cls") -> str:
         """"cls + parts, flip"; `plain` is what the model gives by itself."""
-        words = ["cls + parts" if self.parts else plain, "flip" * self.flip, "re-ranked" * self.rerank]
+        words = ["cls + parts" if self.parts else plain, "flip" * self.flip, self.rerank]
         return ", ".join(filter(None, words))
 
 
 def every_kind(*, parts: bool, flip: bool, rerank: bool) -> list[Kind]:
     """The plain one, and every combination of what is asked for."""
-    asked = [(False, True) if each else (False,) for each in (rerank, parts, flip)]
-    return [Kind(parts, flip, rerank) for rerank, parts, flip in itertools.product(*asked)]
+    ranked: tuple[Rerank, ...] = ("", "re-ranked", "re-ranked by camera") if rerank else ("",)
+    asked = [(False, True) if each else (False,) for each in (parts, flip)]
+    return [Kind(parts, flip, how) for how, parts, flip in itertools.product(ranked, *asked)]

@@ -30,6 +30,8 @@ _ROWS = 4096
 
 Numbers = NDArray[np.int32]
 Slabs = Callable[[Floats, Floats, int], Iterator[tuple[int, Floats]]]
+Encode = Callable[[Floats], tuple[Any, Floats]]
+"""Vectors [N, D] -> each image as weights over its neighbours, CSR [N, N]; its largest squared distance [N]."""
 
 
 def reranked(
@@ -41,27 +43,27 @@ def reranked(
     """
     if not (k1 >= 1 and k2 >= 1 and 0 <= weight <= 1):
         raise ValueError(f"k1 {k1} and k2 {k2} must be at least 1 and weight {weight} between 0 and 1")
-    return lambda query, gallery, size: _slabs(query, gallery, size, k1, k2, weight, progress)
+
+    def encode(vectors: Floats) -> tuple[Any, Floats]:
+        check_number(len(vectors), max(k1, k2))
+        nearest, farthest = _neighbours(vectors, max(k1 + 1, k2), progress)
+        encoded = _encoded(vectors, nearest[:, : k1 + 1], nearest[:, : k1 // 2 + 1], farthest)
+        return averaged(encoded, nearest[:, :k2]), farthest
+
+    return lambda query, gallery, size: jaccard_slabs(query, gallery, size, encode, weight)
 
 
-def _slabs(
-    query: Floats,
-    gallery: Floats,
-    size: int,
-    k1: int,
-    k2: int,
-    weight: float,
-    progress: Callable[[int], object] | None,
+def check_number(images: int, neighbours: int) -> None:
+    """Raises UserError where there are not more images than neighbours to look at."""
+    if images <= neighbours:
+        raise UserError(f"re-ranking looks at {neighbours} neighbours and there are {images} images")
+
+
+def jaccard_slabs(
+    query: Floats, gallery: Floats, size: int, encode: Encode, weight: float
 ) -> Iterator[tuple[int, Floats]]:
     """`size` queries at a time: the first one's index, and re-ranked distances float32 [size, G]."""
-    if len(query) + len(gallery) <= max(k1, k2):
-        raise UserError(
-            f"re-ranking looks at {max(k1, k2)} neighbours and there are {len(query) + len(gallery)} images"
-        )
-    vectors = np.concatenate([query, gallery])  # [N, D]
-    nearest, farthest = _neighbours(vectors, max(k1 + 1, k2), progress)
-    encoded = _encoded(vectors, nearest[:, : k1 + 1], nearest[:, : k1 // 2 + 1], farthest)
-    encoded = _averaged(encoded, nearest[:, :k2])
+    encoded, farthest = encode(np.concatenate([query, gallery]))
     asking = encoded[: len(query)]
     answering = encoded[len(query) :].tocsc()
     norms = squared_norms(query)
@@ -80,26 +82,34 @@ def _neighbours(vectors: Floats, count: int, progress: Callable[[int], object] |
     nearest = np.empty((len(vectors), count), dtype=np.int32)
     farthest = np.empty(len(vectors), dtype=np.float32)
     norms = squared_norms(vectors)
-    size = max(1, _SLAB_BYTES // (8 * len(vectors)))  # argpartition makes int64 of the same shape
-    for begin, scores in score_slabs(vectors, vectors, size):
+    for begin, scores in score_slabs(vectors, vectors, slab_rows(len(vectors))):
         rows = np.arange(len(scores))
         farthest[begin : begin + len(scores)] = scores.max(axis=1) + norms[begin : begin + len(scores)]
         scores[rows, begin + rows] = -np.inf  # an image is its own nearest, also beside a copy of it
-        some = np.sort(np.argpartition(scores, count - 1, axis=1)[:, :count], axis=1)
-        order = np.argsort(np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
-        nearest[begin : begin + len(scores)] = np.take_along_axis(some, order, axis=1)
+        nearest[begin : begin + len(scores)] = least(scores, count)
         if progress is not None:
             progress(len(scores))
     return nearest, np.maximum(farthest, np.float32(1e-12))
+
+
+def slab_rows(images: int) -> int:
+    """Rows of distances to so many images at a time."""
+    return max(1, _SLAB_BYTES // (8 * images))  # argpartition makes int64 of the same shape
+
+
+def least(scores: Floats, count: int) -> Numbers:
+    """The places of the `count` least of each row in ascending order, equal ones by place: [rows, count]."""
+    some = np.sort(np.argpartition(scores, count - 1, axis=1)[:, :count], axis=1)
+    order = np.argsort(np.take_along_axis(scores, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1).astype(np.int32)
 
 
 def _encoded(vectors: Floats, nearest: Numbers, half: Numbers, farthest: Floats) -> Any:
     """Each image as weights over its expanded reciprocal neighbours, summing to 1: CSR [N, N] (equation 7)."""
     from scipy import sparse
 
-    mutual, mutual_half = _reciprocal(nearest), _reciprocal(half)
+    mutual, mutual_half = reciprocal(nearest), reciprocal(half)
     sizes = np.diff(mutual_half.indptr)
-    norms = squared_norms(vectors)
     blocks = []
     for begin in range(0, len(vectors), _ROWS):
         own = mutual[begin : begin + _ROWS]
@@ -109,36 +119,45 @@ def _encoded(vectors: Floats, nearest: Numbers, half: Numbers, farthest: Floats)
         joining = sparse.csr_matrix(
             (np.ones(joins.sum(), np.int32), (common.row[joins], common.col[joins])), shape=own.shape
         )
-        members = (own + joining @ mutual_half).tocoo()
-        rows, columns = members.row + begin, members.col
-        squared = norms[rows] + norms[columns] - 2 * _products(vectors, rows, columns)
-        weights = np.exp(-np.maximum(squared, 0) / farthest[rows])
-        weights /= np.bincount(members.row, weights=weights, minlength=own.shape[0])[members.row]
-        blocks.append(sparse.csr_matrix((weights.astype(np.float32), (members.row, columns)), shape=own.shape))
+        blocks.append(weighted(vectors, own + joining @ mutual_half, begin, farthest))
     return sparse.vstack(blocks, format="csr")
 
 
-def _reciprocal(nearest: Numbers) -> Any:
+def weighted(vectors: Floats, members: Any, begin: int, farthest: Floats) -> Any:
+    """CSR like `members`, the neighbours of images from `begin` on: weights that fall with distance, of sum 1."""
+    from scipy import sparse
+
+    shape, members, norms = members.shape, members.tocoo(), squared_norms(vectors)
+    rows, columns = members.row + begin, members.col
+    squared = norms[rows] + norms[columns] - 2 * _products(vectors, rows, columns)
+    weights = np.exp(-np.maximum(squared, 0) / farthest[rows])
+    weights /= np.bincount(members.row, weights=weights, minlength=shape[0])[members.row]
+    return sparse.csr_matrix((weights.astype(np.float32), (members.row, columns)), shape=shape)
+
+
+def reciprocal(nearest: Numbers) -> Any:
     """Which images are among the nearest of each other: symmetric CSR [N, N] of ones."""
-    forward = _ones(nearest, np.int32(1))
+    forward = _of_each(nearest, np.ones(len(nearest), np.int32))
     return forward.multiply(forward.T).tocsr()
 
 
-def _averaged(encoded: Any, nearest: Numbers) -> Any:
-    """The mean of the rows of each image's nearest, itself among them (equation 11)."""
+def averaged(encoded: Any, nearest: Numbers) -> Any:
+    """The mean of the rows of each image's nearest, itself among them (equation 11); -1 is none."""
     from scipy import sparse
 
-    mean = _ones(nearest, np.float32(1 / nearest.shape[1]))
+    mean = _of_each(nearest, 1 / (nearest >= 0).sum(1, dtype=np.float32))
     blocks = [mean[begin : begin + _ROWS] @ encoded for begin in range(0, len(nearest), _ROWS)]
     return sparse.vstack(blocks, format="csr")
 
 
-def _ones(nearest: Numbers, value: Any) -> Any:
+def _of_each(nearest: Numbers, values: NDArray[Any]) -> Any:
+    """CSR [N, N] with an image's value at each of its nearest; -1 is none."""
     from scipy import sparse
 
-    count, each = nearest.shape
-    starts = np.arange(0, count * each + 1, each)
-    return sparse.csr_matrix((np.full(count * each, value), nearest.ravel(), starts), shape=(count, count))
+    there = nearest >= 0
+    starts = np.concatenate([[0], np.cumsum(there.sum(1))])
+    count = len(nearest)
+    return sparse.csr_matrix((np.repeat(values, np.diff(starts)), nearest[there], starts), shape=(count, count))
 
 
 def _products(vectors: Floats, rows: Numbers, columns: Numbers) -> Floats:

@@ -14,9 +14,10 @@ from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import JUNK, Sample, digest
 from pat.evaluation.extract import Embedder, extract
-from pat.evaluation.kinds import Kind
+from pat.evaluation.kinds import Kind, Rerank
 from pat.evaluation.ranking import Features, Indices, RankingResult, evaluate_ranking
-from pat.evaluation.rerank import reranked
+from pat.evaluation.rerank import Slabs, reranked
+from pat.evaluation.rerank_cameras import camera_reranked
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def score_kinds(
 
 def _ranked(
     splits: Sequence[tuple[Features, Features]],
-    rerank: bool,
+    rerank: Rerank,
     label: str,
     progress: Progress,
     max_rank: int,
@@ -160,8 +161,17 @@ def _ranked(
     if not rerank:
         return tuple(evaluate_ranking(*each, max_rank=max_rank, device=device) for each in splits)
     with progress.bar(label, sum(len(query) + len(gallery) for query, gallery in splits)) as advance:
-        slabs = reranked(progress=lambda count: advance(count, ""))
-        return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs) for each in splits)
+
+        def slabs(query: Features, gallery: Features) -> Slabs:
+            def progress(count: int) -> None:
+                advance(count, "")
+
+            if rerank == "re-ranked":
+                return reranked(progress=progress)
+            people = gallery.cameras[gallery.identities != JUNK]
+            return camera_reranked(query.cameras, people, progress)
+
+        return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs(*each)) for each in splits)
 
 
 def embed_images(

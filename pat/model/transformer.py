@@ -14,7 +14,9 @@ from torch.nn import functional as F
 from pat.config import ModelConfig
 from pat.model.attention import PartAttention, PartBlock, drop_path_factors
 from pat.model.backbone import build_backbone
+from pat.model.mix_style import Style, mix_style
 from pat.model.regions import band_rows, full_bands, random_regions
+from pat.model.renorm import BatchRenorm1d
 from pat.model.stem import Stem
 
 
@@ -73,7 +75,7 @@ class PartAwareTransformer(nn.Module):
         if config.cosine_scale:
             self.bottleneck: nn.Module = nn.Identity()
         else:
-            self.bottleneck = nn.BatchNorm1d(self.dim)
+            self.bottleneck = (nn.BatchNorm1d if config.neck == "norm" else BatchRenorm1d)(self.dim)
             self.bottleneck.bias.requires_grad_(False)
         self.classifier = nn.Linear(self.dim, config.identities, bias=False) if config.identities else None
         if self.classifier is not None:
@@ -129,13 +131,18 @@ class PartAwareTransformer(nn.Module):
         return ReidOutput(global_feature, part_features, self.classify(global_feature))
 
     def features(
-        self, images: Tensor, regions: Tensor | None = None, drop_path: Tensor | None = None
+        self,
+        images: Tensor,
+        regions: Tensor | None = None,
+        drop_path: Tensor | None = None,
+        style: Style | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Global feature [B, D] and part features [B, P, D], with nothing drawn at random inside.
 
-        regions None is the full bands; drop_path [depth, 2, B] are factors from `draw_drop_path`, or None.
+        regions None is the full bands; drop_path [depth, 2, B] are factors from `draw_drop_path`, or None; style
+        is what MixStyle mixes, or None.
         """
-        tokens = self._run(images, regions, drop_path, outputs=1 + self.parts)
+        tokens = self._run(images, regions, drop_path, outputs=1 + self.parts, style=style)
         return tokens[:, 0], tokens[:, 1:]  # the first is the global feature
 
     def classify(self, global_feature: Tensor) -> Tensor | None:
@@ -198,7 +205,7 @@ class PartAwareTransformer(nn.Module):
         """Stochastic-depth factors for `images` images, on the CPU, or None at rate 0."""
         return drop_path_factors(self.config.drop_path, len(self.blocks), images, generator)
 
-    def tokens(self, images: Tensor) -> Tensor:
+    def tokens(self, images: Tensor, style: Style | None = None) -> Tensor:
         """images [B, 3, H, W] in [0, 1] -> the sequence that enters the first block, [B, N, D]."""
         height, width = self.image_size
         if images.ndim != 4 or images.shape[1:] != (3, height, width) or not images.is_floating_point():
@@ -207,6 +214,8 @@ class PartAwareTransformer(nn.Module):
                 f"got {images.dtype} {list(images.shape)}"
             )
         patches = self.patch_embed((images - self.mean) / self.std)  # [B, R*C, D]
+        if style is not None:
+            patches = mix_style(patches, style)
         special = torch.cat([self.cls_token, self.part_tokens, self.register_tokens], dim=1)
         sequence = torch.cat([special.to(patches.dtype).expand(images.shape[0], -1, -1), patches], dim=1)
         positions = self.pos_embed
@@ -215,9 +224,16 @@ class PartAwareTransformer(nn.Module):
             positions = resample_abs_pos_embed(positions, list(self.grid), list(self.own_grid), before)
         return self.norm_pre(sequence + positions)
 
-    def _run(self, images: Tensor, regions: Tensor | None, drop_path: Tensor | None, outputs: int) -> Tensor:
+    def _run(
+        self,
+        images: Tensor,
+        regions: Tensor | None,
+        drop_path: Tensor | None,
+        outputs: int,
+        style: Style | None = None,
+    ) -> Tensor:
         """Global feature and the next `outputs` - 1 tokens, after the final LayerNorm: [B, outputs, D]."""
-        tokens = self.tokens(images)
+        tokens = self.tokens(images, style)
         regions = self.bands if regions is None else regions.to(tokens.device, non_blocking=True)
         if drop_path is not None:
             drop_path = drop_path.to(tokens.device, non_blocking=True)

@@ -27,6 +27,8 @@ class Position:
     """Spent on training steps; what a run of so many minutes counts."""
     csl_scale: float = 0.0
     """s of CSL where it is measured, since the bank was filled last."""
+    alike: list[list[int]] | None = None
+    """With graph sampling, the identities most like each one, as the epoch began."""
     best_score: float = -1.0
     best_epoch: int = 0
 

@@ -31,6 +31,7 @@ from pat.training.bank_fill import fill_bank, measured_scale
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.data import TrainingData, open_training_data
 from pat.training.distributed import Ranks
+from pat.training.graph import most_alike
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
 from pat.training.step import Losses, training_step
@@ -175,6 +176,7 @@ class _Run:
             spread_cameras=config.spread_cameras,
             seed=config.seed,
             epoch=position.epoch,
+            alike=None if config.sampling == "random" else self._alike(),
         )
         self.state.model.train()
         self.state.schedule.step(position.epoch)
@@ -209,6 +211,14 @@ class _Run:
             self._log_epoch(sums / seen, speed)
         if stopping:
             self._interrupt()
+
+    def _alike(self) -> np.ndarray:
+        """Which identities share a batch in this epoch: seen once, when it begins."""
+        position, config = self.position, self.config
+        if position.alike is None or position.step == 0:
+            found = most_alike(config, self.data, self.state, self.ranks, self.progress, epoch=position.epoch)
+            position.alike = found.tolist()
+        return np.array(position.alike)
 
     def _interrupt(self) -> NoReturn:
         self._save_checkpoint()
@@ -271,10 +281,8 @@ class _Run:
         self.log.write(
             "epoch", position.global_step, epoch=position.epoch, lr=rate, images_per_second=speed, **numbers
         )
-        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
-        self.progress.say(
-            f"{self._epoch()}: {text}  lr {rate:.1e}  {speed:.0f} images/s"
-        )
+        text = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items() if value)
+        self.progress.say(f"{self._epoch()}: {text}  lr {rate:.1e}  {speed:.0f} images/s")
 
     def _report_divergence(self, step: int, losses: np.ndarray, indices: np.ndarray) -> None:
         """Name the batch and stop; the checkpoint on disk is older than the bad step."""

@@ -23,6 +23,7 @@ from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
+from pat.training.regularisers import Regularisers, build_regularisers
 
 
 @dataclass
@@ -41,6 +42,8 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     ema: AveragedModel | None
     amp: torch.dtype | None
+    regularisers: Regularisers | None = None
+    """None where no other method's loss is asked for."""
 
     @property
     def evaluated(self) -> PartAwareTransformer:
@@ -62,6 +65,7 @@ class TrainingState:
             "scaler": self.scaler if self.scaler.is_enabled() else None,
             "bank": None if self.bank is None else ranks.whole(self.bank),
             "ema": self.ema,
+            "regularisers": self.regularisers,
         }
 
 
@@ -108,6 +112,11 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
     optimiser = build_optimiser(model, config.optim, scaled=scaler.is_enabled())
+    regularisers = build_regularisers(config.loss, training, model.dim)
+    if regularisers is not None:
+        regularisers.to(device)
+        if learned := list(regularisers.parameters()):
+            optimiser.add_param_group({"params": learned, "lr": config.optim.lr, "weight_decay": 0.0})
     average = exponential_average(config.ema)
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
     if config.compile:
@@ -128,6 +137,7 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         scaler,
         ema,
         amp,
+        regularisers,
     )
 
 

@@ -28,6 +28,7 @@ from pat.losses import (
 from pat.model import PartAwareTransformer
 from pat.training.distributed import Ranks
 from pat.training.draws import Draws, draw, generator_of
+from pat.training.regularisers import TERMS, Regularisers
 from pat.training.state import TrainingState
 
 Phase = Callable[[str], AbstractContextManager[Any]]
@@ -47,6 +48,10 @@ class Losses:
     triplet: Tensor
     csl: Tensor
     contrastive: Tensor
+    camera: Tensor
+    alignment: Tensor
+    uniformity: Tensor
+    domain_uniformity: Tensor
 
     def row(self) -> Tensor:
         """The terms as one tensor without gradient, for `by_term`."""
@@ -72,20 +77,26 @@ def training_losses(
     phase: Phase = nullcontext,
     *,
     scale: float,
+    regularisers: Regularisers | None = None,
 ) -> Losses:
     """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed, or as
     `config.bank_update` says.
 
-    images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows; labels, slots int64 [B]: class, and place
+    images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows, with `config.alignment` of two views, one
+    after the other; labels, slots int64 [B]: class, and place
     in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale`
     multiplies its distances. `amp` is the autocast dtype of the network; losses are float32, those of the global
     batch on every rank.
     """
     with phase("forward"):
         with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
-            global_feature, part_features = model.features(images, draws.regions, draws.drop_path)
+            global_feature, part_features = model.features(images, draws.regions, draws.drop_path, draws.style)
         # Ranks meet here: all below sees the global batch, [B, D] and [B, P, D].
         global_feature, part_features = ranks.gather(global_feature.float(), part_features.float())
+        changed = None
+        if config.alignment:
+            global_feature, changed = global_feature.chunk(2)
+            part_features = part_features[: len(labels)]
         logits = model.classify(global_feature)
         assert logits is not None, "training needs a classifier"
 
@@ -122,7 +133,11 @@ def training_losses(
             contrastive = supervised_contrastive(global_feature, labels, config.temperature)
         loss = config.identity * identity + config.triplet * triplet + config.csl * csl
         loss = loss + config.contrastive * contrastive
-    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive)
+        others = dict.fromkeys(TERMS, nothing)
+        if regularisers is not None:
+            others |= regularisers(global_feature, changed, labels, slots)
+            loss = loss + sum(getattr(config, name) * term for name, term in others.items())
+    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive, **others)
 
 
 def training_step(
@@ -141,13 +156,15 @@ def training_step(
     The model is in training mode and the learning rate is set.
     """
     with phase("data"):
-        images_in_batch = len(batch.labels)
+        images_in_batch = len(batch.labels) * (2 if config.loss.alignment else 1)
         generator = generator_of(config.seed, epoch, step)
         one_region = config.augment.regions == "batch"
         draws = draw(state.model, augmentation, images_in_batch, generator, one_region=one_region)
-        draws = draws.of(ranks.rows(images_in_batch))
+        draws, pixels = draws.of(ranks.rows(images_in_batch)), batch.pixels
+        if config.loss.alignment:
+            draws, pixels = draws.two_views(), pixels.repeat(2, 1, 1, 1)
         draws = draws.to(ranks.device)  # not inside the network: a captured graph takes nothing from the host
-        images = augmentation.apply(batch.pixels, draws.augment)
+        images = augmentation.apply(pixels, draws.augment)
         if state.model.image_size != images.shape[2:]:
             images = F.interpolate(images, state.model.image_size, mode="bilinear", antialias=True)
     losses = training_losses(
@@ -163,6 +180,7 @@ def training_step(
         ranks,
         phase,
         scale=state.csl_scale,
+        regularisers=state.regularisers,
     )
     with phase("backward"):
         state.optimiser.zero_grad(set_to_none=True)

@@ -22,6 +22,14 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
     if config.small_images[0] > config.small_images[1]:
         given = " ".join(f"{share:g}" for share in config.small_images)
         raise UserError(f"--small-images {given}: half the size comes before three quarters; give its end first")
+    mixing, camera, alignment = config.augment.mix_style, config.loss.camera, config.loss.alignment
+    if ranks > 1 and (mixing or camera or alignment):
+        raise UserError(
+            "--augment.mix-style, --loss.camera and --loss.alignment are for one process: several would not give "
+            "the losses of one"
+        )
+    if config.model.neck != "norm" and config.model.cosine_scale:
+        raise UserError("--model.neck renorm needs a neck, which cosines do not have: give --model.cosine-scale 0")
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
     if config.loss.csl_start > config.epochs:

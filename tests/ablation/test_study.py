@@ -164,3 +164,44 @@ def test_an_arm_that_changes_nothing_is_named(base):
     assert [arm.key for arm in chosen.arms] == ["base", "bfloat16"]
     with pytest.raises(UserError, match="memory has no arm k-4; its arms: base, bfloat16"):
         study.with_arms(("k-4",))
+
+
+def test_each_method_of_the_field_is_the_plain_vit_and_its_own_settings(base):
+    study = STUDIES["field"](base)
+    study.check(base)
+    configured = {arm.key: arm.configured(base) for arm in study.arms}
+    plain = configured["plain-vit"]
+    assert (plain.model.parts, plain.loss.csl, plain.loss.psd) == (0, 0.0, 0.0)
+    assert configured["pat"] == base
+    changed = {key: {each.split()[0] for each in differing(plain, config)} for key, config in configured.items()}
+    bau = {"loss.alignment", "loss.uniformity", "loss.domain_uniformity"}
+    assert {key: changed[key] for key in list(changed)[3:]} == {
+        "mix-style": {"augment.mix_style"},
+        "camera-adversary": {"loss.camera"},
+        "strong": {"augment.color_jitter", "augment.erasing"},
+        "bau": {"augment.color_jitter", "augment.erasing"} | bau,
+        "graph": {"sampling"},
+        "cameras": {"spread_cameras"},
+        "renorm": {"model.neck"},
+    }
+    named = [kind.named() for kind in study.arms[0].kinds]
+    assert named == ["cls", "cls, re-ranked", "cls, re-ranked by camera"]
+    with pytest.raises(UserError, match="graph sampling is an arm of field"):
+        STUDIES["field"](dataclasses.replace(base, sampling="graph"))
+
+
+def test_an_arm_of_ones_own(base, tmp_path, study):
+    file = tmp_path / "large.toml"
+    file.write_text('weights = "large.pth"\n[model]\nbackbone = "vit_large_patch16_224"\n')
+    arm = study.with_arms(("parts",)).with_own([file]).arms[-1]
+    assert [each.split()[0] for each in differing(base, arm.configured(base))] == ["model.backbone", "weights"]
+    assert arm.name == "large"
+    file.write_text('weights = "other.pth"\n')
+    assert study.with_own([file]).arms[-1].key != arm.key  # other settings never share its runs
+    file.write_text('wieghts = "other.pth"\n')
+    with pytest.raises(UserError, match="weights"):
+        study.with_own([file]).check(base)
+    with pytest.raises(UserError, match="has an arm large already"):
+        study.with_own([file, file])
+    with pytest.raises(UserError, match=r"cannot read .*nowhere.toml"):
+        study.with_own([tmp_path / "nowhere.toml"])

@@ -92,3 +92,24 @@ def test_fewer_identities_than_a_batch_takes() -> None:
         batches(np.repeat(np.arange(3), 5))
     with pytest.raises(UserError, match="at least 1"):
         batches(np.arange(3), identities=0)
+
+
+def test_the_alike_share_a_batch_and_steps_are_as_many_as_without() -> None:
+    labels = np.repeat(np.arange(6), [8, 8, 8, 8, 3, 12])
+    alike = np.array([[1], [0], [3], [2], [5], [4]])  # pairs
+    plain, graph = batches(labels, identities=2), batches(labels, identities=2, alike=alike)
+    assert graph.shape == plain.shape
+    people = labels[graph].reshape(len(graph), 2, 4)[:, :, 0]
+    assert {tuple(sorted(pair)) for pair in people.tolist()} <= {(0, 1), (2, 3), (4, 5)}
+    assert {first for first, _ in people.tolist()} == set(range(6))  # each identity has its turn
+    np.testing.assert_array_equal(graph, batches(labels, identities=2, alike=alike))
+
+
+def test_an_identity_shows_all_its_images_before_it_repeats_one() -> None:
+    labels = np.repeat(np.arange(4), 8)
+    alike = np.array([[1], [0], [0], [0]])  # identity 0 is in every batch
+    graph = batches(labels, identities=2, alike=alike)
+    shown = np.concatenate([step[labels[step] == 0] for step in graph])
+    assert len(shown) == 4 * len(graph)
+    for start in range(0, len(shown) - 7, 8):
+        assert len(set(shown[start : start + 8])) == 8

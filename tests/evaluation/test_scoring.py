@@ -11,6 +11,7 @@ from pat.data.sample import Sample
 from pat.evaluation.kinds import Kind, every_kind
 from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.rerank import reranked
+from pat.evaluation.rerank_cameras import camera_reranked
 from pat.evaluation.scoring import EvaluationSet, score_kinds
 from pat.evaluation.table import table_of
 
@@ -43,7 +44,8 @@ class Embedders:
 def test_kinds_are_named_and_plain_rankings_come_first() -> None:
     names = [kind.named("cls+parts") for kind in every_kind(parts=True, flip=True, rerank=True)]
     plain = ["cls+parts", "cls+parts, flip", "cls + parts", "cls + parts, flip"]
-    assert names == [*plain, *(f"{name}, re-ranked" for name in plain)]
+    ranked = [f"{name}, {how}" for how in ("re-ranked", "re-ranked by camera") for name in plain]
+    assert names == [*plain, *ranked]
     assert every_kind(parts=False, flip=False, rerank=False) == [Kind()]
 
 
@@ -52,8 +54,11 @@ def test_each_image_is_embedded_once_for_kinds_of_one_vector() -> None:
     kinds = every_kind(parts=True, flip=False, rerank=True)
     scores = score_kinds(embedders, images, kinds, Progress(), max_rank=10)
     assert embedders.calls == [False, False, True, True]  # query and gallery of each
-    assert list(scores) == ["cls", "cls + parts", "cls, re-ranked", "cls + parts, re-ranked"]
-    plain, again = scores["cls"], scores["cls, re-ranked"]
+    ways = ("", ", re-ranked", ", re-ranked by camera")
+    assert list(scores) == [f"{vectors}{way}" for way in ways for vectors in ("cls", "cls + parts")]
+    plain, again, apart = (scores[f"cls{way}"] for way in ways)
+    cameras = plain.query.cameras, plain.gallery.cameras
+    assert apart.result.mAP == evaluate_ranking(plain.query, plain.gallery, slabs=camera_reranked(*cameras)).mAP
     assert again.result.mAP == evaluate_ranking(plain.query, plain.gallery, slabs=reranked()).mAP
     assert again.result.mAP != plain.result.mAP
     assert score_kinds(Embedders(), images, kinds, Progress(), embed_only=True) == {}

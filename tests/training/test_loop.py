@@ -19,8 +19,10 @@ from pat.model import PartAwareTransformer
 from pat.training import loop, run_folder, step
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
 from pat.training.loop import Interrupted, train
+from pat.training.regularisers import TERMS
 from pat.training.run_folder import claimed
 from pat.training.state import exponential_average
+from pat.training.validate import validate
 
 
 @pytest.fixture
@@ -80,11 +82,16 @@ BANK = {
     "loss__csl_start": 2, "loss__bank_refill": 1, "loss__scale": 0.0, "loss__bank_update": "after",
     "loss__bank_fill": "train",
 }  # fmt: skip
+OTHERS = {
+    "loss__camera": 0.1, "loss__alignment": 1.5, "loss__uniformity": 1.0, "loss__domain_uniformity": 1.0,
+    "augment__mix_style": 0.5, "augment__erasing": 0.5, "sampling": "graph", "model__neck": "renorm",
+}  # fmt: skip
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
 
 @pytest.mark.parametrize(
-    "change", [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH, BANK]
+    "change",
+    [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH, BANK, OTHERS],
 )
 @pytest.mark.parametrize("stop_after", [1, 3, 4])
 def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change, stop_after):
@@ -110,6 +117,30 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     assert epochs_of(resumed.model.parent) == epochs_of(whole.model.parent) == [1, 2, 3]
     for name, tensor in pat.load(whole.model).state_dict().items():
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_other_methods_have_a_say_and_none_unasked(config):
+    def terms(folder):
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        return [{name: line[name] for name in TERMS} for line in lines if line["event"] == "step"]
+
+    plain, others = (terms(train(config(out, epochs=1, **change)).model.parent) for out, change in
+                     (("plain", {}), ("others", OTHERS)))  # fmt: skip
+    assert all(value == 0 for step in plain for value in step.values())
+    assert all(step["camera"] > 0 and step["alignment"] > 0 and step["uniformity"] < 0 for step in others)
+    assert others[0]["domain_uniformity"] == 0 > others[-1]["domain_uniformity"]  # nobody had been seen
+
+
+@pytest.mark.parametrize("change", [{"loss__camera": 0.1}, {"loss__alignment": 1.0}, {"augment__mix_style": 0.5}])
+def test_methods_for_one_process_alone(config, change):
+    validate(config(**change))
+    with pytest.raises(UserError, match="are for one process"):
+        validate(config(**change), ranks=2)
+
+
+def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
+    with pytest.raises(UserError, match="renorm needs a neck"):
+        validate(config(model__neck="renorm", model__cosine_scale=16.0))
 
 
 def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):

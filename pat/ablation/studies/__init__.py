@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from pat.ablation.studies.components import components
+from pat.ablation.studies.field import field
 from pat.ablation.studies.memory import memory
 from pat.ablation.studies.recipe import recipe
 from pat.ablation.studies.sweep import sweep
@@ -11,6 +12,7 @@ from pat.config import TrainConfig
 
 STUDIES: Mapping[str, Callable[[TrainConfig], Study]] = {
     "components": components,
+    "field": field,
     "recipe": recipe,
     "memory": memory,
     "sweep": sweep,

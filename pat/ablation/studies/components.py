@@ -7,7 +7,7 @@ from pat.base.errors import UserError
 from pat.config import TrainConfig
 from pat.evaluation.kinds import Kind
 
-KINDS = (Kind(), Kind(flip=True), Kind(parts=True), Kind(rerank=True))
+KINDS = (Kind(), Kind(flip=True), Kind(parts=True), Kind(rerank="re-ranked"))
 
 
 def require_losses(study: str, base: TrainConfig) -> None:

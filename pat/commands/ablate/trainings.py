@@ -54,10 +54,11 @@ class Arguments:
     runs/ablate/STUDY, or STUDY-quick.
     """
 
-    study: Positional[Literal["components", "recipe", "memory", "sweep"]]
-    """components: plain ViT, PAT without CSL and PSD, + CSL, + CSL + PSD, and ways to embed and rank. recipe: what
-    each part of a recipe is worth; give --config recipes/rendered.toml. memory: settings of the bank, with its
-    bytes and the time of a step. sweep: the constants of CSL and PSD, one at a time."""
+    study: Positional[Literal["components", "field", "recipe", "memory", "sweep"]]
+    """components: plain ViT, PAT without CSL and PSD, + CSL, + CSL + PSD, and ways to embed and rank. field: PAT
+    beside MixStyle, a camera adversary, BAU, graph sampling and others, each on the plain ViT. recipe: what each
+    part of a recipe is worth; give --config recipes/rendered.toml. memory: settings of the bank, with its bytes
+    and the time of a step. sweep: the constants of CSL and PSD, one at a time and at random."""
     training: Annotated[TrainConfig, arg(name="")]
     seeds: int = 5
     """Trainings of each arm, with the seeds --seed, --seed + 1, ..."""
@@ -71,6 +72,9 @@ class Arguments:
     """Runs at a time; default: one for each core of a CPU, or for each GPU."""
     arms: tuple[str, ...] = ()
     """These arms of the study alone, by their folders' names, beside its baseline; default: all."""
+    own_arms: tuple[Path, ...] = ()
+    """Arms of your own: TOML files of settings laid over the study's, called by their names. For other starts and
+    backbones, such as CLIP, DINOv2 or ViT-L from a file: weights = "clip.pt" and model.backbone."""
     quick: bool = False
     """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
     config: ConfigFile = None
@@ -120,7 +124,7 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
     )
     check(given)
     where = places(device, given.training.device, given.processes)
-    study = STUDIES[given.study](base).with_arms(given.arms)
+    study = STUDIES[given.study](base).with_arms(given.arms).with_own(given.own_arms)
     study.check(base)
     for arm in study.arms:
         validate(arm.configured(base))
