@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from pat.ablation import search
 from pat.ablation.plan import Run
 from pat.ablation.power import MOST, pooled, seeds_needed, smallest_seen
 from pat.ablation.study import CLS, Study
@@ -37,6 +38,8 @@ class Findings:
     tuning: Sequence[Run]
     tuned: Sequence[Run]
     """At each arm's own rate; empty where nothing was tuned."""
+    searched: Sequence[Run] = ()
+    """A random search on held-out people of the source, whose best are arms of the study."""
 
 
 def write_report(folder: Path, findings: Findings, command: str, where: str) -> None:
@@ -69,7 +72,7 @@ def markdown(findings: Findings, command: str, where: str) -> str:
             lines += [f"## {target}: {title}", "", *markdown_table(COLUMNS, map(cells, table)), ""]
             lines += [*what_it_could_see(table), *_smallest(findings.study, table)]
         lines += [f"![mAP of every seed, mean and standard deviation]({figure_name(target)})", ""]
-    lines += [*_tuning_table(findings), *_reading(findings)]
+    lines += [*_search_table(findings), *_tuning_table(findings), *_reading(findings)]
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
     lines += ["## How it was made", "", f"`{command}`", ""]
     lines += [f"On {where}; {made}. Every run by itself: `{COMMANDS}`, `{RUNS}`."]
@@ -206,7 +209,7 @@ def commands(findings: Findings, command: str) -> str:
 
 
 def _all_runs(findings: Findings) -> list[Run]:
-    every = [*findings.same_rate, *findings.tuning, *findings.tuned]
+    every = [*findings.same_rate, *findings.searched, *findings.tuning, *findings.tuned]
     return list({run.folder: run for run in every}.values())
 
 
@@ -215,6 +218,25 @@ def _spread(values: Mapping[int, float]) -> str:
     if math.isnan(mean):
         return "-"
     return f"{100 * mean:.1f}" + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
+def _search_table(findings: Findings) -> list[str]:
+    if not findings.searched:
+        return []
+    arms = list({run.arm.key: run.arm for run in findings.searched}.values())
+    found = search.by_score(arms, findings.searched)
+    body = [*(search.cells(arm, score) for arm, score in found), search.correlations(found)]
+    seeds = len({run.seed for run in findings.searched})
+    return [
+        "## Random search, scored on held-out source identities",
+        "",
+        *markdown_table(search.columns(), body),
+        "",
+        f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'}, the best first; the finalists are arms of the "
+        "table above. Rank correlation: Spearman's, of a setting with the score while all others vary. The best of "
+        "many is lucky too: what counts are the finalists on the target, which the search did not see.",
+        "",
+    ]
 
 
 def _tuning_table(findings: Findings) -> list[str]:

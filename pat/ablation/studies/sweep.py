@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from pat.ablation.search import SCALE
 from pat.ablation.studies.components import require_losses
 from pat.ablation.study import Arm, Study
 from pat.config import TrainConfig
-
-USUAL = 0.02
-"""The paper's s, where the configuration has it measured."""
 
 
 def sweep(base: TrainConfig) -> Study:
     """How much the losses' constants matter. Raises UserError where `base` trains without the losses."""
     require_losses("sweep", base)
-    s, weight = base.loss.scale or USUAL, base.loss.csl
-    other = 0.0 if base.loss.scale else USUAL
+    s, weight = base.loss.scale or SCALE, base.loss.csl
+    other = 0.0 if base.loss.scale else SCALE
     return Study(
         "sweep",
         "How much do the temperature s, lambda, w and the weight of CSL matter?",

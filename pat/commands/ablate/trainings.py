@@ -18,6 +18,7 @@ from pat.ablation import folder
 from pat.ablation.plan import Run, scored_run, tuning_runs
 from pat.ablation.precheck import check_images
 from pat.ablation.report import SHORT_COLUMNS, TABLE, Findings, short_cells, tables, write_report
+from pat.ablation.search import by_score, candidates
 from pat.ablation.studies import STUDIES
 from pat.ablation.study import Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
@@ -75,6 +76,10 @@ class Arguments:
     own_arms: tuple[Path, ...] = ()
     """Arms of your own: TOML files of settings laid over the study's, called by their names. For other starts and
     backbones, such as CLIP, DINOv2 or ViT-L from a file: weights = "clip.pt" and model.backbone."""
+    random: int = 0
+    """sweep: settings drawn at random and scored on held-out people of the source, one rate; 0 searches none."""
+    finalists: int = 3
+    """sweep: the best of the random settings, which become arms with --seeds trainings each."""
     quick: bool = False
     """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
     config: ConfigFile = None
@@ -136,7 +141,13 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
         if drawn:
             base = _on_drawn_people(base, QUICK_DOMAINS if given.quick else DOMAINS, progress)
             _check_images(base, given)
+        searched = _search(base, given, where, progress)
+        if searched:
+            drawn_arms = candidates(base, given.random)
+            best = [arm for arm, _ in by_score(drawn_arms, searched)[: given.finalists]]
+            study = dataclasses.replace(study, arms=(*study.arms, *best))
         findings = carry_out_all(study, base, given, where, progress)
+        findings = dataclasses.replace(findings, searched=searched)
         threads = f", threads each: {where[0].threads}" if device.type == "cpu" else ""
         shared = f"{describe(device).split(',')[0]}; runs at a time: {len(where)}{threads}"
         write_report(base.out, findings, command, shared)
@@ -144,6 +155,15 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
         print_tables(findings, target)
     progress.say(f"wrote {base.out / TABLE}")
     return findings
+
+
+def _search(base: TrainConfig, given: Arguments, where: Sequence[Place], progress: Progress) -> list[Run]:
+    """The finished runs of the random search."""
+    seeds = range(base.seed, base.seed + given.tuning_seeds)
+    runs = tuning_runs(base, candidates(base, given.random), (base.optim.lr,), seeds, given.holdout)
+    if runs:
+        _finish(runs, where, "random search", progress)
+    return runs
 
 
 def _on_drawn_people(
@@ -178,12 +198,16 @@ def check(given: Arguments) -> None:
         raise UserError("--seeds and --tuning-seeds must be at least 1")
     if not given.rate_factors or not all(factor > 0 for factor in given.rate_factors):
         raise UserError("--rate-factors must be above 0")
+    if given.random and given.study != "sweep":
+        raise UserError("--random is for sweep")
+    if given.random < 0 or given.finalists < 1:
+        raise UserError("--random must not be negative and --finalists be at least 1")
     if not 0 < given.holdout < 1:
         raise UserError(f"--holdout is {given.holdout}; it is a share between 0 and 1")
 
 
 def _check_images(base: TrainConfig, given: Arguments) -> None:
-    tuned = len({1.0, *given.rate_factors}) > 1
+    tuned = given.random > 0 or len({1.0, *given.rate_factors}) > 1
     check_images(base, range(base.seed, base.seed + min(given.seeds, given.tuning_seeds) * tuned), given.holdout)
 
 
