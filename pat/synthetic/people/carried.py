@@ -1,4 +1,4 @@
-"""Hair, hats, glasses, bags and what people push: simple solids on a bone."""
+"""Hair, hoods, hats, glasses, bags, what hands hold and what people push: simple solids on a bone."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def hair(body: Body, person: Person) -> list[Mesh]:
     keep = np.where(high > 0, np.minimum(keep, z - 1.60), keep)
     style = person.hair
     out: list[Mesh] = []
-    if style in ("bald", "covered"):
+    if style in ("bald", "covered") or person.hood == "up":
         return out
     thickness = {"cropped": 0.005, "short": 0.016, "medium": 0.022, "long": 0.018, "afro": 0.065}.get(style, 0.010)
     thickness = min(thickness, 0.012) if person.hat != "none" else thickness
@@ -99,16 +99,17 @@ def headwear(body: Body, person: Person) -> list[Mesh]:
     head = (body.arm < 0) & (z > 1.50)
     centre = head_centre(body)
     out: list[Mesh] = []
-    if person.hat == "headscarf":
+    if person.hat == "headscarf" or person.hood == "up":
+        material, thickness = (dress.HAT, 0.016) if person.hat == "headscarf" else (dress.TOP, 0.026)
         oval = ((x / 0.062) ** 2 + ((z - 1.69) / 0.088) ** 2) - 1
         keep = np.where(head, np.where(y < -0.06, oval * 0.05, 0.05), -1)
-        out.append(_scalp(body, 0.016, np.minimum(keep, (z - 1.50) * 1.0), dress.HAT))
+        out.append(_scalp(body, thickness, np.minimum(keep, (z - 1.50) * 1.0), material))
         out.append(
             _solid(
                 body,
                 blob((0.125, 0.115, 0.10), 0.9),
                 body.joint("neck01") + np.array([0, -0.01, 0.0]),
-                dress.HAT,
+                material,
                 {"spine01": 0.5, "neck01": 0.5},
             )
         )
@@ -136,6 +137,10 @@ def headwear(body: Body, person: Person) -> list[Mesh]:
                     {"head": 1.0},
                 )
             )
+    if person.hood == "down":
+        fold = blob((0.118, 0.062, 0.088), 0.9, 12)
+        behind = body.joint("neck01") + np.array([0, 0.082, -0.05])
+        out.append(_solid(body, fold, behind, dress.TOP, {"spine01": 1.0}))
     if person.glasses != "none":
         front = body.mesh.rest[(np.abs(body.height - 1.722) < 0.02) & (np.abs(x) < 0.05)][:, 1].min()
         z_eye = body.mesh.rest[(np.abs(body.height - 1.722) < 0.015) & (np.abs(x) < 0.06) & (y < -0.1)][
@@ -206,6 +211,26 @@ def bags(body: Body, person: Person) -> list[Mesh]:
             )
         )
     return out
+
+
+def held(body: Body, hands: str, side: str) -> list[Mesh]:
+    """What a pose's busy hands hold: a phone in the hand of a `side`, or a parcel before the belly."""
+    if hands == "phone":
+        hand = body.mesh.rest[(body.arm > 1.1) & ((body.mesh.cloth[:, 0] > 0) == (side == "L"))]
+        middle, wrist = hand.mean(0), body.joint(f"wrist.{side}")
+        along, across, _ = np.linalg.svd(hand - middle)[2]
+        along = along * np.sign(along @ (middle - wrist))
+        flat = np.cross(along, across)
+        flat = flat * -np.sign(flat[0] * middle[0])  # the palm looks inwards
+        points, faces = blob((0.038, 0.006, 0.078), 0.3, 8)
+        points = points @ np.stack([np.cross(flat, along), flat, along])
+        return [_solid(body, (points, faces), middle + 0.022 * flat, dress.ACCESSORY, {f"wrist.{side}": 1.0})]
+    if hands == "parcel":
+        size = (0.17, 0.12, 0.11)
+        front = body.extents[np.abs(dress.LEVELS - 1.10).argmin(), 1] + 0.05
+        at = np.array([0, -front - size[1], body.level(1.11)])
+        return [_solid(body, blob(size, 0.12, 8), at, dress.PARCEL, {"spine03": 1.0})]
+    return []
 
 
 def vehicles(body: Body, person: Person) -> list[Mesh]:

@@ -10,7 +10,7 @@ from pat.synthetic.people.bodies import bodies
 from pat.synthetic.people.mesh import Mesh, grid, join, normals
 from pat.synthetic.people.person import Person
 
-SKIN, FACE, HAIR, TOP, INNER, BOTTOM, SHOES, BAG, HAT, ACCESSORY, VEHICLE, UMBRELLA, SOCKS = range(13)
+SKIN, FACE, HAIR, TOP, INNER, BOTTOM, SHOES, BAG, HAT, ACCESSORY, VEHICLE, UMBRELLA, PARCEL = range(13)
 
 
 class Body:
@@ -93,15 +93,32 @@ def top_layer(
         factor = np.where(t[:, 2] < 1.36, factor, 1 + (factor - 1) * np.clip((1.46 - t[:, 2]) / 0.1, 0, 1))
         points[trunk, way] *= factor[trunk]
     axis, limb = body.limb(("upperarm01", "lowerarm01", "wrist"), arm)
-    least = np.interp(arm, [0, 0.5, 1], [0.050, 0.046, 0.040]) + ease * 0.8
+    least = np.interp(arm, [0, 0.5, 1], [0.044, 0.042, 0.036]) + ease * 0.8
     points = widen(body, points, limb, axis, least, np.clip((arm - 0.12) / 0.25, 0, 1))
-    away = np.sqrt(t[:, 0] ** 2 + (t[:, 1] + 0.035) ** 2 + ((t[:, 2] - 1.585) / 1.15) ** 2)
-    keep = np.minimum(np.minimum(away - neck, 1.585 - t[:, 2]), t[:, 2] - (hem if hem >= 0.855 else 0.93))
+    keep = np.minimum(
+        np.minimum(from_neck(body) - neck, 1.585 - t[:, 2]), t[:, 2] - (hem if hem >= 0.855 else 0.93)
+    )
     keep = np.where(arm >= 0, sleeve - arm, keep)
     mesh = replace(body.mesh, rest=points).cut(keep).of(material)
     if hem < 0.855:
         mesh = join([mesh, tube(body, material, 1.0, hem, ease + 0.014, 0.02 + ease)])
     return open_front(mesh, opened)
+
+
+def from_neck(body: Body) -> NDArray:
+    """Distance f64 [V] from the middle of the neck, on the template: necklines are circles of it."""
+    x, y, z = body.mesh.cloth[:, :3].T
+    return np.sqrt(x**2 + (y + 0.035) ** 2 + ((z - 1.585) / 1.15) ** 2)
+
+
+def collar(body: Body, material: int, neck: float, height: float) -> Mesh:
+    """A band about the neck that stands `height` metres over the neckline, open in front."""
+    x, y, z = body.mesh.cloth[:, :3].T
+    away = from_neck(body)
+    keep = np.minimum(away - (neck - height), neck + 0.02 - away)
+    keep = np.where(body.arm < 0, np.minimum(keep, 1.62 - z), -1)
+    keep = np.minimum(keep, np.where(y < -0.03, np.abs(x) - 0.006 - 0.25 * np.clip(z - 1.5, 0, 1), 1))
+    return replace(body.mesh, rest=body.mesh.rest + body.normals * 0.02).cut(keep).of(material)
 
 
 def open_front(mesh: Mesh, width: float) -> Mesh:
@@ -115,7 +132,10 @@ def open_front(mesh: Mesh, width: float) -> Mesh:
 def tube(
     body: Body, material: int, top: float, hem: float, ease: float, flare: float, waves: float = 0.012
 ) -> Mesh:
-    """A skirt or a coat's tail between two heights of the template, carried by the hips and both legs."""
+    """A skirt or a coat's tail between two heights of the template, carried by the hips and both legs.
+
+    Its first ring lies closer, under what is worn over it.
+    """
     rings, around = 9, 26
     u = np.arange(around) * 2 * np.pi / around
     hang = np.maximum.accumulate(body.extents[::-1], axis=0)[::-1]
@@ -127,7 +147,7 @@ def tube(
         size = np.array([np.interp(level, LEVELS, hang[:, k]) for k in range(3)])
         size = np.minimum(size, hips) if top < 1.06 else size
         down = max(0.0, (0.95 - level) / 0.5)
-        size = size + ease + flare * down
+        size = size + ease + flare * down - (0.02 if i == 0 else 0.0)
         ripple = 1 + waves * down * np.sin(5 * u + 1) + 0.6 * waves * down * np.sin(9 * u)
         x, y = np.cos(u) * size[0] * ripple, np.where(np.sin(u) < 0, size[1], size[2]) * np.sin(u) * ripple
         points[i] = np.stack([x, y, np.full(around, body.level(level))], axis=1)
@@ -145,10 +165,11 @@ def tube(
     return Mesh(flat, cloth, weights.reshape(len(flat), -1), faces, np.full(len(faces), material))
 
 
-def bottom_layer(body: Body, name: str) -> Mesh:
+def bottom_layer(body: Body, name: str, top: float) -> Mesh:
+    """Trousers or a skirt up to the height `top` of the template; above it something hides them."""
     if name in w.SKIRTS:
         hem, flare = w.SKIRTS[name]
-        return tube(body, BOTTOM, 1.08, hem, 0.008, flare, 0.03)
+        return tube(body, BOTTOM, min(1.08, top), hem, 0.008, flare, 0.03)
     length, ease, hem = w.BOTTOMS[name]
     t, leg = body.mesh.cloth, body.leg
     points = body.mesh.rest + body.normals * (0.003 + ease * 0.6)
@@ -158,6 +179,7 @@ def bottom_layer(body: Body, name: str) -> Mesh:
     sign = np.where(t[:, 0] < 0, -1, 1)
     points[:, 0] = np.where(limb, sign * np.maximum(points[:, 0] * sign, 0.004), points[:, 0])
     keep = np.where(body.arm >= 0, -1.0, np.where(leg >= 0, length - leg, 1.04 - t[:, 2]))
+    keep = np.minimum(keep, top - t[:, 2])
     return replace(body.mesh, rest=points).cut(keep).of(BOTTOM)
 
 
@@ -175,8 +197,8 @@ def shoes_layer(body: Body, name: str) -> list[Mesh]:
 def clothes(body: Body, person: Person) -> list[Mesh]:
     """Skin that shows, and every garment over it."""
     sleeve, hem, ease = w.TOPS[person.top]
-    collar = person.top in ("shirt", "polo shirt", "jacket", "coat", "long coat", "down jacket", "hoodie", "robe")
-    neck = 0.068 if collar else 0.084 + 0.022 * min(1.0, abs(person.tint[36]))
+    high = person.top in w.COLLARS or person.top == "hoodie"
+    neck = 0.068 if high else 0.084 + 0.022 * min(1.0, abs(person.tint[36]))
     whole = person.top in ("dress", "long dress", "robe")
     layers = shoes_layer(body, person.shoes)
     outer = person.top in ("vest", "high-visibility vest", "jacket", "blazer", "coat", "long coat", "down jacket")
@@ -185,21 +207,32 @@ def clothes(body: Body, person: Person) -> list[Mesh]:
         sleeves = 0.97 if person.top in ("vest", "high-visibility vest") else 0.6
         layers.append(top_layer(body, INNER, 0.91, sleeves, 0.006, 0.085, 0.0))
     if person.bottom in w.SKIRTS and not whole:
-        hem = min(hem, 0.83) if outer else max(hem, 0.99)  # over the skirt, or tucked in
+        hem = min(hem, 0.83) if outer else max(hem, 0.96)  # over the hips, or ending at the waist
     layers.append(top_layer(body, TOP, hem, sleeve, ease + 0.004 * abs(person.tint[37]), neck, person.opened))
+    if person.top in w.COLLARS:
+        layers.append(collar(body, TOP, neck, w.COLLARS[person.top]))
     if not whole:
-        layers.append(bottom_layer(body, person.bottom))
+        layers.append(bottom_layer(body, person.bottom, _under(hem, person.opened)))
     return [*skin_that_shows(body, person, sleeve, whole, inner), *layers]
+
+
+def _under(hem: float, opened: float) -> float:
+    """How high on the template a bottom must reach to vanish under a top with this hem."""
+    if opened:
+        return 0.95  # an inner layer ends at 0.91
+    return hem + (0.04 if hem >= 0.855 else 0.12)  # the tail of a coat swings
 
 
 def skin_that_shows(body: Body, person: Person, sleeve: float, whole: bool, inner: bool) -> list[Mesh]:
     """The body without what surely lies under cloth, which would poke through."""
     arm, leg, z = body.arm, body.leg, body.height
     sleeve = 0.9 if inner and sleeve < 0.3 else sleeve
-    length = -1.0 if whole or person.bottom in w.SKIRTS else w.BOTTOMS[person.bottom][0]
+    skirt = w.TOPS[person.top][1] if whole else w.SKIRTS.get(person.bottom, (2.0,))[0]  # its hem
+    length = -1.0 if skirt < 2 else w.BOTTOMS[person.bottom][0]
     rim = {"trainers": 0.06, "shoes": 0.05, "boots": 0.22, "sandals": 0.0}[person.shoes]
-    hidden = np.where(arm >= 0, arm < sleeve - 0.06, (z > 0.94) & (z < 1.36) & (leg < 0.1))
+    hidden = np.where(arm >= 0, arm < sleeve - 0.06, (z > 0.84) & (z < 1.36) & (leg < 0.1))
     hidden |= (leg >= 0) & (arm < 0) & (leg < length - 0.06)
+    hidden |= (leg >= 0) & (z > skirt + 0.06)
     hidden |= (arm < 0) & (z < rim)
     shown = ~hidden[body.mesh.faces].all(1)
     points = body.mesh.rest - body.normals * np.where(hidden, 0.008, 0)[:, None]

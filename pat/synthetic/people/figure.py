@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.synthetic.people import carried, dress, shade
-from pat.synthetic.people.mesh import join
+from pat.synthetic.people.mesh import Mesh, join
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.raster import skin
-from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, PARTS
+from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, OPEN_TOPS, PARTS, RIBBED
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def figure(
         pose = pose.holding("R", raised=False)
     elif person.umbrella:
         pose = pose.holding("R", raised=True)
-    dressed = _dressed(person)
+    dressed = _dressed(person, pose.hands, pose.busy if pose.hands else "")
     points = skin(dressed.rest, dressed.weights, pose.bones(dressed.joints))
     feet = dressed.cloth[:, 4] > 0.9
     points[:, 2] -= points[feet, 2].min()
@@ -52,17 +52,24 @@ def figure(
 
 
 @lru_cache(maxsize=64)  # the images of one person come one after another, and dressing costs more than drawing
-def _dressed(person: Person) -> _Dressed:
+def _worn(person: Person) -> tuple[dress.Body, Mesh]:
     body = dress.Body(person)
-    mesh = join(
-        [
-            *dress.clothes(body, person),
-            *carried.hair(body, person),
-            *carried.headwear(body, person),
-            *carried.bags(body, person),
-            *carried.vehicles(body, person),
-        ]
-    )
+    parts = [
+        *dress.clothes(body, person),
+        *carried.hair(body, person),
+        *carried.headwear(body, person),
+        *carried.bags(body, person),
+        *carried.vehicles(body, person),
+    ]
+    return body, join(parts)
+
+
+@lru_cache(maxsize=64)
+def _dressed(person: Person, hands: str, busy: str) -> _Dressed:
+    body, worn = _worn(person)
+    mesh = join([worn, *carried.held(body, hands, busy)])
+    if hands == "pocket":
+        mesh = mesh.cut(np.where(_hand(mesh, busy), 1.06 - mesh.cloth[:, 3], 1.0))
     return _Dressed(
         np.ascontiguousarray(mesh.rest, np.float32),
         np.ascontiguousarray(mesh.cloth, np.float32),
@@ -71,6 +78,12 @@ def _dressed(person: Person) -> _Dressed:
         np.ascontiguousarray(mesh.material, np.int32),
         body.joints,
     )
+
+
+def _hand(mesh: Mesh, sides: str) -> NDArray:
+    """Which vertices are of the arms of these sides."""
+    left, right = (mesh.cloth[:, 0] > 0) & ("L" in sides), (mesh.cloth[:, 0] < 0) & ("R" in sides)
+    return (mesh.cloth[:, 3] >= 0) & (left | right)
 
 
 @lru_cache(maxsize=64)
@@ -99,15 +112,8 @@ def materials(person: Person) -> NDArray[np.float32]:
     beard = {"none": 0.0, "stubble": 0.35, "beard": 0.85}[person.beard]
     put(dress.FACE, "face", shade.FACE, person.skin, second=hair, trim=beard, gloss=0.02)
     put(dress.HAIR, "hair", shade.HAIR, hair, gloss=0.03)
-    closed = person.opened == 0 and person.top in (
-        "shirt",
-        "jacket",
-        "blazer",
-        "coat",
-        "long coat",
-        "down jacket",
-        "hoodie",
-    )
+    closed = person.opened == 0 and person.top in OPEN_TOPS
+    finish = shade.QUILTED if person.top == "down jacket" else shade.RIBBED if person.top in RIBBED else 0
     shiny = 0.06 if person.top in ("down jacket", "sports shirt") else 0.0
     put(
         dress.TOP,
@@ -122,6 +128,7 @@ def materials(person: Person) -> NDArray[np.float32]:
         strap=strap,
         trim=float(closed),
         gloss=shiny,
+        finish=finish,
     )
     put(dress.INNER, "top", shade.CLOTH, person.colour(person.inner_colour, 3), folds=folds * 0.6)
     plain_top = person.bottom_pattern == "plain"
@@ -133,6 +140,7 @@ def materials(person: Person) -> NDArray[np.float32]:
         second=COLOURS["white"] if person.bottom_pattern == "side stripe" else person.colour("grey", 4),
         pattern=0 if plain_top else shade.PATTERNS.index(person.bottom_pattern),
         folds=folds * 0.8,
+        finish=shade.POCKETS if "jeans" in person.bottom or "trousers" in person.bottom else 0,
     )
     put(
         dress.SHOES,
@@ -147,5 +155,5 @@ def materials(person: Person) -> NDArray[np.float32]:
     put(dress.ACCESSORY, "accessory", shade.BAG, (0.02, 0.02, 0.02), gloss=0.2)
     put(dress.VEHICLE, "vehicle", shade.BAG, (0.05, 0.05, 0.055), gloss=0.2)
     put(dress.UMBRELLA, "umbrella", shade.BAG, bag)
-    put(dress.SOCKS, "bottom", shade.CLOTH, COLOURS["white"])
+    put(dress.PARCEL, "accessory", shade.BAG, person.colour("beige", 7))
     return table

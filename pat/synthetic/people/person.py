@@ -1,6 +1,7 @@
 """A person who does not exist is a seed; all that is seen of them follows from it."""
 
 from dataclasses import asdict, dataclass, replace
+from math import erf, sqrt
 from typing import Any
 
 import numpy as np
@@ -119,12 +120,24 @@ class Person:
         """A named colour in this person's own shade of it; `slot` keeps two garments of one colour apart."""
         base = np.array(w.COLOURS[name])
         shift = np.array(self.tint[4 * slot : 4 * slot + 4])
+        base = base.mean() + (base - base.mean()) * (0.84 + 0.14 * np.tanh(shift[1]))  # dyes are rarely pure
         return _rgb(np.clip(base * np.exp(0.22 * shift[0] + 0.08 * shift[1:4]), 0.010, 0.9))
+
+    @property
+    def hood(self) -> str:
+        """Of the top: "none", "down" or "up"; hats and hair that stands off keep it down."""
+        some, worn = w.HOODS.get(self.top, (0.0, 0.0))
+        drawn = 0.5 + 0.5 * erf(self.tint[35] / sqrt(2))  # even between 0 and 1
+        if drawn >= some:
+            return "none"
+        fits = self.hat == "none" and self.hair not in ("tied", "bun", "afro")
+        return "up" if fits and drawn < some * worn else "down"
 
     def attributes(self) -> dict[str, str | float | bool]:
         """Flat, for a table: everything but the shape's and the tint's numbers, and the top's and bottom's RGB."""
         flat: dict[str, Any] = {k: v for k, v in asdict(self).items() if k not in ("phenotypes", "tint", "skin")}
         flat |= {f"body_{k}": v for k, v in self.phenotypes}
+        flat["hood"] = self.hood
         flat["tone"] = float(np.mean(self.skin))
         for name, slot in (("top", 0), ("bottom", 2)):
             rgb = self.colour(getattr(self, f"{name}_colour"), slot)
@@ -188,10 +201,10 @@ def _change(first: Person, rng: np.random.Generator, style: w.Name) -> Person:
         "bottom": w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS,
         "top": w.WOMEN_TOPS if woman else w.MEN_TOPS,
     }
-    if first.hat == "none":
+    if first.hat == "none" and first.hood != "up":
         odds["hair"] = w.WOMEN_HAIR if woman else w.MEN_HAIR
         odds["hair_colour"] = w.HAIR_ODDS
-    if first.hat != "headscarf":
+    if first.hat != "headscarf" and first.hood != "up":
         odds["hat"] = w.HATS
     if first.bag != "none":
         odds["bag_colour"] = w.BAG_COLOURS

@@ -15,6 +15,7 @@ ODDS = (0.58, 0.12, 0.05, 0.06, 0.04, 0.07, 0.04, 0.04)
 class Pose:
     action: str
     turns: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]  # bone: (axis, degrees), applied from the last
+    busy: str = ""  # sides of the hands that the action needs: "L", "R", "LR" or none
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> "Pose":
@@ -22,23 +23,43 @@ class Pose:
         moving = action == "walk" or (action in ("phone", "call", "pockets", "carry") and rng.random() < 0.6)
         stride = float(rng.uniform(0.55, 1.15)) if moving else float(rng.uniform(0, 0.15))
         legs = _legs(float(rng.uniform(0, 2 * np.pi)), stride)
-        pose = legs | _arms(action, legs["_swing"][0][1], rng) | _trunk(legs["_swing"][0][1], rng, action)
+        busy = "" if action not in BUSY else "LR" if action in BOTH_HANDS else "LR"[int(rng.integers(2))]
+        swing = legs["_swing"][0][1]
+        pose = legs | _arms(action, busy, swing, rng) | _trunk(swing, rng, action)
         pose.pop("_swing")
-        return cls(action, tuple((bone, tuple(turns)) for bone, turns in pose.items()))
+        return cls(action, tuple((bone, tuple(turns)) for bone, turns in pose.items()), busy)
 
     @classmethod
     def walking(cls, phase: float, stride: float) -> "Pose":
         """A step cycle at `phase` in radians; stride 1 is a brisk walk, 0 stands."""
         rng = np.random.default_rng(0)
         legs = _legs(phase, stride)
-        pose = legs | _arms("walk", legs["_swing"][0][1], rng) | _trunk(legs["_swing"][0][1], rng, "walk")
+        swing = legs["_swing"][0][1]
+        pose = legs | _arms("walk", "", swing, rng) | _trunk(swing, rng, "walk")
         pose.pop("_swing")
         return cls("walk", tuple((bone, tuple(turns)) for bone, turns in pose.items()))
 
     def holding(self, side: str, *, raised: bool) -> "Pose":
-        """The same pose with one arm hanging straight down, or raised as under an umbrella."""
+        """The same pose with one arm hanging straight down, or raised as under an umbrella; the other is busy."""
+        other = "R" if side == "L" else "L"
+        turns = dict(self.turns)
+        if self.busy == side:
+            for bone in ("clavicle", "upperarm01", "lowerarm01"):
+                turns[f"{bone}.{other}"] = tuple(
+                    (axis, degrees if axis == "x" else -degrees) for axis, degrees in turns[f"{bone}.{side}"]
+                )
         arm = _arm(side, 1 if side == "L" else -1, *((-22.0, 120.0, 0.0) if raised else (0.0, 8.0, 0.0)), 34.0)
-        return Pose(self.action, tuple((dict(self.turns) | {k: tuple(v) for k, v in arm.items()}).items()))
+        turns |= {bone: tuple(each) for bone, each in arm.items()}
+        return Pose(self.action, tuple(turns.items()), other if self.busy else "")
+
+    @property
+    def hands(self) -> str:
+        """What the busy hands do: "phone", "parcel" (which takes both), "pocket", or "" for nothing that shows."""
+        if self.action in ("phone", "call"):
+            return "phone"
+        if self.action == "carry" and self.busy == "LR":
+            return "parcel"
+        return "pocket" if self.action == "pockets" else ""
 
     def bones(self, joints: NDArray) -> NDArray[np.float64]:
         """Transforms f64 [J, 3, 4] of rest points for joints f64 [J, 3]."""
@@ -83,22 +104,22 @@ def _legs(phase: float, stride: float) -> Turns:
 
 # Action: swing of the upper arm (forwards below 0), the forearm before the vertical, turn to the middle; degrees.
 BUSY = {
-    "phone": (-12.0, 100.0, 30.0),
-    "call": (-24.0, 150.0, 8.0),
-    "pockets": (18.0, 38.0, 20.0),
-    "carry": (-10.0, 85.0, 28.0),
-    "behind": (26.0, -12.0, -50.0),
+    "phone": (8.0, 110.0, 30.0),
+    "call": (-72.0, 140.0, 30.0),
+    "pockets": (40.0, 70.0, 0.0),
+    "carry": (16.0, 90.0, 0.0),
+    "behind": (40.0, 40.0, 50.0),
 }
+BOTH_HANDS = ("pockets", "carry", "behind")
 REST_BEND = 49.0  # of the forearm in the rest pose, once the upper arm hangs down
 
 
-def _arms(action: str, swing: float, rng: np.random.Generator) -> Turns:
+def _arms(action: str, busy: str, swing: float, rng: np.random.Generator) -> Turns:
     pose: Turns = {}
-    busy = "LR"[int(rng.integers(2))]
     for side, sign in (("L", 1), ("R", -1)):
         forward, inward = 26 * sign * swing + float(rng.normal(4, 4)), 6.0
         bend = float(rng.uniform(8, 22)) + max(0.0, -forward) * 0.7
-        if action in BUSY and (side == busy or action in ("behind", "carry", "pockets")):
+        if side in busy:
             forward, bend, inward = BUSY[action]
         pose |= _arm(side, sign, forward, bend, inward, float(rng.normal(34, 2)))
     return pose

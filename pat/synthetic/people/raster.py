@@ -21,7 +21,7 @@ def skin(rest, weights, bones):
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def point_normals(points, faces):
     out = np.zeros_like(points)
     for f in range(faces.shape[0]):
@@ -39,7 +39,7 @@ def point_normals(points, faces):
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def raster(screen, faces, height, width):
     """Nearest triangle i32 [H, W] (-1 none) and 1 / depth f32 [H, W] (0 none) of screen points f64 [V, 3].
 
@@ -48,33 +48,37 @@ def raster(screen, faces, height, width):
     nearest = np.full((height, width), -1, np.int32)
     close = np.zeros((height, width), np.float32)
     for f in range(faces.shape[0]):
-        a, b, c = screen[faces[f, 0]], screen[faces[f, 1]], screen[faces[f, 2]]
-        if a[2] <= 0 or b[2] <= 0 or c[2] <= 0:
+        ia, ib, ic = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, az = screen[ia, 0], screen[ia, 1], screen[ia, 2]
+        bx, by, bz = screen[ib, 0], screen[ib, 1], screen[ib, 2]
+        cx, cy, cz = screen[ic, 0], screen[ic, 1], screen[ic, 2]
+        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        if az <= 0 or bz <= 0 or cz <= 0 or abs(area) < 1e-9:
             continue
-        area = (b[0] - a[0]) * (c[1] - a[1]) - (c[0] - a[0]) * (b[1] - a[1])
-        if abs(area) < 1e-9:
+        left = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
+        right = min(width - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
+        top = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
+        bottom = min(height - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        if left > right:
             continue
-        left = max(0, int(np.ceil(min(a[0], b[0], c[0]) - 0.5)))
-        right = min(width - 1, int(np.floor(max(a[0], b[0], c[0]) - 0.5)))
-        top = max(0, int(np.ceil(min(a[1], b[1], c[1]) - 0.5)))
-        bottom = min(height - 1, int(np.floor(max(a[1], b[1], c[1]) - 0.5)))
-        ux, uy = (c[1] - a[1]) / area, -(c[0] - a[0]) / area
-        vx, vy = -(b[1] - a[1]) / area, (b[0] - a[0]) / area
+        ux, uy = (cy - ay) / area, -(cx - ax) / area
+        vx, vy = -(by - ay) / area, (bx - ax) / area
+        dx = ux * (bz - az) + vx * (cz - az)
         for row in range(top, bottom + 1):
-            u = (left + 0.5 - a[0]) * ux + (row + 0.5 - a[1]) * uy
-            v = (left + 0.5 - a[0]) * vx + (row + 0.5 - a[1]) * vy
+            u = (left + 0.5 - ax) * ux + (row + 0.5 - ay) * uy
+            v = (left + 0.5 - ax) * vx + (row + 0.5 - ay) * vy
+            d = az + u * (bz - az) + v * (cz - az)
             for col in range(left, right + 1):
-                if u >= 0 and v >= 0 and u + v <= 1:
-                    d = np.float32(a[2] + u * (b[2] - a[2]) + v * (c[2] - a[2]))
-                    if d > close[row, col]:
-                        close[row, col] = d
-                        nearest[row, col] = f
+                if u >= 0 and v >= 0 and u + v <= 1 and d > close[row, col]:
+                    close[row, col] = d
+                    nearest[row, col] = f
                 u += ux
                 v += vx
+                d += dx
     return nearest, close
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def lit(shadow, frame, x, y, z, bias, reach):
     """Share of the lamp's light that reaches a world point: mean over (2 reach + 1)² texels of the shadow map."""
     u = frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z + frame[0, 3]

@@ -6,48 +6,15 @@ from numba import njit
 from pat.synthetic.people.raster import lit
 
 # Columns of the table of materials, f32 [M, COLUMNS].
-PART, KIND, COLOUR, SECOND, THIRD, PATTERN, SCALE, FOLDS, GLOSS, SEED, TRIM, STRAP, OWNER = (
-    0,
-    1,
-    2,
-    5,
-    8,
-    11,
-    12,
-    13,
-    14,
-    15,
-    16,
-    17,
-    18,
-)
-COLUMNS = 19
-CLOTH, SKIN, FACE, HAIR, BAG, SHOE = range(6)
+PART, KIND, COLOUR, SECOND, THIRD, PATTERN, SCALE, FOLDS, GLOSS, SEED = 0, 1, 2, 5, 8, 11, 12, 13, 14, 15
+TRIM, STRAP, OWNER, FINISH, COLUMNS = 16, 17, 18, 19, 20
+CLOTH, SKIN, FACE, HAIR, BAG, SHOE = range(6)  # KIND
+RIBBED, QUILTED, POCKETS = 1, 2, 3  # FINISH
 PATTERNS = (
-    "plain",
-    "stripes",
-    "pinstripes",
-    "check",
-    "tartan",
-    "camouflage",
-    "colour block",
-    "chest logo",
-    "lettering",
-    "dots",
-    "raglan",
-    "heather",
-    "back print",
-    "sleeve stripes",
-    "chest band",
-    "gradient",
-    "flowers",
-    "zigzag",
-    "high-visibility",
-    "side stripe",
-    "diamonds",
-    "big number",
-    "tie-dye",
-)
+    "plain", "stripes", "pinstripes", "check", "tartan", "camouflage", "colour block", "chest logo", "lettering",
+    "dots", "raglan", "heather", "back print", "sleeve stripes", "chest band", "gradient", "flowers", "zigzag",
+    "high-visibility", "side stripe", "diamonds", "big number", "tie-dye",
+)  # fmt: skip
 
 
 @njit(cache=True)
@@ -58,22 +25,54 @@ def _hash(x, y, z):
     return n / 2147483647.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def noise(x, y, z):
-    """Smooth value noise in [0, 1] over a lattice of step 1."""
+    """Smooth value noise in [0, 1] over a lattice of step 1, and its slope along each axis."""
     i, j, k = int(np.floor(x)), int(np.floor(y)), int(np.floor(z))
     f, g, h = x - i, y - j, z - k
+    df, dg, dh = 6 * f * (1 - f), 6 * g * (1 - g), 6 * h * (1 - h)
     f, g, h = f * f * (3 - 2 * f), g * g * (3 - 2 * g), h * h * (3 - 2 * h)
-    a = _hash(i, j, k) * (1 - f) + _hash(i + 1, j, k) * f
-    b = _hash(i, j + 1, k) * (1 - f) + _hash(i + 1, j + 1, k) * f
-    c = _hash(i, j, k + 1) * (1 - f) + _hash(i + 1, j, k + 1) * f
-    d = _hash(i, j + 1, k + 1) * (1 - f) + _hash(i + 1, j + 1, k + 1) * f
-    return (a * (1 - g) + b * g) * (1 - h) + (c * (1 - g) + d * g) * h
+    a0, a1 = _hash(i, j, k), _hash(i + 1, j, k)
+    b0, b1 = _hash(i, j + 1, k), _hash(i + 1, j + 1, k)
+    c0, c1 = _hash(i, j, k + 1), _hash(i + 1, j, k + 1)
+    d0, d1 = _hash(i, j + 1, k + 1), _hash(i + 1, j + 1, k + 1)
+    a, b, c, d = a0 + (a1 - a0) * f, b0 + (b1 - b0) * f, c0 + (c1 - c0) * f, d0 + (d1 - d0) * f
+    low, high = a + (b - a) * g, c + (d - c) * g
+    sx = ((a1 - a0) * (1 - g) + (b1 - b0) * g) * (1 - h) + ((c1 - c0) * (1 - g) + (d1 - d0) * g) * h
+    return low + (high - low) * h, sx * df, ((b - a) * (1 - h) + (d - c) * h) * dg, (high - low) * dh
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _glyphs(p, q, seed, rows):
+    """Whether a place in the square [-1, 1]² of a line of text is inked: marks that nobody can read."""
+    letter, line = np.floor((p + 1) * 3), np.floor((q + 1) * rows / 2)
+    x, y = int(((p + 1) * 3 - letter) * 4), int(((q + 1) * rows / 2 - line) * 7)
+    if x == 3 or y > 4:
+        return False  # between letters and lines
+    a, b = int(letter), int(line) + int(seed * 100)
+    upright = (x == 0 and _hash(a, b, 1) > 0.2) or (x == 2 and _hash(a, b, 2) > 0.4)
+    level = (y == 0 and _hash(a, b, 3) > 0.5) or (y == 2 and _hash(a, b, 4) > 0.4)
+    return upright or level or (y == 4 and _hash(a, b, 5) > 0.5)
+
+
+@njit(cache=True, error_model="numpy")
+def _emblem(p, q, shape):
+    """Whether a place in the square [-1, 1]² belongs to an emblem: a disc, a ring, a triangle or three bars."""
+    r2 = p * p + q * q
+    if shape == 0:
+        return r2 < 1
+    if shape == 1:
+        return 0.4 < r2 < 1 or r2 < 0.08
+    if shape == 2:
+        return abs(p) < 0.5 - 0.5 * q and q > -1
+    return abs(q) < 0.9 and abs(p) < 1 and (q * 0.5 + p * 1.7) % 1 < 0.55
+
+
+@njit(cache=True, error_model="numpy")
 def pattern(kind, scale, seed, x, y, z, arm, leg):
     """Share of the second colour at a place on the template body; from 2 on, of the third colour plus 2."""
+    if kind == 0:
+        return 0.0
     on_arm = arm >= 0
     u = y * 1.2 if on_arm else np.arctan2(x, -y - 0.03) * 0.16
     v = arm * 0.55 if on_arm else z
@@ -92,19 +91,21 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
             return 3.0
         return 0.5 * (abs(p - 0.6) < 0.2) + 0.5 * (abs(q - 0.6) < 0.2)
     if kind == 5:
-        n = noise(u / scale * 1.5 + seed, v / scale * 1.5, y * 3 + seed)
+        n = noise(u / scale * 1.5 + seed, v / scale * 1.5, y * 3 + seed)[0]
         return 0.0 if n < 0.42 else (1.0 if n < 0.6 else 3.0)
     if kind == 6:
         return 1.0 if z < 1.1 + 0.25 * (seed % 1) and not on_arm else 0.0
     if kind == 7:
-        p, q = x - 0.075, z - 1.36
-        return 1.0 if front and p * p + q * q < 0.0011 else 0.0
+        if seed * 20 % 2 < 1:  # small, over the heart
+            p, q = (x - 0.075) / 0.033, (z - 1.36) / 0.033
+        else:
+            p, q = x / 0.085, (z - 1.29) / 0.075
+        return 1.0 if front and _emblem(p, q, int(seed * 50) % 4) else 0.0
     if kind == 8 or kind == 12:
         side = front if kind == 8 else (y > -0.03 and not on_arm)
         p, q = x / 0.12, (z - 1.27) / (0.035 + 0.05 * (seed * 7 % 1))
         if side and abs(p) < 1 and abs(q) < 1:
-            row = int(np.floor(q * (1 + int(seed * 13) % 2)))
-            return 1.0 if _hash(int(np.floor(p * 9)), int(np.floor(q * 4)), int(seed * 100) + row) > 0.42 else 0.0
+            return 1.0 if _glyphs(p, q, seed, 1 + int(seed * 13) % 2) else 0.0
         return 0.0
     if kind == 9:
         p, q = u / scale % 1 - 0.5, v / scale % 1 - 0.5
@@ -112,7 +113,7 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
     if kind == 10:
         return 1.0 if on_arm else 0.0
     if kind == 11:
-        return 0.75 * noise(x * 180, y * 180, z * 180)
+        return 0.75 * noise(x * 180, y * 180, z * 180)[0]
     if kind == 13:
         return (
             1.0
@@ -152,35 +153,93 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
         return 1.0 if bar or stem else 0.0
     if kind == 22:
         p, q = x - 0.05, z - 1.2
-        r = np.sqrt(p * p + q * q) + 0.05 * noise(x * 25, z * 25, seed)
+        r = np.sqrt(p * p + q * q) + 0.05 * noise(x * 25, z * 25, seed)[0]
         return 0.5 + 0.5 * np.sin(r * 55 + seed)
     return 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _folds(x, y, z, arm, leg, seed):
+    """Slope of cloth along each axis, and how deep it lies: soft hanging folds, and creases where limbs bend."""
+    if arm >= 0:
+        soft, sx, sy, sz = noise(x * 20 + seed, y * 14, z * 20)
+        bent = max(0.15, 1 - abs(arm - 0.5) * 4, (arm - 0.8) * 3)
+    elif leg >= 0:
+        soft, sx, sy, sz = noise(x * 16 + seed, y * 14, z * 6 + seed)
+        bent = max(0.15, 1 - abs(leg - 0.5) * 5, (leg - 0.85) * 6, 1 - leg * 6)
+    else:
+        soft, sx, sy, sz = noise(x * 14 + seed, y * 12, z * 5 + seed)
+        bent = max(0.08, 0.4 - abs(z - 1.05) * 2)
+    fine, cx, cy, cz = noise(x * 15 + seed + z * 6, y * 15, z * 21 - x * 5 + seed)
+    ridge = 2 * fine - 1
+    edge = -1.6 * bent * (1 - abs(ridge)) * (1.0 if ridge > 0 else -1.0)
+    hollow = 0.3 * max(0.0, 0.55 - soft) + 0.35 * bent * max(0.0, 0.7 - 2 * abs(ridge)) ** 2
+    return 1.1 * sx + edge * cx, 1.1 * sy + edge * cy, 0.8 * sz + edge * cz, hollow
+
+
+@njit(cache=True, error_model="numpy")
+def _cloth_detail(mat, x, y, z, arm, leg):
+    """How dark seams, fasteners, ribs and pockets are at a place of a garment, 1 where there are none."""
+    trunk = arm < 0 and leg < 0.1
+    dark = 1.0
+    if mat[TRIM] > 0 and trunk and y < -0.03 and abs(x) < 0.005:
+        dark = 0.55  # a zip or a row of buttons
+    finish = int(mat[FINISH])
+    if finish == RIBBED and (arm > 0.93 or (trunk and z < 0.94)):
+        dark *= 0.82
+    elif finish == QUILTED:
+        q = (arm * 0.55 if arm >= 0 else z) / 0.07 % 1
+        dark *= 0.72 + 0.34 * min(1.0, 5 * min(q, 1 - q))
+    elif finish == POCKETS and leg >= 0 and leg < 0.3:
+        side, up = abs(abs(x) - 0.085), abs(z - 0.865)
+        if y > 0 and side < 0.052 and up < 0.062 and (side > 0.045 or up > 0.055):
+            dark *= 0.7
+        if y < 0 and abs(abs(x) - 0.075 - (0.97 - z) * 0.55) < 0.005 and z > 0.86:
+            dark *= 0.7
+    return dark
+
+
+@njit(cache=True, error_model="numpy")
+def _strapped(strap, x, y, z, arm):
+    """Whether the strap of a backpack (1) or of a shoulder bag (2) crosses a place of the top."""
+    if strap == 1 and arm < 0.1 and z > 1.12 and y < 0.03:
+        return abs(abs(x) - 0.105 - 0.9 * max(0.0, 1.26 - z)) < 0.022
+    return strap == 2 and arm < 0.05 and z > 0.95 and abs((z - 1.22) - x * 1.35) < 0.028
+
+
+@njit(cache=True, error_model="numpy")
+def _face(mat, x, y, z, red, green, blue):
+    """Colour of a face, f32: eyes, brows, mouth, the nose's shadow, a beard."""
+    if y >= -0.08:
+        return red, green, blue
+    side, dark, hairy = abs(x), 1.0, 0.0
+    eye, lid = abs(side - 0.031), abs(z - 1.722)
+    if eye < 0.014 and lid < 0.006:
+        dark = 0.3
+    elif eye < 0.02 and lid < 0.013:
+        dark = 0.75
+    if abs(side - 0.032) < 0.019 and abs(z - 1.745 + 4 * (side - 0.032) ** 2) < 0.004:
+        hairy = 0.6
+    mouth = side < 0.023 and abs(z - 1.642) < 0.006
+    if mouth:
+        red, green, blue = red * 0.85, green * 0.6, blue * 0.6
+    if side < 0.018 and abs(z - 1.666) < 0.005:
+        dark *= 0.7
+    if mat[TRIM] > 0 and not mouth:  # thinner towards the cheeks
+        hairy = max(hairy, mat[TRIM] * min(1.0, max(0.0, (1.672 + 0.25 * side - z) / 0.015)))
+    red, green, blue = red * dark, green * dark, blue * dark
+    return (
+        red + (mat[SECOND] - red) * hairy,
+        green + (mat[SECOND + 1] - green) * hairy,
+        blue + (mat[SECOND + 2] - blue) * hairy,
+    )
+
+
+@njit(cache=True, error_model="numpy")
 def shade(
-    screen,
-    close_world,
-    normal,
-    cloth,
-    faces,
-    material,
-    mats,
-    nearest,
-    eye,
-    sun_dir,
-    sun,
-    sky,
-    ground,
-    shadow,
-    frame,
-    samples,
-    colour,
-    alpha,
-    part,
-    owner,
-    depth,
-):
+    screen, world, normal, cloth, faces, material, mats, nearest, eye, sun_dir, sun, sky, ground, shadow, frame,
+    samples, colour, alpha, part, owner, depth,
+):  # fmt: skip
     """Fills the layers: each pixel is shaded once for every material among its samples."""
     height, width = alpha.shape
     seen = np.full(8, -1, np.int64)
@@ -218,9 +277,9 @@ def shade(
                 wa, wb, wc = (1 - u - v) * screen[ia, 2], u * screen[ib, 2], v * screen[ic, 2]
                 inverse = wa + wb + wc
                 wa, wb, wc = wa / inverse, wb / inverse, wc / inverse
-                px = wa * close_world[ia, 0] + wb * close_world[ib, 0] + wc * close_world[ic, 0]
-                py = wa * close_world[ia, 1] + wb * close_world[ib, 1] + wc * close_world[ic, 1]
-                pz = wa * close_world[ia, 2] + wb * close_world[ib, 2] + wc * close_world[ic, 2]
+                px = wa * world[ia, 0] + wb * world[ib, 0] + wc * world[ic, 0]
+                py = wa * world[ia, 1] + wb * world[ib, 1] + wc * world[ic, 1]
+                pz = wa * world[ia, 2] + wb * world[ib, 2] + wc * world[ic, 2]
                 nx = wa * normal[ia, 0] + wb * normal[ib, 0] + wc * normal[ic, 0]
                 ny = wa * normal[ia, 1] + wb * normal[ib, 1] + wc * normal[ic, 1]
                 nz = wa * normal[ia, 2] + wb * normal[ib, 2] + wc * normal[ic, 2]
@@ -249,68 +308,35 @@ def shade(
                 red += (mat[base] - red) * share_second
                 green += (mat[base + 1] - green) * share_second
                 blue += (mat[base + 2] - blue) * share_second
+                gloss = mat[GLOSS]
                 if kind == CLOTH:
-                    if mat[TRIM] > 0 and arm < 0 and leg < 0.1 and y < -0.03 and abs(x) < 0.005:
-                        dark *= 0.55  # a zip or a row of buttons
-                    strap = int(mat[STRAP])
-                    on = False
-                    if strap == 1 and arm < 0.1 and z > 1.15 and abs(abs(x) - 0.115) < 0.024 and y < 0.03:
-                        on = True
-                    if strap == 2 and arm < 0.05 and abs((z - 1.22) - x * 1.35) < 0.028 and z > 0.95:
-                        on = True
-                    if on:
+                    dark *= _cloth_detail(mat, x, y, z, arm, leg)
+                    if mat[STRAP] > 0 and _strapped(int(mat[STRAP]), x, y, z, arm):
                         red, green, blue = mat[THIRD], mat[THIRD + 1], mat[THIRD + 2]
-                elif kind == FACE and y < -0.08:
-                    side = abs(x)
-                    if abs(side - 0.031) < 0.014 and abs(z - 1.722) < 0.006:
-                        dark *= 0.3
-                    elif abs(side - 0.031) < 0.02 and abs(z - 1.722) < 0.013:
-                        dark *= 0.75
-                    if abs(side - 0.032) < 0.019 and abs(z - 1.745 + 4 * (side - 0.032) ** 2) < 0.004:
-                        red, green, blue = (
-                            red * 0.4 + 0.6 * mat[SECOND],
-                            green * 0.4 + 0.6 * mat[SECOND + 1],
-                            blue * 0.4 + 0.6 * mat[SECOND + 2],
-                        )
-                    if side < 0.023 and abs(z - 1.642) < 0.006:
-                        green, blue = green * 0.6, blue * 0.6
-                        red *= 0.85
-                    if side < 0.018 and abs(z - 1.666) < 0.005:
-                        dark *= 0.7
-                    if mat[TRIM] > 0 and z < 1.668 and not (side < 0.02 and abs(z - 1.642) < 0.006):
-                        w = mat[TRIM]
-                        red, green, blue = (
-                            red + (mat[SECOND] - red) * w,
-                            green + (mat[SECOND + 1] - green) * w,
-                            blue + (mat[SECOND + 2] - blue) * w,
-                        )
+                elif kind == FACE:
+                    red, green, blue = _face(mat, x, y, z, red, green, blue)
                 elif kind == HAIR:
-                    dark *= 0.65 + 0.7 * noise(x * 150, y * 150, z * 12)
+                    strand = noise(x * 150, y * 150, z * 12)[0]
+                    dark *= 0.55 + 0.8 * strand
+                    gloss *= 2 * strand
                 elif kind == BAG:
                     dark *= 0.9 if abs(z * 9 % 1 - 0.5) < 0.06 else 1.0
                 elif kind == SHOE and z < 0.016:
                     red, green, blue = mat[SECOND], mat[SECOND + 1], mat[SECOND + 2]
-                folds = mat[FOLDS]
-                if folds > 0:
-                    fx, fy, fz = x * 15 + seed, y * 15, z * 8 + seed
-                    if arm >= 0:
-                        fx, fy, fz = x * 22 + seed, y * 15, z * 22
-                    e = 0.25
-                    n0 = noise(fx, fy, fz)
-                    gx = noise(fx + e, fy, fz) - n0
-                    gy = noise(fx, fy + e, fz) - n0
-                    gz = noise(fx, fy, fz + e) - n0
-                    nx, ny, nz = nx - folds * gx * 2.2, ny - folds * gy * 2.2, nz - folds * gz * 1.6
-                    dark *= 1 - 0.3 * folds * max(0.0, 0.55 - n0)
+                if mat[FOLDS] > 0:
+                    gx, gy, gz, hollow = _folds(x, y, z, arm, leg, seed)
+                    nx, ny, nz = nx - mat[FOLDS] * gx, ny - mat[FOLDS] * gy, nz - mat[FOLDS] * gz
+                    dark *= 1 - mat[FOLDS] * hollow
                 n = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
                 nx, ny, nz = nx / n, ny / n, nz / n
                 facing = max(0.0, nx * sun_dir[0] + ny * sun_dir[1] + nz * sun_dir[2])
                 if facing > 0:
                     facing *= lit(shadow, frame, px + nx * 0.015, py + ny * 0.015, pz + nz * 0.015, 0.004, 1)
                 up = 0.5 + 0.5 * nz
-                hx, hy, hz = vx + sun_dir[0], vy + sun_dir[1], vz + sun_dir[2]
-                n = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
-                gloss = mat[GLOSS] * max(0.0, (nx * hx + ny * hy + nz * hz) / n) ** 20 if facing > 0 else 0.0
+                if facing > 0 and gloss > 0:
+                    hx, hy, hz = vx + sun_dir[0], vy + sun_dir[1], vz + sun_dir[2]
+                    n = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
+                    gloss *= max(0.0, (nx * hx + ny * hy + nz * hz) / n) ** 20
                 # Between the thighs and towards the ground less of the sky is seen.
                 shut = 1 - 0.35 * np.exp(-pz / 0.25)
                 if leg >= 0 and leg < 0.6:

@@ -155,6 +155,11 @@ OPEN_TOPS = {
     "vest",
     "high-visibility vest",
 }
+# Share of these tops that have a hood, and share of the hoods that are worn up.
+HOODS = {"hoodie": (1.0, 0.12), "jacket": (0.3, 0.15), "coat": (0.3, 0.15), "down jacket": (0.6, 0.2)}
+COLLARS = {"shirt": 0.026, "polo shirt": 0.024, "jacket": 0.045, "blazer": 0.03, "coat": 0.045, "long coat": 0.045,
+           "down jacket": 0.055, "vest": 0.04, "robe": 0.03}  # height in metres  # fmt: skip
+RIBBED = ("jumper", "hoodie", "jacket")  # cuffs and hem
 TOP_ODDS = {
     "t-shirt": 22,
     "tank top": 3,

@@ -101,6 +101,53 @@ def test_what_a_person_has_is_seen(changes, part):
     assert without == 0
 
 
+def posed(action):
+    """The first pose of an action."""
+    return next(p for p in (Pose.sample(np.random.default_rng(seed)) for seed in range(400)) if p.action == action)
+
+
+@pytest.mark.parametrize("action", ["phone", "call", "carry"])
+def test_busy_hands_hold_something_unless_a_bag_takes_one(action):
+    def held(bag):
+        person = replace(PLAIN, bag=bag)
+        return max(
+            (drawn(person, posed(action), heading=h).part == PARTS.index("accessory")).sum() for h in (0, 1.5, 4.5)
+        )
+
+    assert held("none") > (4 if action == "call" else 8)
+    assert (held("handbag") > 4) == (action != "carry")  # a parcel takes both hands
+
+
+def test_hands_in_pockets_are_not_seen():
+    def hands(pose):
+        return figure(PLAIN, pose).cloth[:, 3].max()
+
+    assert hands(posed("pockets")) < 1.1 < hands(posed("walk"))
+
+
+def test_a_hood_hangs_or_hides_the_hair():
+    tops = [
+        replace(PLAIN, top="hoodie", tint=(*PLAIN.tint[:35], drawn_at, *PLAIN.tint[36:]))
+        for drawn_at in (2.0, -2.0)
+    ]
+    assert [person.hood for person in tops] == ["down", "up"]
+    hair = [(drawn(person, heading=2.5).part == PARTS.index("hair")).sum() for person in tops]
+    assert hair[0] > 20
+    assert hair[1] == 0
+    assert replace(tops[1], hat="cap").hood == "down"
+    assert replace(tops[1], top="shirt").hood == "none"
+
+
+@pytest.mark.parametrize("bottom", ["leggings", "wide trousers", "knee skirt"])
+def test_a_bottom_does_not_show_through_the_top(bottom):
+    """Within the outline of the top, away from its border, nothing of what is worn under it."""
+    for heading in (0.0, 2.0, 4.0):
+        part = drawn(replace(PLAIN, bottom=bottom), Pose.walking(0.8, 1.0), heading).part
+        top = part == PARTS.index("top")
+        around = sum(np.roll(top, (i, j), (0, 1)).astype(int) for i in range(-2, 3) for j in range(-2, 3))
+        assert ((part == PARTS.index("bottom")) & (around >= 16)).sum() <= 2
+
+
 def test_a_longer_garment_covers_more():
     def bottom(**changes):
         return (drawn(replace(PLAIN, **changes)).part == PARTS.index("bottom")).sum()
