@@ -225,7 +225,7 @@ def result(options: Options, config: TrainConfig) -> Row:
         "shape": f"{config.model.backbone} B={batch} M={options.images} identities={options.identities} "
         f"epochs={config.epochs}",
         "dtype": str(dtype).removeprefix("torch."),
-        "implementation": "ours, compiled" if config.compile else "ours",
+        "implementation": "ours" if config.compile == "off" else f"ours, compiled ({config.compile})",
         "images_per_second": rate,
         "teraflops": rate * flops_of_image / 1e12,
         "peak_memory": max((call["peak_memory"] for call in calls if call["peak_memory"]), default=None),

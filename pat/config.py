@@ -242,8 +242,11 @@ class TrainConfig:
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
     amp: Annotated[Literal["auto", "off", "bfloat16", "float16"], Role.PACE] = "auto"
     """Mixed precision; "auto" is bfloat16 where the GPU has it, float16 with loss scaling else, off on a CPU."""
-    compile: Annotated[bool, Role.PACE] = False
-    """Compile the model with torch.compile."""
+    compile: Annotated[
+        Literal["off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"], Role.PACE
+    ] = "off"
+    """Compile the network, in this mode of torch.compile. On a GPU "reduce-overhead" and "max-autotune" replay it as
+    CUDA graphs; "max-autotune" and its variant try ways of multiplying first, which takes minutes."""
     ema: Share = 0.0
     """Decay of an exponential average of the weights, evaluated and saved beside them; 0 keeps none."""
     checkpoint_every: Annotated[Count, Role.PLACE] = 1

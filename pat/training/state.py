@@ -119,8 +119,8 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
             optimiser.add_param_group({"params": learned, "lr": config.optim.lr, "weight_decay": 0.0})
     average = exponential_average(config.ema)
     ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
-    if config.compile:
-        model.features = torch.compile(model.features)  # type: ignore[method-assign]
+    if config.compile != "off":
+        model.features = torch.compile(model.features, mode=config.compile)  # type: ignore[method-assign]
     places = describe(device) + (f" and {ranks.count - 1} more ranks" if ranks.count > 1 else "")
     precision = str(amp or torch.float32).removeprefix("torch.")
     search = f"{config.loss.neighbours}, bank read in {config.loss.bank_read}" if bank is not None else "none"

@@ -115,7 +115,7 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, cap
     if setting in ("seed", "compile"):
         assert options.config is not None
         settings = json.loads(options.config.read_text())
-        options.config.write_text(json.dumps({**settings, setting: {"seed": 1, "compile": True}[setting]}))
+        options.config.write_text(json.dumps({**settings, setting: {"seed": 1, "compile": "default"}[setting]}))
     else:
         other = {"epochs": 2, "backbone": "vit_small_patch16_224", "images": 61}
         options = dataclasses.replace(options, **{setting: other[setting]})
@@ -132,7 +132,7 @@ def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, cap
     ("change", "settings", "full"),
     [
         ({}, {}, True),
-        ({}, {"compile": True, "model": {"attention": "sdpa"}, "loss": {"neighbours": "reference"}}, True),
+        ({}, {"compile": "default", "model": {"attention": "sdpa"}, "loss": {"neighbours": "reference"}}, True),
         ({}, {"weights": "pretrained", "out": "elsewhere", "data": {"cache": "cache"}}, True),
         ({"epochs": 60}, {}, True),
         ({"epochs": 59}, {}, False),
