@@ -48,10 +48,10 @@ def facts_of(samples: Sequence[Sample], columns: Sequence[str]) -> list[Facts]:
     return [rows[name] for name in names]
 
 
-def height_of(sample: Sample) -> int:
-    """Pixels of an image's height as it was written: what the boxes in the facts count in."""
+def size_of(sample: Sample) -> tuple[int, int]:
+    """Height and width of an image as it was written: what the boxes in the facts count in."""
     with Image.open(sample.path) as image:
-        return image.height
+        return image.height, image.width
 
 
 def _table(sample: Sample) -> Path:

@@ -233,8 +233,8 @@ def _search_table(findings: Findings) -> list[str]:
         *markdown_table(search.columns(), body),
         "",
         f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'}, the best first; the finalists are arms of the "
-        "table above. Rank correlation: Spearman's, of a setting with the score while all others vary. The best of "
-        "many is lucky too: what counts are the finalists on the target, which the search did not see.",
+        "table above. Rank correlation: Spearman's, of a setting with the score while all others vary. The best "
+        "of many is lucky too: what counts are the finalists on the target, which the search did not see.",
         "",
     ]
 

@@ -13,9 +13,11 @@ import torch
 from PIL import Image
 from tyro.conf import Positional, arg
 
-from pat.ablation import labels
+from pat.ablation import attention, calibration, labels
+from pat.ablation.attention import Look, looks
+from pat.ablation.calibration import Bin, expected_error, reliability
 from pat.ablation.labels import Agreement, Neighbours
-from pat.ablation.rendered import facts_of, height_of
+from pat.ablation.rendered import facts_of, size_of
 from pat.ablation.report import markdown_table
 from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
@@ -28,6 +30,7 @@ from pat.data.sample import JUNK
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.figures import contact_sheet
 from pat.evaluation.scoring import EvaluationSet, open_evaluation_set, spread_rows
+from pat.model.attention_maps import attention_maps
 from pat.model.images import to_images
 from pat.model.transformer import PartAwareTransformer
 
@@ -50,7 +53,8 @@ class Arguments:
 
     Query and gallery of rendered people (pat synth people) stand for the memory bank. For every image and part:
     the share of its K neighbours, other people's images, that wear the same garment, colour or bag where the
-    part's region shows it, against chance and against the neighbours of the global feature. Writes table.md,
+    part's region shows it, against chance and against the neighbours of the global feature. Then how far soft
+    labels can be believed, and how much of each token's attention lies on what is worn. Writes table.md,
     figure.png and examples.png.
     """
 
@@ -75,6 +79,8 @@ class Found:
     same_person: list[float]
     """Of each part, where one's own images are neighbours too; the global feature's last."""
     chance_of_person: float
+    bins: list[Bin]
+    looks: list[Look]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -95,13 +101,13 @@ def run(given: Arguments, command: str, progress: Progress) -> Found:
             raise UserError(f"{given.model} has no part tokens to look at; train with --model.parts 3")
         images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
         pixels, samples = _chosen(images, given.images)
-        facts, height = facts_of(samples, labels.COLUMNS), height_of(samples[0])
-        plain, parts = _features(model, torch.device(opened.device), pixels, progress)
+        facts, size = facts_of(samples, labels.COLUMNS), size_of(samples[0])
+        plain, parts, maps = _features(model, torch.device(opened.device), pixels, progress)
     identities = np.array([sample.identity for sample in samples], dtype=np.int64)
     bands = _bands(model)
     others = labels.neighbours(parts, given.k, identities)
     (of_global,) = labels.neighbours(plain[None], given.k, identities)
-    table = labels.agreements(facts, height, bands, others, of_global, identities)
+    table = labels.agreements(facts, size[0], bands, others, of_global, identities)
     if not table:
         raise UserError(
             f"no attribute is shown by {labels.FEWEST} of these {len(samples)} images; take more with --images"
@@ -109,7 +115,9 @@ def run(given: Arguments, command: str, progress: Progress) -> Found:
     anybody = [*labels.neighbours(parts, given.k), *labels.neighbours(plain[None], given.k)]
     people = np.unique(identities, return_counts=True)[1]
     by_luck = float((people * (people - 1)).sum() / (len(samples) * (len(samples) - 1)))
-    found = Found(bands, table, [labels.same_person(each, identities) for each in anybody], by_luck)
+    own = [labels.same_person(each, identities) for each in anybody]
+    bins = reliability(*calibration.guesses(anybody[:-1], identities), identities)
+    found = Found(bands, table, own, by_luck, bins, looks(maps, facts, size, bands, identities))
     write_text(given.out / TABLE, markdown(found, given, len(samples), command))
     write_image(_figure(found), given.out / FIGURE)
     write_image(_examples(pixels, bands, others, of_global), given.out / EXAMPLES)
@@ -129,16 +137,19 @@ def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Any]]:
 @torch.no_grad()
 def _features(
     model: PartAwareTransformer, device: torch.device, pixels: np.ndarray, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
-    """The embeddings float32 [N, D], unit length, and the part features [P, N, D] as the bank holds them."""
-    plain, parts = [], []
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The embeddings float32 [N, D], unit length, the part features [P, N, D] as the bank holds them, and what the
+    tokens look at [N, 1 + P, R, C]."""
+    plain, parts, maps = [], [], []
     with progress.bar("embed", len(pixels)) as advance:
         for start in range(0, len(pixels), 64):
-            global_feature, part_features = model.features(to_images(pixels[start : start + 64], device))
+            images = to_images(pixels[start : start + 64], device)
+            global_feature, part_features = model.features(images)
+            maps.append(attention_maps(model, images).float().cpu())
             plain.append(torch.nn.functional.normalize(global_feature.float(), dim=1).cpu())
             parts.append(part_features.float().transpose(0, 1).cpu())
             advance(len(global_feature), "")
-    return torch.cat(plain).numpy(), torch.cat(parts, dim=1).contiguous().numpy()
+    return torch.cat(plain).numpy(), torch.cat(parts, dim=1).contiguous().numpy(), torch.cat(maps).numpy()
 
 
 def _bands(model: PartAwareTransformer) -> list[tuple[float, float]]:
@@ -196,11 +207,38 @@ def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
         "",
         "Here an image's own person may be found, as CSL and PSD do unless `loss.other_identities` is set.",
         "",
+        *_soft_labels(found),
+        *_attention(found),
         "## How it was made",
         "",
         f"`{command}`",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _soft_labels(found: Found) -> list[str]:
+    return [
+        "## Soft labels: is the commonest person among an image's neighbours the right one?",
+        "",
+        *markdown_table(calibration.COLUMNS, map(calibration.cells, found.bins)),
+        "",
+        "The neighbours of all parts together, one's own images among them, as PSD counts them. A calibrated soft "
+        "label is right as often as its share says; here share and truth are "
+        f"{100 * expected_error(found.bins):.1f} points apart, mean over images (expected calibration error).",
+        "",
+    ]
+
+
+def _attention(found: Found) -> list[str]:
+    return [
+        "## What the tokens look at",
+        "",
+        *markdown_table(attention.COLUMNS, map(attention.cells, found.looks)),
+        "",
+        "Attention of the last block to the patches of a token's region, mean over heads, against the share of "
+        "that region that the thing's box covers: what a token that looks everywhere alike would give.",
+        "",
+    ]
 
 
 def _figure(found: Found) -> Image.Image:
