@@ -18,21 +18,21 @@ def visibility(regions: Tensor, grid: tuple[int, int], n: int, *, registers: int
     """
     batch, parts, _ = regions.shape
     rest = registers + grid[0] * grid[1]
-    part_sees_rest = _part_sees_rest(regions, grid, registers)  # [B, P, G + R*C]
+    inside = part_sees_rest(regions, grid, registers)  # [B, P, G + R*C]
     itself = torch.eye(parts, dtype=torch.bool, device=regions.device).expand(batch, parts, parts)
     rows = [
         regions.new_ones(batch, 1, 1 + parts + rest, dtype=torch.bool),
-        torch.cat([regions.new_ones(batch, parts, 1, dtype=torch.bool), itself, part_sees_rest], 2),
+        torch.cat([regions.new_ones(batch, parts, 1, dtype=torch.bool), itself, inside], 2),
     ]
     if n > 1 + parts:  # the last block asks for cls and parts only: spare it the big part of the matrix
         asking = n - 1 - parts
         cls = regions.new_ones(batch, asking, 1, dtype=torch.bool)
         others = regions.new_ones(batch, asking, rest, dtype=torch.bool)
-        rows.append(torch.cat([cls, part_sees_rest[:, :, :asking].transpose(1, 2), others], 2))
+        rows.append(torch.cat([cls, inside[:, :, :asking].transpose(1, 2), others], 2))
     return torch.cat(rows, 1)[:, :n]
 
 
-def _part_sees_rest(regions: Tensor, grid: tuple[int, int], registers: int) -> Tensor:
+def part_sees_rest(regions: Tensor, grid: tuple[int, int], registers: int) -> Tensor:
     """Which registers (none) and patches (those in its region) a part sees: bool [B, P, G + R*C]."""
     top, bottom, left, right = regions.unsqueeze(2).unbind(-1)  # each [B, P, 1]
     row = torch.arange(grid[0], device=regions.device)
@@ -58,22 +58,33 @@ def _additive_mask(
     return mask.masked_fill(~visible, float("-inf")).unsqueeze(1)
 
 
-def eager(
-    q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float
-) -> Tensor:
-    """Scores, mask, softmax and average one after the other, each materialised. Any floating dtype."""
+def attend(q: Tensor, kv: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Scores, mask, softmax and average one after the other, each materialised. Any floating dtype.
+
+    q [B, n, H, D], kv [B, N, 2, H, D]; mask [B or 1, 1, n, N] is added to the scores -> [B, n, H*D].
+    """
     q = q.transpose(1, 2)  # [B, H, n, D]
     k, v = kv.permute(2, 0, 3, 1, 4)  # each [B, H, N, D]
     scores = (q * scale) @ k.transpose(-2, -1)  # [B, H, n, N]
-    mask = _additive_mask(regions, grid, q.shape[2], registers, scores.dtype)
     if mask is not None:
         scores = scores + mask
     return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)  # [B, n, H*D]
 
 
-def sdpa(q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float) -> Tensor:
-    """The same through `torch.nn.functional.scaled_dot_product_attention`; without a mask where P = 0."""
+def attend_sdpa(q: Tensor, kv: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """The same through `torch.nn.functional.scaled_dot_product_attention`."""
     q = q.transpose(1, 2)  # [B, H, n, D]
     k, v = kv.permute(2, 0, 3, 1, 4)  # each [B, H, N, D]
-    mask = _additive_mask(regions, grid, q.shape[2], registers, q.dtype)
     return F.scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(1, 2).flatten(2)
+
+
+def eager(
+    q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float
+) -> Tensor:
+    """Part attention by `attend`."""
+    return attend(q, kv, _additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)
+
+
+def sdpa(q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float) -> Tensor:
+    """Part attention by `attend_sdpa`; without a mask where P = 0."""
+    return attend_sdpa(q, kv, _additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)

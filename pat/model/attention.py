@@ -35,6 +35,20 @@ class PartAttention(nn.Module):
 
     def forward(self, tokens: Tensor, regions: Tensor, asking: int) -> Tensor:
         """tokens [B, N, D], regions int32 [B or 1, P, 4] -> [B, asking, D] for the first `asking` tokens."""
+        query, key_value = self.project(tokens, asking)
+        seen = part_attention(
+            query,
+            key_value,
+            regions,
+            self.grid,
+            registers=self.registers,
+            scale=self.scale,
+            impl=self.implementation,
+        )  # [B, asking, D]
+        return self.proj(seen)
+
+    def project(self, tokens: Tensor, asking: int) -> tuple[Tensor, Tensor]:
+        """Queries [B, asking, H, d] of the first tokens; keys and values [B, N, 2, H, d] of all."""
         batch, count = tokens.shape[:2]
         attended = self.qkv.out_features // 3
         head = attended // self.heads
@@ -51,16 +65,7 @@ class PartAttention(nn.Module):
             query = query.view(batch, asking, self.heads, head)
             key_value = F.linear(tokens, weight[attended:], kv_bias)
             key_value = key_value.view(batch, count, 2, self.heads, head)
-        seen = part_attention(
-            query,
-            key_value,
-            regions,
-            self.grid,
-            registers=self.registers,
-            scale=self.scale,
-            impl=self.implementation,
-        )  # [B, asking, D]
-        return self.proj(seen)
+        return query, key_value
 
 
 class PartBlock(nn.Module):
@@ -78,12 +83,13 @@ class PartBlock(nn.Module):
     def forward(self, tokens: Tensor, regions: Tensor, asking: int, keep: Tensor | None) -> Tensor:
         """tokens [B, N, D], keep [2, B] or None -> [B, asking, D]."""
         change = self.ls1(self.attn(self.norm1(tokens), regions, asking))
-        tokens = tokens[:, :asking] + _kept(change, keep, 0)
+        tokens = tokens[:, :asking] + kept(change, keep, 0)
         change = self.ls2(self.mlp(self.norm2(tokens)))
-        return tokens + _kept(change, keep, 1)
+        return tokens + kept(change, keep, 1)
 
 
-def _kept(change: Tensor, keep: Tensor | None, branch: int) -> Tensor:
+def kept(change: Tensor, keep: Tensor | None, branch: int) -> Tensor:
+    """A branch's change of the tokens [B, N, D], times its factors of stochastic depth, keep [2, B]."""
     return change if keep is None else change * keep[branch].to(change.dtype)[:, None, None]
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from pat.config import ModelConfig
 from pat.model.attention import PartAttention, PartBlock, drop_path_factors
 from pat.model.backbone import build_backbone
+from pat.model.merging import Merging, mean_of_patches, patch_counts, run_block
 from pat.model.mix_style import Style, mix_style
 from pat.model.regions import band_rows, full_bands, random_regions
 from pat.model.renorm import BatchRenorm1d
@@ -57,6 +58,8 @@ class PartAwareTransformer(nn.Module):
         """Of the images that are taken at the moment; see `take_images_of`."""
         self.grid: tuple[int, int] = tuple(vit.patch_embed.grid_size)
         self.own_grid = self.grid
+        self.merging: Merging | None = None
+        """Of patch tokens on their way through the blocks, which nothing that is saved mentions."""
         self.parts, self.registers, self.dim = config.parts, vit.num_reg_tokens, vit.embed_dim
 
         self.patch_embed = vit.patch_embed
@@ -237,13 +240,22 @@ class PartAwareTransformer(nn.Module):
         regions = self.bands if regions is None else regions.to(tokens.device, non_blocking=True)
         if drop_path is not None:
             drop_path = drop_path.to(tokens.device, non_blocking=True)
-        last = len(self.blocks) - 1
+        last, special = len(self.blocks) - 1, 1 + self.parts + self.registers
+        counts, left = None, []
+        if self.merging is not None:
+            counts = patch_counts(regions, self.grid)
+            left = self.merging.left(self.grid[0] * self.grid[1], len(self.blocks))
         for index, block in enumerate(self.blocks):
             # What the last block computes for tokens that do not leave the network would be thrown away.
             asking = outputs if index == last and self.config.pooling == "cls" else tokens.shape[1]
-            tokens = block(tokens, regions, asking, None if drop_path is None else drop_path[index])
+            drop = None if drop_path is None else drop_path[index]
+            if counts is None:
+                tokens = block(tokens, regions, asking, drop)
+            else:
+                tokens, counts = run_block(block, tokens, counts, asking, left[index], drop)
         tokens = self.norm(tokens)
         if self.config.pooling == "cls":
             return tokens
-        patches = tokens[:, 1 + self.parts + self.registers :].mean(1, keepdim=True)
-        return torch.cat([tokens[:, :1] + patches, tokens[:, 1:outputs]], dim=1)
+        patches = tokens[:, special:]
+        mean = patches.mean(1, keepdim=True) if counts is None else mean_of_patches(patches, counts)
+        return torch.cat([tokens[:, :1] + mean, tokens[:, 1:outputs]], dim=1)
