@@ -15,6 +15,7 @@ COMMANDS = {
     "data": ("data", "check data sets on disk, write down their splits, take out their images"),
     "synth": ("synth", "render people who do not exist: data sets in Market-1501 layout, filmed streets"),
     "train": ("train", "train on one or more data sets"),
+    "distill": ("distill", "train a smaller model to embed as a larger one does"),
     "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, images, report"),
     "ablate": ("ablate", "compare arms of a study over several seeds: table, figure, paired tests"),
     "embed": ("embed", "embed images into .npz or .parquet"),

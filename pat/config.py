@@ -130,14 +130,16 @@ class LossConfig:
     """Weights and constants of the losses (paper section 3)."""
 
     identity: FromZero = 1.0
-    """Weight of the identity loss."""
+    """Weight of the identity loss; 0 trains no classifier."""
     label_smoothing: Share = 0.1
     triplet: FromZero = 1.0
     """Weight of the soft-margin batch-hard triplet loss."""
     contrastive: FromZero = 0.0
     """Weight of the supervised contrastive loss on unit vectors."""
     temperature: Positive = 0.1
-    """Of the contrastive loss: cosines are divided by it."""
+    """Of the contrastive loss and of distillation: cosines are divided by it."""
+    distill: FromZero = 0.0
+    """Weight of the distance to the embeddings of `teacher`."""
     camera: FromZero = 0.0
     """Weight of telling the camera from the global feature, which the network learns to prevent."""
     alignment: FromZero = 0.0
@@ -222,6 +224,8 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     weights: str = "pretrained"
     """Where the backbone starts: "pretrained" (timm, by the backbone's name), "none", or a file."""
+    teacher: Path | None = None
+    """A larger model to learn from, as `pat distill` does: model file, folder of a run, or bundle."""
     out: Annotated[Path, Role.PLACE] = Path("runs/train")
     """Folder of the run: configuration, log, checkpoint and model."""
     epochs: Annotated[Count, Role.LENGTH] = 60

@@ -54,7 +54,7 @@ def training_losses(
         triplet = batch_hard_triplet(global_feature, labels)
         loss = identity + config.triplet * triplet + config.csl * csl
     nothing = torch.zeros_like(loss)
-    others = dict.fromkeys(("contrastive", *TERMS), nothing)
+    others = dict.fromkeys(("contrastive", "distill", *TERMS), nothing)
     return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, **others)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from tyro.conf import arg
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import ConfigFile, parse, with_config_file
+from pat.commands.embedders import opened_model
 from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.model.model_file import NAME, read_description
 from pat.training.loop import train
 from pat.training.run_folder import saved_config
+from pat.training.teaching import Teacher
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,22 @@ class Arguments:
 
 def main(arguments: Sequence[str]) -> None:
     """Train, and score the model on the targets when there are any."""
-    config = read_arguments(arguments)
-    device = choose_device(config.device)
+    run(read_arguments(arguments))
+
+
+def run(config: TrainConfig) -> None:
+    """Train as the configuration says, with the teacher that it names, and score the model on its targets."""
+    device, progress = choose_device(config.device), TerminalProgress()
     config = dataclasses.replace(
         config, model=resolve_model(config.model, device), loss=resolve_loss(config.loss, device)
     )
-    result = train(config, TerminalProgress())
+    with contextlib.ExitStack() as stack:
+        teacher = None
+        if config.teacher is not None:
+            opened = opened_model(config.teacher, config.device, config.model.attention, progress)
+            found = stack.enter_context(opened)
+            teacher = Teacher(found.cls, found.image_size)
+        result = train(config, progress, teacher=teacher)
     if config.data.target:  # by all processes of torchrun together
         from pat.commands.evaluate import evaluate
 

@@ -44,6 +44,8 @@ class TrainingState:
     amp: torch.dtype | None
     regularisers: Regularisers | None = None
     """None where no other method's loss is asked for."""
+    taught: Tensor | None = None
+    """A teacher's embeddings of the training images, float32 [M, D], where there is one."""
 
     @property
     def evaluated(self) -> PartAwareTransformer:
@@ -78,7 +80,8 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
             "leave it at 0 and it follows the source"
         )
     torch.manual_seed(config.seed)
-    model = PartAwareTransformer(dataclasses.replace(config.model, identities=training.identities))
+    identities = training.identities if config.loss.identity else 0
+    model = PartAwareTransformer(dataclasses.replace(config.model, identities=identities))
     if not config.resume:
         for line in model_weights.initialise(model, config.weights):
             progress.say(line)

@@ -21,6 +21,7 @@ from pat.losses import (
     MemoryBank,
     batch_hard_triplet,
     cross_id_similarity,
+    distillation,
     identity_loss,
     soft_targets,
     supervised_contrastive,
@@ -48,6 +49,7 @@ class Losses:
     triplet: Tensor
     csl: Tensor
     contrastive: Tensor
+    distill: Tensor
     camera: Tensor
     alignment: Tensor
     uniformity: Tensor
@@ -77,6 +79,7 @@ def training_losses(
     phase: Phase = nullcontext,
     *,
     scale: float,
+    taught: Tensor | None = None,
     regularisers: Regularisers | None = None,
 ) -> Losses:
     """Forward pass and losses of a batch; the memory bank moves first, then the loss is computed, or as
@@ -85,7 +88,8 @@ def training_losses(
     images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows, with `config.alignment` of two views, one
     after the other; labels, slots int64 [B]: class, and place
     in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale`
-    multiplies its distances. `amp` is the autocast dtype of the network; losses are float32, those of the global
+    multiplies its distances. `taught` [M, D] are a teacher's embeddings of all training images, where there is
+    one. `amp` is the autocast dtype of the network; losses are float32, those of the global
     batch on every rank.
     """
     with phase("forward"):
@@ -98,7 +102,6 @@ def training_losses(
             global_feature, changed = global_feature.chunk(2)
             part_features = part_features[: len(labels)]
         logits = model.classify(global_feature)
-        assert logits is not None, "training needs a classifier"
 
     targets = None
     csl = global_feature.new_zeros(())
@@ -121,23 +124,30 @@ def training_losses(
             )
             if config.bank_update == "after":
                 bank.update(slots, parts)
-            if config.psd:
+            if config.psd and logits is not None:
                 targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
 
     with phase("forward"):
-        identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
         nothing = global_feature.new_zeros(())
+        identity = nothing
+        if logits is not None:
+            identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
         triplet = batch_hard_triplet(global_feature, labels) if config.triplet else nothing
         contrastive = nothing
         if config.contrastive:
             contrastive = supervised_contrastive(global_feature, labels, config.temperature)
         loss = config.identity * identity + config.triplet * triplet + config.csl * csl
-        loss = loss + config.contrastive * contrastive
+        distill = nothing
+        if taught is not None:
+            distill = distillation(global_feature, slots, taught, config.temperature)
+        loss = loss + config.contrastive * contrastive + config.distill * distill
         others = dict.fromkeys(TERMS, nothing)
         if regularisers is not None:
             others |= regularisers(global_feature, changed, labels, slots)
             loss = loss + sum(getattr(config, name) * term for name, term in others.items())
-    return Losses(loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive, **others)
+    return Losses(
+        loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive, distill=distill, **others
+    )
 
 
 def training_step(
@@ -180,6 +190,7 @@ def training_step(
         ranks,
         phase,
         scale=state.csl_scale,
+        taught=state.taught,
         regularisers=state.regularisers,
     )
     with phase("backward"):

@@ -1,0 +1,88 @@
+"""`pat distill`: train a smaller model to embed as a larger one does. `pat train` with other defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from tyro.conf import Positional, arg
+
+from deploy.shipped import is_bundle
+from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.base.mapping import from_mapping
+from pat.commands.arguments import ConfigFile, parse, with_config_file
+from pat.commands.train import run
+from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
+from pat.model.backbone import build_backbone
+from pat.model.model_file import NAME, read_description
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Train a student of a quarter of the size on a teacher's embeddings.
+
+    TEACHER is a model file, the folder of a run, or a bundle. The student learns to put every image of
+    --data.source where the teacher does. No identity is needed: --data.source unlabelled=FOLDER takes any crops.
+    All settings are those of `pat train`; the student's architecture is the teacher's at half the width, without
+    part tokens, unless --model.* says otherwise, and --loss.* adds other losses. The run goes on with
+    `pat train --out RUN --resume`.
+    """
+
+    teacher: Positional[Path]
+    training: Annotated[TrainConfig, arg(name="")]
+    config: ConfigFile = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train the student, and score it on the targets when there are any."""
+    named = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    default = student_of(Path(named)) if named is not None else TrainConfig(loss=TAUGHT)
+    default, rest = with_config_file(default, arguments)
+    given = parse(Arguments, rest, "distill", None if named is None else Arguments(Path(named), default))
+    if given.training.resume:
+        raise UserError("go on with `pat train --out RUN --resume`")
+    run(given.training)
+
+
+TAUGHT = LossConfig(identity=0, triplet=0, csl=0, psd=0, distill=1, neighbours="auto", bank_read="auto")
+
+
+def student_of(teacher: Path) -> TrainConfig:
+    """What trains a student of a quarter of the size from nothing. Raises UserError for no model."""
+    config = architecture(teacher)
+    with torch.device("meta"):  # for its shape: nothing is filled
+        vit = build_backbone(config)
+    half = dataclasses.replace(
+        config,
+        width=vit.embed_dim // 2,
+        heads=max(1, vit.blocks[0].attn.num_heads // 2),
+        parts=0,
+        identities=0,
+        cosine_scale=0,
+        drop_path=0,
+        attention="auto",
+    )
+    return TrainConfig(
+        model=half,
+        loss=TAUGHT,
+        optim=OptimConfig(
+            "adamw", lr=1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True, warmup_epochs=1,
+            warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
+        ),
+        weights="none",
+        teacher=teacher,
+        out=Path("runs/distill"),
+        epochs=40,
+    )  # fmt: skip
+
+
+def architecture(model: Path) -> ModelConfig:
+    """That of a model file, a run's folder or a bundle. Raises UserError for anything else."""
+    if is_bundle(model):
+        return from_mapping(ModelConfig, dict(Manifest.load(model).model), str(model))
+    return read_description(model / NAME if model.is_dir() else model).config
