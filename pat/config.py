@@ -249,8 +249,8 @@ class TrainConfig:
     compile: Annotated[
         Literal["off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"], Role.PACE
     ] = "off"
-    """Compile the network, in this mode of torch.compile. On a GPU "reduce-overhead" and "max-autotune" replay it as
-    CUDA graphs; "max-autotune" and its variant try ways of multiplying first, which takes minutes."""
+    """Compile the network, in this mode of torch.compile. On a GPU "reduce-overhead" and "max-autotune" replay it
+    as CUDA graphs; "max-autotune" and its variant try ways of multiplying first, which takes minutes."""
     ema: Share = 0.0
     """Decay of an exponential average of the weights, evaluated and saved beside them; 0 keeps none."""
     checkpoint_every: Annotated[Count, Role.PLACE] = 1

@@ -36,7 +36,7 @@ class Look:
 
 
 def cover(box: Sequence[float], size: tuple[int, int], grid: tuple[int, int]) -> NDArray[np.float64]:
-    """The share of each patch that a box (left, top, right, bottom; pixels of an image of `size`) covers, [R, C]."""
+    """Share of each patch that a box (left, top, right, bottom; pixels of an image of `size`) covers, [R, C]."""
     left, top, right, bottom = box
     sides = []
     for first, last, length, count in ((top, bottom, size[0], grid[0]), (left, right, size[1], grid[1])):

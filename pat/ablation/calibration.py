@@ -70,7 +70,7 @@ def reliability(
 
 
 def expected_error(bins: Sequence[Bin]) -> float:
-    """Mean distance of share and truth over images: the expected calibration error (Guo et al., arXiv 1706.04599)."""
+    """Mean distance of share and truth over images: expected calibration error (Guo et al., arXiv 1706.04599)."""
     images = sum(each.images for each in bins)
     return sum(each.images * abs(each.confidence - each.right) for each in bins) / images
 

@@ -16,7 +16,8 @@ GRID = (4, 4)
 def network(**changes) -> PartAwareTransformer:
     torch.manual_seed(0)
     config = {
-        "backbone": "vit_tiny_patch16_224", "image_size": (64, 64), "width": 24, "depth": 3, "heads": 2, "parts": 2,
+        "backbone": "vit_tiny_patch16_224", "image_size": (64, 64), "width": 24, "depth": 3, "heads": 2,
+        "parts": 2,
         "attention": "reference",
     }  # fmt: skip
     return PartAwareTransformer(ModelConfig(**{**config, **changes})).eval()
