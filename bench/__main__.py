@@ -1,4 +1,4 @@
-"""`python -m bench gpu | train | model | compare | static | street`."""
+"""`python -m bench gpu | train | model | detector | compare | static | street`."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ def main() -> int:
     model.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
     model.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
     model.add_argument("--small", action="store_true", help="a few people and seconds: to try the way")
+    detector = commands.add_parser("detector", help="the person detector in the box, anew: frames, training, card")
+    detector.add_argument("--out", type=Path, default=Path("runs/detector"), help="frames, checkpoint, detector")
+    detector.add_argument("--training", type=float, default=60.0, metavar="MINUTES", help="default: %(default)s")
+    detector.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
+    detector.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
+    detector.add_argument("--small", action="store_true", help="two cameras and seconds: to try the way")
     street = commands.add_parser("street", help="the camera process on filmed streets, scored against their truth")
     street.add_argument("bundle", type=Path)
     street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
@@ -70,6 +76,11 @@ def main() -> int:
 
         given = {name: value for name, value in vars(options).items() if name != "command"}
         return make.main(make.Options(**given))
+    if options.command == "detector":
+        from bench.detector import make as detectors
+
+        given = {name: value for name, value in vars(options).items() if name != "command"}
+        return detectors.main(detectors.Options(**given))
     if options.command == "street":
         from bench import street as streets
 

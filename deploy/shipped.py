@@ -1,4 +1,4 @@
-"""The model in the box: the bundle that comes with the project, for whoever names none."""
+"""The models in the box: the bundle that comes with the project, for whoever names none, and its detector."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pat.base.errors import UserError
 MODELS = Path(__file__).resolve().parent.parent / "models"
 """Beside the packages, in a clone as in an installed wheel."""
 NAME = "pat-people"
+DETECTOR = "pat-detector"
 
 _SOURCE = re.compile(r"\w[\w.+-]*(=|:)|/dev/video\d")
 """How a source begins that is no path: NAME=SOURCE, a URL, a device."""
@@ -25,6 +26,14 @@ def shipped_bundle() -> Path:
             f"this installation holds no model: {folder / MANIFEST} is missing; give a BUNDLE, "
             "the folder that `pat export` writes"
         )
+    return folder
+
+
+def shipped_detector() -> Path:
+    """The folder of the shipped person detector. Raises UserError where the installation has none."""
+    folder = MODELS / DETECTOR
+    if not folder.is_dir():
+        raise UserError(f'this installation holds no detector: {folder} is missing; give "hog" or an .onnx file')
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What finds people in a frame: OpenCV's HOG detector, which needs no download, or an ONNX model by path.
+"""What finds people in a frame: the ONNX model in the box, another one by path, or OpenCV's HOG detector.
 
 `open_detector` gives each camera one of its own, or the one that all of them share.
 """
@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from deploy.frames import Boxes, Detections, Pixels
+from deploy.shipped import shipped_detector
 from pat.base.errors import UserError
 
-HOG = "hog"
+HOG, RENDERED = "hog", "rendered"
 
 
 class Detector(Protocol):
@@ -41,9 +42,11 @@ def open_detector(
     providers: Sequence[str] = ("CPUExecutionProvider",),
     threads: int = 0,
 ) -> Detector:
-    """The detector called "hog", or the ONNX model at a path: MODEL.onnx, or a folder with its detector.json.
+    """The detector called "rendered" or "hog", or the ONNX model at a path: MODEL.onnx, or a folder with its
+    detector.json.
 
-    "hog:1280" looks at frames resized to 1280 columns: slower, and finds people farther away.
+    "rendered" is the model in the box, which learned from rendered people. "hog:1280" looks at frames resized to
+    1280 columns: slower, and finds people farther away.
     `threshold` is the least score of a detection, 0 to 1; by default the detector's own. `providers` and
     `threads` are ONNX Runtime's; HOG takes the threads that OpenCV was given (cv2.setNumThreads).
     Raises UserError for a threshold outside 0 to 1, a missing library, a model without a manifest, and one that
@@ -57,7 +60,7 @@ def open_detector(
             raise UserError(f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280')
         options = {"width": int(width)} if width else {}
         return _module("hog").HogDetector(threshold=threshold, **options)
-    manifest = _module("manifest").DetectorManifest.load(what)
+    manifest = _module("manifest").DetectorManifest.load(shipped_detector() if what == RENDERED else what)
     return _module("onnx").OnnxDetector(manifest, threshold=threshold, providers=providers, threads=threads)
 
 

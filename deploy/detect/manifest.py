@@ -131,13 +131,13 @@ def _find(what: Path) -> Path:
     if what.is_dir():
         candidates = [what / MANIFEST]
     elif not what.exists():
-        raise UserError(f'there is no detector {what}; give "hog", an .onnx file or its folder')
+        raise UserError(f'there is no detector {what}; give "rendered", "hog", an .onnx file or its folder')
     elif what.suffix == ".json":
         candidates = [what]
     elif what.suffix == ".onnx":
         candidates = [what.with_suffix(".json"), what.with_name(MANIFEST)]
     else:
-        raise UserError(f'{what} is no ONNX detector; give "hog", an .onnx file or its folder')
+        raise UserError(f'{what} is no ONNX detector; give "rendered", "hog", an .onnx file or its folder')
     for path in candidates:
         if path.is_file():
             return path

@@ -350,7 +350,7 @@ def test_a_broken_manifest_is_refused(model, text):
 
 
 def test_missing_files_are_refused(model, tmp_path):
-    assert 'give "hog"' in refused(tmp_path / "nowhere.onnx")
+    assert 'give "rendered", "hog"' in refused(tmp_path / "nowhere.onnx")
     assert "no ONNX detector" in refused(Path(__file__))
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -1,10 +1,12 @@
-"""Which words on a command line are a bundle, and when the model in the box is taken."""
+"""Which words on a command line are a bundle, when the model in the box is taken, and its detector."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from deploy import shipped
+from deploy.detect import open_detector
 from pat.base.errors import UserError
 
 
@@ -59,3 +61,18 @@ def test_an_installation_without_models_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(shipped, "MODELS", tmp_path)
     with pytest.raises(UserError, match="this installation holds no model"):
         shipped.bundle_and_rest(["rtsp://10.0.0.1/1"])
+
+
+def test_an_installation_without_a_detector_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
+    with pytest.raises(UserError, match='this installation holds no detector.*give "hog"'):
+        open_detector("rendered")
+
+
+def test_the_detector_in_the_box_opens_and_a_broken_one_is_refused(tmp_path, monkeypatch):
+    assert "pat-detector.onnx" in open_detector("rendered").name
+    shutil.copytree(shipped.MODELS / shipped.DETECTOR, tmp_path / shipped.DETECTOR)
+    monkeypatch.setattr(shipped, "MODELS", tmp_path)
+    (tmp_path / shipped.DETECTOR / "pat-detector.onnx").write_bytes(b"short")
+    with pytest.raises(UserError, match="is not the model that detector.json describes"):
+        open_detector("rendered")

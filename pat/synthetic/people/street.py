@@ -234,12 +234,20 @@ def film_camera(
         present = [walk for walk in walks if walk.begins <= time <= walk.ends]
         light, owner = scene(site, [walk.at(time) for walk in present])
         for index, walk in enumerate(present):
-            rows, columns = np.nonzero(owner == index + 1)
-            if len(rows) >= LEAST_SEEN:
-                box = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+            box, pixels = visible_box(owner == index + 1)
+            if pixels >= LEAST_SEEN:
                 who = {"camera": f"camera-{number}", "frame": frame, "time": time, "person": walk.number}
                 tell(who | {"box": box})
         yield expose(light, film, shot, (ROWS, COLUMNS), grain.integers(GRAIN, size=2))
+
+
+def visible_box(mask: NDArray[np.bool_]) -> tuple[list[int], int]:
+    """Box (x0, y0, x1, y1) of the true pixels of a mask [H, W], and their number; without any all is 0."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return [0, 0, 0, 0], 0
+    box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
+    return box, int(mask.sum())
 
 
 def scene(site: Site, figures: list[Figure]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -1,0 +1,1 @@
+"""The person detector in the box, made anew from nothing: frames, training, scores, manifest, card."""
