@@ -59,7 +59,7 @@ def cut_patch(frame: Frame, clutter: Frame, side: int, g: Generator) -> Patch:
     rows, columns = pixels.shape[:2]
     zoom = float(np.exp(g.uniform(np.log(0.35), np.log(1.6))))
     middle = np.array([g.uniform(0, columns), g.uniform(0, rows)])
-    if len(people.boxes) and g.random() < 0.85:
+    if len(people.boxes) and g.random() < 0.7:
         box = people.boxes[int(g.integers(len(people.boxes)))]
         height = float(np.exp(g.uniform(np.log(SMALLEST), np.log(LARGEST * side))))
         zoom = float(np.clip(height / (box[3] - box[1]), 0.25, 3.0))
