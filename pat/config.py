@@ -166,6 +166,10 @@ class LossConfig:
     """Share of the new feature in the memory bank's moving average."""
     bank_fill: Literal["eval", "train"] = "eval"
     """Mode of the pass that fills the bank before the first step (the authors: train)."""
+    bank_quota: Number = 0
+    """Images of each identity, drawn once, that have a slot in the bank; 0 gives every image one."""
+    bank_queue: Number = 0
+    """Slots of a bank that keeps the images seen last; 0 gives every image one."""
     csl_start: Count = 1
     """First epoch with CSL and PSD; the bank is filled before it. The paper: the first of all."""
     bank_refill: Number = 0

@@ -79,7 +79,7 @@ def _bank_bytes(config: TrainConfig) -> int:
     with torch.device("meta"):
         bank = MemoryBank(
             file.config.parts,
-            int(file.training["images"]),
+            int(file.training["slots"]),
             tensors["cls_token"].shape[-1],
             read_dtype=getattr(torch, config.loss.bank_read),
         )

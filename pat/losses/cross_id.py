@@ -30,7 +30,7 @@ def cross_id_similarity(
 ) -> tuple[Tensor, Tensor]:
     """The loss, float32 [], and the neighbours' slots, int64 [P, B, k], -1 where there is none.
 
-    features [P, B, D] with gradient; indices int64 [B] are the images' own slots, which are no candidates.
+    features [P, B, D] with gradient; indices int64 [B] are the images, whose own slots are no candidates.
     `scale` multiplies squared distances. With `identities` [B] and `bank_identities` [M], slots of an image's
     own identity are no candidates either. A query without candidates contributes 0. Where a feature, or a slot
     of the bank that a query may see, is not finite, neither is the loss.
@@ -43,7 +43,7 @@ def cross_id_similarity(
         found = nearest_parts(
             features if exact else features.float(),
             bank.reading.double() if exact else bank.reading,
-            indices,
+            bank.own(indices),
             k=k,
             scale=scale,
             squared_norms=None if exact else bank.squared_norms,

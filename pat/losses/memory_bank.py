@@ -57,6 +57,19 @@ class MemoryBank(nn.Module):
         """The features of which `reading` is a rounded copy, to rank neighbours exactly; None where it is none."""
         return None if self.readable is None else self.features
 
+    @property
+    def images(self) -> range:
+        """The images whose features may be among the slots that are here."""
+        return self.shard
+
+    def own(self, indices: Tensor) -> Tensor:
+        """The slots of images `indices` int64 [B], -1 for one without; here the same numbers."""
+        return indices
+
+    def of_slots(self, labels: Tensor) -> Tensor:
+        """The labels of the slots from those of all images, int64."""
+        return labels
+
     @torch.no_grad()
     def update(self, indices: Tensor, features: Tensor) -> None:
         """Move the slots `indices` int64 [B] towards `features` [P, B, D]: m <- (1 - momentum) m + momentum f.
@@ -71,12 +84,16 @@ class MemoryBank(nn.Module):
         positions = torch.arange(len(indices), device=indices.device)
         first = torch.where(same, positions, len(indices)).amin(1)  # so that repeated images write one value
         slots, values = self._held(indices, mean[:, first])
-        self._write(slots, torch.lerp(self.features[:, slots], values, self.momentum))
+        self._write(slots, torch.lerp(self.features[:, slots], values, self._share_of_new(slots)))
 
     @torch.no_grad()
     def fill(self, indices: Tensor, features: Tensor) -> None:
         """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step."""
         self._write(*self._held(indices, features.detach().to(self.features.dtype)))
+
+    def _share_of_new(self, slots: Tensor) -> float | Tensor:
+        """What weighs the new feature in each slot's average."""
+        return self.momentum
 
     def _held(self, indices: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Those of the slots that are here, counted from the first of this shard, and their `values` [P, b, D]."""

@@ -47,10 +47,10 @@ def fill_bank(
     model.train(as_trained)
     generator = torch.Generator().manual_seed(config.seed + epoch - 1)
     size, count = config.identities_per_batch * config.images_per_identity, len(data.training.samples)
-    with progress.bar("fill bank", len(bank.shard)) as advance:
+    with progress.bar("fill bank", len(bank.images)) as advance:
         for start in range(0, count, size):
             indices = np.arange(start, min(start + size, count))
-            rows = slice(*np.searchsorted(indices, (bank.shard.start, bank.shard.stop)).tolist())
+            rows = slice(*np.searchsorted(indices, (bank.images.start, bank.images.stop)).tolist())
             draws = draw(model, augmentation, len(indices), generator) if as_trained else None
             if rows.start == rows.stop:
                 continue

@@ -355,6 +355,7 @@ class _Run:
             "seed": self.config.seed,
             "source": list(self.config.data.source),
             "images": len(self.data.training.samples),
+            "slots": 0 if self.state.bank is None else self.state.bank.size,
             "started_from": self.config.weights,
             "ema": self.config.ema,
         }

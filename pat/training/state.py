@@ -19,6 +19,7 @@ from pat.config import TrainConfig
 from pat.data.sources import TrainingSet
 from pat.device import describe
 from pat.losses import MemoryBank
+from pat.losses.small_bank import SmallBank, images_of_quota
 from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
 from pat.training.distributed import Ranks
@@ -34,7 +35,7 @@ class TrainingState:
     bank: MemoryBank | None
     """This rank's shard; None where neither CSL nor PSD asks for a bank."""
     bank_labels: Tensor | None
-    """int64 [M]: the class of each slot, of all shards."""
+    """int64 [N]: the class of each training image."""
     optimiser: torch.optim.Optimizer
     schedule: CosineLRScheduler
     csl_scale: float
@@ -102,15 +103,8 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     if config.model.parts and (config.loss.csl or config.loss.psd):
         if slots < ranks.count:
             raise UserError(f"{slots} training images are too few for {ranks.count} ranks, which share their bank")
-        bank = MemoryBank(
-            config.model.parts,
-            slots,
-            model.dim,
-            momentum=config.loss.momentum,
-            read_dtype=getattr(torch, config.loss.bank_read),
-            shard=ranks.shard(slots),
-        ).to(device)
-        bank_labels = torch.from_numpy(training.labels).to(device)
+        labels = torch.from_numpy(training.labels)
+        bank, bank_labels = _memory_bank(config, labels, model.dim, ranks).to(device), labels.to(device)
 
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
@@ -142,6 +136,19 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         amp,
         regularisers,
     )
+
+
+def _memory_bank(config: TrainConfig, labels: Tensor, dim: int, ranks: Ranks) -> MemoryBank:
+    """With a slot for each image, or with those that `bank_quota` or `bank_queue` leave."""
+    loss, parts, images = config.loss, config.model.parts, len(labels)
+    how: dict[str, Any] = {"momentum": loss.momentum, "read_dtype": getattr(torch, loss.bank_read)}
+    generator = torch.Generator().manual_seed(config.seed)
+    if loss.bank_quota:
+        return SmallBank(parts, images_of_quota(labels, loss.bank_quota, generator), images, dim, **how)
+    if loss.bank_queue:
+        kept = torch.randperm(images, generator=generator)[: loss.bank_queue]
+        return SmallBank(parts, kept, images, dim, queue=True, **how)
+    return MemoryBank(parts, images, dim, shard=ranks.shard(images), **how)
 
 
 def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:

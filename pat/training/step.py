@@ -86,11 +86,10 @@ def training_losses(
     `config.bank_update` says.
 
     images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows, with `config.alignment` of two views, one
-    after the other; labels, slots int64 [B]: class, and place
-    in the bank, of the global batch. `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale`
-    multiplies its distances. `taught` [M, D] are a teacher's embeddings of all training images, where there is
-    one. `amp` is the autocast dtype of the network; losses are float32, those of the global
-    batch on every rank.
+    after the other; labels, slots int64 [B]: class, and number among the training images, of the global batch.
+    `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale` multiplies its distances. `taught`
+    [M, D] are a teacher's embeddings of all training images, where there is one. `amp` is the autocast dtype of the
+    network; losses are float32, those of the global batch on every rank.
     """
     with phase("forward"):
         with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
@@ -111,6 +110,7 @@ def training_losses(
             parts = part_features.transpose(0, 1)  # [P, B, D]
             if config.bank_update == "before":
                 bank.update(slots, parts)
+            slot_labels = bank.of_slots(bank_labels)
             csl, neighbours = cross_id_similarity(
                 parts if config.csl else parts.detach(),
                 bank,
@@ -118,14 +118,14 @@ def training_losses(
                 k=config.k,
                 scale=scale,
                 identities=labels if config.other_identities else None,
-                bank_identities=bank_labels if config.other_identities else None,
+                bank_identities=slot_labels if config.other_identities else None,
                 impl=config.neighbours,  # type: ignore[arg-type]  # "auto" was resolved by the command line
                 merge=ranks.merge,
             )
+            if config.psd and logits is not None:
+                targets = soft_targets(neighbours, slot_labels, labels, logits.shape[1], config.psd_mix)
             if config.bank_update == "after":
                 bank.update(slots, parts)
-            if config.psd and logits is not None:
-                targets = soft_targets(neighbours, bank_labels, labels, logits.shape[1], config.psd_mix)
 
     with phase("forward"):
         nothing = global_feature.new_zeros(())

@@ -30,6 +30,13 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         )
     if config.model.neck != "norm" and config.model.cosine_scale:
         raise UserError("--model.neck renorm needs a neck, which cosines do not have: give --model.cosine-scale 0")
+    queue = config.loss.bank_queue
+    if (config.loss.bank_quota or queue) and ranks > 1:
+        raise UserError("--loss.bank-quota and --loss.bank-queue are for one process; leave them at 0")
+    if config.loss.bank_quota and queue:
+        raise UserError("--loss.bank-quota and --loss.bank-queue are two kinds of bank; give one of them")
+    if 0 < queue < batch:
+        raise UserError(f"--loss.bank-queue {queue} does not hold a batch of {batch} images; give {batch} or more")
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
     if config.loss.csl_start > config.epochs:

@@ -85,6 +85,7 @@ BANK = {
 OTHERS = {
     "loss__camera": 0.1, "loss__alignment": 1.5, "loss__uniformity": 1.0, "loss__domain_uniformity": 1.0,
     "augment__mix_style": 0.5, "augment__erasing": 0.5, "sampling": "graph", "model__neck": "renorm",
+    "loss__bank_queue": 12,
 }  # fmt: skip
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
@@ -136,6 +137,19 @@ def test_methods_for_one_process_alone(config, change):
     validate(config(**change))
     with pytest.raises(UserError, match="are for one process"):
         validate(config(**change), ranks=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "ranks", "message"),
+    [
+        ({"loss__bank_quota": 2}, 2, "are for one process"),
+        ({"loss__bank_quota": 2, "loss__bank_queue": 12}, 1, "two kinds of bank"),
+        ({"loss__bank_queue": 5}, 1, "does not hold a batch of 6 images"),
+    ],
+)
+def test_small_banks_that_cannot_be(config, change, ranks, message):
+    with pytest.raises(UserError, match=message):
+        validate(config(**change), ranks)
 
 
 def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):

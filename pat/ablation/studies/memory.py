@@ -10,6 +10,7 @@ from pat.config import TrainConfig
 def memory(base: TrainConfig) -> Study:
     """Which bank is the smallest that loses nothing. Raises UserError where `base` trains without one."""
     require_losses("memory", base)
+    batch = base.identities_per_batch * base.images_per_identity
     late = 1 + max(1, round(base.epochs / 3))
     return Study(
         "memory",
@@ -18,6 +19,10 @@ def memory(base: TrainConfig) -> Study:
             Arm("base", "the bank as configured"),
             Arm("bfloat16", "read in bfloat16", {"loss": {"bank_read": "bfloat16"}}),
             Arm("other-identities", "other identities alone", {"loss": {"other_identities": True}}),
+            Arm("quota-4", "4 images of each identity", {"loss": {"bank_quota": 4}}),
+            Arm("quota-1", "1 image of each identity", {"loss": {"bank_quota": 1}}),
+            Arm("queue-16", "the last 16 batches", {"loss": {"bank_queue": 16 * batch}}),
+            Arm("queue-4", "the last 4 batches", {"loss": {"bank_queue": 4 * batch}}),
             Arm("k-3", "K = 3", {"loss": {"k": 3}}),
             Arm("k-30", "K = 30", {"loss": {"k": 30}}),
             Arm("momentum-0.03", "momentum 0.03", {"loss": {"momentum": 0.03}}),
