@@ -88,8 +88,8 @@ def training_losses(
     images float [b, 3, H, W] in [0, 1] and draws: of this rank's rows, with `config.alignment` of two views, one
     after the other; labels, slots int64 [B]: class, and number among the training images, of the global batch.
     `bank` is None without CSL and PSD, and this rank's shard otherwise; `scale` multiplies its distances. `taught`
-    [M, D] are a teacher's embeddings of all training images, where there is one. `amp` is the autocast dtype of the
-    network; losses are float32, those of the global batch on every rank.
+    [M, D] are a teacher's embeddings of all training images, where there is one. `amp` is the autocast dtype of
+    the network; losses are float32, those of the global batch on every rank.
     """
     with phase("forward"):
         with torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
