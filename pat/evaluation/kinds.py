@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,5 +28,5 @@ class Kind:
 def every_kind(*, parts: bool, flip: bool, rerank: bool) -> list[Kind]:
     """The plain one, and every combination of what is asked for."""
     ranked: tuple[Rerank, ...] = ("", "re-ranked", "re-ranked by camera") if rerank else ("",)
-    asked = [(False, True) if each else (False,) for each in (parts, flip)]
-    return [Kind(parts, flip, how) for how, parts, flip in itertools.product(ranked, *asked)]
+    whole, mirrored = ((False, True) if asked else (False,) for asked in (parts, flip))
+    return [Kind(each, both, how) for how in ranked for each in whole for both in mirrored]
