@@ -43,6 +43,10 @@ def words(trained, study, out, *more):
     return [study, str(trained / "run"), *data, "--out", str(out), *more]
 
 
+def rows_of(text):
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+
+
 def test_labels(trained, tmp_path, capsys):
     assert run("ablate", words(trained, "labels", tmp_path / "out", "--k", "4")) == 0
     text = (tmp_path / "out" / "table.md").read_text()
@@ -55,6 +59,13 @@ def test_labels(trained, tmp_path, capsys):
     assert (images, people) == ("72", "12")
     assert float(chance) == pytest.approx(100 * 30 / 66, abs=0.1)  # 5 of the 11 others
     assert "Neighbours that show the image's own person" in text
+    looks = [row for row in rows_of(text) if row[0] in ("cls", "part 1", "part 3")]
+    assert {(row[0], row[1]) for row in looks} == {
+        ("cls", "top"), ("cls", "bottom"), ("part 1", "top"), ("part 3", "bottom")
+    }  # fmt: skip
+    assert [row[4] for row in looks if row[0] == "part 1"] == ["62.5"]  # rows 6 to 16 of 16
+    bins = [row for row in rows_of(text) if row[0].endswith("0 %")]
+    assert sum(int(row[1]) for row in bins) == 72
     assert "top" in capsys.readouterr().out
     for name in ("figure.png", "examples.png"):
         assert Image.open(tmp_path / "out" / name).width > 200

@@ -61,7 +61,7 @@ def test_p1_over_ten_splits_with_absent_sets(write_model, viper, capsys) -> None
         assert f"absent: {name}" in shown.err
     facts = json.loads((viper.parent / "out" / "protocol.json").read_text())
     assert facts["absent"] == ["prid", "grid", "ilids"]
-    assert set(facts["results"]) == {"cls", "cls, re-ranked"}
+    assert set(facts["results"]) == {"cls", "cls, re-ranked", "cls, re-ranked by camera"}
     assert facts["results"]["cls"] != facts["results"]["cls, re-ranked"]
     found = facts["results"]["cls"]
     assert list(found) == ["viper"]
@@ -102,6 +102,6 @@ def test_reranking_is_a_row_beside_the_plain_one(write_model, market, tmp_path, 
     assert run("evaluate", [*plain, "--out", str(tmp_path / "b"), "--rerank"]) == 0
     a, b = (json.loads((tmp_path / n / "evaluation.json").read_text())["targets"]["market"] for n in "ab")
     assert set(a) == {"cls"}
-    assert set(b) == {"cls", "cls, re-ranked"}
+    assert set(b) == {"cls", "cls, re-ranked", "cls, re-ranked by camera"}
     assert a["cls"] == b["cls"]
     assert b["cls, re-ranked"] != b["cls"]
