@@ -57,6 +57,8 @@ def restore(file: Path, place: str | Path) -> int:
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
         shutil.copyfile(file, draft / FILE)
         (draft / FILE).chmod(0o600)
+        with translated(folder), closing(sqlite3.connect(draft / FILE)) as connection, connection:
+            begin_anew(connection)
         sync(draft / FILE)
         draft.rename(folder)
         sync(folder.parent)
@@ -66,6 +68,12 @@ def restore(file: Path, place: str | Path) -> int:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
     return count
+
+
+def begin_anew(connection: sqlite3.Connection) -> None:
+    """A copy of a gallery is another one: it has told a cluster nothing yet, and under no name."""
+    connection.execute("DELETE FROM mirrors")
+    connection.execute("DELETE FROM facts WHERE name = 'node'")
 
 
 def _checked(file: Path) -> int:

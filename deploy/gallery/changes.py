@@ -17,6 +17,8 @@ from pat.base.errors import UserError
 
 KEPT_LINES = 10_000
 """Of the outbox, for processes that look into it seldom; one that is farther behind reads everything again."""
+MOST_LINES = 1_000_000
+"""Of the outbox, kept for a mirror that is away (about 60 MB); after these the mirror is filled anew."""
 AT_ONCE = 500
 
 GROUP = """WITH RECURSIVE members(id) AS (
@@ -50,7 +52,7 @@ def identity_of(connection: sqlite3.Connection, name: str, retention: float | No
         return made
     if retention is not None:
         connection.execute("UPDATE identities SET retention = ? WHERE id = ?", (retention, row[0]))
-        tell_people(connection)
+        tell_people(connection, row[0])
     return int(row[0])
 
 
@@ -86,16 +88,23 @@ def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
             some,
         )
         count += connection.execute(f"DELETE FROM entries WHERE id IN ({marks})", some).rowcount
-        connection.executemany(
-            """DELETE FROM identities WHERE id = ? AND retention IS NULL AND merged_into IS NULL
-            AND id NOT IN (SELECT identity FROM entries WHERE identity = identities.id)
-            AND id NOT IN (SELECT merged_into FROM identities WHERE merged_into IS NOT NULL)
-            AND id NOT IN (SELECT identity FROM sightings)
-            AND id NOT IN (SELECT source FROM aliases UNION SELECT target FROM aliases)
-            AND id NOT IN (SELECT identity FROM moved)""",
-            owners,
-        )
+        for owner in owners:
+            gone = connection.execute(
+                """DELETE FROM identities WHERE id = ? AND retention IS NULL AND merged_into IS NULL
+                AND id NOT IN (SELECT identity FROM entries WHERE identity = identities.id)
+                AND id NOT IN (SELECT merged_into FROM identities WHERE merged_into IS NOT NULL)
+                AND id NOT IN (SELECT identity FROM sightings)
+                AND id NOT IN (SELECT source FROM aliases UNION SELECT target FROM aliases)
+                AND id NOT IN (SELECT identity FROM moved) RETURNING 'gone', id, key""",
+                owner,
+            ).fetchall()
+            connection.executemany("INSERT INTO outbox (kind, entry, uuid) VALUES (?, ?, ?)", gone)
     return count
+
+
+def keys_of(connection: sqlite3.Connection, person: int) -> list[str]:
+    """The keys of a person and of all that were merged into it."""
+    return [row[0] for row in connection.execute(f"SELECT key FROM identities WHERE id IN ({GROUP})", (person,))]
 
 
 def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
@@ -113,11 +122,25 @@ def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
     connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", group * 3)
     connection.execute(f"DELETE FROM aliases WHERE source IN ({marks}) OR target IN ({marks})", group * 2)
     connection.execute(f"DELETE FROM sightings WHERE identity IN ({marks})", group)
+    gone = f"SELECT 'gone', id, key FROM identities WHERE id IN ({marks})"
+    connection.execute(f"INSERT INTO outbox (kind, entry, uuid) {gone}", group)
     count = delete(connection, entries)
     connection.execute(f"UPDATE identities SET merged_into = NULL WHERE id IN ({marks})", group)
     connection.execute(f"DELETE FROM identities WHERE id IN ({marks})", group)
-    connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('gone', ?)", [(each,) for each in group])
     return count
+
+
+def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
+    """Forget whom another site has forgotten: keys of people and uuids of entries, known here or not."""
+    count = 0
+    for each in ids:
+        row = connection.execute("SELECT id FROM identities WHERE key = ?", (each,)).fetchone()
+        count += 0 if row is None else forget(connection, int(row[0]), now)
+    connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
+    entries = [
+        row[0] for each in ids for row in connection.execute("SELECT id FROM entries WHERE uuid = ?", (each,))
+    ]
+    return count + delete(connection, entries)
 
 
 def merge(connection: sqlite3.Connection, source: str, target: str, now: float) -> int | None:
@@ -154,7 +177,7 @@ def split(connection: sqlite3.Connection, uuids: Sequence[str], name: str, now: 
 
 def undo(connection: sqlite3.Connection, alias: int) -> bool:
     """Take back a merge or a split; whether there was one."""
-    row = connection.execute("SELECT kind, source FROM aliases WHERE id = ?", (alias,)).fetchone()
+    row = connection.execute("SELECT kind, source, target FROM aliases WHERE id = ?", (alias,)).fetchone()
     if row is None:
         return False
     if row[0] == "merge":
@@ -167,13 +190,13 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
     _tell_moved(connection, alias)
     connection.execute("DELETE FROM moved WHERE alias = ?", (alias,))
     connection.execute("DELETE FROM aliases WHERE id = ?", (alias,))
-    tell_people(connection)
+    tell_people(connection, *row[1:])
     return True
 
 
-def tell_people(connection: sqlite3.Connection) -> None:
-    """Note that identities changed, and so perhaps whom entries show."""
-    connection.execute("INSERT INTO outbox (kind) VALUES ('people')")
+def tell_people(connection: sqlite3.Connection, *identities: int) -> None:
+    """Note that these identities changed, and so perhaps whom entries show."""
+    connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('people', ?)", [(i,) for i in identities])
 
 
 def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:
@@ -186,6 +209,7 @@ def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:
 
 def prune_outbox(connection: sqlite3.Connection) -> None:
     """Drop the lines that every mirror has acknowledged and that are not among the last."""
+    connection.execute("DELETE FROM mirrors WHERE seq < (SELECT max(seq) FROM outbox) - ?", (MOST_LINES,))
     connection.execute(
         """DELETE FROM outbox WHERE seq <= min((SELECT coalesce(max(seq), 0) - ? FROM outbox),
         (SELECT coalesce(min(seq), 9223372036854775807) FROM mirrors))""",
@@ -198,5 +222,5 @@ def _alias(connection: sqlite3.Connection, kind: str, now: float, source: int, t
         "INSERT INTO aliases (kind, time, source, target) VALUES (?, ?, ?, ?)", (kind, now, source, target)
     ).lastrowid
     assert alias is not None
-    tell_people(connection)
+    tell_people(connection, source, target)
     return alias

@@ -20,6 +20,8 @@ from pat.base.errors import Failure, UserError
 FILE = "gallery.sqlite"
 OLD_FACTS = "gallery.json"
 """Stands in the folder of a gallery that an earlier version made."""
+BEFORE = "before"
+"""The fact that names the gallery that this one was made from, for another model."""
 PATIENCE = 10.0
 """Seconds that a change waits for another process to finish its own."""
 
@@ -180,6 +182,17 @@ def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
 def read_facts(connection: sqlite3.Connection, where: Path) -> Facts:
     """What a gallery says about itself. Raises UserError when it is none."""
     return Facts.from_mapping(dict(connection.execute("SELECT name, value FROM facts")), str(where))
+
+
+def read_past(database: Database) -> tuple[frozenset[int], Path | None]:
+    """What a change of model has left (deploy.gallery.remodel): entries with mapped vectors, the old gallery."""
+    with database.reading() as connection:
+        row = connection.execute("SELECT value FROM facts WHERE name = ?", (BEFORE,)).fetchone()
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'mapped'").fetchone():
+            mapped: frozenset[int] = frozenset()
+        else:
+            mapped = frozenset(each[0] for each in connection.execute("SELECT entry FROM mapped"))
+    return mapped, None if row is None else Path(row[0])
 
 
 @contextlib.contextmanager

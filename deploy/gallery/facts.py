@@ -61,7 +61,8 @@ class Facts:
         if (self.dimension, self.model) != (stored.dimension, stored.model):
             raise UserError(
                 f"{where} holds vectors of the model {stored.model} ({stored.dimension} numbers), not of "
-                f"{self.model} ({self.dimension}); use the bundle it was made with, or another gallery"
+                f"{self.model} ({self.dimension}), which cannot be compared; use the bundle it was made with, "
+                "another gallery, or one made of it for this model: `pat gallery migrate`"
             )
 
 

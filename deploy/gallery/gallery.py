@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.gallery import backup, changes, migrate
-from deploy.gallery.database import Database, write_facts
+from deploy.gallery.database import FILE, Database, read_past, write_facts
 from deploy.gallery.entries import (
     Candidate,
     Floats,
@@ -62,6 +62,9 @@ class Gallery:
         self._database, self.facts, self._clock = database, facts, clock
         """Dimension, model and retention."""
         self._index = Index(database, facts)
+        self.mapped, before = read_past(database)
+        """Numbers of entries whose vectors were carried over from another model's."""
+        self._before = None if before is None else self._open_before(before)
         self._opened = clocks.monotonic()
         self._swept = -math.inf
         self.sweep()
@@ -98,6 +101,19 @@ class Gallery:
         except BaseException:
             database.close()
             raise
+
+    def _open_before(self, folder: Path) -> Gallery | None:
+        """The gallery of the model before: nobody searches it, but it is swept, and whoever is forgotten here is
+        forgotten there."""
+        if not (folder / FILE).exists():
+            return None
+        facts = backup.facts_of(folder)
+        found = Gallery.open(
+            folder, dimension=facts.dimension, model=facts.model, retention=facts.retention, clock=self._clock
+        )
+        if not found.count():
+            log.info("%s: nothing is left of the model before; the folder can be deleted", folder)
+        return found
 
     def add(
         self,
@@ -277,12 +293,28 @@ class Gallery:
         name = checked_name("identity", identity)
         with self._database.changing() as connection:
             person = changes.find(connection, name)
+            keys = [] if person is None else changes.keys_of(connection, person)
+            if self._before is not None:  # first: a second try still knows the keys
+                self._before.obey(keys)
             count = 0 if person is None else changes.forget(connection, person, self._clock())
         self._index.refresh()
         try:
             self._database.truncate_log()
         except Failure as error:
             raise Failure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
+        return count
+
+    def obey(self, ids: Sequence[str]) -> int:
+        """Forget whom another site has forgotten: keys of people, ids of entries; how many entries there were.
+
+        What is not known here is noted too: it shall not come back. Raises Failure as `forget` does.
+        """
+        if self._before is not None:
+            self._before.obey(ids)
+        with self._database.changing() as connection:
+            count = changes.obey(connection, ids, self._clock())
+        self._index.refresh()
+        self._database.truncate_log()
         return count
 
     def expire(self, before: float) -> int:
@@ -306,6 +338,8 @@ class Gallery:
     def sweep(self) -> int:
         """Delete what the retention has passed, and return how many entries that were."""
         self._swept = now = self._clock()
+        if self._before is not None:
+            self._before.sweep()
         self._index.refresh()
         expired, ahead = self._index.vectors.hidden(now, now + CLOCK_TOLERANCE)
         retention = self.facts.retention
@@ -342,6 +376,11 @@ class Gallery:
             cameras = tuple(sorted({record.camera for record in records}))
             yield Identity(name, len(records), cameras, min(times), max(times))
 
+    def kept(self) -> list[str]:
+        """Names of the people who are kept until they are forgotten."""
+        self._look()
+        return sorted(each.name for each in self._index.people.values() if math.isinf(each.retention))
+
     def export(self) -> Iterator[Record]:
         """Every entry with its vector, in no order that means anything."""
         return self._records(vectors=True)
@@ -352,6 +391,8 @@ class Gallery:
 
     def close(self) -> None:
         """Let go of the folder. A gallery that is closed can be closed again."""
+        if self._before is not None:
+            self._before.close()
         if not self._database.closed:
             try:
                 self._database.truncate_log()

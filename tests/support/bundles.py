@@ -81,8 +81,11 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def colour_graph() -> bytes:
-    """crops u8 [B, 256, 128, 3] -> mean colours of 8 x 2 patches of the middle columns, centred, unit length."""
+def colour_graph(mix: np.ndarray | None = None) -> bytes:
+    """crops u8 [B, 256, 128, 3] -> mean colours of 8 x 2 patches of the middle columns, centred, unit length.
+
+    With `mix` [48, D] the colours are mixed to D numbers before they are brought to unit length.
+    """
     constants = {
         "axes": np.array([1], dtype=np.int64),
         "starts": np.array([32], dtype=np.int64),
@@ -98,15 +101,20 @@ def colour_graph() -> bytes:
         helper.make_node("Reshape", ["patches", "flat"], ["colours"]),
         helper.make_node("ReduceMean", ["colours", "axes"], ["mean"], keepdims=1),
         helper.make_node("Sub", ["colours", "mean"], ["centred"]),
-        helper.make_node("LpNormalization", ["centred"], ["embeddings"], axis=1, p=2),
     ]
-    return graph(nodes, constants, (256, 128), COLOURS)
+    last, dim = "centred", COLOURS
+    if mix is not None:
+        nodes.append(helper.make_node("MatMul", ["centred", "mix"], ["mixed"]))
+        constants["mix"], last, dim = mix.astype(np.float32), "mixed", mix.shape[1]
+    nodes.append(helper.make_node("LpNormalization", [last], ["embeddings"], axis=1, p=2))
+    return graph(nodes, constants, (256, 128), dim)
 
 
-def colours(folder: Path) -> Path:
+def colours(folder: Path, mix: np.ndarray | None = None) -> Path:
     """A bundle that tells people apart by the colours of their clothes, in milliseconds."""
-    manifest = described((256, 128), COLOURS, weights={"sha256": "c0105" * 12 + "0000"})
-    return make_bundle(folder, manifest, colour_graph())
+    weights = {"sha256": ("c0105" if mix is None else "d0105") * 12 + "0000"}
+    manifest = described((256, 128), COLOURS if mix is None else mix.shape[1], weights=weights)
+    return make_bundle(folder, manifest, colour_graph(mix))
 
 
 def projection(

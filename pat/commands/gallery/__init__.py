@@ -24,6 +24,7 @@ from pat.commands.gallery.manage import (
     Split,
     Undo,
 )
+from pat.commands.gallery.migrate import Migrate
 
 
 class Subcommand(Protocol):
@@ -47,6 +48,7 @@ Arguments = (
     | Annotated[Backup, subcommand("backup")]
     | Annotated[Restore, subcommand("restore")]
     | Annotated[Calibrate, subcommand("calibrate")]
+    | Annotated[Migrate, subcommand("migrate")]
 )
 
 

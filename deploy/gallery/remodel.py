@@ -1,0 +1,100 @@
+"""A gallery for another model: the same people under the same keys, with mapped vectors or none.
+
+The old gallery stays what it is until its retention has passed: the new one knows where it is, deletes in it what
+has expired, and forgets in it whom it forgets (`Gallery`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.gallery.backup import begin_anew, facts_of, folder_of
+from deploy.gallery.changes import AT_ONCE, checksum
+from deploy.gallery.database import BEFORE, FILE, translated, write_facts
+from deploy.gallery.entries import Floats
+from deploy.gallery.facts import Facts
+from deploy.gallery.vectors import to_bytes
+from pat.base.errors import Failure, UserError
+from pat.base.files import sync
+
+
+def remodel(
+    source: str | Path,
+    place: str | Path,
+    *,
+    dimension: int,
+    model: str,
+    vector_map: Callable[[Floats], Floats] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> int:
+    """Make a gallery for another model in a new folder, whole or not at all; the number of entries in it.
+
+    Without a map it has the people, and no entries. `about` says where the map is from and what it costs; it is
+    kept with the gallery. Raises UserError when there is something in the folder, or nothing to begin with.
+    """
+    old, folder, before = facts_of(source), folder_of(place), folder_of(source)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists; name a new folder")
+    if old.model == model:
+        raise UserError(f"the gallery {before} holds vectors of this model already")
+    draft: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+        with translated(before), closing(sqlite3.connect(before / FILE)) as connection:
+            connection.execute("VACUUM INTO ?", (str(draft / FILE),))
+        (draft / FILE).chmod(0o600)
+        with translated(folder), closing(sqlite3.connect(draft / FILE)) as connection:
+            with connection:
+                begin_anew(connection)
+                write_facts(connection, Facts(dimension, model, old.retention))
+                known = {BEFORE: str(before.resolve()), "map": json.dumps(dict(about or {}))}
+                connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", known.items())
+                _drop_decisions(connection)
+                count = _replace(connection, vector_map)
+            connection.execute("VACUUM")  # no old vector stays in a free page
+        sync(draft / FILE)
+        draft.rename(folder)
+        sync(folder.parent)
+    except OSError as error:
+        raise Failure(f"cannot make the gallery {folder}: {error.strerror or error}") from error
+    finally:
+        if draft is not None:
+            shutil.rmtree(draft, ignore_errors=True)
+    return count
+
+
+def _replace(connection: sqlite3.Connection, vector_map: Callable[[Floats], Floats] | None) -> int:
+    connection.execute("DELETE FROM outbox")
+    connection.execute("DROP TABLE IF EXISTS mapped")
+    if vector_map is None:
+        connection.execute("DELETE FROM entries")
+        return 0
+    connection.execute("CREATE TABLE mapped (entry INTEGER PRIMARY KEY)")
+    connection.execute("INSERT INTO mapped SELECT id FROM entries")
+    rows = connection.execute("SELECT id, uuid, camera, time, note, vector FROM entries").fetchall()
+    for begin in range(0, len(rows), AT_ONCE):
+        some = rows[begin : begin + AT_ONCE]
+        blobs = to_bytes(vector_map(np.stack([np.frombuffer(row[5], dtype="<f4") for row in some])))
+        connection.executemany(
+            "UPDATE entries SET vector = ?, checksum = ? WHERE id = ?",
+            [(blob, checksum(*row[1:5], blob), row[0]) for row, blob in zip(some, blobs, strict=True)],
+        )
+    return len(rows)
+
+
+def _drop_decisions(connection: sqlite3.Connection) -> None:
+    """What the service was told about scores of the old model."""
+    there = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "service_reviews" in there:
+        connection.execute("DELETE FROM service_reviews WHERE answer IS NULL")
+        connection.execute("DELETE FROM service_choices WHERE name = 'threshold'")

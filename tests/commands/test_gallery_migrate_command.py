@@ -1,0 +1,120 @@
+"""`pat gallery migrate`: crops of both models, a loss that is printed, and refusals."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy import runtime
+from deploy.gallery import Gallery
+from deploy.gallery.fingerprint import fingerprint
+from export.manifest import Manifest
+from pat.base.errors import UserError
+from pat.commands.gallery import main
+
+PEOPLE = 66
+
+
+def crop(person: int, view: int) -> np.ndarray:
+    """Somebody in clothes of 16 patches, 2 x 8; the light differs from view to view."""
+    clothes = np.random.default_rng(person).integers(0, 256, (8, 2, 3))
+    light = np.random.default_rng((person, view)).normal(0, 25, clothes.shape)
+    pixels = np.clip(clothes + light, 0, 255).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)  # [32, 8, 3]
+    return np.pad(pixels, ((0, 0), (4, 4), (0, 0)))
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crops")
+    for person in range(PEOPLE):
+        (folder / str(person)).mkdir()
+        for view in range(3):
+            Image.fromarray(crop(person, view)).save(folder / str(person) / f"{view}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mixed_bundle(tmp_path_factory):
+    """Another model of the same clothes: it mixes what the first one tells apart."""
+    import bundles
+
+    mix = np.random.default_rng(0).normal(size=(bundles.COLOURS, 40))
+    return bundles.colours(tmp_path_factory.mktemp("mixed") / "bundle", mix)
+
+
+@pytest.fixture
+def gallery(colour_bundle, tmp_path):
+    manifest = Manifest.load(colour_bundle)
+    with (
+        runtime.open(colour_bundle) as session,
+        Gallery.open(tmp_path / "old", dimension=manifest.output.size, model=fingerprint(manifest)) as found,
+    ):
+        for person in range(1000, 1030):
+            image = Image.fromarray(crop(person, 0)).resize((128, 256), Image.Resampling.BICUBIC)
+            vector = session.embed(np.asarray(image)[None])
+            found.add(vector, identity=f"p{person}", camera="gate", time=time.time(), keep_for=math.inf)
+    return tmp_path / "old"
+
+
+def search(place, bundle, person: int) -> str:
+    manifest = Manifest.load(bundle)
+    image = Image.fromarray(crop(person, 1)).resize((128, 256), Image.Resampling.BICUBIC)
+    with (
+        runtime.open(bundle) as session,
+        Gallery.open(place, dimension=manifest.output.size, model=fingerprint(manifest)) as found,
+    ):
+        return found.search(session.embed(np.asarray(image)[None])[0], 1)[0].identity
+
+
+def test_a_mapped_gallery_knows_people_by_another_model(
+    gallery, colour_bundle, mixed_bundle, crops, tmp_path, capsys
+):
+    main(["migrate", str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle), str(crops)])
+    said = capsys.readouterr()
+    assert "new model among mapped vectors" in said.out
+    assert "66 crops of 22 people" in said.err
+    right = [search(tmp_path / "new", mixed_bundle, person) == f"p{person}" for person in range(1000, 1030)]
+    assert sum(right) >= 25
+    with pytest.raises(UserError, match="pat gallery migrate"):
+        search(tmp_path / "new", colour_bundle, 1000)
+
+
+def test_crops_without_labels(gallery, colour_bundle, mixed_bundle, crops, tmp_path, capsys):
+    given = [str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle), str(crops)]
+    main(["migrate", *given, "--no-labels"])
+    said = capsys.readouterr()
+    assert "rank-1" not in said.out
+    assert "are nearest to their own new" in said.err
+    assert search(tmp_path / "new", mixed_bundle, 1001) == "p1001"
+
+
+def test_a_map_that_loses_too_much_is_refused(gallery, colour_bundle, mixed_bundle, crops, tmp_path):
+    given = [str(gallery), str(tmp_path / "new"), str(mixed_bundle)]
+    with pytest.raises(UserError, match="holds vectors of"):
+        main(["migrate", *given, str(colour_bundle), str(crops)])
+    given[2] = str(colour_bundle)
+    with pytest.raises(UserError, match="the map is refused"):
+        main(["migrate", *given, str(mixed_bundle), str(crops), "--least", "1.5"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_crops_the_people_go_over_and_are_named_for_enrolment(
+    gallery, colour_bundle, mixed_bundle, tmp_path, capsys
+):
+    main(["migrate", str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle)])
+    assert "enrol anew who is kept until forgotten: p1000, p1001" in capsys.readouterr().err
+    main(["count", str(tmp_path / "new")])
+    assert capsys.readouterr().out.split()[0] == "0"
+
+
+@pytest.mark.parametrize("what", ["empty", "missing"])
+def test_crops_that_are_not_there(gallery, colour_bundle, mixed_bundle, tmp_path, what):
+    if what == "empty":
+        (tmp_path / what).mkdir()
+    given = [str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle), str(tmp_path / what)]
+    with pytest.raises(UserError, match=what):
+        main(["migrate", *given])
