@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Version of the fields; it changes when one of them goes away or comes to mean something else."""
-Kind = Literal["recognised", "new", "unknown", "revised", "left", "camera"]
+Kind = Literal["recognised", "new", "unknown", "revised", "left", "camera", "elsewhere"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Event:
     event: Kind
     """recognised: the track is a known identity; new: it became a new one; unknown: it is none and stays none;
     revised: it is somebody else than `before`, as more views have shown; left: the track has ended; camera: a
-    source changed its state."""
+    source changed its state; elsewhere: who is new here was seen at another site before."""
     time: float
     """Seconds since the epoch, of the frame."""
     camera: str
@@ -55,6 +55,8 @@ class Event:
     """The identity that was told before."""
     key: str | None = None
     """The person's, which stays the same whatever the name is."""
+    there: Mapping[str, Any] | None = None
+    """Who that is at the other site: site, key, name, camera, time."""
     state: str | None = None
     error: str | None = None
     id: str = field(default_factory=lambda: str(uuid.uuid4()))

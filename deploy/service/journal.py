@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 WAITING = 10_000
 """Events that may wait for the disk; what comes beyond is counted and lost."""
 AT_ONCE = 500
-PERSONAL = ("identity", "before", "key", "entry", "view")
+PERSONAL = ("identity", "before", "key", "entry", "view", "there")
 """What an event says of who it was."""
 
 

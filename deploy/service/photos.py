@@ -44,6 +44,8 @@ class Found:
     """From 0 (useless) to 1."""
     matches: Sequence[Match]
     """The best entry of each person who is like this one, best first."""
+    vector: np.ndarray
+    """[D]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,9 @@ class Photos:
         except TooLong:
             raise Failure(f"the model did not answer within {ANSWER_WITHIN:.0f} s; try again") from None
         return [
-            Found(_whole(box), float(good), self.alike(vector, limits) if np.isfinite(vector).all() else [])
+            Found(
+                _whole(box), float(good), self.alike(vector, limits) if np.isfinite(vector).all() else [], vector
+            )
             for box, good, vector in zip(boxes, quality, vectors, strict=True)
         ]
 

@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator, Sequence
 
 from deploy.annotate import Label
+from deploy.cluster.sync import no_mirror
 from deploy.detect import open_detector
 from deploy.events import Event
 from deploy.frames import Frame
 from deploy.pipeline import Parts
 from deploy.rates import Rates
+from deploy.service import elsewhere
 from deploy.service.api.app import Task, make_app
+from deploy.service.elsewhere import Neighbours
 from deploy.service.journal import Journal
 from deploy.service.live import Live
 from deploy.service.mqtt import CONSUMER, Mqtt
@@ -103,7 +106,16 @@ class Service:
                 store, most=settings.keep.events, before=site.enrich, woken=streams.wake
             )
             stack.enter_context(journal)
-            app = make_app(site, journal, streams, hosts=[self._host], tasks=self._tasks(site, journal, streams))
+            neighbours = None
+            if settings.cluster.url:
+                neighbours = Neighbours(settings.cluster, site, journal, streams)
+                stack.enter_context(neighbours.running())
+            else:
+                no_mirror(store.database)
+            app = make_app(
+                site, journal, streams, neighbours, hosts=[self._host],
+                tasks=self._tasks(site, journal, streams, neighbours),
+            )  # fmt: skip
             stack.enter_context(serving(app, channel, access, streams, self._end))
             self.address = f"http{'s' if access.tls_certificate else ''}://{_shown(*channel.getsockname()[:2])}/"
             log.info("the page is at %s", self.address)
@@ -113,7 +125,9 @@ class Service:
             finally:
                 notify("STOPPING=1")
 
-    def _tasks(self, site: Site, journal: Journal, streams: Streams) -> list[Task]:
+    def _tasks(
+        self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None
+    ) -> list[Task]:
         """What tells others of events. Raises UserError for settings that cannot work."""
         chosen = self._settings
         tasks: list[Task] = [self._beats]
@@ -125,6 +139,9 @@ class Service:
         if chosen.mqtt.broker:
             names.append(CONSUMER)
             tasks.append(Mqtt(chosen.mqtt, site, journal, streams).run)
+        if neighbours is not None:
+            names.append(elsewhere.CONSUMER)
+            tasks.append(neighbours.run)
         journal.keep_consumers(names)
         return tasks
 

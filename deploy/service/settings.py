@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from deploy.cluster.settings import ClusterSettings
+
 
 @dataclass(frozen=True)
 class AccessSettings:
@@ -62,7 +64,7 @@ class WebhookSettings:
 
     urls: tuple[str, ...] = ()
     """Addresses that every event is posted to; retried for as long as the event is kept."""
-    events: tuple[str, ...] = ("recognised", "new", "revised", "left", "forgotten")
+    events: tuple[str, ...] = ("recognised", "new", "revised", "left", "elsewhere", "forgotten")
     """Kinds of events that are posted."""
     timeout: float = 10.0
     """Seconds that one delivery may take."""
@@ -76,3 +78,4 @@ class ServiceSettings:
     keep: KeepSettings = field(default_factory=KeepSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     webhook: WebhookSettings = field(default_factory=WebhookSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)

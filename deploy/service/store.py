@@ -49,6 +49,11 @@ CREATE TRIGGER IF NOT EXISTS service_forgotten AFTER INSERT ON tombstones WHEN N
         'event', 'forgotten', 'time', NEW.time, 'camera', '', 'key', NEW.key)
     );
 END;
+CREATE INDEX IF NOT EXISTS service_events_there ON service_events (json_extract(body, '$.there.key'))
+    WHERE kind = 'elsewhere';
+CREATE TRIGGER IF NOT EXISTS service_forgotten_there AFTER INSERT ON tombstones BEGIN
+    DELETE FROM service_events WHERE kind = 'elsewhere' AND json_extract(body, '$.there.key') = NEW.key;
+END;
 """
 """The tombstone of a person is a key without dashes; that of an entry is a UUID."""
 

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from deploy.service.api import cameras, gallery, problems, system
 from deploy.service.api.guard import Guard
+from deploy.service.elsewhere import Neighbours
 from deploy.service.journal import Journal
 from deploy.service.site import Site
 from deploy.service.streams import Streams
@@ -25,8 +26,9 @@ Task = Callable[[], Coroutine[Any, Any, None]]
 
 
 def make_app(
-    site: Site, journal: Journal, streams: Streams, *, hosts: Sequence[str] = (), tasks: Sequence[Task] = ()
-) -> FastAPI:
+    site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None = None, *,
+    hosts: Sequence[str] = (), tasks: Sequence[Task] = (),
+) -> FastAPI:  # fmt: skip
     """The ASGI application; `tasks` run on its event loop for as long as it does."""
 
     @contextlib.asynccontextmanager
@@ -45,6 +47,7 @@ def make_app(
         description="Errors are problems as RFC 9457 says. docs/integrators.md tells the rest.",
     )  # fmt: skip
     app.state.site, app.state.journal, app.state.streams = site, journal, streams
+    app.state.neighbours = neighbours
     problems.add_to(app)
     for router in (system.router, gallery.router, cameras.router):
         app.include_router(router)

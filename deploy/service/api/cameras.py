@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,12 +13,15 @@ from anyio import to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from deploy.cluster.records import Elsewhere
 from deploy.service.api import models
-from deploy.service.api.parts import PROBLEMS, TheSite, Viewer, decision, in_view, shown
+from deploy.service.api.parts import PROBLEMS, TheNeighbours, TheSite, Viewer, decision, in_view, shown
+from deploy.service.elsewhere import Neighbours
 from deploy.service.people import NotThere
 from deploy.service.photos import Found, Limits
 from deploy.service.site import Site
 from deploy.service.streams import Streams
+from pat.base.errors import Failure
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
@@ -117,8 +121,8 @@ async def _pictures(site: Site, streams: Streams, name: str, rate: float) -> Asy
 
 @router.post("/cameras/{name}/search", tags=["search"])
 def search_in_view(
-    site: TheSite, caller: Viewer, name: str, x: Share, y: Share, count: Count = 5, camera: OfCamera = None,
-    since: Since = None, until: Since = None,
+    site: TheSite, neighbours: TheNeighbours, caller: Viewer, name: str, x: Share, y: Share, count: Count = 5,
+    camera: OfCamera = None, since: Since = None, until: Since = None,
 ) -> models.Search:  # fmt: skip
     """Who the person at this place of the camera's newest picture is, and who is like that person."""
     there = _known(site, name).at(name, x, y)
@@ -126,7 +130,7 @@ def search_in_view(
         raise NotThere(f"nobody is at this place in the picture of camera {name}")
     seen, label = there
     found = site.photos.search_box(seen.frame.pixels, label.box, Limits(count, camera, since, until))
-    return _answer(site, seen.frame.pixels.shape, found)
+    return _answer(site, neighbours, seen.frame.pixels.shape, found)
 
 
 @router.post(
@@ -139,8 +143,8 @@ def search_in_view(
     },
 )  # fmt: skip
 async def search_by_photo(
-    request: Request, site: TheSite, caller: Viewer, count: Count = 5, camera: OfCamera = None,
-    since: Since = None, until: Since = None,
+    request: Request, site: TheSite, neighbours: TheNeighbours, caller: Viewer, count: Count = 5,
+    camera: OfCamera = None, since: Since = None, until: Since = None,
     whole: Annotated[bool, Query(description="The photo is a crop of one person: look for nobody in it.")] = False,
 ) -> models.Search:  # fmt: skip
     """Who a photo (JPEG, PNG or WebP, as the body) shows, and where these people were seen before."""
@@ -151,7 +155,7 @@ async def search_by_photo(
     def search() -> models.Search:
         pixels = site.photos.decode(content)
         found = site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
-        return _answer(site, pixels.shape, found)
+        return _answer(site, neighbours, pixels.shape, found)
 
     return await to_thread.run_sync(search)
 
@@ -162,7 +166,10 @@ def _known(site: Site, name: str):  # type: ignore[no-untyped-def]
     return site.live
 
 
-def _answer(site: Site, shape: tuple[int, ...], found: list[Found]) -> models.Search:
+def _answer(
+    site: Site, neighbours: Neighbours | None, shape: tuple[int, ...], found: list[Found]
+) -> models.Search:
+    away: str | None = None
     threshold, viewed = site.parts.recogniser.threshold, in_view(site)
     people = {each.name: each for each in site.people.everybody()}
     answers = []
@@ -176,5 +183,16 @@ def _answer(site: Site, shape: tuple[int, ...], found: list[Found]) -> models.Se
             if match.identity in people
         ]  # fmt: skip
         seen = SEEN[matches[0].decision if matches else "different"]
-        answers.append(models.Found(box=each.box, quality=each.quality, seen_before=seen, matches=matches))
-    return models.Search(width=shape[1], height=shape[0], threshold=threshold, people=answers)
+        others: list[Elsewhere] = []
+        if neighbours is not None and away is None and np.isfinite(each.vector).all():
+            try:
+                others = neighbours.search(each.vector)
+            except Failure as error:
+                away = str(error)
+        answers.append(
+            models.Found(
+                box=each.box, quality=each.quality, seen_before=seen, matches=matches,
+                elsewhere=[models.Elsewhere(**asdict(other)) for other in others],
+            )
+        )  # fmt: skip
+    return models.Search(width=shape[1], height=shape[0], threshold=threshold, people=answers, cluster=away)

@@ -127,6 +127,17 @@ class Match(BaseModel):
     decision: Literal["same", "perhaps", "different"]
 
 
+class Elsewhere(BaseModel):
+    """A person of another site who is like somebody here."""
+
+    site: str
+    key: str
+    name: str
+    score: float
+    camera: str
+    time: float
+
+
 class Found(BaseModel):
     """A person in a photo."""
 
@@ -134,6 +145,7 @@ class Found(BaseModel):
     quality: float
     seen_before: Literal["yes", "perhaps", "no"]
     matches: list[Match]
+    elsewhere: list[Elsewhere] = Field(description="People of other sites, by the cluster's threshold.")
 
 
 class Search(BaseModel):
@@ -141,6 +153,7 @@ class Search(BaseModel):
     height: int
     threshold: float
     people: list[Found]
+    cluster: str | None = Field(description="Why other sites could not be asked; null where they were.")
 
 
 class InView(BaseModel):
@@ -209,6 +222,28 @@ class Model(BaseModel):
     ok: bool
 
 
+class OtherSite(BaseModel):
+    """A site of the cluster, this one among them."""
+
+    node: str = Field(description="Stands for the site's gallery.")
+    site: str
+    model: str
+    entries: int
+    seen: float = Field(description="When it was last there; seconds since the epoch.")
+    unacknowledged: int = Field(description="Of what was forgotten anywhere, what it has not yet deleted.")
+
+
+class Cluster(BaseModel):
+    url: str
+    site: str
+    node: str
+    error: str = Field(description='Why the cluster is away; "" when it is there.')
+    since: float = Field(description="Since when that holds.")
+    waiting: int = Field(description="Changes not sent yet.")
+    sent: int
+    sites: list[OtherSite]
+
+
 class Status(BaseModel):
     version: str
     started: float
@@ -225,6 +260,7 @@ class Status(BaseModel):
     events_lost: int
     views: Literal["none", "best"]
     retention_hours: float | None = Field(description="null: for ever.")
+    cluster: Cluster | None = Field(description="null: this site shares nothing.")
 
 
 class AuditLine(BaseModel):

@@ -10,6 +10,7 @@ from fastapi import Depends, HTTPException, Query, Request
 from deploy.service import people
 from deploy.service.access import Caller, Role
 from deploy.service.api import models
+from deploy.service.elsewhere import Neighbours
 from deploy.service.reviews import BAND
 from deploy.service.site import Site
 from pat.base.errors import UserError
@@ -30,6 +31,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         (503, "Not now"),
     )
 }  # fmt: skip
+
+
+def neighbours_of(request: Request) -> Neighbours | None:
+    return cast("Neighbours | None", request.app.state.neighbours)
+
+
+TheNeighbours = Annotated[Neighbours | None, Depends(neighbours_of)]
 
 
 def needs(role: Role) -> Callable[[Request], Caller]:

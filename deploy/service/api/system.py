@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -23,14 +23,17 @@ from deploy.service.api.parts import (
     Eraser,
     Limit,
     Operator,
+    TheNeighbours,
     TheSite,
     Viewer,
     numbers_of,
 )
 from deploy.service.journal import Journal
+from deploy.service.people import NotThere
 from deploy.service.reviews import BAND
 from deploy.service.streams import Streams
 from deploy.service.thresholds import Point, false_alarms
+from pat.base.errors import UserError
 
 router = APIRouter(responses=PROBLEMS)
 SILENCE = 15.0
@@ -65,7 +68,9 @@ def metrics(site: TheSite, caller: Viewer) -> Response:
 
 
 @router.get(f"{API}/status", tags=["system"])
-def status(request: Request, site: TheSite, caller: Viewer) -> models.Status:
+def status(
+    request: Request, site: TheSite, neighbours: TheNeighbours, caller: Viewer
+) -> models.Status:  # fmt: skip
     """Cameras, storage, model and figures at a glance."""
     retention = site.gallery.facts.retention
     return models.Status(
@@ -76,7 +81,20 @@ def status(request: Request, site: TheSite, caller: Viewer) -> models.Status:
         people=len(site.people.everybody()), reviews=site.reviews.count(),
         events_lost=request.app.state.journal.lost, views=site.settings.keep.views,
         retention_hours=None if retention is None else retention / 3600,
+        cluster=None if neighbours is None else models.Cluster.model_validate(neighbours.state()),
     )  # fmt: skip
+
+
+@router.delete(f"{API}/cluster/nodes/{{node}}", tags=["system"], status_code=204)
+def dismiss_node(
+    neighbours: TheNeighbours, caller: Eraser, node: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+) -> None:
+    """Delete what another site has brought to the cluster, which will not come back."""
+    if neighbours is None:
+        raise NotThere("this site is in no cluster: --cluster.url")
+    if node == neighbours.cluster.node:
+        raise UserError("that is this site itself")
+    neighbours.cluster.dismiss(node)
 
 
 @router.get(f"{API}/events", tags=["events"])

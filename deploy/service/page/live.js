@@ -40,7 +40,7 @@ export async function show(view, signal) {
   for (const event of past.items.reverse()) tell(feed, event);
   if (!feed.children.length) feed.append(h("li", { class: "nothing" }, "Nothing yet."));
   const stream = new EventSource("/api/v1/events/stream");
-  for (const kind of ["recognised", "new", "revised", "left", "unknown", "camera", "forgotten"]) {
+  for (const kind of ["recognised", "new", "revised", "left", "unknown", "camera", "elsewhere", "forgotten"]) {
     stream.addEventListener(kind, (message) => tell(feed, JSON.parse(message.data)));
   }
   signal.addEventListener("abort", () => stream.close());
@@ -122,7 +122,7 @@ async function who(camera, x, y) {
   box.showModal();
 }
 
-const WORDS = { recognised: "recognised", new: "new", revised: "is somebody else", left: "left", unknown: "unknown", camera: "", forgotten: "A person was forgotten" };
+const WORDS = { recognised: "recognised", new: "new", revised: "is somebody else", left: "left", unknown: "unknown", camera: "", elsewhere: "was seen before at", forgotten: "A person was forgotten" };
 
 function tell(feed, event) {
   feed.querySelector(".nothing")?.remove();
@@ -133,8 +133,9 @@ function tell(feed, event) {
     h("time", { datetime: new Date(event.time * 1000).toISOString() }, clockTime(event.time)),
     h("span", {}, event.key && event.identity ? h("a", { href: `#/people/${event.key}`, title: event.identity }, subject) : subject, " ",
       h("span", { class: "verb" }, what), event.before ? ` (was ${called(event.before)})` : "",
-      event.event !== "camera" && event.camera ? h("span", { class: "muted" }, ` at ${event.camera}`) : ""),
-    event.score !== undefined && event.event === "recognised" ? score(event.score) : ""));
+      event.there ? ` ${event.there.site}, called ${called(event.there.name)}` : "",
+      !event.there && event.event !== "camera" && event.camera ? h("span", { class: "muted" }, ` at ${event.camera}`) : ""),
+    event.score !== undefined && ["recognised", "elsewhere"].includes(event.event) ? score(event.score) : ""));
   while (feed.children.length > FEED) feed.lastChild.remove();
 }
 

@@ -60,7 +60,8 @@ function answer(found, url) {
   if (!found.people.length) {
     return [picture, empty("Nobody was found in this photo", "Where it shows one person alone, tick “A crop of one person”.")];
   }
-  return [picture, h("div", {}, found.people.map((each, number) => matches(each, found.people.length > 1 ? number + 1 : null)))];
+  const away = found.cluster ? h("p", { class: "muted" }, `Other sites were not asked: ${found.cluster}`) : "";
+  return [picture, h("div", {}, away, found.people.map((each, number) => matches(each, found.people.length > 1 ? number + 1 : null)))];
 }
 
 const ANSWER = { yes: "Yes, was here before", perhaps: "Perhaps was here before", no: "No, was not here before" };
@@ -74,5 +75,7 @@ export function matches(found, number) {
       h("a", { class: `match ${each.decision}`, href: `#/people/${each.person.key}` }, portrait(each.person),
         h("span", { class: "what" }, h("strong", { title: each.person.name }, called(each.person.name)), h("span", { class: "muted" }, `${each.camera} · `, when(each.time))),
         h("span", { class: "decision" }, MEANS[each.decision]), score(each.score)))))
-      : h("p", { class: "muted" }, "The gallery holds nobody to compare with."));
+      : h("p", { class: "muted" }, "The gallery holds nobody to compare with."),
+    found.elsewhere.length ? h("div", {}, h("h3", {}, "At other sites"), h("ul", { class: "matches" }, found.elsewhere.map((each) => h("li", {}, h("span", { class: "match same" },
+      h("span", { class: "what" }, h("strong", { title: each.name }, called(each.name)), h("span", { class: "muted" }, `${each.site}, ${each.camera} · `, when(each.time))), score(each.score)))))) : "");
 }

@@ -1,18 +1,20 @@
 // The states of cameras, storage and model; the threshold and what it costs; who did what.
 
 import { ask, get } from "./api.js";
-import { ago, bytes, fullTime, h, lasted, replace, share, state, toast, when } from "./ui.js";
+import { ago, bytes, dialog, fullTime, h, lasted, replace, share, state, toast, when } from "./ui.js";
 
 export const title = "System";
 
 export async function show(view, signal) {
   const top = h("div", { class: "tiles" });
   const cameras = h("tbody", {});
+  const cluster = h("section", { class: "panel" });
   const threshold = h("section", { class: "panel" });
   const log = h("section", { class: "panel" });
   async function look() {
     const now = await get("/status", {}, signal);
     tiles(top, now);
+    if (now.cluster) sites(cluster, now);
     replace(cameras, now.cameras.length ? now.cameras.map((each) => h("tr", {}, h("th", { scope: "row" }, each.name),
       h("td", {}, state(each.state), each.error && each.state !== "live" ? h("span", { class: "muted why" }, each.error) : ""),
       h("td", { class: "figure-cell" }, each.frames_per_second.toFixed(1)), h("td", { class: "figure-cell" }, String(each.in_view.length)),
@@ -28,9 +30,27 @@ export async function show(view, signal) {
   replace(view, h("div", { class: "head" }, h("h1", {}, "System")), top,
     h("section", { class: "panel" }, h("h2", {}, "Cameras"), h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {},
       ["Camera", "State", "Frames/s", "In view", "Dropped", "Reconnects", "Source"].map((each) => h("th", { scope: "col" }, each)))), cameras))),
-    threshold, now.role === "erase" && log);
+    now.cluster && cluster, threshold, now.role === "erase" && log);
   const timer = setInterval(() => { if (!document.hidden) look().catch(() => {}); }, 3000);
   signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+// Other sites of the cluster, and whether all of them have deleted what was forgotten anywhere.
+function sites(panel, now) {
+  const { cluster } = now;
+  replace(panel, h("h2", {}, "Sites"), h("p", { class: cluster.error ? "why" : "muted" }, cluster.error ? `Away since ${fullTime(cluster.since)}: ${cluster.error}` : `Connected to ${cluster.url}`,
+    ` · ${cluster.waiting} changes wait · ${cluster.sent} vectors sent`),
+  h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Site", "Vectors", "Last there", "Still to forget", "Model", ""].map((each) => h("th", { scope: "col" }, each)))),
+    h("tbody", {}, cluster.sites.map((each) => h("tr", {}, h("th", { scope: "row" }, each.site, each.node === cluster.node ? " (this one)" : ""), h("td", { class: "figure-cell" }, String(each.entries)),
+      h("td", {}, when(each.seen)), h("td", { class: "figure-cell" }, String(each.unacknowledged)), h("td", {}, h("code", {}, each.model)),
+      h("td", {}, now.role === "erase" && each.node !== cluster.node ? h("button", { type: "button", class: "danger quiet", onclick: () => dismiss(each) }, "Remove…") : "")))))));
+}
+
+async function dismiss(site) {
+  const sure = await dialog(`Remove ${site.site}?`, h("p", {}, `${site.entries} vectors and the names that this site has brought are deleted from the cluster. `,
+    "Do this for a site that will not come back: one that does brings them again."), { action: "Remove", danger: true });
+  if (!sure) return;
+  try { await ask("DELETE", `/cluster/nodes/${site.node}`); toast(`${site.site} was removed.`); } catch (error) { toast(error.message); }
 }
 
 function tile(name, value, detail, bad) {

@@ -25,6 +25,7 @@ from pat.commands.gallery.manage import (
     Undo,
 )
 from pat.commands.gallery.migrate import Migrate
+from pat.commands.gallery.sync import SyncOnce
 
 
 class Subcommand(Protocol):
@@ -49,6 +50,7 @@ Arguments = (
     | Annotated[Restore, subcommand("restore")]
     | Annotated[Calibrate, subcommand("calibrate")]
     | Annotated[Migrate, subcommand("migrate")]
+    | Annotated[SyncOnce, subcommand("sync")]
 )
 
 

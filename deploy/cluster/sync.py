@@ -1,0 +1,236 @@
+"""Sends what changed in a site's gallery to the cluster, and obeys what others have forgotten.
+
+The gallery's outbox says *which* entries and people changed; what is sent is how they are now. So a round that was
+cut short, by the network or by kill -9, is simply done again: nothing is lost, and nothing is there twice. Up to
+where the outbox was sent stands in the gallery itself; where nothing does, everything is sent.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from deploy.cluster.cluster import AT_ONCE, Cluster
+from deploy.cluster.records import PersonRecord, Point, SiteRecord
+from deploy.gallery import Gallery
+from deploy.gallery.changes import GROUP
+from deploy.gallery.database import Database
+from pat.base.errors import UserError
+
+MIRROR = "cluster"
+LINES = 1000
+"""Of the outbox, taken at once."""
+HOUSE_EVERY = 60.0
+"""Seconds between two looks at what has expired in the cluster and who else is there; after a failure at once."""
+ENTRY = """SELECT entries.id, uuid, identities.key, identities.id, camera, time, vector FROM entries
+JOIN identities ON identities.id = entries.identity"""
+PERSON = """SELECT one.key, one.name, other.key, coalesce((SELECT max(time) FROM aliases
+WHERE kind = 'merge' AND source = one.id), 0)
+FROM identities one LEFT JOIN identities other ON other.id = one.merged_into"""
+
+
+def node_of(database: Database) -> str:
+    """What stands for this gallery in the cluster: random, made when it is asked for first."""
+    with database.changing() as connection:
+        connection.execute("INSERT OR IGNORE INTO facts VALUES ('node', ?)", (uuid.uuid4().hex,))
+        return str(connection.execute("SELECT value FROM facts WHERE name = 'node'").fetchone()[0])
+
+
+@contextmanager
+def alone(database: Database) -> Iterator[None]:
+    """One process at a time sends a gallery. Raises UserError when another does."""
+    try:
+        with FileLock(database.folder / "cluster.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"another process sends the gallery {database.folder} to a cluster already") from error
+
+
+def no_mirror(database: Database) -> None:
+    """The gallery is in no cluster, or not any more: its outbox need not be kept for one."""
+    with database.changing() as connection:
+        connection.execute("DELETE FROM mirrors WHERE name = ?", (MIRROR,))
+
+
+class Sync:
+    """Sends one gallery; for one thread, within `alone`. `ending` cuts a round short between two requests."""
+
+    def __init__(
+        self, gallery: Gallery, database: Database, cluster: Cluster, ending: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._gallery, self._database, self._cluster, self._ending = gallery, database, cluster, ending
+        self._house_at = 0.0
+        self.sites: Sequence[SiteRecord] = ()
+        """As they were at the last look."""
+        self.sent = self.obeyed = 0
+        """Entries sent, and entries deleted because others had forgotten them, since the start."""
+
+    def round(self) -> None:
+        """Send all that waits. Raises Failure when the cluster is not there: what was sent until then counts."""
+        house_at, self._house_at = self._house_at, 0.0
+        due = time.monotonic() >= house_at
+        if due and not self._cluster.prepare():  # new, or it has lost what it had
+            no_mirror(self._database)
+        self._tell_forgotten()
+        self._obey()
+        if due:
+            self.sites = self._cluster.keep_house(self._gallery.count(), time.time())
+        place = self._place()
+        if place is None:
+            place = self._send_everything()
+        while (lines := self._lines(place)) and not self._ending():
+            self._tell_forgotten()  # who was forgotten since the round began is among these lines
+            self._send(lines)
+            place = lines[-1][0]
+            self._move(place)
+        self._house_at = time.monotonic() + HOUSE_EVERY if due else house_at
+
+    def waiting(self) -> int:
+        """Lines of the outbox that were not sent yet, or entries where none was."""
+        with self._database.reading() as connection:
+            newest = connection.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()[0]
+            row = connection.execute("SELECT seq FROM mirrors WHERE name = ?", (MIRROR,)).fetchone()
+            if row is not None:
+                return int(newest - row[0])
+            return int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+
+    def _place(self) -> int | None:
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT seq FROM mirrors WHERE name = ?", (MIRROR,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def _move(self, place: int) -> None:
+        with self._database.changing() as connection:
+            connection.execute("INSERT OR REPLACE INTO mirrors VALUES (?, ?)", (MIRROR, place))
+
+    def _lines(self, place: int) -> list[tuple[int, str, int | None, str | None]]:
+        with self._database.reading() as connection:
+            return connection.execute(
+                "SELECT seq, kind, entry, uuid FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (place, LINES)
+            ).fetchall()
+
+    def _tell_forgotten(self) -> None:
+        """First of all: whom this site has forgotten since."""
+        place, after = self._place(), ""
+        since = "" if place is None else f"AND key IN (SELECT uuid FROM outbox WHERE seq > {place})"
+        while True:
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    f"SELECT key, time FROM tombstones WHERE key > ? {since} ORDER BY key LIMIT ?",
+                    (after, AT_ONCE),
+                ).fetchall()
+            if not rows:
+                return
+            self._cluster.forget([row[0] for row in rows], time.time())
+            after = rows[-1][0]
+
+    def _obey(self) -> None:
+        """Then: whom others have forgotten. What was sent late by anybody goes with it."""
+        while (orders := self._cluster.orders()) and not self._ending():
+            self.obeyed += self._gallery.obey(orders)
+            self._cluster.withdraw(orders)
+            self._cluster.acknowledge(orders, time.time())
+
+    def _send(self, lines: Sequence[tuple[int, str, int | None, str | None]]) -> None:
+        told: dict[str, set] = {}
+        for _, kind, number, id in lines:
+            told.setdefault(kind, set()).add(number if kind in ("person", "people") else id)
+        changed = told.get("add", set()) | told.get("move", set())
+        with self._database.reading() as connection:  # a change of a person changes how long entries are kept
+            for person in told.get("people", ()):
+                changed |= {
+                    row[0]
+                    for row in connection.execute(
+                        f"SELECT uuid FROM entries WHERE identity IN ({GROUP})", (person,)
+                    )
+                }
+        self._send_people(told.get("person", set()) | told.get("people", set()))
+        self._send_entries(changed)
+        for ids, remove in (
+            (told.get("delete", set()), self._cluster.remove),
+            (told.get("gone", set()), self._cluster.remove_people),
+        ):
+            for some in _parts(ids):
+                remove(some)
+
+    def _send_everything(self) -> int:
+        """A cluster that knows nothing of this gallery, or what it knows may be old; where the outbox goes on."""
+        with self._database.reading() as connection:
+            place = int(connection.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()[0])
+            people = [row[0] for row in connection.execute("SELECT id FROM identities")]
+        self._send_people(people)
+        last = 0
+        while not self._ending():
+            with self._database.reading() as connection:
+                rows = connection.execute(
+                    "SELECT id, uuid FROM entries WHERE id > ? ORDER BY id LIMIT ?", (last, AT_ONCE)
+                ).fetchall()
+            if not rows:
+                break
+            self._send_entries(row[1] for row in rows)
+            last = rows[-1][0]
+        else:
+            return place
+        after: str | None = None
+        while True:
+            held, after = self._cluster.held(after)
+            with self._database.reading() as connection:
+                known = "SELECT 1 FROM entries WHERE uuid = ?"
+                lost = [each for each in held if connection.execute(known, (each,)).fetchone() is None]
+            if lost:
+                self._cluster.remove(lost)
+            if after is None:
+                break
+        self._move(place)
+        return place
+
+    def _send_people(self, numbers: Iterable[int]) -> None:
+        for some in _parts(numbers):
+            with self._database.reading() as connection:
+                rows = connection.execute(f"{PERSON} WHERE one.id IN ({_marks(some)})", some).fetchall()
+            gone = self._cluster.forgotten(row[0] for row in rows)
+            if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
+                self._cluster.put_people(records)
+
+    def _send_entries(self, ids: Iterable[str]) -> None:
+        for some in _parts(ids):
+            with self._database.reading() as connection:
+                rows = connection.execute(f"{ENTRY} WHERE uuid IN ({_marks(some)})", some).fetchall()
+                points = [self._point(connection, row) for row in rows]
+            # A gallery from a backup may hold people who were forgotten since.
+            gone = self._cluster.forgotten({*(each.id for each in points), *(each.person for each in points)})
+            if gone:
+                self.obeyed += self._gallery.obey(sorted(gone))
+            if kept := [each for each in points if not gone & {each.id, each.person}]:
+                self._cluster.put(kept)
+                self.sent += len(kept)
+
+    def _point(self, connection: sqlite3.Connection, row: tuple) -> Point:
+        number, id, key, identity, camera, when, vector = row
+        retention, into = None, identity
+        while into is not None:
+            retention, into = connection.execute(
+                "SELECT retention, merged_into FROM identities WHERE id = ?", (into,)
+            ).fetchone()
+        retention = self._gallery.facts.retention if retention is None else retention
+        expires = None if retention is None or math.isinf(retention) else when + retention
+        mapped = number in self._gallery.mapped
+        return Point(id, key, camera, when, expires, np.frombuffer(vector, dtype="<f4"), mapped)
+
+
+def _parts(values: Iterable[object]) -> Iterator[list]:
+    """In parts of a request's size."""
+    rest = list(values)
+    for begin in range(0, len(rest), AT_ONCE):
+        yield rest[begin : begin + AT_ONCE]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
