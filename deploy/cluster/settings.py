@@ -14,7 +14,5 @@ class ClusterSettings:
     """https://HOST or http://HOST, with :PORT where it is not 6333; "" shares nothing. Needs pat-reid[cluster]."""
     site: str = ""
     """Name of this site, as others are told it."""
-    threshold: float | None = None
-    """Least cosine at which somebody is said to have been seen at another site; by default the gallery's."""
     ca: Path | None = None
     """PEM file of the authority that signed the cluster's certificate; by default the system's."""

@@ -87,7 +87,10 @@ def _replace(connection: sqlite3.Connection, vector_map: Callable[[Floats], Floa
         blobs = to_bytes(vector_map(np.stack([np.frombuffer(row[5], dtype="<f4") for row in some])))
         connection.executemany(
             "UPDATE entries SET vector = ?, checksum = ? WHERE id = ?",
-            [(blob, checksum(*row[1:5], blob), row[0]) for row, blob in zip(some, blobs, strict=True)],
+            [
+                (blob, checksum(id, camera, when, note, blob), number)
+                for (number, id, camera, when, note, _), blob in zip(some, blobs, strict=True)
+            ],
         )
     return len(rows)
 

@@ -17,11 +17,11 @@ from deploy.clocks import Backoff
 from deploy.cluster.client import connect
 from deploy.cluster.cluster import Cluster
 from deploy.cluster.records import Elsewhere
-from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.sync import Sync, alone, node_of
 from deploy.events import Event
 from deploy.gallery.entries import Floats, checked_name
 from deploy.service.journal import Journal, Kept
+from deploy.service.settings import NeighbourSettings
 from deploy.service.site import Site
 from deploy.service.streams import Streams
 from pat.base.errors import Failure, UserError
@@ -40,7 +40,7 @@ MOST = 5
 class Neighbours:
     """The other sites, as this one knows them. Raises UserError for settings that cannot work."""
 
-    def __init__(self, settings: ClusterSettings, site: Site, journal: Journal, streams: Streams) -> None:
+    def __init__(self, settings: NeighbourSettings, site: Site, journal: Journal, streams: Streams) -> None:
         if not settings.site:
             raise UserError("--cluster.url needs --cluster.site: what other sites call this one")
         if settings.threshold is not None and not -1 <= settings.threshold <= 1:

@@ -71,6 +71,14 @@ class WebhookSettings:
 
 
 @dataclass(frozen=True)
+class NeighbourSettings(ClusterSettings):
+    """A Qdrant server or cluster that sites share; its API key is in the environment (PAT_CLUSTER_KEY)."""
+
+    threshold: float | None = None
+    """Least cosine at which somebody is said to have been seen at another site; by default the gallery's."""
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """The service."""
 
@@ -78,4 +86,4 @@ class ServiceSettings:
     keep: KeepSettings = field(default_factory=KeepSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     webhook: WebhookSettings = field(default_factory=WebhookSettings)
-    cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    cluster: NeighbourSettings = field(default_factory=NeighbourSettings)

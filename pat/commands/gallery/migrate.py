@@ -66,8 +66,8 @@ class Migrate(OnGallery):
     new vectors is learned. Its loss is measured on people it did not see, printed, and kept with the gallery; a
     map that loses too much is refused. Which entries are mapped is recorded.
 
-    Without CROPS, and wherever the map is refused, both galleries stay side by side: the new one begins with the
-    people but no vectors; the old one is searched with its own bundle (`pat gallery search`).
+    Without CROPS, where a map is refused for instance, nothing is mapped: the new gallery begins with the people
+    but no vectors, and the old one beside it is searched with its own bundle (`pat gallery search`).
 
     Either way the new gallery goes on deleting in the old one what the retention has passed, and forgets in both.
     """

@@ -16,7 +16,7 @@ from deploy import runtime
 from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.sync import MIRROR
 from deploy.service import elsewhere
-from deploy.service.settings import ServiceSettings
+from deploy.service.settings import NeighbourSettings, ServiceSettings
 from pat.base.errors import UserError
 
 from .conftest import running, unit
@@ -51,7 +51,7 @@ def harbour(server, tmp_path, colour_bundle, monkeypatch):
 
 
 def chosen(server, **more):
-    return ServiceSettings(cluster=ClusterSettings(url=server.url, site="station", **more))
+    return ServiceSettings(cluster=NeighbourSettings(url=server.url, site="station", **more))
 
 
 def state(service) -> dict:
@@ -123,10 +123,10 @@ def test_a_cluster_that_is_away_stops_nothing_and_gets_all_of_it_later(server, h
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (ClusterSettings(url="http://127.0.0.1:9"), "--cluster.site"),
-        (ClusterSettings(url="http://127.0.0.1:9", site="a", threshold=3.0), "between -1 and 1"),
-        (ClusterSettings(url="127.0.0.1:9", site="a"), "is no https"),
-        (ClusterSettings(url="http://127.0.0.1:9", site=" a"), "space"),
+        (NeighbourSettings(url="http://127.0.0.1:9"), "--cluster.site"),
+        (NeighbourSettings(url="http://127.0.0.1:9", site="a", threshold=3.0), "between -1 and 1"),
+        (NeighbourSettings(url="127.0.0.1:9", site="a"), "is no https"),
+        (NeighbourSettings(url="http://127.0.0.1:9", site=" a"), "space"),
     ],
 )
 def test_settings_are_checked(settings, said, colour_bundle, tmp_path):
