@@ -42,12 +42,12 @@ class Merging:
 
 
 def patch_counts(regions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """How many patches each patch token stands for, in all and in each part's region: float [B, 1 + P, R*C].
+    """How many patches each patch token stands for, in all and in each part's region: float [B, R*C, 1 + P].
 
     regions int32 [B or 1, P, 4], as `part_attention` takes them.
     """
-    inside = part_sees_rest(regions, grid, 0)  # [B, P, R*C]
-    return torch.cat([inside.new_ones(inside.shape[0], 1, inside.shape[2]), inside], 1).float()
+    inside = part_sees_rest(regions, grid, 0).transpose(1, 2)  # [B, R*C, P]
+    return torch.cat([inside.new_ones(*inside.shape[:2], 1), inside], 2).float()
 
 
 def run_block(
@@ -55,10 +55,10 @@ def run_block(
 ) -> tuple[Tensor, Tensor]:
     """A block that leaves `left` of its M patch tokens.
 
-    tokens [B, N, D]; counts [B or 1, 1 + P, M], see `patch_counts`; drop [2, B] or None. Returns the first
+    tokens [B, N, D]; counts [B or 1, M, 1 + P], see `patch_counts`; drop [2, B] or None. Returns the first
     `asking` tokens, or all that are left where all ask, and the counts of the patch tokens left.
     """
-    attention, patches = block.attn, counts.shape[2]
+    attention, patches = block.attn, counts.shape[1]
     query, key_value = attention.project(block.norm1(tokens), asking)
     run = attend if attention.implementation == "reference" else attend_sdpa
     scale = attention.scale or query.shape[-1] ** -0.5
@@ -75,28 +75,27 @@ def run_block(
 def merge(tokens: Tensor, counts: Tensor, keys: Tensor, pairs: int) -> tuple[Tensor, Tensor]:
     """Make `pairs` tokens fewer: the means of those most alike, and what they stand for.
 
-    tokens [B, M, D], counts [B or 1, 1 + P, M], keys [B, M, d] -> [B, M - pairs, D] and [B, 1 + P, M - pairs].
+    tokens [B, M, D], counts [B or 1, M, 1 + P], keys [B, M, d] -> [B, M - pairs, D] and [B, M - pairs, 1 + P].
     """
     keys = F.normalize(keys, dim=-1)
     likeness = keys[:, ::2] @ keys[:, 1::2].transpose(1, 2)  # [B, a, b]
     best, partner = likeness.max(-1)  # [B, a]
-    order = best.topk(best.shape[1], dim=1).indices
+    order = best.topk(best.shape[1]).indices
     ranked = _one_hot(order, best.shape[1])  # [B, a, a]: row i picks the token of rank i
-    goes = ranked[:, :pairs].sum(1, keepdim=True)  # [B, 1, a]: 1 for a token that joins its partner
+    goes, stays = ranked[:, :pairs].sum(1, keepdim=True), ranked[:, pairs:]
     joins = goes * _one_hot(partner, likeness.shape[2]).transpose(1, 2)  # [B, b, a]
-    stays = ranked[:, pairs:]  # [B, a - pairs, a]
 
-    weighted = tokens * counts[:, :1].transpose(1, 2)  # sums over patches
-    sums = torch.cat([stays @ weighted[:, ::2], weighted[:, 1::2] + joins @ weighted[:, ::2]], 1)
-    across = counts.transpose(1, 2).expand(tokens.shape[0], -1, -1)  # [B, M, 1 + P]
-    left = torch.cat([stays @ across[:, ::2], across[:, 1::2] + joins @ across[:, ::2]], 1)
-    return sums / left[:, :, :1], left.transpose(1, 2)
+    sums = torch.cat([tokens * counts[:, :, :1], counts.expand(tokens.shape[0], -1, -1)], 2)  # over patches
+    first, second = sums[:, ::2], sums[:, 1::2]
+    sums = torch.cat([stays @ first, second + joins @ first], 1)
+    sums, counts = sums.split((tokens.shape[2], counts.shape[2]), 2)
+    return sums / counts[:, :, :1], counts
 
 
 def mean_of_patches(tokens: Tensor, counts: Tensor) -> Tensor:
     """The mean over patches of the tokens [B, M, D] that stand for them: [B, 1, D]."""
-    sizes = counts[:, :1]  # [B, 1, M]
-    return (sizes @ tokens) / sizes.sum(2, keepdim=True)
+    sizes = counts[:, :, :1]
+    return (tokens * sizes).sum(1, keepdim=True) / sizes.sum(1, keepdim=True)
 
 
 def _one_hot(indices: Tensor, size: int) -> Tensor:
@@ -106,19 +105,19 @@ def _one_hot(indices: Tensor, size: int) -> Tensor:
 
 def _bias(counts: Tensor, tokens: int, asking: int) -> Tensor:
     """What is added to the scores of the first `asking` tokens: [B or 1, 1, asking, N]. -inf hides."""
-    batch, rows, patches = counts.shape
+    batch, patches, rows = counts.shape
     parts, registers = rows - 1, tokens - rows - patches
     logs = counts.log()
-    size, inside = logs[:, :1], logs[:, 1:]  # [B, 1, M], [B, P, M]
+    size, inside = logs[:, :, :1], logs[:, :, 1:]  # [B, M, 1], [B, M, P]
     itself = torch.eye(parts, parts + registers, device=counts.device).log()  # a part sees itself, no register
     zeros = counts.new_zeros(batch, tokens, 1)
     lines = [
-        torch.cat([zeros[:, : tokens - patches].transpose(1, 2), size], 2),
-        torch.cat([zeros[:, :parts], itself.expand(batch, -1, -1), inside], 2),
+        torch.cat([zeros[:, : tokens - patches], size], 1).transpose(1, 2),
+        torch.cat([zeros[:, :parts], itself.expand(batch, -1, -1), inside.transpose(1, 2)], 2),
     ]
     if asking > rows:
         hidden = counts.new_full((batch, registers, parts), -torch.inf)
-        share = torch.cat([hidden, (inside - size).transpose(1, 2)], 1)  # [B, G + M, P]
-        others = torch.cat([zeros[:, :registers].transpose(1, 2), size], 2).expand(-1, registers + patches, -1)
+        share = torch.cat([hidden, inside - size], 1)  # [B, G + M, P]
+        others = torch.cat([zeros[:, :registers], size], 1).transpose(1, 2).expand(-1, registers + patches, -1)
         lines.append(torch.cat([zeros[:, : registers + patches], share, others], 2))
     return torch.cat(lines, 1)[:, :asking].unsqueeze(1)

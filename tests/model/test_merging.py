@@ -17,8 +17,7 @@ def network(**changes) -> PartAwareTransformer:
     torch.manual_seed(0)
     config = {
         "backbone": "vit_tiny_patch16_224", "image_size": (64, 64), "width": 24, "depth": 3, "heads": 2,
-        "parts": 2,
-        "attention": "reference",
+        "parts": 2, "attention": "reference",
     }  # fmt: skip
     return PartAwareTransformer(ModelConfig(**{**config, **changes})).eval()
 
@@ -77,10 +76,10 @@ def test_a_part_counts_the_patches_of_its_region_alone():
     keys[0, 12] = keys[0, 1]  # a patch of the last row, the second part's alone, is like one of the first row
     left, counts = merge(tokens, patch_counts(REGIONS, GRID), keys, 8)
     assert left.shape == (1, 8, 5)
-    assert counts[0].sum(1).tolist() == [16, 8, 12]  # every patch, in all and in each region
-    three = counts[0, :, counts[0, 0] == 3]  # 0, 1 and 12 became one
-    assert three.tolist() == [[3], [2], [1]]
-    torch.testing.assert_close(left[0, counts[0, 0] == 3][0], tokens[0, [0, 1, 12]].mean(0))
+    assert counts[0].sum(0).tolist() == [16, 8, 12]  # every patch, in all and in each region
+    three = counts[0, :, 0] == 3  # 0, 1 and 12 became one
+    assert counts[0, three].tolist() == [[3, 2, 1]]
+    torch.testing.assert_close(left[0, three][0], tokens[0, [0, 1, 12]].mean(0))
     torch.testing.assert_close(mean_of_patches(left, counts)[0, 0], tokens[0].mean(0))
 
 
@@ -88,6 +87,6 @@ def test_the_most_alike_are_merged_first():
     angles = torch.tensor([0.0, 0.3, 1.5, 1.6, 3.0, 3.9])  # pairs 0.3, 0.1 and 0.9 apart
     keys = torch.stack([angles.cos(), angles.sin()], 1)[None]
     tokens = angles[None, :, None]
-    left, counts = merge(tokens, torch.ones(1, 1, 6), keys, 2)
+    left, counts = merge(tokens, torch.ones(1, 6, 1), keys, 2)
     assert sorted(left.flatten().tolist()) == pytest.approx([0.15, 1.55, 3.0, 3.9])
     assert sorted(counts.flatten().tolist()) == [1, 1, 2, 2]

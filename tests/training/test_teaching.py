@@ -82,9 +82,8 @@ def test_something_must_train_the_embedding(config):
 
 def test_the_command_takes_unlabelled_images(config, market, teacher, tmp_path, capsys):
     images, out = f"unlabelled={market / 'bounding_box_train'}", tmp_path / "student"
-    arguments = ["distill", str(teacher), "--data.source", images, "--data.cache", str(config.data.cache)]
-    status = pat.cli.run(arguments[0], [*arguments[1:], "--out", str(out), "--epochs", "1"])
-    assert status == 0, capsys.readouterr()
+    given = [str(teacher), "--data.source", images, "--data.cache", str(config.data.cache), "--out", str(out)]
+    assert pat.cli.run("distill", [*given, "--epochs", "1"]) == 0, capsys.readouterr()
     student = pat.load(out / "model.safetensors")
     assert student.config.width == 48
     assert student.config.heads == 1
