@@ -66,7 +66,8 @@ def looks(
             seen = np.flatnonzero(shown(facts, thing, band, size[0]))
             if len(seen) < FEWEST:
                 continue
-            covers = np.stack([cover(_box(facts[row], thing), size, grid) for row in seen])[:, rows]  # [n, r, C]
+            boxes = [_box(facts[int(row)], thing) for row in seen]
+            covers = np.stack([cover(box, size, grid) for box in boxes])[:, rows]  # [n, r, C]
             attention = maps[seen, token][:, rows].astype(np.float64)
             attention /= attention.sum((1, 2), keepdims=True)
             on, area = (attention * covers).sum((1, 2)), covers.mean((1, 2))

@@ -29,6 +29,7 @@ class BatchRenorm1d(nn.BatchNorm1d):
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
+        assert self.momentum is not None
         running_deviation, running_mean = (self.running_var + self.eps).sqrt(), self.running_mean.clone()
         variance, mean = torch.var_mean(features.detach(), dim=0, correction=0)
         grown = (self.num_batches_tracked / WARMUP).clamp(max=1.0)

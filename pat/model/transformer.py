@@ -252,6 +252,7 @@ class PartAwareTransformer(nn.Module):
             if counts is None:
                 tokens = block(tokens, regions, asking, drop)
             else:
+                assert isinstance(block, PartBlock)
                 tokens, counts = run_block(block, tokens, counts, asking, left[index], drop)
         tokens = self.norm(tokens)
         if self.config.pooling == "cls":
