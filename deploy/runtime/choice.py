@@ -19,7 +19,7 @@ from deploy import runtime
 from deploy.runtime.plan import PLAN
 from deploy.runtime.session import BaseSession
 from export.check_set import why_untelling
-from export.manifest import MANIFEST, BackendName, Manifest, sha256
+from export.manifest import CHECKPOINT, MANIFEST, BackendName, Manifest, sha256
 from pat.base.errors import Failure, UserError
 from pat.base.files import write_json
 from pat.base.mapping import from_mapping, read_mapping, to_mapping
@@ -137,10 +137,7 @@ def pick(
     """
     manifests = [Manifest.load(each) for each in bundles]
     for bundle, manifest in zip(bundles, manifests, strict=True):
-        same = (manifest.weights.get("sha256"), manifest.output) == (
-            manifests[0].weights.get("sha256"), manifests[0].output,
-        )  # fmt: skip
-        if not same:
+        if manifest.output != manifests[0].output or not _weights(manifest) & _weights(manifests[0]):
             raise UserError(f"{bundle} holds another model than {bundles[0]}; give bundles made from one export")
         why = why_untelling(manifest)
         if why:
@@ -161,6 +158,12 @@ def pick(
     chosen = Choice(way.bundle.resolve(), way.backend, way.options, why, machine(), sha256(way.bundle / MANIFEST))
     write_json(choice_file(bundles[0]), to_mapping(chosen))
     return results, chosen
+
+
+def _weights(manifest: Manifest) -> set[str]:
+    """Hashes of the model file that the bundle was made of, and of the one that travels in it."""
+    carried = manifest.files.get(CHECKPOINT)
+    return {str(manifest.weights.get("sha256"))} | ({carried.sha256} if carried is not None else set())
 
 
 def read_choice(bundle: Path) -> Choice | None:

@@ -17,7 +17,7 @@ from deploy.runtime import choice
 from deploy.runtime.__main__ import main
 from deploy.settings import ProcessSettings
 from export.check_set import read_check_set, why_untelling
-from export.manifest import MODEL, Manifest
+from export.manifest import CHECKPOINT, MODEL, Manifest
 from pat.base.errors import UserError
 
 COUNT = 16
@@ -134,3 +134,16 @@ def test_what_misses_the_gate_is_not_chosen(bundle, capsys, tmp_path):
     make_bundle(tmp_path / "other", other, content, images, vectors, identities=np.arange(COUNT) // 2)
     assert main(["pick", str(bundle), str(tmp_path / "other")]) == 2
     assert "holds another model" in capsys.readouterr().err
+
+
+def test_a_bundle_made_of_the_model_file_in_another_holds_the_same_model(bundle, capsys, tmp_path):
+    manifest = Manifest.load(bundle)
+    images, vectors = read_check_set(manifest)
+    content, people = manifest.file(MODEL).read_bytes(), np.arange(COUNT) // 2
+    carried = {CHECKPOINT: b"weights"}
+    make_bundle(tmp_path / "box", manifest, content, images, vectors, kernels=carried, identities=people)
+    made_of_it = {"sha256": Manifest.load(tmp_path / "box").files[CHECKPOINT].sha256}
+    other = dataclasses.replace(manifest, weights=made_of_it)
+    make_bundle(tmp_path / "other", other, content, images, vectors, identities=people)
+    assert main(["pick", str(tmp_path / "box"), str(tmp_path / "other"), "--seconds", "0.01"]) == 0
+    assert "holds another model" not in capsys.readouterr().err
