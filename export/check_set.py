@@ -73,8 +73,7 @@ def thresholds_of(manifest: Manifest) -> tuple[float, float] | None:
     decision = manifest.decision
     if decision is None:
         return None
-    fp32 = decision.threshold if decision.fp32_threshold is None else decision.fp32_threshold
-    return fp32, decision.threshold
+    return decision.reference, decision.threshold
 
 
 def gate_of(manifest: Manifest) -> Gate:

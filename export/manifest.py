@@ -90,6 +90,19 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class Merged:
+    """Patch tokens that the graph merges on its way (`pat export --merge`). The check set is that of the model
+    that merges none, and so is what `precision.gate` compares with."""
+
+    per_block: int
+    first_block: int
+    left: tuple[int, ...]
+    """Patch tokens after each block."""
+    measured: Mapping[str, Mapping[str, float]]
+    """Against the model that merges none, as `precision.measured` is against fp32."""
+
+
+@dataclass(frozen=True)
 class FileFact:
     """A file of the bundle, so that a changed or truncated one is noticed."""
 
@@ -106,7 +119,13 @@ class Decision:
     """Share of pairs of different people at or above it, on what it was chosen on."""
     chosen_on: str
     fp32_threshold: float | None = None
-    """In a lower precision: the threshold of the fp32 graph, whose decisions this one's are compared with."""
+    """In a lower precision, or with merged tokens: the threshold of the fp32 model in full, whose decisions this
+    graph's are compared with."""
+
+    @property
+    def reference(self) -> float:
+        """The threshold on the embeddings of the check set."""
+        return self.threshold if self.fp32_threshold is None else self.fp32_threshold
 
 
 @dataclass(frozen=True)
@@ -129,6 +148,8 @@ class Manifest:
     """What runs this graph fast; on another backend the same graph may be slower than fp32 there."""
     resize: Resize = Resize()
     precision: Precision = Precision()
+    merged: Merged | None = None
+    """None where every patch token goes through the whole network."""
     decision: Decision | None = None
     """The threshold that a camera starts with; None where none was chosen."""
     checks: tuple[str, ...] = ()

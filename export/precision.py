@@ -17,7 +17,7 @@ if __package__ in (None, ""):
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast, get_args
 
@@ -37,7 +37,7 @@ from export.labelled import RATE, Decide, rank_both, ranking_words
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
 from export.lowering.cast import LowName
 from export.lowering.emulate import emulated
-from export.lowering.methods import FORMS, EightBits, Lowering, SixteenBits, backends_for
+from export.lowering.methods import FORMS, EightBits, Form, Lowering, SixteenBits, backends_for
 from export.lowering.quantise import QuantisedName
 from export.lowering.search import Found, find_graph
 from export.lowering.share import share_in
@@ -107,16 +107,20 @@ def lower_graph(
         raise UserError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
     request.check()
     name = request.precision
+    limits = request.limits()
+    if manifest.precision.gate is not None:  # that of merged tokens
+        limits = limits.wider(manifest.precision.gate)
     measured = calibrate(graph, manifest, request.calibration, progress) if request.calibration else None
     lowering: Lowering
     if measured is not None:
-        lowering = EightBits(graph, cast(QuantisedName, name), measured.ranges, FORMS[request.backend])
+        form = FORMS[request.backend]
+        lowering = eight_bits(graph, cast(QuantisedName, name), measured.ranges, form, progress)
     else:
         lowering = SixteenBits(graph, cast(LowName, name))
     fp32 = batched(runner(graph, manifest))
     judge = Judge(
         [Images("check set", inputs, embeddings), *_crops(request, manifest, fp32, progress)],
-        request.limits(),
+        limits,
         manifest.decision.threshold if manifest.decision is not None else None,
     )
     quick = judge.sample(RANKED_WITH)
@@ -134,7 +138,7 @@ def lower_graph(
             f"of that name: {', '.join(found.excluded)} had to be excluded to pass the gate; choose a higher "
             "precision, other crops to calibrate on, or a wider gate with --gate"
         )
-    described = _described(manifest, found, request, share, measured)
+    described = _described(manifest, found, request, limits, share, measured)
     check_graph(found.graph, described)
     lines = [*found.verdict.sentences(), *_as_it_stands(judge, found, described)]
     if request.labelled is not None or request.decision is not None:
@@ -142,6 +146,17 @@ def lower_graph(
         described, more = _labelled(request, fp32, low, manifest, described, progress)
         lines += more
     return found.graph, dataclasses.replace(described, checks=(*manifest.checks, *lines))
+
+
+def eight_bits(
+    graph: onnx.ModelProto, name: QuantisedName, ranges: Mapping[str, float], form: Form, progress: Progress
+) -> EightBits:
+    """The form asked for, or with the convolutions where the graph could not have its name without them."""
+    lowering = EightBits(graph, name, ranges, form)
+    if not form.convolutions and share_in(lowering.build(()), name) < 1 - MOST_HIGHER:
+        progress.say(f"too much of this model is convolutions for them to stay in fp32: they are {name}, too")
+        lowering = dataclasses.replace(lowering, form=dataclasses.replace(form, convolutions=True))
+    return lowering
 
 
 def lower_bundle(bundle: str | Path, out: str | Path, request: Request, progress: Progress = SILENT) -> Manifest:
@@ -186,16 +201,24 @@ def _crops(request: Request, manifest: Manifest, fp32: Embed, progress: Progress
         paths = [path for path in find_images(settings.folder) if path not in used]
     else:
         paths = []
-    if not paths:
-        return []
+    return [crops_to_judge(paths, manifest, fp32, progress)] if paths else []
+
+
+def crops_to_judge(paths: Sequence[Path], manifest: Manifest, embed: Embed, progress: Progress) -> Images:
+    """Up to ENOUGH_IMAGES of the images, and what `embed` says to them. Raises UserError for a broken one."""
     paths = evenly(paths, ENOUGH_IMAGES)
     with progress.bar("crops to judge on", len(paths)) as advance:
         pixels = read_images(paths, (manifest.input.height, manifest.input.width), advance)
-    return [Images("crops", pixels, fp32(pixels))]
+    return Images("crops", pixels, embed(pixels))
 
 
 def _described(
-    manifest: Manifest, found: Found, request: Request, share: float, measured: Calibration | None
+    manifest: Manifest,
+    found: Found,
+    request: Request,
+    limits: Gate,
+    share: float,
+    measured: Calibration | None,
 ) -> Manifest:
     """The fp32 manifest with what is different now."""
     precision = Precision(
@@ -205,13 +228,13 @@ def _described(
         excluded=found.excluded,
         share=round(share, 4),
         sensitivity=tuple(dataclasses.asdict(each) for each in found.sensitivity),
-        gate=request.limits(),
+        gate=limits,
         measured=found.verdict.summary(),
     )
     decision = manifest.decision
     if decision is not None and found.verdict.threshold is not None:
         decision = dataclasses.replace(
-            decision, threshold=found.verdict.threshold, fp32_threshold=decision.threshold
+            decision, threshold=found.verdict.threshold, fp32_threshold=decision.reference
         )
     opset = next(each.version for each in found.graph.opset_import if each.domain == "")
     tools = {**manifest.tools, "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__}
@@ -228,7 +251,7 @@ def _labelled(
     size = (manifest.input.height, manifest.input.width)
     precision, decision, lines = described.precision, described.decision, []
     if request.decision is not None:
-        fp32_threshold = manifest.decision.threshold if manifest.decision is not None else None
+        fp32_threshold = manifest.decision.reference if manifest.decision is not None else None
         decision = request.decision.choose(low, size, progress)
         decision = dataclasses.replace(decision, fp32_threshold=fp32_threshold)
         described = dataclasses.replace(described, decision=decision)

@@ -48,6 +48,16 @@ class Gate:
                 raise UserError(f"--gate {setting!r} is not NAME=NUMBER, such as centred_worst=0.9") from None
         return overlay(self, values, "--gate")
 
+    def wider(self, other: Gate) -> Gate:
+        """The gate that lets through what either does, in each limit by itself."""
+        return Gate(
+            min(self.centred_worst, other.centred_worst),
+            min(self.centred_p1, other.centred_p1),
+            min(self.same_first, other.same_first),
+            max(self.decisions, other.decisions),
+            max(self.points, other.points),
+        )
+
 
 @dataclass(frozen=True)
 class PrecisionFacts:
@@ -64,6 +74,9 @@ class PrecisionFacts:
 EXACT = Gate(centred_worst=0.999, centred_p1=0.9995, same_first=0.995, decisions=0.005)
 SIXTEEN = Gate(centred_worst=0.99, centred_p1=0.995, same_first=0.98, decisions=0.02)
 EIGHT = Gate(centred_worst=0.95, centred_p1=0.97, same_first=0.95, decisions=0.10)
+
+MERGED = EIGHT
+"""Of a graph that merges patch tokens, in whatever precision: against the model that merges none."""
 
 PRECISIONS: Mapping[PrecisionName, PrecisionFacts] = MappingProxyType(
     {

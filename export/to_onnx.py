@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -28,8 +29,10 @@ from export.check import check_graph, check_numbers, runner
 from export.crop_kernels import compile_kernels
 from export.crops import Pixels, evenly, find_images, read_images
 from export.graph import finish_names, name_layers, rename_batch
+from export.judge import Embed, Images
 from export.labelled import Decide
 from export.manifest import CHECKPOINT, Input, Manifest, Output, sha256
+from export.merged import Merge, judged
 from export.precision import Request, batched, lower_graph
 from export.storage import halve_weights
 from pat.base.errors import UserError
@@ -37,6 +40,7 @@ from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
+from pat.model.merging import Merging
 from pat.model.model_file import read, read_description, save_tensors
 from pat.synthetic.flat import generate
 
@@ -61,6 +65,10 @@ class Exported:
     """Whom they show, where that is known, i64 [n]"""
     embeddings: np.ndarray
     """What the PyTorch model gives for it, float32 [n, D]"""
+    full: Embed
+    """That model, which merges no tokens"""
+    left: Sequence[int]
+    """Patch tokens after each block"""
 
 
 def export_bundle(
@@ -73,6 +81,7 @@ def export_bundle(
     check_images: Path | None = None,
     lower: Request | None = None,
     decision: Decide | None = None,
+    merge: Merge | None = None,
     kernels: Sequence[str] = (),
     half_weights: bool = False,
     trainable: bool = False,
@@ -80,28 +89,32 @@ def export_bundle(
 ) -> Manifest:
     """Export a model file to a bundle folder, whole or not at all.
 
-    The fp32 graph comes from `export_graph`; `lower_graph` makes one in a lower precision of it. `decision` is the
-    data set that the fp32 graph's threshold is chosen on. `kernels` are GPU architectures ("sm_87") to compile
-    crop_resize for, which then travels in the bundle. `half_weights` rounds the weights to float16 and keeps them
-    so in the files; `trainable` puts the model file into the bundle. Errors as there, in `compile_kernels` and in
-    `write_bundle`.
+    The fp32 graph comes from `export_graph`; `lower_graph` makes one in a lower precision of it. `decision` is
+    the data set that the fp32 graph's threshold is chosen on; `merge` makes patch tokens fewer on the way.
+    `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels in the bundle.
+    `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the model file
+    into the bundle. Errors as there, in `judged`, `compile_kernels` and `write_bundle`.
     """
     progress = progress or Progress()
     check_target(out)
-    for each in (lower, decision):
+    for each in (lower, decision, merge):
         if each is not None:
             each.check()
     if half_weights and lower is not None:
         raise UserError(f"half weights are those of an fp32 graph; {lower.precision} has its own")
     exported = export_graph(
-        checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images,
+        checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images, merge=merge,
         half_weights=half_weights, progress=progress,
     )  # fmt: skip
     graph, manifest = exported.graph, exported.manifest
+    run = batched(runner(graph, manifest))
     if decision is not None:
         size = (manifest.input.height, manifest.input.width)
-        chosen = decision.choose(batched(runner(graph, manifest)), size, progress)
-        manifest = dataclasses.replace(manifest, decision=chosen)
+        manifest = dataclasses.replace(manifest, decision=decision.choose(run, size, progress))
+    if merge is not None:
+        check_set = Images("check set", exported.inputs, exported.embeddings)
+        full = batched(exported.full)
+        manifest = judged(manifest, exported.left, merge, check_set, full, run, decision, progress)
     if lower is not None:
         graph, manifest = lower_graph(graph, manifest, exported.inputs, exported.embeddings, lower, progress)
     others = dict(compile_kernels(manifest, kernels))
@@ -120,6 +133,7 @@ def export_graph(
     input_type: InputType = "uint8",
     parts: bool = False,
     check_images: Path | None = None,
+    merge: Merge | None = None,
     half_weights: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
@@ -127,8 +141,10 @@ def export_graph(
 
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
-    of the bundle; without one it holds synthetic people. `half_weights`: see `export_bundle`. Raises UserError for
-    a file that is no model or a setting that does not fit, Failure when the graph and the model disagree.
+    of the bundle; without one it holds synthetic people. With `merge` the graph merges patch tokens and is
+    compared with the PyTorch model that does, too; the check set is that of the full model. `half_weights`: see
+    `export_bundle`. Raises UserError for a file that is no model or a setting that does not fit, Failure when the
+    graph and the model disagree.
     """
     progress = progress or Progress()
     checkpoint = Path(checkpoint)
@@ -142,6 +158,8 @@ def export_graph(
         round_weights(model)
     images, identities = images_to_check(check_images, model.config.image_size, progress)
     progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
+    if merge is not None:
+        model.merging = Merging(merge.per_block, merge.first_block)
     graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
     if half_weights:
         halve_weights(graph)
@@ -153,7 +171,11 @@ def export_graph(
 
     checks, embeddings = check_numbers(graph, manifest, embed, images, progress)
     manifest = dataclasses.replace(manifest, checks=("onnx.checker: full check passed", *checks))
-    return Exported(graph, manifest, images, identities, embeddings)
+    merging, model.merging = model.merging or Merging(0), None
+    if merge is not None:
+        embeddings = embed(images)
+    left = merging.left(math.prod(model.grid), len(model.blocks))
+    return Exported(graph, manifest, images, identities, embeddings, embed, left)
 
 
 @torch.no_grad()
@@ -231,8 +253,7 @@ def to_graph(
     network = _Network(model, parts, channels_last=input_type == "uint8").eval()
     batch = {"crops": {0: torch.export.Dim("batch")}}
     with _quiet(), torch.no_grad():
-        # strict: the model asks for len(images), which only Dynamo keeps symbolic
-        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=True)
+        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=False)
         program = torch.onnx.export(
             traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             optimize=False, verbose=False,

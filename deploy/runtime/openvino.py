@@ -53,7 +53,7 @@ class Session(BaseSession):
     def gate(self) -> Gate:
         own = gate_of(self.manifest)
         computed = PRECISIONS[_NAMES[self.arithmetic]]
-        return computed.gate if computed.bits < PRECISIONS[self.manifest.precision.name].bits else own
+        return own.wider(computed.gate) if computed.bits < PRECISIONS[self.manifest.precision.name].bits else own
 
     def _run(self, count: int) -> Vectors:
         try:

@@ -14,6 +14,7 @@ from export.integrations.deepstream import write_deepstream
 from export.labelled import RATE, Decide
 from export.lowering.calibration import Method, Settings
 from export.manifest import BackendName
+from export.merged import Merge
 from export.precision import Request, summary
 from export.precisions import PrecisionName
 from export.to_onnx import export_bundle
@@ -44,6 +45,11 @@ class Arguments:
     """Types inside the graph; export/precision.py converts an fp32 bundle later, without PyTorch."""
     backend: Annotated[BackendName, arg(name="for")] = "tensorrt"
     """What is to run an int8 graph: it is written in another form for each. fp32 is for all three."""
+    merge: int = 0
+    """Patch tokens to merge in each block, the most alike (ToMe, arXiv 2210.09461): faster, less accurate. The
+    graph must come as close to the model that merges none as an int8 graph must, or as --gate says."""
+    merge_from: int = 1
+    """First block that merges, counted from 1."""
     check_images: Path | None = None
     """Crops for the check set, up to 32, which become part of the bundle; synthetic people if not given."""
     calibration: Path | None = None
@@ -51,8 +57,8 @@ class Arguments:
     method: Method = "percentile"
     """How a range follows from the numbers seen in calibration."""
     gate_images: Path | None = None
-    """Crops that a lower precision is judged on, 256 of them; those of --calibration that were left over, if not
-    given."""
+    """Crops that a lower precision, or --merge, is judged on, 256 of them; those of --calibration that were left
+    over, if not given."""
     gate: tuple[str, ...] = ()
     """Limits other than those of the precision, as NAME=NUMBER: centred_worst, centred_p1, same_first, decisions,
     points."""
@@ -97,6 +103,7 @@ def main(arguments: Sequence[str]) -> None:
         check_images=given.check_images,
         lower=_lower(given, decide),
         decision=decide,
+        merge=_merge(given),
         kernels=architectures,
         half_weights=given.half_weights,
         trainable=given.trainable,
@@ -111,7 +118,7 @@ def main(arguments: Sequence[str]) -> None:
 def _lower(given: Arguments, decide: Decide | None) -> Request | None:
     """What the options ask of a lower precision. Raises UserError for those that fp32 has no use for."""
     if given.precision == "fp32":
-        for name in ("calibration", "gate_images", "gate", "data"):
+        for name in ("calibration", "data") if given.merge else ("calibration", "gate_images", "gate", "data"):
             if getattr(given, name):
                 raise UserError(f"fp32 takes no --{name.replace('_', '-')}; it is for a lower --precision")
         return None
@@ -119,3 +126,10 @@ def _lower(given: Arguments, decide: Decide | None) -> Request | None:
     return Request(
         given.precision, given.backend, settings, given.gate, given.gate_images, given.data, decide
     )
+
+
+def _merge(given: Arguments) -> Merge | None:
+    """What the options ask of merging. Raises UserError where they ask where, and not how much."""
+    if not given.merge and given.merge_from != 1:
+        raise UserError("--merge-from says where; give --merge TOKENS, too")
+    return Merge(given.merge, given.merge_from, given.gate, given.gate_images) if given.merge else None

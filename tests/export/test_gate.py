@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.check_set import compare, moved_threshold, pair_cosines
 from export.judge import Images, Judge
 from export.labelled import Decide
+from export.lowering.methods import FORMS
 from export.lowering.share import multiply_adds, share_in
+from export.precision import eight_bits
 from export.precisions import EIGHT, PRECISIONS
 from pat.base.errors import UserError
 from pat.base.progress import SILENT
@@ -130,3 +132,25 @@ def test_multiply_adds_are_counted_by_the_type_of_their_factors():
     assert multiply_adds(model) == {8: 160, 32: 40}
     assert share_in(model, "int8") == 0.8
     assert share_in(model, "fp32") == 1
+
+
+@pytest.mark.parametrize(("width", "convolutions"), [(4, True), (200, False)])
+def test_onnx_runtime_gets_convolutions_in_8_bits_only_where_they_are_most_of_the_work(width, convolutions):
+    nodes = [
+        helper.make_node("Identity", ["crops"], ["pixels"], "input"),
+        helper.make_node("Conv", ["pixels", "kernel"], ["stem"], "stem"),
+        helper.make_node("Flatten", ["stem"], ["flat"], "flatten"),
+        helper.make_node("MatMul", ["flat", "weight"], ["out"], "head"),
+    ]
+    constants = {"kernel": np.ones((8, 3, 3, 3), np.float32), "weight": np.ones((8 * 6 * 6, width), np.float32)}
+    made = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("crops", TensorProto.FLOAT, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", width])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+    lowering = eight_bits(model, "int8", {"pixels": 1.0, "flat": 1.0}, FORMS["onnxruntime"], SILENT)
+    assert lowering.form.convolutions is convolutions
+    assert share_in(lowering.build(()), "int8") >= 0.75

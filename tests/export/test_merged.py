@@ -1,0 +1,97 @@
+"""Bundles whose graph merges patch tokens: exported, judged against the full model, lowered further."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+import pat
+import pat.cli
+from deploy import runtime
+from export.check_set import gate_of, read_check_set
+from export.lowering.share import multiply_adds
+from export.manifest import MODEL, Manifest
+from export.merged import Merge
+from export.precision import Request, lower_bundle
+from export.precisions import EIGHT, MERGED, SIXTEEN
+from export.to_onnx import export_bundle
+from pat.base.errors import Failure
+from pat.config import ModelConfig
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+from pat.model.weights import save
+
+CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), patch_size=8, width=48, heads=2, depth=3)
+ANY = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    torch.manual_seed(0)
+    model = PartAwareTransformer(CONFIG)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "merged"
+    export_bundle(checkpoint, folder, parts=True, merge=Merge(6, 2, ANY))
+    return folder
+
+
+def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoint):
+    manifest = Manifest.load(bundle)
+    assert manifest.merged.left == (32, 26, 20)
+    assert gate_of(manifest) == MERGED.changed(ANY)
+    images, embeddings = read_check_set(manifest)
+    expected = pat.load(checkpoint).embed(to_images(images), parts=True).numpy()
+    np.testing.assert_allclose(embeddings, expected, atol=1e-6)
+    with runtime.open(bundle) as session:
+        found = session.agreement()
+        session.self_test()
+    assert 0.5 < found.centred.min() < 0.9999  # close, and not the same
+    assert manifest.merged.measured["check set"] == pytest.approx(found.summary(), abs=1e-4)
+
+
+def test_it_has_fewer_products_and_static_shapes(bundle, checkpoint, tmp_path):
+    from export.to_onnx import to_graph
+
+    graph = onnx.load(bundle / MODEL)
+    full = to_graph(pat.load(checkpoint, "reference"), opset=18, parts=True)
+    assert sum(multiply_adds(graph).values()) < 0.95 * sum(multiply_adds(full).values())
+    kinds = {node.op_type for node in graph.graph.node}
+    assert not kinds & {"ScatterElements", "ScatterND", "NonZero", "Loop", "If"}
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    free = {each.dim_param for value in inferred.value_info for each in value.type.tensor_type.shape.dim}
+    assert free <= {"", "batch"}
+
+
+def test_a_lower_precision_is_judged_by_the_wider_of_both_gates(bundle, tmp_path):
+    lower_bundle(bundle, tmp_path / "fp16", Request("fp16", gate=("centred_worst=0.999",)))
+    lowered = Manifest.load(tmp_path / "fp16")
+    assert lowered.merged is not None
+    assert gate_of(lowered).centred_worst == -1
+    assert SIXTEEN.wider(EIGHT) == dataclasses.replace(EIGHT)
+
+
+def test_a_missed_gate_writes_nothing(checkpoint, tmp_path):
+    with pytest.raises(Failure, match="merge fewer"):
+        export_bundle(checkpoint, tmp_path / "out", merge=Merge(16, gate=("centred_worst=0.9999",)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(["--merge-from", "2"], "give --merge"), (["--merge", "-1"], "at least 1")]
+)
+def test_mistakes_are_one_line(given, said, checkpoint, tmp_path, capsys):
+    assert pat.cli.run("export", [str(checkpoint), str(tmp_path / "out"), "--kernels", "none", *given]) == 2
+    assert said in capsys.readouterr().err
