@@ -1,7 +1,7 @@
 """The shapes of grown-up bodies, from bodies.npz (made by tools/make_bodies.py; licences: BODIES-LICENCE.md)."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from itertools import combinations_with_replacement
 
@@ -15,7 +15,7 @@ class Bodies:
 
     tables: dict[str, NDArray]
 
-    @property
+    @cached_property
     def bones(self) -> list[str]:
         return [str(name) for name in self.tables["bones"]]
 

@@ -12,7 +12,7 @@ BODY = 0.1
 """And that the person above it takes."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def background(plate, depths, white, box, inverse, eye, shadow, share, feet, colour, depth):
     """Fill `colour` f32 [h, w, 3] and `depth` f32 [h, w] with a plate in `box`, in the shadow of people.
 
@@ -86,6 +86,22 @@ def over(colour, depth, layer, alpha, near, other_alpha, other_near, is_target, 
                 continue
             for c in range(3):
                 colour[row, column, c] = colour[row, column, c] * (1 - a) + layer[row, column, c]
+
+
+@njit(cache=True)
+def extents(parts, count):
+    """Pixels of each part i64 [count, 5], and their left, top, right and bottom; 0 pixels where there are none."""
+    out = np.zeros((count, 5), np.int64)
+    for row in range(parts.shape[0]):
+        for column in range(parts.shape[1]):
+            each = out[parts[row, column]]
+            if each[0] == 0:
+                each[1], each[2] = column, row
+            each[0] += 1
+            each[1] = min(each[1], column)
+            each[3] = max(each[3], column + 1)
+            each[4] = row + 1
+    return out
 
 
 def touching(vertices: NDArray) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pat.synthetic.people.camera import COLUMNS, ROWS
-from pat.synthetic.people.composing import background, over, touching
+from pat.synthetic.people.composing import background, extents, over, touching
 from pat.synthetic.people.detection import Detection, cut, detect
 from pat.synthetic.people.developing import Shot, develop
 from pat.synthetic.people.figure import Figure, figure
@@ -200,11 +200,7 @@ def _about_box(detection: Detection, rows: float, spot: NDArray, heading: float,
 def part_boxes(parts: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Name, share of the crop and box (left, top, right, bottom) in pixels of every visible part."""
     found = []
-    counts = np.bincount(parts.ravel(), minlength=len(PARTS))
-    for index in range(1, len(PARTS)):
-        if counts[index] >= SMALLEST_PART * parts.size:
-            here = parts == index
-            rows, columns = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
-            box = [int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1]
-            found.append({"part": PARTS[index], "share": round(float(counts[index] / parts.size), 4), "box": box})
+    for name, (count, *box) in zip(PARTS[1:], extents(parts, len(PARTS))[1:].tolist(), strict=True):
+        if count >= SMALLEST_PART * parts.size:
+            found.append({"part": name, "share": round(count / parts.size, 4), "box": box})
     return found

@@ -99,22 +99,24 @@ def _shrink(image, rows, columns):
 def _blurred(image, down, across):
     """Blurred with one kernel down the columns and one along the rows; edges repeat."""
     rows, columns = image.shape[:2]
-    middle, out = np.zeros_like(image), np.zeros_like(image)
-    reach = len(down) // 2
+    wide = columns * 3
+    flat = image.reshape(rows, wide)
+    out = np.zeros((rows, wide), np.float32)
+    reach, side = len(down) // 2, len(across) // 2
+    line = np.empty(wide + 6 * side, np.float32)  # a row with its edges repeated
     for row in range(rows):
+        line[:] = 0
         for k in range(len(down)):
             i = min(max(row + k - reach, 0), rows - 1)
-            for j in range(columns):
-                for c in range(3):
-                    middle[row, j, c] += down[k] * image[i, j, c]
-    reach = len(across) // 2
-    for row in range(rows):
+            for j in range(wide):
+                line[3 * side + j] += down[k] * flat[i, j]
+        for j in range(3 * side):
+            line[j] = line[3 * side + j % 3]
+            line[3 * side + wide + j] = line[3 * side + wide - 3 + j % 3]
         for k in range(len(across)):
-            for column in range(columns):
-                j = min(max(column + k - reach, 0), columns - 1)
-                for c in range(3):
-                    out[row, column, c] += across[k] * middle[row, j, c]
-    return out
+            for j in range(wide):
+                out[row, j] += across[k] * line[j + 3 * k]
+    return out.reshape(rows, columns, 3)
 
 
 @cache

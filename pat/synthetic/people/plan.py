@@ -21,11 +21,13 @@ CHUNK = 8
 PASSERS_BY = 16
 TEST_SEED = 20_231_117
 """Cameras, places and people of the test domain; no training draws from its kinds of places or its prints."""
+LOOK = 2
+"""How people and places are drawn: another number, other pixels of the same plan. Figures name theirs."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A data set of people; what is drawn depends on nothing else."""
+    """A data set of people; what is drawn depends on it and on LOOK, and on nothing else."""
 
     identities: int = 5000
     images: int = 24
@@ -72,8 +74,8 @@ class Plan:
                 raise UserError(message)
 
     def told(self) -> dict[str, Any]:
-        """The plan as JSON."""
-        return asdict(self) | {"size": list(self.size)}
+        """The plan as JSON, and the look that it is drawn in."""
+        return asdict(self) | {"size": list(self.size), "look": LOOK}
 
     @property
     def training(self) -> int:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from pat.synthetic.people.bodies import bodies
@@ -63,30 +64,41 @@ class Pose:
 
     def bones(self, joints: NDArray) -> NDArray[np.float64]:
         """Transforms f64 [J, 3, 4] of rest points for joints f64 [J, 3]."""
-        body = bodies()
-        turns = dict(self.turns)
-        out = np.zeros((len(joints), 3, 4))
-        for j, (name, parent) in enumerate(zip(body.bones, body.tables["parents"], strict=True)):
-            local = np.eye(3)
-            for axis, degrees in turns.get(name, ()):
-                local = local @ _turn(axis, degrees)
-            shift = joints[j] - local @ joints[j]
-            above = out[parent] if parent >= 0 else np.eye(3, 4)
-            out[j, :, :3] = above[:, :3] @ local
-            out[j, :, 3] = above[:, :3] @ shift + above[:, 3]
-        return out
+        number = {name: index for index, name in enumerate(bodies().bones)}
+        turns = [(number[bone], "xyz".index(axis), degrees) for bone, each in self.turns for axis, degrees in each]
+        return _chain(joints, bodies().tables["parents"], np.array(turns, np.float64).reshape(-1, 3))
 
 
 Turns = dict[str, list[tuple[str, float]]]
 
 
-def _turn(axis: str, degrees: float) -> NDArray:
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    if axis == "x":
-        return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    if axis == "y":
-        return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
-    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+@njit(cache=True)
+def _chain(joints, parents, turns):
+    """Bones f64 [J, 3, 4] turned about their joints, each on its parent; turns f64 [K, 3]: bone, axis, degrees."""
+    count = joints.shape[0]
+    local = np.zeros((count, 3, 3))
+    for j in range(count):
+        for k in range(3):
+            local[j, k, k] = 1.0
+    for t in range(turns.shape[0]):
+        j, axis, angle = int(turns[t, 0]), int(turns[t, 1]), np.radians(turns[t, 2])
+        c, s, p, q = np.cos(angle), np.sin(angle), (axis + 1) % 3, (axis + 2) % 3
+        for k in range(3):
+            a, b = local[j, k, p], local[j, k, q]
+            local[j, k, p], local[j, k, q] = a * c + b * s, b * c - a * s
+    out, world = np.zeros((count, 3, 4)), np.zeros((3, 4))
+    for k in range(3):
+        world[k, k] = 1.0
+    for j in range(count):
+        above = out[parents[j]] if parents[j] >= 0 else world
+        for k in range(3):
+            for i in range(3):
+                for h in range(3):
+                    out[j, k, i] += above[k, h] * local[j, h, i]
+            out[j, k, 3] = above[k, 3]
+            for h in range(3):  # the joint stays where the parent puts it
+                out[j, k, 3] += (above[k, h] - out[j, k, h]) * joints[j, h]
+    return out
 
 
 def _legs(phase: float, stride: float) -> Turns:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pat.synthetic.people.figure import Figure
 from pat.synthetic.people.raster import point_normals, raster
 from pat.synthetic.people.shade import OWNER, shade
-from pat.synthetic.people.shadow import Shadow, shadow_map, shadow_on_ground
+from pat.synthetic.people.shadow import Shadow, shadow_map, shadow_on_ground, softened
 from pat.synthetic.people.view import Light, View
 
 
@@ -79,11 +79,15 @@ def ground_shadow(
     if figures and light.direction[2] > 0.02:
         shadow = shadow or shadow_map(figures, light)
         plane = np.linalg.inv(view.matrix[:, [0, 1, 3]])
-        shadow_on_ground(plane, shadow.close, shadow.frame, out)
+        shadow_on_ground(plane, softened(shadow.close), shadow.frame, out)
     return out
 
 
 def _together(figures: Sequence[Figure]) -> Figure:
+    if len(figures) == 1:
+        table = figures[0].materials.copy()
+        table[:, OWNER] = 1
+        return replace(figures[0], materials=table)
     vertices = np.cumsum([0, *(len(figure.vertices) for figure in figures)])
     tables = np.cumsum([0, *(len(figure.materials) for figure in figures)])
     materials = [figure.materials.copy() for figure in figures]

@@ -338,7 +338,7 @@ def shade(
                     n = np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9
                     gloss *= max(0.0, (nx * hx + ny * hy + nz * hz) / n) ** 20
                 # Between the thighs and towards the ground less of the sky is seen.
-                shut = 1 - 0.35 * np.exp(-pz / 0.25)
+                shut = 1 - 0.35 * np.exp(-pz / 0.25) if pz < 1.3 else 1.0
                 if leg >= 0 and leg < 0.6:
                     shut *= 0.65 + 0.35 * min(1.0, abs(x) / 0.06)
                 for k in range(3):

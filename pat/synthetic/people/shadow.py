@@ -8,7 +8,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pat.synthetic.people.figure import Figure
-from pat.synthetic.people.raster import lit, raster
+from pat.synthetic.people.raster import raster
 from pat.synthetic.people.view import Light
 
 SIZE = 224  # texels a side: about 1 cm for one person
@@ -39,12 +39,34 @@ def shadow_map(figures: Sequence[Figure], light: Light) -> Shadow:
     return Shadow(close, frame)
 
 
-@njit(cache=True)
-def shadow_on_ground(plane, close, frame, out):
+@njit(cache=True, error_model="numpy")
+def softened(close):
+    """Share of the 5 x 5 texels about each one of a map f32 [S, S] that are taken."""
+    size = close.shape[0]
+    down, out = np.zeros((size, size), np.float32), np.zeros((size, size), np.float32)
+    for row in range(2, size - 2):
+        for k in range(-2, 3):
+            for col in range(size):
+                down[row, col] += np.float32(1.0) if close[row + k, col] > 0 else np.float32(0.0)
+    for row in range(2, size - 2):
+        for k in range(-2, 3):
+            for col in range(2, size - 2):
+                out[row, col] += down[row, col + k] / np.float32(25)
+    return out
+
+
+@njit(cache=True, error_model="numpy")
+def shadow_on_ground(plane, soft, frame, out):
+    """Fill `out` f32 [h, w] with the share of the lamp that is kept from z = 0, which lies behind every figure."""
+    size = soft.shape[0]
     for row in range(out.shape[0]):
         for col in range(out.shape[1]):
             x = plane[0, 0] * (col + 0.5) + plane[0, 1] * (row + 0.5) + plane[0, 2]
             y = plane[1, 0] * (col + 0.5) + plane[1, 1] * (row + 0.5) + plane[1, 2]
             w = plane[2, 0] * (col + 0.5) + plane[2, 1] * (row + 0.5) + plane[2, 2]
             if w > 1e-9:
-                out[row, col] = 1 - lit(close, frame, x / w, y / w, 0.0, 0.0, 2)
+                x, y = x / w, y / w
+                u = frame[0, 0] * x + frame[0, 1] * y + frame[0, 3]
+                v = frame[1, 0] * x + frame[1, 1] * y + frame[1, 3]
+                if 0 <= u < size and 0 <= v < size:
+                    out[row, col] = soft[int(v), int(u)]

@@ -85,6 +85,12 @@ def test_a_finished_data_set_is_left_alone_and_another_refused(written):
         dataset.write_people(written, Plan(**{**PLAN.__dict__, "seed": 1}), workers=1)
 
 
+def test_another_look_is_not_mixed_in(tmp_path):
+    (tmp_path / dataset.PLAN).write_text(json.dumps(PLAN.told() | {"look": 1}))
+    with pytest.raises(UserError, match="other look"):
+        dataset.write_people(tmp_path, PLAN, workers=1)
+
+
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(tmp_path):
     plan = Plan(identities=2, images=2, cameras=1, cameras_each=1, test_share=0.5, size=(64, 32))
     full = tmp_path / plan.shots(2)[1].path  # the last image of four: a device without room
