@@ -376,6 +376,11 @@ class Gallery:
             cameras = tuple(sorted({record.camera for record in records}))
             yield Identity(name, len(records), cameras, min(times), max(times))
 
+    def count_mapped(self) -> int:
+        """The number of entries whose vectors were carried over from another model's."""
+        self._look()
+        return sum(each in self._index.details for each in self.mapped)
+
     def kept(self) -> list[str]:
         """Names of the people who are kept until they are forgotten."""
         self._look()

@@ -213,7 +213,10 @@ class Site:
         folder = self.store.database.folder
         free = shutil.disk_usage(folder).free
         size = sum(each.stat().st_size for each in folder.glob(f"{FILE}*"))
-        return {"entries": self.gallery.count(), "bytes": size, "free_bytes": free, "ok": free > LITTLE_SPACE}
+        return {
+            "entries": self.gallery.count(), "mapped": self.gallery.count_mapped(), "bytes": size,
+            "free_bytes": free, "ok": free > LITTLE_SPACE,
+        }  # fmt: skip
 
     def model(self) -> dict[str, Any]:
         """Which model, and whether it works."""

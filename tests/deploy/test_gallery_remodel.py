@@ -85,11 +85,13 @@ def test_people_keys_and_merges_go_over_with_mapped_vectors(old, tmp_path):
         assert [each.identity for each in new.search(new_vectors[3], 1)] == ["gate-2"]
         assert new.key_of("anna") == before.key_of("anna")
         assert {each.id for each in new.export()} == {each.id for each in before.export()}
-        assert len(new.mapped) == 4
+        assert new.count_mapped() == 4
         new.undo(new.aliases()[0][0])
         assert new.count("gate-1") == 1
         new.add(new_vectors[:1], identity="anna", camera="enrolled", time=time.time(), keep_for=math.inf)
-        assert len(new.mapped) == 4  # what the new model made is not among them
+        assert new.count_mapped() == 4  # what the new model made is not among them
+        new.forget("gate-2")
+        assert new.count_mapped() == 2
     assert models(4)[0][0].tobytes() not in (tmp_path / "new" / FILE).read_bytes()
     with sqlite3.connect(tmp_path / "new" / FILE) as connection:
         assert '"own": 0.9' in connection.execute("SELECT value FROM facts WHERE name = 'map'").fetchone()[0]

@@ -208,6 +208,7 @@ class NewThreshold(BaseModel):
 
 class Storage(BaseModel):
     entries: int
+    mapped: int = Field(description="Entries whose vectors were carried over from an earlier model's.")
     bytes: int
     free_bytes: int
     ok: bool

@@ -63,7 +63,7 @@ function tiles(top, now) {
   const work = Object.entries(now.milliseconds).map(([stage, value]) => `${stage} ${value.toFixed(value < 10 ? 1 : 0)} ms`).join(" · ");
   replace(top,
     tile("Cameras", `${live} of ${now.cameras.length} live`, lost.length ? `lost: ${lost.map((each) => each.name).join(", ")}` : "none lost", lost.length),
-    tile("People", String(now.people), `${now.storage.entries} vectors, kept for ${now.retention_hours === null ? "ever" : `${now.retention_hours} h`}`),
+    tile("People", String(now.people), `${now.storage.entries} vectors${now.storage.mapped ? ` (${now.storage.mapped} mapped from an earlier model)` : ""}, kept for ${now.retention_hours === null ? "ever" : `${now.retention_hours} h`}`),
     tile("Model", now.model.ok ? "working" : "broken", now.model.ok ? `${now.model.bundle}, ${now.model.precision}, ${now.model.fingerprint}` : `for ${lasted(now.model.broken_for)}; it is tried again`, !now.model.ok),
     tile("Storage", `${bytes(now.storage.free_bytes)} free`, `the gallery takes ${bytes(now.storage.bytes)}`, !now.storage.ok),
     tile("Work", `${now.crops_per_second.toFixed(1)} crops/s`, work || "nothing to do"),

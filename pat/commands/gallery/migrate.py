@@ -99,7 +99,8 @@ class Migrate(OnGallery):
         )  # fmt: skip
         with opened(self.gallery) as gallery:
             kept = gallery.kept()
-        progress.say(f"made {self.new} for {target}: {count} entries, mapped from {held}")
+        entries = f"{count} entries, mapped from {held}" if count else "the people of the old one, and no vectors"
+        progress.say(f"made {self.new} for {target}: {entries}")
         if kept and not count:
             progress.say(f"enrol anew who is kept until forgotten: {', '.join(kept)}")
         progress.say(f"{self.gallery} is kept beside it until its retention has passed; delete it when you like")
