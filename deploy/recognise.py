@@ -81,14 +81,14 @@ class Recogniser:
         camera: str,
         time: float,
         track: int,
-        in_view: Collection[str] = (),
+        others: Collection[str] = (),
         known: Recognition = NOBODY,
         final: bool = True,
         agrees: bool = True,
     ) -> Recognition:
         """Look up a track's vector [D], unit length; a person the gallery lacks is taken up when it should be.
 
-        `in_view` are the keys of other tracks' people in the same camera now: nobody is in an image twice.
+        `others` are the keys of people who were seen in one image with the track: nobody is in an image twice.
         Views that do not agree with each other make no new person.
         `known` is what was said of this track before: it stays unless the views have come to say something else.
         Unless `final`, who is not ahead of the second stays undecided for now (`sure` is False, no identity).
@@ -98,14 +98,14 @@ class Recogniser:
                 known = self._present(known)
                 if known.forgotten:
                     return known
-                found = self._gallery.people(vector, CANDIDATES, exclude=in_view)
-                others = [each for each in found if each.key != known.key]
-                if known.key is not None and not self._contradicted(known, found, others):
+                found = self._gallery.people(vector, CANDIDATES, exclude=others)
+                rivals = [each for each in found if each.key != known.key]
+                if known.key is not None and not self._contradicted(known, found, rivals):
                     return known
-                best = others[0] if others else None
+                best = rivals[0] if rivals else None
                 score = None if best is None else best.score
                 if best is not None and best.score >= self.threshold:
-                    second = others[1].score if len(others) > 1 else -1.0
+                    second = rivals[1].score if len(rivals) > 1 else -1.0
                     sure = best.score - second >= self._margin
                     if not sure and not final:
                         return Recognition(None, score, sure=False)
@@ -158,9 +158,9 @@ class Recogniser:
             return FORGOTTEN if self._gallery.forgotten(known.key) else NOBODY
         return replace(known, identity=person.identity, key=person.key)
 
-    def _contradicted(self, known: Recognition, found: list[Candidate], others: list[Candidate]) -> bool:
+    def _contradicted(self, known: Recognition, found: list[Candidate], rivals: list[Candidate]) -> bool:
         """Whether somebody else is clearly more like the track, or whom it was taken for is clearly not."""
-        rival = others[0].score if others else -1.0
+        rival = rivals[0].score if rivals else -1.0
         if known.new:  # its own first view is all there is of the person
             return rival >= self.threshold + self._margin
         own = next((each.score for each in found if each.key == known.key), -1.0)

@@ -61,6 +61,10 @@ class Person:
     """Views when the gallery was asked last."""
     told: bool = False
     """That the person is unknown."""
+    met: set[int] = field(default_factory=set)
+    """Tracks that were seen in one image with this one: they are other people."""
+    met_and_left: set[str] = field(default_factory=set)
+    """Keys of those of them that have ended."""
 
     @property
     def identity(self) -> str | None:
@@ -171,6 +175,9 @@ class Worker:
             if person is None:
                 person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
             person.last, person.frame = each, frame
+        together = {self._people[each.track].track for each in seen}
+        for each in seen:
+            self._people[each.track].met |= together
         touching = self._doubt(tracked)
         self._submit(frame, seen, touching)
         self._collect(wait=False)
@@ -273,10 +280,11 @@ class Worker:
             camera=self.camera.name,
             time=person.frame.time,
             track=person.track,
-            in_view={
+            others=person.met_and_left
+            | {
                 other.recognition.key
                 for other in self._people.values()
-                if other is not person and other.recognition.key is not None
+                if other is not person and other.track in person.met and other.recognition.key is not None
             },
             known=before,
             final=final,
@@ -309,6 +317,10 @@ class Worker:
             kept = self._recogniser.add_view(vector, known, camera=self.camera.name, time=when)
             stored = kept or stored
         self._recogniser.saw(known, camera=self.camera.name, first=person.since, last=when)
+        if known.key is not None:
+            for other in self._people.values():
+                if person.track in other.met and other is not person:
+                    other.met_and_left.add(known.key)
         self._tell("left", person, stored)
 
     def _tell(

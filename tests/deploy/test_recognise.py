@@ -76,7 +76,7 @@ def test_another_view_of_a_known_person(gallery, remember, entries):
 def test_nobody_is_in_an_image_twice(gallery):
     recogniser = make(gallery, "known")
     anna = ask(recogniser, ANNA)
-    assert ask(recogniser, unit(1.0, 0.05), in_view={anna.key}).identity is None
+    assert ask(recogniser, unit(1.0, 0.05), others={anna.key}).identity is None
 
 
 def test_many_views_of_somebody_in_view_hide_nobody(gallery):
@@ -85,7 +85,7 @@ def test_many_views_of_somebody_in_view_hide_nobody(gallery):
     gallery.add(unit(0.71, 0.0, 0.704)[None], identity="ben", camera="gate", time=NOW)
     recogniser = make(gallery)
     anna = ask(recogniser, ANNA)
-    assert ask(recogniser, ANNA, in_view={anna.key}).identity == "ben"
+    assert ask(recogniser, ANNA, others={anna.key}).identity == "ben"
 
 
 def test_who_is_not_ahead_of_the_second_is_decided_at_the_end_and_never_learned(gallery):

@@ -126,6 +126,31 @@ def test_a_track_is_decided_after_so_many_views(tmp_path, gallery):
     assert [each["event"] for each in told] == ["new", "left"]
 
 
+class Twins(Answers):
+    """An embedder to which everyone looks the same."""
+
+    def submit(self, pixels, boxes):
+        return super().submit(pixels, np.zeros_like(boxes))
+
+
+def test_two_who_were_seen_at_once_are_two_people_even_when_one_has_left(tmp_path, gallery):
+    frames = [[PERSON, OTHER]] * 6 + [[OTHER]] * 12
+    told, _, _ = run(tmp_path, gallery, Script(frames), Twins(), decide_after=50)  # each decided at its end
+    assert [each["event"] for each in told] == ["new", "left", "new", "left"]
+    assert len({each["identity"] for each in told}) == 2
+
+
+def test_a_track_that_is_only_expected_hides_nobody(tmp_path, gallery):
+    """One person whose track breaks: the old one is still waited for when the new one is looked up."""
+    frames = [[PERSON]] * 8 + [[OTHER]] * 12
+    told, _, _ = run(tmp_path, gallery, Script(frames), Twins(), decide_after=0.1)
+    decided = [(each["event"], each["identity"]) for each in told if each["event"] != "left"]
+    assert [event for event, _ in decided] == ["new", "recognised"]
+    assert len({identity for _, identity in decided}) == 1
+    recognised = next(at for at, each in enumerate(told) if each["event"] == "recognised")
+    assert all(each["event"] != "left" for each in told[:recognised])  # it was still waited for
+
+
 def test_a_short_track_is_decided_when_it_leaves(tmp_path, gallery):
     told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 4 + [[]] * 12), Answers(), decide_after=50)
     assert [each["event"] for each in told] == ["new", "left"]
