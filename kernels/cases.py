@@ -68,6 +68,7 @@ PART_ATTENTION_SMALL = (
     PartAttentionCase("cls and parts ask", batch=1, heads=2, dim=64, grid=(9, 8), queries=4),
     PartAttentionCase("some patches ask", batch=1, heads=1, dim=32, grid=(14, 5), registers=1, queries=40),
     PartAttentionCase("tiles of 64", batch=1, heads=1, dim=32, grid=(14, 14)),
+    PartAttentionCase("tiles of 16", batch=1, heads=1, dim=32, grid=(6, 5)),
 )
 """Odd sizes and every head size, small enough for Triton's interpreter."""
 

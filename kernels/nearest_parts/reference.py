@@ -116,14 +116,14 @@ def nearest_parts_reference(
     done = _in_threads(
         threads, [functools.partial(search, part, held) for part in range(parts) for held in ranges]
     )
-    pieces = [_joined(done[first : first + len(ranges)]) for first in range(0, len(done), len(ranges))]
+    pieces = [joined(done[first : first + len(ranges)]) for first in range(0, len(done), len(ranges))]
     found = NearestParts(*map(torch.stack, zip(*(piece for piece, _ in pieces), strict=True)))
     if master is not None:
         found = _ranked_again(found, query, master, wanted, offset)
     if not save:
         return found, None
     average = torch.stack([mean for _, mean in pieces if mean is not None])  # [P, B, D]
-    return found, Saved(average, _slots(bank if master is None else master, found.indices, offset))
+    return found, Saved(average, vectors_of(bank if master is None else master, found.indices, offset))
 
 
 def _ranges(slots: int, most: int, wanted: int) -> list[slice]:
@@ -156,6 +156,7 @@ def _workers(_process: int, threads: int) -> ThreadPoolExecutor:
 
     def alone() -> None:
         torch.set_num_threads(1)  # of this thread, and of those yet to start
+        torch.get_num_threads()  # begins with it: a thread's first operation takes the number that is set by then
         ready.wait()
 
     pool = ThreadPoolExecutor(threads, "nearest_parts")
@@ -166,7 +167,7 @@ def _workers(_process: int, threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _joined(pieces: Sequence[tuple[NearestParts, Tensor | None]]) -> tuple[NearestParts, Tensor | None]:
+def joined(pieces: Sequence[tuple[NearestParts, Tensor | None]]) -> tuple[NearestParts, Tensor | None]:
     """Results over disjoint slots as those over all of them: [B], [B, k], [B, k]; averages [B, D]."""
     if len(pieces) == 1:
         return pieces[0]
@@ -175,7 +176,7 @@ def _joined(pieces: Sequence[tuple[NearestParts, Tensor | None]]) -> tuple[Neare
     return found, torch.stack(means).sum(0) if means else None
 
 
-def _slots(bank: Tensor, indices: Tensor, offset: int) -> Tensor:
+def vectors_of(bank: Tensor, indices: Tensor, offset: int) -> Tensor:
     """The vectors of some slots, [P, B, k, D]; any where the index is -1."""
     parts = torch.arange(bank.shape[0], device=bank.device)
     return bank[parts[:, None, None], (indices - offset).clamp_min(0)]
@@ -184,7 +185,7 @@ def _slots(bank: Tensor, indices: Tensor, offset: int) -> Tensor:
 def _ranked_again(found: NearestParts, query: Tensor, master: Tensor, k: int, offset: int) -> NearestParts:
     """The k nearest of the candidates, by squared distances to `master`; ties in ascending order of slot."""
     exact = (
-        (query.float()[:, :, None] - _slots(master, found.indices, offset)).square().sum(-1)
+        (query.float()[:, :, None] - vectors_of(master, found.indices, offset)).square().sum(-1)
     )  # [P, B, CANDIDATES]
     by_slot = found.indices.argsort(dim=-1)
     exact = exact.masked_fill(found.indices < 0, torch.inf).gather(-1, by_slot)

@@ -1,5 +1,6 @@
 """Launchers of the Triton kernels, the tile sizes they are launched with, and what is compiled ahead of time."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,8 +8,8 @@ import triton
 from torch import Tensor
 
 from kernels.configuration import Configuration
-from kernels.nearest_parts.reference import CANDIDATES, NearestParts, Saved
-from kernels.nearest_parts.tiles import Tiles, default_tiles, forward_tiles
+from kernels.nearest_parts.reference import CANDIDATES, NearestParts, Saved, joined, vectors_of
+from kernels.nearest_parts.tiles import FEW, Tiles, default_tiles, forward_tiles
 from kernels.nearest_parts.triton_kernels import (
     nearest_parts_bwd_kernel,
     nearest_parts_fwd_kernel,
@@ -20,7 +21,8 @@ MOST_NEIGHBOURS = 32
 MOST_SLOTS = 1 << 30
 MOST_DIMENSIONS = 1536
 MOST_SPLITS = 128
-"""The merge holds the lists of all splits at once: at most 128 x 32 keys."""
+MOST_TILES = 4096
+"""The merge holds the minima of all tiles at once, and scratch memory all distances of that many."""
 
 MERGE_WARPS = 4
 BACKWARD_WARPS = 4
@@ -52,15 +54,50 @@ def nearest_parts_triton(
 ) -> tuple[NearestParts, Saved | None]:
     """As `nearest_parts_reference`, on a GPU. `tiles` replaces the choice of `forward_tiles`.
 
-    Deterministic: no atomics, and splits that depend only on the shapes and the device.
+    Deterministic: no atomics, and splits that depend only on the shapes and the device. A bank of more than
+    MOST_TILES is searched in ranges, one after the other.
     """
     _check_limits(query, bank, k)
-    (parts, batch, dim), slots = query.shape, bank.shape[1]
     if tiles is None:
-        tiles = forward_tiles(bank.dtype, dim, architecture(query.device))
-    splits, slots_per_split = _split(query.device, parts, batch, slots, tiles)
+        tiles = forward_tiles(bank.dtype, query.shape[2], query.shape[1], architecture(query.device))
+    slots, most = bank.shape[1], MOST_TILES * tiles.slots
+    ranges = [slice(start, min(start + most, slots)) for start in range(0, slots, most)]
+    pieces = [
+        _search(
+            query,
+            bank[:, held],
+            exclude,
+            k=k,
+            scale=scale,
+            squared_norms=None if squared_norms is None else squared_norms[:, held],
+            master=None if master is None else master[:, held],
+            query_identity=query_identity,
+            bank_identity=None if bank_identity is None else bank_identity[held],
+            offset=offset + held.start,
+            save=save,
+            tiles=tiles,
+        )
+        for held in ranges
+    ]
+    if len(pieces) == 1:
+        return pieces[0]
+    found, average = joined([(piece, None if saved is None else saved.average) for piece, saved in pieces])
+    if average is None:
+        return found, None
+    return found, Saved(average, vectors_of(bank if master is None else master, found.indices, offset))
+
+
+def _search(
+    query: Tensor, bank: Tensor, exclude: Tensor, *, k: int, scale: float, squared_norms: Tensor | None,
+    master: Tensor | None, query_identity: Tensor | None, bank_identity: Tensor | None, offset: int, save: bool,
+    tiles: Tiles,
+) -> tuple[NearestParts, Saved | None]:  # fmt: skip
+    """`nearest_parts_triton` for at most MOST_TILES."""
+    (parts, batch, dim), slots = query.shape, bank.shape[1]
+    count = triton.cdiv(slots, tiles.slots)
+    tiles_per_split = triton.cdiv(count, min(count, _splits(query.device, parts, batch, tiles)))
+    splits = triton.cdiv(count, tiles_per_split)
     candidates = k if master is None else CANDIDATES
-    listed = 16 if candidates <= 16 else 32
     fetched = bank if master is None else master
 
     def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -68,9 +105,8 @@ def nearest_parts_triton(
 
     q = query.to(bank.dtype).contiguous()
     norms = None if squared_norms is None else squared_norms.float().contiguous()
-    log_sums = scratch(splits, parts, batch)
-    keys = scratch(splits, parts, batch, listed, dtype=torch.int64)
-    tile_distances = scratch(splits, parts, batch, listed, tiles.slots)
+    log_sums, minima = scratch(splits, parts, batch), scratch(parts, batch, count)
+    tile_distances = scratch(parts, batch, count, tiles.slots)
     averages = scratch(splits, parts, batch, dim) if save else log_sums
     nearest_parts_fwd_kernel[(triton.cdiv(batch, tiles.queries), splits, parts)](
         q,
@@ -80,16 +116,16 @@ def nearest_parts_triton(
         exclude if query_identity is None else query_identity.contiguous(),
         exclude if bank_identity is None else bank_identity.contiguous(),
         log_sums,
-        keys,
         tile_distances,
+        minima,
         averages,
         batch,
         slots,
-        slots_per_split,
+        count,
+        tiles_per_split,
         scale * LOG2_E,
         *bank.stride(),
         DIM=dim,
-        LIST=listed,
         BLOCK_B=tiles.queries,
         BLOCK_M=tiles.slots,
         CHUNK=tiles.chunk,
@@ -107,14 +143,15 @@ def nearest_parts_triton(
         saved = Saved(scratch(parts, batch, dim), scratch(parts, batch, k, dim, dtype=fetched.dtype))
     nearest_parts_merge_kernel[(parts, batch)](
         log_sums,
-        keys,
         tile_distances,
+        minima,
         averages,
         fetched,
         q if master is None else query.float().contiguous(),
         *found,
         *(saved or (averages, fetched)),
         batch,
+        count,
         splits,
         k,
         candidates,
@@ -122,8 +159,9 @@ def nearest_parts_triton(
         *fetched.stride(),
         DIM=dim,
         BLOCK_D=triton.next_power_of_2(dim),
-        LIST=listed,
+        LIST=16 if candidates <= 16 else 32,
         BLOCK_M=tiles.slots,
+        TILES=triton.next_power_of_2(count),
         SPLITS=triton.next_power_of_2(splits),
         AVERAGE=save,
         MASTER=master is not None,
@@ -166,15 +204,21 @@ def nearest_parts_triton_backward(
 def aot_configurations() -> list[Configuration]:
     """Training with 16 neighbours at most and norms at hand, tiles that every architecture has room for (99 KiB).
 
-    D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
+    D = 768 is ViT-B, D = 384 ViT-S, where sm_90 has tiles of 64 queries. The merge depends on the bank's dtype
+    only through the neighbours it fetches.
     """
-    tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
-    merge: dict[str, object] = {"BLOCK_M": tiles.slots, "SPLITS": 32}
+    tiles = default_tiles(torch.bfloat16, 768, FEW, LEAST_SHARED)
+    merge: dict[str, object] = {"BLOCK_M": tiles.slots, "TILES": 2048, "SPLITS": 32}
     return [
         forward_configuration("bf16", 768),
         forward_configuration("fp16", 768),
         forward_configuration("fp32", 768),
         forward_configuration("bf16", 384),
+        replace(
+            forward_configuration("bf16", 384, default_tiles(torch.bfloat16, 384, 2 * FEW, "sm_90")),
+            name="nearest_parts_forward_bf16_d384_queries64",
+            archs=("sm_90",),
+        ),
         _configuration(
             "merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, LIST=16, MASTER=False, **merge
         ),
@@ -190,7 +234,7 @@ def aot_configurations() -> list[Configuration]:
 def forward_configuration(dtype: str, dim: int, tiles: Tiles | None = None) -> Configuration:
     """The forward kernel; with tiles that fit every architecture unless given."""
     if tiles is None:
-        tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, LEAST_SHARED)
+        tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, FEW, LEAST_SHARED)
     return _configuration(
         "forward",
         nearest_parts_fwd_kernel,
@@ -198,7 +242,6 @@ def forward_configuration(dtype: str, dim: int, tiles: Tiles | None = None) -> C
         dim,
         tiles.warps,
         tiles.stages,
-        LIST=16,
         BLOCK_B=tiles.queries,
         BLOCK_M=tiles.slots,
         CHUNK=tiles.chunk,
@@ -219,7 +262,7 @@ def _configuration(
             signature[name] = "constexpr"
         elif name in ("p_bank", "p_neighbours") or (name == "p_query" and step == "forward"):
             signature[name] = f"*{dtype}"
-        elif name in ("p_exclude", "p_query_identity", "p_bank_identity", "p_keys", "p_indices"):
+        elif name in ("p_exclude", "p_query_identity", "p_bank_identity", "p_indices"):
             signature[name] = "*i64"
         elif name.startswith("p_"):
             signature[name] = "*fp32"
@@ -228,7 +271,7 @@ def _configuration(
                 name, "i64" if name.startswith("stride") or name == "offset" else "i32"
             )
     aligned = {name for name, kind in signature.items() if kind.startswith("*")}
-    aligned |= {"stride_part", "stride_slot", "slots_per_split"} & signature.keys()
+    aligned |= {"stride_part", "stride_slot"} & signature.keys()
     return Configuration(
         f"nearest_parts_{step}_{dtype}_d{dim}", kernel, signature, constexprs, warps, stages, frozenset(aligned)
     )
@@ -253,13 +296,9 @@ def _check_limits(query: Tensor, bank: Tensor, k: int) -> None:
             raise ValueError(f"{name}: {value}, expected at most {most} with impl='triton'")
 
 
-def _split(device: torch.device, parts: int, batch: int, slots: int, tiles: Tiles) -> tuple[int, int]:
-    """Splits of the bank, so that the programs fill the GPU once, and the slots of each, a multiple of a tile."""
+def _splits(device: torch.device, parts: int, batch: int, tiles: Tiles) -> int:
+    """Parts of the bank at a time, so that the programs fill the GPU once."""
+    programs = INTERPRETED_PROGRAMS
     if device.type == "cuda":
         programs = torch.cuda.get_device_properties(device).multi_processor_count
-    else:
-        programs = INTERPRETED_PROGRAMS
-    splits = max(1, programs // (parts * triton.cdiv(batch, tiles.queries)))
-    tiles_per_split = triton.cdiv(slots, tiles.slots * min(splits, MOST_SPLITS))
-    slots_per_split = tiles_per_split * tiles.slots
-    return triton.cdiv(slots, slots_per_split), slots_per_split
+    return min(MOST_SPLITS, max(1, programs // (parts * triton.cdiv(batch, tiles.queries))))

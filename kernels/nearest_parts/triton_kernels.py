@@ -5,9 +5,9 @@
 
 A program of the forward holds BLOCK_B queries of one part and walks over its split of the bank. Each tile of
 BLOCK_M slots is read once and used twice: for the distances, and for the average that the backward needs. Sums
-follow the online softmax. Of the nearest slots only this is kept: the LIST tiles with the smallest minima, and the
-distances in them. They hold the k nearest, ties included (`reference.smallest` says why), and cost one candidate
-per tile and query. The merge then joins the splits, selects among these tiles and fetches the neighbours.
+follow the online softmax. Distances are written as they come, and the smallest of each tile. The merge joins the
+splits, takes the tiles with the smallest minima, which hold the k nearest, ties included (`reference.smallest`
+says why), selects among their slots and fetches the neighbours.
 """
 
 import triton
@@ -59,18 +59,18 @@ def nearest_parts_fwd_kernel(
     p_query_identity,  # int64 [B]
     p_bank_identity,  # int64 [M]
     p_log_sum,  # out: float32 [S, P, B]
-    p_keys,  # out: int64 [S, P, B, LIST], the tiles with the smallest minima: (minimum, first slot)
-    p_distances,  # out: float32 [S, P, B, LIST, BLOCK_M], the distances in these tiles
+    p_distances,  # out: float32 [P, B, T, BLOCK_M], +inf where not allowed, in whole tiles
+    p_minima,  # out: float32 [P, B, T], of each tile
     p_average,  # out: float32 [S, P, B, D]
     batch,
     slots,
-    slots_per_split,
+    tiles,  # T, of all splits
+    tiles_per_split,
     scale_log2,  # scale / ln 2, for exponentials to base 2
     stride_part,
     stride_slot,
     stride_dim,
     DIM: tl.constexpr,
-    LIST: tl.constexpr,
     BLOCK_B: tl.constexpr,
     BLOCK_M: tl.constexpr,
     CHUNK: tl.constexpr,
@@ -80,12 +80,16 @@ def nearest_parts_fwd_kernel(
 ):
     """Search one split for BLOCK_B queries of one part; programs that share tiles are neighbours in the grid."""
     CHUNKS: tl.constexpr = (DIM + CHUNK - 1) // CHUNK
+    # Hopper's matrix units multiply 64 rows at a time: the queries, where a tile has that many. Else a tile of the
+    # bank comes first, as it lies in memory.
+    QUERIES_FIRST: tl.constexpr = BLOCK_B >= 64
     part = tl.program_id(2).to(tl.int64)
     split = tl.program_id(1)
     b = tl.program_id(0) * BLOCK_B + tl.arange(0, BLOCK_B)
     b_inside = b < batch
-    row = (split * tl.num_programs(2) + part) * batch + b  # [BLOCK_B]
-    p_q = p_query + (part * batch + b) * DIM
+    query = part * batch + b  # [BLOCK_B], among those of all parts
+    row = split * tl.num_programs(2) * batch + query
+    p_q = p_query + query * DIM
     queries = ()
     sums = ()
     b_norm = tl.zeros([BLOCK_B], tl.float32)
@@ -99,74 +103,69 @@ def nearest_parts_fwd_kernel(
         b_identity = tl.load(p_query_identity + b, mask=b_inside, other=0)
     b_max = tl.full([BLOCK_B], float("-inf"), tl.float32)
     b_total = tl.zeros([BLOCK_B], tl.float32)
-    place = tl.arange(0, LIST)[None, :]
-    b_keys = tl.full([BLOCK_B, LIST], INFINITE, tl.int64) + place  # all different
-
-    first = split * slots_per_split
-    last = tl.minimum(first + slots_per_split, slots)
-    for start in range(first, last, BLOCK_M):
-        m = start + tl.arange(0, BLOCK_M)
-        m_inside = m < last
+    first = split * tiles_per_split
+    for tile in range(first, tl.minimum(first + tiles_per_split, tiles)):
+        m = tile * BLOCK_M + tl.arange(0, BLOCK_M)
+        m_inside = m < slots
         p_m = p_bank + part * stride_part + m.to(tl.int64) * stride_slot
-        b_dot = tl.zeros([BLOCK_M, BLOCK_B], tl.float32)
+        b_dot = tl.zeros([BLOCK_B, BLOCK_M] if QUERIES_FIRST else [BLOCK_M, BLOCK_B], tl.float32)
         m_norm = tl.zeros([BLOCK_M], tl.float32)
-        tiles = ()
+        chunks = ()
         for c in tl.static_range(CHUNKS):
             b_m = _load_rows(p_m, stride_dim, m_inside, c, DIM, CHUNK)
-            b_dot = _dot(b_m, tl.trans(queries[c]), b_dot)
+            if QUERIES_FIRST:
+                b_dot = _dot(queries[c], tl.trans(b_m), b_dot)
+            else:
+                b_dot = _dot(b_m, tl.trans(queries[c]), b_dot)
             if not HAS_NORMS:
                 m_norm += _squared_length(b_m)
-            tiles = tiles + (b_m,)
+            chunks = chunks + (b_m,)
         if HAS_NORMS:
             m_norm = tl.load(p_norms + part * slots + m, mask=m_inside, other=0.0)
-        allowed = m_inside[:, None] & (m[:, None] != b_own[None, :])
+        if not QUERIES_FIRST:
+            b_dot = tl.trans(b_dot)
+        allowed = m_inside[None, :] & (m[None, :] != b_own[:, None])
         if HAS_IDENTITY:
             m_identity = tl.load(p_bank_identity + m, mask=m_inside, other=0)
-            allowed = allowed & (m_identity[:, None] != b_identity[None, :])
-        distance = b_norm[None, :] + m_norm[:, None] - 2.0 * b_dot
+            allowed = allowed & (m_identity[None, :] != b_identity[:, None])
+        distance = b_norm[:, None] + m_norm[None, :] - 2.0 * b_dot
         distance = tl.maximum(distance, 0.0, propagate_nan=tl.PropagateNan.ALL)
-        distance = tl.where(allowed, distance, float("inf"))  # [BLOCK_M, BLOCK_B]
+        distance = tl.where(allowed, distance, float("inf"))  # [BLOCK_B, BLOCK_M]
 
-        nearest = tl.min(distance, axis=0)  # [BLOCK_B]
+        nearest = tl.min(distance, axis=1)  # [BLOCK_B]
         new_max = tl.maximum(b_max, nearest * -scale_log2)
         shift = tl.where(new_max == float("-inf"), 0.0, new_max)
         rescale = tl.exp2(b_max - shift)
-        weight = tl.exp2(distance * -scale_log2 - shift[None, :])
-        b_total = b_total * rescale + tl.sum(weight, axis=0)
+        weight = tl.exp2(distance * -scale_log2 - shift[:, None])
+        b_total = b_total * rescale + tl.sum(weight, axis=1)
         b_max = new_max
         if AVERAGE:
-            b_weight = tl.trans(weight)  # [BLOCK_B, BLOCK_M]
             new_sums = ()
             for c in tl.static_range(CHUNKS):
-                new_sums = new_sums + (_dot(b_weight, tiles[c], sums[c] * rescale[:, None]),)
+                new_sums = new_sums + (_dot(weight, chunks[c], sums[c] * rescale[:, None]),)
             sums = new_sums
 
-        worst = tl.max(b_keys, axis=1)
-        key = _key(nearest, start + tl.zeros([BLOCK_B], tl.int32))
-        enters = (key < worst) & (nearest < float("inf")) & b_inside
-        gives_way = (b_keys == worst[:, None]) & enters[:, None]
-        b_place = tl.sum(tl.where(gives_way, place, 0), axis=1)
-        b_keys = tl.where(gives_way, key[:, None], b_keys)
-        p_tile = p_distances + (row * LIST + b_place)[None, :] * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
-        tl.store(p_tile, distance, mask=enters[None, :])
+        tl.store(p_minima + query * tiles + tile, nearest, mask=b_inside)
+        p_tile = p_distances + (query * tiles + tile)[:, None] * BLOCK_M + tl.arange(0, BLOCK_M)[None, :]
+        tl.store(p_tile, distance, mask=b_inside[:, None])
 
     nothing = b_total == 0.0  # no slot is allowed; a sum that is no number stays one that shows
     total = tl.where(nothing, 1.0, b_total)
     log_sum = tl.where(nothing, float("-inf"), (b_max + tl.log2(total)) * 0.6931471805599453)
     tl.store(p_log_sum + row, log_sum, mask=b_inside)
-    tl.store(p_keys + row[:, None] * LIST + place, b_keys, mask=b_inside[:, None])
     if AVERAGE:
+        share = 1.0 / total
         for c in tl.static_range(CHUNKS):
             d = c * CHUNK + tl.arange(0, CHUNK)[None, :]
             inside = b_inside[:, None] & (d < DIM)
-            tl.store(p_average + row[:, None] * DIM + d, sums[c] / total[:, None], mask=inside)
+            tl.store(p_average + row[:, None] * DIM + d, sums[c] * share[:, None], mask=inside)
 
 
 @triton.jit
 def nearest_parts_merge_kernel(
     p_log_sums,  # the four results of the forward kernel
-    p_keys,
     p_tile_distances,
+    p_minima,
     p_averages,
     p_bank,  # [P, M, D], any strides: the bank, or the master of which it is a rounded copy
     p_query,  # float32 [P, B, D], read where there is a master
@@ -176,6 +175,7 @@ def nearest_parts_merge_kernel(
     p_average,  # out: float32 [P, B, D]
     p_neighbours,  # out: [P, B, k, D], in the dtype of `p_bank`
     batch,
+    tiles,
     splits,
     k,
     candidates,  # k, or as many as are ranked again
@@ -185,8 +185,9 @@ def nearest_parts_merge_kernel(
     stride_dim,
     DIM: tl.constexpr,
     BLOCK_D: tl.constexpr,
-    LIST: tl.constexpr,
+    LIST: tl.constexpr,  # a power of two, at least `candidates`
     BLOCK_M: tl.constexpr,
+    TILES: tl.constexpr,  # a power of two, at least `tiles`
     SPLITS: tl.constexpr,  # a power of two, at least `splits`
     AVERAGE: tl.constexpr,
     MASTER: tl.constexpr,
@@ -204,24 +205,20 @@ def nearest_parts_merge_kernel(
     total = tl.where(total == 0.0, 1.0, total)
     tl.store(p_log_sum + row, top + tl.log(total))
 
-    entry = tl.arange(0, SPLITS * LIST)
-    p_entry = p_keys + ((entry // LIST) * rows + row) * LIST + entry % LIST
-    keys = tl.load(p_entry, mask=entry < splits * LIST, other=INFINITE)
+    tile = tl.arange(0, TILES)
+    keys = _key(tl.load(p_minima + row * tiles + tile, mask=tile < tiles, other=float("inf")), tile)
     lane = tl.arange(0, LIST)
-    b_entry = tl.zeros([LIST], tl.int32)
     b_key = tl.full([LIST], INFINITE, tl.int64)
     for i in range(candidates):  # the tiles with the smallest minima
         best = tl.min(keys, axis=0)
-        where = tl.min(tl.where(keys == best, entry, SPLITS * LIST), axis=0)
-        b_entry = tl.where(lane == i, where, b_entry)
         b_key = tl.where(lane == i, best, b_key)
-        keys = tl.where(entry == where, INFINITE, keys)
+        keys = tl.where(keys == best, INFINITE, keys)
 
     position = tl.arange(0, BLOCK_M)[None, :]
-    p_tile = p_tile_distances + (((b_entry // LIST) * rows + row) * LIST + b_entry % LIST) * BLOCK_M
+    slot = (b_key & LOW)[:, None] * BLOCK_M + position  # [LIST, BLOCK_M]
     found = (b_key < INFINITE)[:, None] & (position >= 0)
-    distance = tl.load(p_tile[:, None] + position, mask=found, other=float("inf"))  # [LIST, BLOCK_M]
-    slots = _key(distance, (b_key & LOW)[:, None] + position)
+    distance = tl.load(p_tile_distances + row * tiles * BLOCK_M + slot, mask=found, other=float("inf"))
+    slots = _key(distance, slot)
     slots = tl.reshape(slots, [LIST * BLOCK_M])
     d = tl.arange(0, BLOCK_D)
     if MASTER:  # the nearest slots again, by their exact distances

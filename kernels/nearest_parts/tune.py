@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import product
 
 import torch
 
@@ -19,20 +20,22 @@ SCALE = 0.02
 
 
 def jobs(arch: str, cases: Sequence[NearestPartsCase] = NEAREST_PARTS_LARGE) -> list[Job]:
-    """One for each dtype of a bank and dimension."""
+    """One for each dtype of a bank and what else the choice depends on."""
+    groups: dict[tuple[torch.dtype, str], list[NearestPartsCase]] = {}
+    for dtype, case in product(DTYPES, cases):
+        groups.setdefault((dtype, key(dtype, case.dim, case.batch)), []).append(case)
     return [
         Job(
             operation="nearest_parts_forward",
-            key=key(dtype, dim),
-            candidates=candidates(dtype, dim, arch),
-            cases=tuple(case for case in cases if case.dim == dim),
+            key=name,
+            candidates=candidates(dtype, group[0].dim, group[0].batch, arch),
+            cases=tuple(group),
             matrix=dtype != torch.float32,
-            compile=functools.partial(forward_configuration, name, dim),
+            compile=functools.partial(forward_configuration, DTYPES[dtype], group[0].dim),
             work=functools.partial(_work, dtype),
             prepare=functools.partial(_prepare, dtype),
         )
-        for dtype, name in DTYPES.items()
-        for dim in dict.fromkeys(case.dim for case in cases)
+        for (dtype, name), group in groups.items()
     ]
 
 

@@ -46,11 +46,12 @@ class Tiles:
     whole: bool = False
 
 
-MOST_SPECIAL = 33
+MOST_SPECIAL = 17
 """Tokens (cls, parts, registers) that a head tile has room for beside the rest of the grid."""
 
-ROWS = {128: 32, 64: 32, 32: 64}
-"""Multiple -> largest head tile. Larger ones spill: in the backward pass 3 to 4 KB a thread with 128 rows."""
+ROWS = {128: (16, 32), 64: (16, 32), 32: (16, 32), 16: (32,)}
+"""Multiple -> head tiles. Larger ones spill: in the backward pass 784 bytes a thread with 64 rows, 3 to 4 KB with
+128. Bodies of a multiple of 16 are for the few grids that leave more than 32 rows otherwise."""
 
 
 @cache
@@ -64,12 +65,12 @@ def cut(tokens: int, special: int) -> Cut:
     if special > MOST_SPECIAL:
         raise ValueError(f"{special} tokens are cls, parts and registers; expected at most {MOST_SPECIAL}")
     best = None
-    for multiple, most in ROWS.items():
+    for multiple, rows in ROWS.items():
         head = special + (tokens - special) % multiple
         this = Cut(head, max(16, power_of_two(head)), tokens - head, multiple)
-        if this.rows <= most and (best is None or this.padded < 0.9 * best.padded):
+        if this.rows in rows and (best is None or this.padded < 0.9 * best.padded):
             best = this
-    assert best is not None, "a head of at most 33 + 31 tokens fits 64 rows"
+    assert best is not None, "a head of at most 17 + 15 tokens fits 32 rows"
     return best
 
 
@@ -123,21 +124,26 @@ def backward_candidates(dim: int, bits: int, where: Cut, arch: str | None = None
 
 @cache
 def _forward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: int) -> tuple[Tiles, ...]:
+    small = min(multiple, 32)
     if bits == 32:
-        return (Tiles(32, 32, 4 if dim <= 64 else 8, 1),)
-    if dim <= 64:
-        default = {128: Tiles(128, 64, 8, 3), 64: Tiles(64, 64, 4, 3), 32: Tiles(32, 32, 4, 2)}[multiple]
-    else:
-        default = Tiles(128, 32, 8, 2) if multiple == 128 else Tiles(32, 32, 4, 2)
+        return (Tiles(small, small, 4 if dim <= 64 else 8, 1),)
+    default = Tiles(small, small, 4, 2)
+    if dim <= 64 and multiple > 32:
+        default = Tiles(multiple, 64, multiple // 16, 3)
+    elif multiple == 128:
+        default = Tiles(128, 32, 8, 2)
     found = _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
     return _whole_tiles(whole, ((64, 4), (32, 4), (128, 8)), dim) + found
 
 
 @cache
 def _backward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: int) -> tuple[Tiles, ...]:
+    small = min(multiple, 32)
     if bits == 32:
-        return (Tiles(32, 32, 8, 1),)
-    default = Tiles(32, 32, 8, 1) if dim > 64 else Tiles(min(multiple, 64), 32, 4, 3 if multiple > 32 else 2)
+        return (Tiles(small, small, 8, 1),)
+    default = Tiles(small, small, 8, 1)
+    if dim <= 64:
+        default = Tiles(min(multiple, 64), small, 4, 3 if multiple > 32 else 2)
     found = _with_default_first(default, _grid(((128, 8), (64, 4), (64, 8)), (32, 64), multiple))
     return _whole_tiles(whole, ((32, 8), (64, 8)), dim) + found
 

@@ -186,9 +186,8 @@ def every_configuration() -> list[Configuration]:
     """
     cuts = [
         Cut(head=rows, rows=rows, body=blocks * multiple, multiple=multiple)
-        for multiple, most in ROWS.items()
-        for rows in (16, 32, 64)
-        if rows <= most
+        for multiple, heads in ROWS.items()
+        for rows in heads
         for blocks in ((1, 3) if rows == 16 else (3,))
     ]
     return [

@@ -1,6 +1,7 @@
 """The reference against the definition in float64, and the public function: errors, autograd, compile, shards."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -365,3 +366,11 @@ def test_bad_arguments_are_named(change, message):
     arguments = {"query": GOOD[0], "bank": GOOD[1], "exclude": GOOD[2], "k": 3, "scale": 0.1} | change
     with pytest.raises(ValueError, match=message):
         nearest_parts(**arguments)
+
+
+def test_each_thread_of_a_search_works_alone():
+    """Each had as many helpers as the main thread has, and two of them took four threads."""
+    torch.set_num_threads(2)
+    workers = reference._workers(os.getpid(), 2)
+    assert set(workers.map(lambda _: torch.get_num_threads(), range(8))) == {1}
+    assert torch.get_num_threads() == 2

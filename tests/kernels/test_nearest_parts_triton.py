@@ -144,12 +144,14 @@ def test_any_small_search_equals_the_reference(data):
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_long_split_keeps_the_nearest_tiles(seed, monkeypatch):
-    """One split of more tiles than its list has room for; nothing is allowed in the first of them."""
+@pytest.mark.parametrize("most", [4096, 24], ids=["at once", "in three ranges"])
+def test_long_bank(most, monkeypatch):
+    """More tiles than neighbours are asked for, in one split; nothing is allowed in the first of them."""
     monkeypatch.setattr(triton_kernels, "INTERPRETED_PROGRAMS", 1)
+    monkeypatch.setattr(triton_kernels, "MOST_TILES", most)
     case = NearestPartsCase("long", parts=1, batch=3, slots=1000, dim=4, k=5)
-    query, bank, exclude = whole_numbers(case, seed)
+    query, bank, exclude = whole_numbers(case)
+    query.requires_grad_()
     order = torch.arange(case.slots, device=DEVICE)
     options = {"query_identity": torch.zeros_like(exclude), "bank_identity": (order >= 64).long()}
     found = triton(query, bank, exclude, k=case.k, scale=0.1, **options)
@@ -157,6 +159,8 @@ def test_long_split_keeps_the_nearest_tiles(seed, monkeypatch):
     assert torch.equal(found.indices, expected.indices)
     assert torch.equal(found.distances, expected.distances)
     torch.testing.assert_close(found.log_sum, expected.log_sum)
+    gradients = [torch.autograd.grad(objective(result), query)[0] for result in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_allowed_gives_minus_infinity_and_no_gradient():
@@ -238,8 +242,7 @@ def test_shards_merge_into_the_whole():
     torch.testing.assert_close(merged, whole)
 
 
-@pytest.mark.parametrize("queries", [16, 32])
-@pytest.mark.parametrize("slots", [16, 32])
+@pytest.mark.parametrize(("queries", "slots"), [(16, 16), (16, 32), (32, 32), (64, 32), (64, 64)])
 def test_tile_sizes_change_nothing(queries, slots):
     query, bank, exclude = whole_numbers(ODD)
     arguments = dict(

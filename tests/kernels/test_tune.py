@@ -25,7 +25,10 @@ ATTENTION = [
     PartAttentionCase("132 tokens, four ask", batch=1, heads=1, dim=32, grid=(16, 8), queries=4),
     PartAttentionCase("200 tokens", batch=1, heads=1, dim=32, grid=(14, 14)),
 ]
-NEAREST = [NearestPartsCase("small", parts=1, batch=20, slots=90, dim=64, k=3)]
+NEAREST = [
+    NearestPartsCase("small", parts=1, batch=20, slots=90, dim=64, k=3),
+    NearestPartsCase("many queries", parts=1, batch=40, slots=90, dim=64, k=3),
+]
 JOBS = attention.jobs("sm_90", ATTENTION) + nearest.jobs("sm_90", NEAREST)
 
 
@@ -50,9 +53,11 @@ def test_jobs_are_grouped_by_what_the_choice_depends_on():
         "part_attention_backward, 16-bit d32 whole128",
         "part_attention_backward, 16-bit d32 tile64 head16",
         "nearest_parts_forward, 16-bit d64",
+        "nearest_parts_forward, 16-bit d64 many",
         "nearest_parts_forward, 32-bit d64",
+        "nearest_parts_forward, 32-bit d64 many",
     ]
-    assert [len(job.cases) for job in JOBS] == [2, 1, 2, 1, 1, 1]
+    assert [len(job.cases) for job in JOBS] == [2, 1, 2, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("job", JOBS, ids=tune.name)

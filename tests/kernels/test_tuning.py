@@ -85,7 +85,7 @@ def test_part_attention_launches_the_tiles_of_the_table(write, monkeypatch: pyte
 
 
 def test_nearest_parts_launches_the_tiles_of_the_table(write, monkeypatch: pytest.MonkeyPatch) -> None:
-    default, *others = candidates(torch.float32, 64, ARCH)
+    default, *others = candidates(torch.float32, 64, 10, ARCH)
     tiles = next(other for other in others if other.slots != default.slots and other.queries != default.queries)
     write({"nearest_parts_forward": {"32-bit d64": {"tiles": vars(tiles)}}})
     launches: list[dict[str, Any]] = []
@@ -115,7 +115,7 @@ def test_other_keys_and_architectures_keep_their_default(write) -> None:
         == forward_candidates(32, 16, WHERE)[0]
     )
     assert attention_tiles(64, 16, WHERE, ARCH) == forward_candidates(64, 16, WHERE)[0]
-    assert forward_tiles(torch.float32, 64, ARCH) == candidates(torch.float32, 64, ARCH)[0]
+    assert forward_tiles(torch.float32, 64, 10, ARCH) == candidates(torch.float32, 64, 10, ARCH)[0]
 
 
 @pytest.mark.parametrize(
