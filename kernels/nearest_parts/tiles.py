@@ -36,21 +36,17 @@ def key(dtype: torch.dtype, dim: int, batch: int) -> str:
     return f"{8 * dtype.itemsize}-bit d{dim}" + (" many" if batch > FEW else "")
 
 
-def default_tiles(dtype: torch.dtype, dim: int, batch: int, arch: str) -> Tiles:
+def default_tiles(dtype: torch.dtype, dim: int, arch: str) -> Tiles:
     """Chosen from the resource report.
 
     As many queries as the registers hold, because every block of queries reads the bank again (from L2): their
     sums take queries x dim / threads registers each. As many slots as then fit without spills, with room for the
     tiles that load meanwhile. Float32 is limited by multiply-adds, not by the bank, and gains nothing from more.
-
-    64 rows are what Hopper's matrix units multiply at a time (wgmma): many queries over up to 384 dimensions.
     """
     chunk = 256 if dim % 256 == 0 else 128 if dim % 128 == 0 else 64
     if dtype == torch.float32:
         side = 16 if dim <= 768 else 8
         return Tiles(queries=side, slots=side, chunk=64, warps=WARPS, stages=1)
-    if dim <= 384 and batch > FEW and arch == "sm_90":
-        return Tiles(queries=64, slots=64, chunk=chunk, warps=WARPS, stages=3)
     if dim <= 512:
         return Tiles(queries=32, slots=32, chunk=chunk, warps=WARPS, stages=2)
     if dim <= 768:
@@ -64,9 +60,10 @@ def default_tiles(dtype: torch.dtype, dim: int, batch: int, arch: str) -> Tiles:
 def candidates(dtype: torch.dtype, dim: int, batch: int, arch: str) -> tuple[Tiles, ...]:
     """What may be launched, the default first, then everything near it that the registers may have room for.
 
-    Float32 is left at one stage: with two every size spills.
+    Float32 is left at one stage: with two every size spills. 64 queries are what Hopper's matrix units multiply at
+    a time (wgmma), where there are as many: up to 384 dimensions, and to be measured first (README.md).
     """
-    default = default_tiles(dtype, dim, batch, arch)
+    default = default_tiles(dtype, dim, arch)
     stages = (1,) if dtype == torch.float32 else (2, 3)
     near = (
         Tiles(queries, slots, default.chunk, WARPS, depth)

@@ -1,6 +1,5 @@
 """Launchers of the Triton kernels, the tile sizes they are launched with, and what is compiled ahead of time."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from kernels.configuration import Configuration
 from kernels.nearest_parts.reference import CANDIDATES, NearestParts, Saved, joined, vectors_of
-from kernels.nearest_parts.tiles import FEW, Tiles, default_tiles, forward_tiles
+from kernels.nearest_parts.tiles import Tiles, default_tiles, forward_tiles
 from kernels.nearest_parts.triton_kernels import (
     nearest_parts_bwd_kernel,
     nearest_parts_fwd_kernel,
@@ -204,21 +203,15 @@ def nearest_parts_triton_backward(
 def aot_configurations() -> list[Configuration]:
     """Training with 16 neighbours at most and norms at hand, tiles that every architecture has room for (99 KiB).
 
-    D = 768 is ViT-B, D = 384 ViT-S, where sm_90 has tiles of 64 queries. The merge depends on the bank's dtype
-    only through the neighbours it fetches.
+    D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
     """
-    tiles = default_tiles(torch.bfloat16, 768, FEW, LEAST_SHARED)
+    tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
     merge: dict[str, object] = {"BLOCK_M": tiles.slots, "TILES": 2048, "SPLITS": 32}
     return [
         forward_configuration("bf16", 768),
         forward_configuration("fp16", 768),
         forward_configuration("fp32", 768),
         forward_configuration("bf16", 384),
-        replace(
-            forward_configuration("bf16", 384, default_tiles(torch.bfloat16, 384, 2 * FEW, "sm_90")),
-            name="nearest_parts_forward_bf16_d384_queries64",
-            archs=("sm_90",),
-        ),
         _configuration(
             "merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, LIST=16, MASTER=False, **merge
         ),
@@ -234,7 +227,7 @@ def aot_configurations() -> list[Configuration]:
 def forward_configuration(dtype: str, dim: int, tiles: Tiles | None = None) -> Configuration:
     """The forward kernel; with tiles that fit every architecture unless given."""
     if tiles is None:
-        tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, FEW, LEAST_SHARED)
+        tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, LEAST_SHARED)
     return _configuration(
         "forward",
         nearest_parts_fwd_kernel,

@@ -141,9 +141,12 @@ def _backward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: i
     small = min(multiple, 32)
     if bits == 32:
         return (Tiles(small, small, 8, 1),)
-    default = Tiles(small, small, 8, 1)
     if dim <= 64:
         default = Tiles(min(multiple, 64), small, 4, 3 if multiple > 32 else 2)
+    elif rows == 32:  # with tiles of 32 rows 8 bytes spill on sm_80 and sm_87
+        default = Tiles(16, 16, 8, 1)
+    else:
+        default = Tiles(small, small, 8, 1)
     found = _with_default_first(default, _grid(((128, 8), (64, 4), (64, 8)), (32, 64), multiple))
     return _whole_tiles(whole, ((32, 8), (64, 8)), dim) + found
 
