@@ -52,7 +52,7 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
 def _nodes_in_fp32(model: ir.Model, keep: Collection[str]) -> set[ir.Node]:
     """Nodes that stay in fp32."""
     nodes = list(model.graph)
-    high = {node for node in nodes if node.op_type in _STATISTICS}
+    high = {node for node in nodes if node.op_type in (*_STATISTICS, "ConstantOfShape")}  # its value has a type
     high |= {node for node in nodes if any(f"{node.name}.".startswith(f"{each}.") for each in keep)}
     for node in nodes:
         if node.op_type == "Softmax":  # the mask is added to the scores in fp32 as well
@@ -73,14 +73,26 @@ def _residual_stream(norm: ir.Node) -> set[ir.Node]:
     while pending:
         value = pending.pop()
         node = value.producer() if value is not None else None
-        if node is None or node in found or node.op_type not in ("Add", "Slice", "Gather", "Concat", "Expand"):
+        if node is None or node in found or not _passes_tokens_on(node):
             continue
         written = [value.producer() for value in node.inputs if value is not None]
-        if any(each is not None and each.op_type in ("MatMul", "Gemm") for each in written):
+        if any(each is not None and each.op_type in ("MatMul", "Gemm") and _has_weights(each) for each in written):
             continue  # a layer's bias
         found.add(node)
         pending += node.inputs
     return found
+
+
+def _passes_tokens_on(node: ir.Node) -> bool:
+    """Whether the node sums, selects or, where tokens are merged, averages them."""
+    merges = node.op_type in ("Mul", "Div", "MatMul", "Split") and not _has_weights(node)
+    return merges or node.op_type in ("Add", "Slice", "Gather", "Concat", "Expand")
+
+
+def _has_weights(node: ir.Node) -> bool:
+    """Whether a constant enters with a number for each channel."""
+    constants = [value for value in node.inputs if value is not None and value.is_initializer()]
+    return any(each.dtype == ir.DataType.FLOAT and each.shape and each.shape[-1] != 1 for each in constants)
 
 
 def _upstream(node: ir.Node) -> set[ir.Node]:

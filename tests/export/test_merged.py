@@ -9,23 +9,26 @@ import onnx
 import pytest
 import torch
 
+import bundles
 import pat
 import pat.cli
 from deploy import runtime
 from export.check_set import gate_of, read_check_set
+from export.judge import Images
 from export.lowering.share import multiply_adds
 from export.manifest import MODEL, Manifest
-from export.merged import Merge
+from export.merged import Merge, judged
 from export.precision import Request, lower_bundle
 from export.precisions import EIGHT, MERGED, SIXTEEN
 from export.to_onnx import export_bundle
 from pat.base.errors import Failure
+from pat.base.progress import SILENT
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import save
 
-CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), patch_size=8, width=48, heads=2, depth=3)
+CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), patch_size=8, width=48, heads=2, depth=2)
 ANY = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
 
 
@@ -44,13 +47,13 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundle") / "merged"
-    export_bundle(checkpoint, folder, parts=True, merge=Merge(6, 2, ANY))
+    export_bundle(checkpoint, folder, parts=True, merge=Merge(8, gate=ANY))
     return folder
 
 
 def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoint):
     manifest = Manifest.load(bundle)
-    assert manifest.merged.left == (32, 26, 20)
+    assert manifest.merged.left == (24, 16)
     assert gate_of(manifest) == MERGED.changed(ANY)
     images, embeddings = read_check_set(manifest)
     expected = pat.load(checkpoint).embed(to_images(images), parts=True).numpy()
@@ -58,7 +61,7 @@ def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoi
     with runtime.open(bundle) as session:
         found = session.agreement()
         session.self_test()
-    assert 0.5 < found.centred.min() < 0.9999  # close, and not the same
+    assert 0 < found.centred.min() < 0.9999  # close, and not the same
     assert manifest.merged.measured["check set"] == pytest.approx(found.summary(), abs=1e-4)
 
 
@@ -83,10 +86,19 @@ def test_a_lower_precision_is_judged_by_the_wider_of_both_gates(bundle, tmp_path
     assert SIXTEEN.wider(EIGHT) == dataclasses.replace(EIGHT)
 
 
-def test_a_missed_gate_writes_nothing(checkpoint, tmp_path):
-    with pytest.raises(Failure, match="merge fewer"):
-        export_bundle(checkpoint, tmp_path / "out", merge=Merge(16, gate=("centred_worst=0.9999",)))
-    assert not (tmp_path / "out").exists()
+def test_a_missed_gate_is_a_failure_that_says_what_to_do():
+    manifest, pixels = bundles.described((8, 4), 16), np.zeros((9, 8, 4, 3), np.uint8)
+    vectors = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
+    check_set, request = Images("check set", pixels, vectors), Merge(5, 2)
+
+    def judge(merged):
+        return judged(manifest, [9, 4], request, check_set, lambda _: vectors, lambda _: merged, None, SILENT)
+
+    passed = judge(vectors)
+    assert (passed.merged.per_block, passed.merged.first_block, passed.merged.left) == (5, 2, (9, 4))
+    assert passed.precision.gate == MERGED
+    with pytest.raises(Failure, match=r"5 tokens merged in each block from block 2 on.*worst centred.*merge fewer"):
+        judge(np.roll(vectors, 1, 0))
 
 
 @pytest.mark.parametrize(
