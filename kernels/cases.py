@@ -62,7 +62,7 @@ PART_ATTENTION_SMALL = (
     PartAttentionCase("head size 48, registers", batch=1, heads=2, dim=48, grid=(7, 5), parts=2, registers=4),
     PartAttentionCase("head size 64, as ViT-B at 256x128", batch=1, heads=1, dim=64, grid=(16, 8)),
     PartAttentionCase("head size 80, no parts", batch=1, heads=1, dim=80, grid=(6, 6), parts=0),
-    PartAttentionCase("head size 96, eight parts", batch=1, heads=2, dim=96, grid=(9, 4), parts=8, registers=1),
+    PartAttentionCase("head size 96, eight parts", batch=1, heads=2, dim=96, grid=(7, 4), parts=8, registers=1),
     PartAttentionCase("head size 128, one patch", batch=2, heads=1, dim=128, grid=(1, 1), parts=1),
     PartAttentionCase("only cls asks", batch=2, heads=1, dim=32, grid=(7, 6), queries=1),
     PartAttentionCase("cls and parts ask", batch=1, heads=2, dim=64, grid=(9, 8), queries=4),
