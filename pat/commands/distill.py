@@ -44,6 +44,8 @@ def main(arguments: Sequence[str]) -> None:
     default = student_of(Path(named)) if named is not None else TrainConfig(loss=TAUGHT)
     default, rest = with_config_file(default, arguments)
     given = parse(Arguments, rest, "distill", None if named is None else Arguments(Path(named), default))
+    if named is None:
+        raise UserError("the teacher comes first: pat distill TEACHER --data.source DATA")
     if given.training.resume:
         raise UserError("go on with `pat train --out RUN --resume`")
     run(given.training)
