@@ -47,7 +47,7 @@ def main() -> int:
     model.add_argument("--small", action="store_true", help="a few people and seconds: to try the way")
     detector = commands.add_parser("detector", help="the person detector in the box, anew: frames, training, card")
     detector.add_argument("--out", type=Path, default=Path("runs/detector"), help="frames, checkpoint, detector")
-    detector.add_argument("--training", type=float, default=60.0, metavar="MINUTES", help="default: %(default)s")
+    detector.add_argument("--training", type=float, default=69.0, metavar="MINUTES", help="default: %(default)s")
     detector.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
     detector.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
     detector.add_argument("--small", action="store_true", help="two cameras and seconds: to try the way")
@@ -55,7 +55,7 @@ def main() -> int:
     street.add_argument("bundle", type=Path)
     street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
     street.add_argument(
-        "--detector", default="hog", help='as --detect.detector of `pat camera`, or "truth" for the true boxes'
+        "--detector", default="hog", help='as --detect.detector of `pat camera`, or "truth" for true boxes'
     )
     street.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
     street.add_argument("--out", type=Path, help="write the table as JSON, too")

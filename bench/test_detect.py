@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from deploy.appearance import qualities
+from deploy.detect import RENDERED, open_detector
 from deploy.detect.hog import HogDetector
 from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
@@ -62,6 +63,15 @@ def test_hog(benchmark, size) -> None:
     found = benchmark.pedantic(detector.detect, args=(pixels,), rounds=10, warmup_rounds=1)
     assert len(found) >= 2
     tell(benchmark, people=len(found))
+
+
+@pytest.mark.benchmark(group="detect")
+@pytest.mark.parametrize("size", SIZES, ids=IDS)
+def test_the_detector_in_the_box(benchmark, size) -> None:
+    """Preparing the frame, the network, and its boxes."""
+    detector, pixels = open_detector(RENDERED, threads=1), street(*size)
+    benchmark.pedantic(detector.detect, args=(pixels,), rounds=30, warmup_rounds=3)
+    tell(benchmark)
 
 
 @pytest.mark.benchmark(group="detect")

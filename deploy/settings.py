@@ -54,7 +54,7 @@ class DetectSettings:
     """What finds people in a frame."""
 
     detector: str = "hog"
-    """"hog" needs no download; or the path of an ONNX detector with its detector.json."""
+    """"hog" is OpenCV's, "rendered" the one in the box; or the path of an ONNX detector with its detector.json."""
     threshold: float | None = None
     """Least score of a detection; by default the detector's own."""
     full_look: float = 3.0

@@ -21,8 +21,8 @@ SIZE = 384, 640
 """Height and width of the input."""
 MODEL = "pat-detector.onnx"
 INPUT, OUTPUT = "images", "predictions"
-THRESHOLD = 0.4
-OVERLAP = 0.5
+THRESHOLD = 0.6
+OVERLAP = 0.4
 
 
 def export_detector(detector: PersonDetector, folder: Path, size: tuple[int, int] = SIZE) -> DetectorManifest:

@@ -25,7 +25,7 @@ from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
 from pat.base.progress import Progress
 
-CAMERAS, TEST_CAMERAS = 90, 8
+CAMERAS, TEST_CAMERAS = 65, 12
 SEED = 0
 LEAST_SCORE = 0.05
 """From which on boxes count for the average precision."""
@@ -36,7 +36,7 @@ class Options:
     """What the command line says."""
 
     out: Path = Path("runs/detector")
-    training: float = 60.0
+    training: float = 69.0
     """Minutes that the network learns."""
     minutes: float | None = None
     """Minutes after which this call leaves."""

@@ -25,7 +25,7 @@ RATE, DECAY, WARM_UP = 3e-3, 0.02, 50
 """AdamW; steps of warm-up."""
 AVERAGED = 0.99
 """Momentum of the average of the weights, which is what ships."""
-SIDES = ((0.0, 160, 16), (0.7, 224, 10))
+SIDES = ((0.0, 160, 16), (0.75, 256, 8))
 """From which share of the time on: side of a patch, patches in a batch."""
 TALL = 0.1, 320, 5
 """Share of the batches with larger patches, in which near people fit: side, patches."""

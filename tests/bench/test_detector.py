@@ -143,7 +143,7 @@ def test_a_detector_is_scored_by_whom_it_finds_once(frame):
     assert found.at(0.1) == (0.5, 2.0)
     assert found.average_precision() == pytest.approx(0.5)
     text = card({"this detector": found}, 700, 900, 882_000)
-    assert "| this detector | 0.500 | 50 %, 2.00 |" in text
+    assert "| this detector | 0.500 | 50 %, 2.00 | 50 %, 2.00 | 50 %, 2.00 |" in text
     assert "0.88 MB" in text
 
 
