@@ -9,10 +9,10 @@ from bench.detector.scores import Found
 from pat.synthetic.people.camera import COLUMNS, ROWS
 
 _KNOWN = """\
-- It never saw a photograph. Try this one and HOG on your cameras (`pat camera ... --output.video seen`): on one real
-  street video it found more people than HOG, on rendered streets fewer (`deploy/README.md`).
-- It learned for an hour on a busy core, mostly from small patches: of near people, taller than about 80 pixels of the
-  input, it often takes a part for the whole.
+- It never saw a photograph. Try this one and HOG on your cameras (`pat camera ... --output.video seen`): on one
+  real street video it found more people than HOG, in the rendered frames fewer (`deploy/README.md`).
+- It learned for an hour on a busy core, mostly from small patches: of near people, taller than about 80 pixels of
+  the input, it often takes a part for the whole.
 - A box is that of the visible part, with what is carried: a bicycle, an umbrella, a bag.
 - Nobody in the training data is a child, sits, lies, rides or uses a wheelchair; no camera looks straight down.
 - People below about 20 pixels of the input are not found.
