@@ -31,8 +31,8 @@ def export_detector(detector: PersonDetector, folder: Path, size: tuple[int, int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            AsYolox(fused(detector)).eval(), (torch.zeros(2, 3, *size),), buffer, dynamo=False, opset_version=18,
-            input_names=[INPUT], output_names=[OUTPUT],
+            AsYolox(fused(detector)).eval(), (torch.zeros(2, 3, *size),), buffer,  # type: ignore[arg-type]
+            dynamo=False, opset_version=18, input_names=[INPUT], output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
         )  # fmt: skip
     graph = onnx.load_from_string(buffer.getvalue())

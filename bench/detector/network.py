@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -47,11 +49,12 @@ class PersonDetector(nn.Module):
         self.middle = nn.Sequential(Unit(48, 96, 3, 2), Residual(96), Residual(96))  # stride 16
         self.coarse = nn.Sequential(Unit(96, 128, 3, 2), Residual(128))  # stride 32
         self.lateral = nn.ModuleList(nn.Conv2d(channels, WIDTH, 1) for channels in (48, 96, 128))
-        self.head = nn.Sequential(Unit(WIDTH, WIDTH), nn.Conv2d(WIDTH, 5, 1))
+        last = nn.Conv2d(WIDTH, 5, 1)
+        self.head = nn.Sequential(Unit(WIDTH, WIDTH), last)
         with torch.no_grad():
             # At the start: hardly anybody anywhere, and who is there stands upright.
-            self.head[-1].weight.mul_(0.1)
-            self.head[-1].bias.copy_(torch.tensor([-4.0, 0.0, 0.9, 0.0, 0.9]))
+            last.weight.mul_(0.1)
+            last.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.9, 0.0, 0.9]))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.fine(self.stem(images))
@@ -60,8 +63,8 @@ class PersonDetector(nn.Module):
         top = self.lateral[2](coarse)
         centre = self.lateral[1](middle) + nn.functional.interpolate(top, scale_factor=2.0)
         bottom = self.lateral[0](fine) + nn.functional.interpolate(centre, scale_factor=2.0)
-        rows = [self.head(level).flatten(2).transpose(1, 2) for level in (bottom, centre, top)]
-        rows = torch.cat(rows, dim=1)  # [B, N, 5]
+        levels = [self.head(level).flatten(2).transpose(1, 2) for level in (bottom, centre, top)]
+        rows = torch.cat(levels, dim=1)  # [B, N, 5]
         cells = grid(images.shape[2], images.shape[3])
         middle_of, stride = cells[:, :2], cells[:, 2:]
         away = rows[..., 1:].clamp(max=FARTHEST).exp() * stride
@@ -95,11 +98,12 @@ def grid(height: int, width: int) -> Tensor:
 
 def fused(detector: PersonDetector) -> PersonDetector:
     """A copy whose convolutions hold their batch normalisations, with weights that float16 holds exactly."""
-    import copy
-
     detector = copy.deepcopy(detector).eval()
     for unit in [each for each in detector.modules() if isinstance(each, Unit)]:
-        unit[0] = nn.utils.fuse_conv_bn_eval(unit[0], unit[1])
+        convolution, norm = unit[0], unit[1]
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        unit[0] = nn.utils.fuse_conv_bn_eval(convolution, norm)
         unit[1] = nn.Identity()
     for tensor in detector.parameters():
         tensor.data = tensor.data.half().float()

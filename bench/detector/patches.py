@@ -144,18 +144,23 @@ def _touches(boxes: Boxes, x: int, y: int, wide: int, tall: int) -> bool:
 def _as_filmed(patch: Pixels, g: Generator) -> Pixels:
     """Other light, colours, sharpness, noise and compression."""
     if g.random() < 0.3:
-        patch = cv2.GaussianBlur(patch, (0, 0), float(g.uniform(0.3, 1.4)))
+        patch = _u8(cv2.GaussianBlur(patch, (0, 0), float(g.uniform(0.3, 1.4))))
     colour = 0.0 if g.random() < 0.08 else float(np.exp(g.normal(0, 0.4)))
-    patch = cv2.transform(patch, colour * np.eye(3) + (1 - colour) / 3)
+    patch = _u8(cv2.transform(patch, colour * np.eye(3) + (1 - colour) / 3))
     middle, level = patch.mean() / 255, np.linspace(0, 1, 256)[:, None]
     level = level ** np.exp(g.normal(0, 0.3)) * np.exp(g.normal(0, 0.08, 3))  # gamma, cast: [256, 3]
     level = middle + (level - middle) * np.exp(g.normal(0, 0.25)) + g.normal(0, 0.08)  # contrast, brightness
-    patch = cv2.LUT(patch, (np.clip(level, 0, 1) * 255).astype(np.uint8)[None].transpose(1, 0, 2))
+    patch = _u8(cv2.LUT(patch, (np.clip(level, 0, 1) * 255).astype(np.uint8)[None].transpose(1, 0, 2)))
     if g.random() < 0.4:
         y, x = g.integers(GRAIN.shape[0] - len(patch), size=2)
         grain = GRAIN[y : y + len(patch), x : x + len(patch)] * np.float32(g.uniform(1, 15))
         patch = np.clip(patch + (grain if g.random() < 0.5 else grain[..., :1]), 0, 255).astype(np.uint8)
     if g.random() < 0.4:
         _, stored = cv2.imencode(".jpg", patch, [cv2.IMWRITE_JPEG_QUALITY, int(g.integers(20, 90))])
-        patch = np.asarray(cv2.imdecode(stored, cv2.IMREAD_COLOR), np.uint8)
+        patch = _u8(cv2.imdecode(stored, cv2.IMREAD_COLOR))
     return patch
+
+
+def _u8(image: object) -> Pixels:
+    """OpenCV does not say of what type its images are."""
+    return np.asarray(image, np.uint8)

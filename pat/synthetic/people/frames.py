@@ -76,8 +76,8 @@ def take_frame(site: Site, people: Sequence[Person], g: np.random.Generator) -> 
     stops = site.exposure * 2.0 ** (film.stops + float(g.normal(0, 0.15)))
     gains = stops * np.array(site.balance) ** film.adapts * np.array(film.gains)
     shot = Shot(ROWS, (float(gains[0]), float(gains[1]), float(gains[2])), float(g.uniform(0, 2.5)))
-    pixels = expose(light, film, shot, (ROWS, COLUMNS), g.integers(GRAIN, size=2))
-    return Frame(pixels, np.array(boxes, np.float32).reshape(-1, 4), np.array(seen, np.float32))
+    image = expose(light, film, shot, (ROWS, COLUMNS), g.integers(GRAIN, size=2))
+    return Frame(image, np.array(boxes, np.float32).reshape(-1, 4), np.array(seen, np.float32))
 
 
 def _gathered(site: Site, people: Sequence[Person], g: np.random.Generator) -> list[Figure]:
