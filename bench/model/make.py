@@ -43,11 +43,8 @@ SIZE = (160, 80)
 """Of the rendered crops: a little more than the network takes."""
 PEOPLE = Plan(identities=4400, images=16, cameras=600, test_share=0.05, size=SIZE, seed=1)
 """Whom the model learns from, and 220 others that thresholds are chosen on."""
-FALSE_MATCHES = 0.002
-"""Share of pairs of different people that may match at the threshold in the bundle. A fifth of the people are
-look-alikes. At the cosine that 0.001 gave, one person in five got a second identity; at one with 1.7 times the
-false matches one in ten, with 98 % right recognitions (deploy/README.md, where the threshold should lie).
-"""
+FALSE_MATCHES = 0.001
+"""Share of pairs of different people that may match at the threshold in the bundle."""
 
 
 @dataclass(frozen=True)
