@@ -253,7 +253,8 @@ def to_graph(
     network = _Network(model, parts, channels_last=input_type == "uint8").eval()
     batch = {"crops": {0: torch.export.Dim("batch")}}
     with _quiet(), torch.no_grad():
-        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=False)
+        # strict: the model asks for len(images), which only Dynamo keeps symbolic
+        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=True)
         program = torch.onnx.export(
             traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             optimize=False, verbose=False,

@@ -90,9 +90,17 @@ def _passes_tokens_on(node: ir.Node) -> bool:
 
 
 def _has_weights(node: ir.Node) -> bool:
-    """Whether a constant enters with a number for each channel."""
-    constants = [value for value in node.inputs if value is not None and value.is_initializer()]
-    return any(each.dtype == ir.DataType.FLOAT and each.shape and each.shape[-1] != 1 for each in constants)
+    """Whether a constant enters with a number for each channel; in 8 bits it does through a DequantizeLinear."""
+    constants = [_stored(value) for value in node.inputs if value is not None]
+    return any(each is not None and each.shape and each.shape[-1] != 1 for each in constants)
+
+
+def _stored(value: ir.Value) -> ir.Value | None:
+    """The floating or quantised constant that a value is, or is made of."""
+    node = value.producer()
+    if node is not None and node.op_type == "DequantizeLinear":
+        value, node = node.inputs[0] or value, None
+    return value if value.is_initializer() and value.dtype not in (ir.DataType.INT64, None) else None
 
 
 def _upstream(node: ir.Node) -> set[ir.Node]:

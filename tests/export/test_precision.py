@@ -430,7 +430,8 @@ def test_int8_is_written_for_what_runs_it(case, measured, backend, unsigned):
     # The same steps in another form: the numbers differ by what fp16 rounds, and by the convolution.
     for_tensorrt = EightBits(case.graph, "int8", measured.ranges, FORMS["tensorrt"]).build(())
     assert abs(case.declared(graph) - case.declared(for_tensorrt)) < 0.005
-    assert abs(case.cosine(graph) - case.declared(graph)) < 0.002
+    # A CPU without VNNI adds pairs of products in 16 bits, which now and then saturate.
+    assert abs(case.cosine(graph) - case.declared(graph)) < 0.01
     assert share_in(graph, "int8") > 0.75
 
 
