@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ def compile_each(
     missing = [job for job in jobs if _read(job[2]) is None]
     if missing:
         cache.mkdir(parents=True, exist_ok=True)
-        with _bare_triton(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        with _bare_triton(), _one_parser(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             for _ in pool.map(lambda job: _compile(*job), missing):
                 pass
     results = []
@@ -163,6 +164,25 @@ def _bare_triton() -> Iterator[None]:
         knobs.cache.dir = scratch
         knobs.compilation.disable_line_info = True
         yield
+
+
+@contextmanager
+def _one_parser() -> Iterator[None]:
+    """One thread at a time in `ast.parse`: Python 3.11 counts the depth of all of them in one number, and says
+    "AST constructor recursion depth mismatch"."""
+    from triton import JITFunction
+
+    parse, lock = JITFunction.parse, threading.Lock()
+
+    def alone(kernel: JITFunction) -> Any:
+        with lock:
+            return parse(kernel)
+
+    JITFunction.parse = alone
+    try:
+        yield
+    finally:
+        JITFunction.parse = parse
 
 
 def _compile(configuration: Configuration, arch: str, folder: Path) -> None:

@@ -49,8 +49,8 @@ class PersonDetector(nn.Module):
         self.middle = nn.Sequential(Unit(48, 96, 3, 2), Residual(96), Residual(96))  # stride 16
         self.coarse = nn.Sequential(Unit(96, 128, 3, 2), Residual(128))  # stride 32
         self.lateral = nn.ModuleList(nn.Conv2d(channels, WIDTH, 1) for channels in (48, 96, 128))
-        last = nn.Conv2d(WIDTH, 5, 1)
-        self.head = nn.Sequential(Unit(WIDTH, WIDTH), last)
+        shared, last = Unit(WIDTH, WIDTH), nn.Conv2d(WIDTH, 5, 1)
+        self.head = nn.Sequential(shared, last)
         with torch.no_grad():
             # At the start: hardly anybody anywhere, and who is there stands upright.
             last.weight.mul_(0.1)
