@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -39,18 +40,18 @@ def main() -> int:
     static.add_argument("--update", action="store_true", help="rewrite the baseline, for all architectures")
     static.add_argument("--every-shape", action="store_true", help="also every shape of attention there can be")
     static.add_argument("--table", action="store_true", help="print the baseline as in kernels/README.md")
-    model = commands.add_parser("model", help="the model in the box, anew: people, training, bundle, scores, card")
-    model.add_argument("--out", type=Path, default=Path("runs/model"), help="people, run, bundle, scores")
-    model.add_argument("--training", type=float, default=92.0, metavar="MINUTES", help="default: %(default)s")
-    model.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
-    model.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
-    model.add_argument("--small", action="store_true", help="a few people and seconds: to try the way")
-    detector = commands.add_parser("detector", help="the person detector in the box, anew: frames, training, card")
-    detector.add_argument("--out", type=Path, default=Path("runs/detector"), help="frames, checkpoint, detector")
-    detector.add_argument("--training", type=float, default=69.0, metavar="MINUTES", help="default: %(default)s")
-    detector.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
-    detector.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
-    detector.add_argument("--small", action="store_true", help="two cameras and seconds: to try the way")
+    for name, minutes, what in (
+        ("model", 92.0, "the model in the box, anew: people, training, bundle, scores, card"),
+        ("detector", 69.0, "the person detector in the box, anew: frames, training, detector, scores, card"),
+    ):
+        made = commands.add_parser(name, help=what)
+        made.add_argument("--out", type=Path, default=Path("runs", name), help="default: %(default)s")
+        made.add_argument(
+            "--training", type=float, default=minutes, metavar="MINUTES", help="default: %(default)s"
+        )
+        made.add_argument("--minutes", type=float, help="leave in time; the same command goes on (exit status 75)")
+        made.add_argument("--threads", type=int, default=0, help="of PyTorch; default: its own choice")
+        made.add_argument("--small", action="store_true", help="little data and seconds: to try the way")
     street = commands.add_parser("street", help="the camera process on filmed streets, scored against their truth")
     street.add_argument("bundle", type=Path)
     street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
@@ -71,16 +72,12 @@ def main() -> int:
 
         given = {name: value for name, value in vars(options).items() if name != "command"}
         return training.main(training.Options(**given))
-    if options.command == "model":
-        from bench.model import make
+    if options.command in ("model", "detector"):
+        from bench import stages
 
+        make = importlib.import_module(f"bench.{options.command}.make").make
         given = {name: value for name, value in vars(options).items() if name != "command"}
-        return make.main(make.Options(**given))
-    if options.command == "detector":
-        from bench.detector import make as detectors
-
-        given = {name: value for name, value in vars(options).items() if name != "command"}
-        return detectors.main(detectors.Options(**given))
+        return stages.run(options.command, make, stages.Options(**given))
     if options.command == "street":
         from bench import street as streets
 

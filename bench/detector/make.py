@@ -7,8 +7,6 @@ the same command goes on. Remove `detector` and give more --training to train fu
 from __future__ import annotations
 
 import json
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,10 +16,10 @@ from bench.detector.data import read_frames, render_cameras
 from bench.detector.graph import MODEL, export_detector
 from bench.detector.scores import Found, look
 from bench.detector.train import averaged, train
-from bench.train import UNFINISHED, Deadline, Lines
+from bench.stages import Options
+from bench.train import Deadline
 from deploy.detect import HOG, open_detector
 from deploy.detect.manifest import MANIFEST
-from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
 from pat.base.progress import Progress
 
@@ -29,33 +27,6 @@ CAMERAS, TEST_CAMERAS = 65, 12
 SEED = 0
 LEAST_SCORE = 0.05
 """From which on boxes count for the average precision."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    out: Path = Path("runs/detector")
-    training: float = 69.0
-    """Minutes that the network learns."""
-    minutes: float | None = None
-    """Minutes after which this call leaves."""
-    threads: int = 0
-    """Of PyTorch; 0 leaves its own choice."""
-    small: bool = False
-    """Two cameras and seconds of training: to try the way, not to keep."""
-
-
-def main(options: Options) -> int:
-    """Returns the exit status: 0 when the detector is finished, UNFINISHED when time was up, 2 and 1 as `pat`."""
-    try:
-        if not make(options, Deadline(options.minutes), Lines()):
-            print("time is up; the same command goes on", file=sys.stderr)
-            return UNFINISHED
-    except (UserError, Failure) as error:
-        print(f"bench detector: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    return 0
 
 
 def make(options: Options, deadline: Deadline, progress: Progress) -> bool:

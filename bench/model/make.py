@@ -10,21 +10,19 @@ import dataclasses
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from bench.model.card import card
 from bench.model.scores import scores_on
-from bench.train import UNFINISHED, Deadline, Lines
+from bench.stages import Options
+from bench.train import Deadline
 from deploy import runtime
 from export.labelled import Decide
 from export.manifest import MANIFEST
 from export.to_onnx import export_bundle
-from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
 from pat.base.mapping import overlay, read_mapping
 from pat.base.progress import Progress
@@ -34,7 +32,7 @@ from pat.model.model_file import NAME
 from pat.processes import cores
 from pat.synthetic.people.dataset import write_people
 from pat.synthetic.people.plan import TEST_DOMAIN, Plan
-from pat.training.loop import Interrupted, train
+from pat.training.loop import train
 from pat.training.run_folder import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,43 +43,6 @@ PEOPLE = Plan(identities=4400, images=16, cameras=600, test_share=0.05, size=SIZ
 """Whom the model learns from, and 220 others that thresholds are chosen on."""
 FALSE_MATCHES = 0.001
 """Share of pairs of different people that may match at the threshold in the bundle."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    out: Path = Path("runs/model")
-    training: float = 92.0
-    """Minutes that the network learns."""
-    minutes: float | None = None
-    """Minutes after which this call leaves."""
-    threads: int = 0
-    """Of PyTorch; 0 leaves its own choice."""
-    small: bool = False
-    """A few people and seconds of training: to try the way, not to keep."""
-
-
-def main(options: Options) -> int:
-    """Returns the exit status: 0 when the bundle is finished, UNFINISHED when time was up, else that of `pat`."""
-    try:
-        deadline = Deadline(options.minutes)
-        if not make(options, deadline, Lines()):
-            print("time is up; the same command goes on", file=sys.stderr)
-            return UNFINISHED
-    except UserError as error:
-        print(f"bench model: {error}", file=sys.stderr)
-        return 2
-    except Interrupted as error:
-        print(error, file=sys.stderr)
-        return UNFINISHED if deadline.passed() else 130
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    except Failure as error:
-        print(f"bench model: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 def make(options: Options, deadline: Deadline, progress: Progress) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +19,10 @@ from bench.detector.loss import answering, detection_loss, ious
 from bench.detector.network import MEAN, STD, PersonDetector, fused, grid
 from bench.detector.patches import Frame, cut_patch
 from bench.detector.scores import look
+from bench.stages import Options, run
 from deploy.detect import open_detector
 from deploy.frames import Detections
-from pat.base.errors import Failure
+from pat.base.errors import Failure, UserError
 from pat.synthetic.people.randomness import stream
 
 NOBODY = np.zeros((0, 4), np.float32)
@@ -153,8 +156,25 @@ def test_a_broken_frame_is_named(frame):
         Frame.read(frame)
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "told"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
+        (UserError("no such folder"), 2, "bench detector: no such folder"),
+        (Failure("the disk is full"), 1, "bench detector: the disk is full"),
+    ],
+)
+def test_what_ends_the_making_of_a_model_is_one_line(capsys, error, status, told):
+    def fail(*_):
+        raise error
+
+    assert run("detector", fail, Options(Path("unused"), 1.0)) == status
+    assert capsys.readouterr().err == f"{told}\n"
+
+
 @pytest.mark.slow
 def test_a_small_detector_is_made_from_nothing_and_the_same_command_goes_on(tmp_path):
-    assert make.main(make.Options(out=tmp_path, small=True, minutes=0.01)) == 75  # left in time
-    assert make.main(make.Options(out=tmp_path, small=True)) == 0
+    options = Options(tmp_path, 69.0, small=True)
+    assert run("detector", make.make, replace(options, minutes=0.01)) == 75  # left in time
+    assert run("detector", make.make, options) == 0
     assert "| HOG |" in (tmp_path / "detector" / "README.md").read_text()

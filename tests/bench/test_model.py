@@ -1,11 +1,14 @@
 """How the model in the box is made: groups of people, their figures, the card."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bench.model import make, scores
 from bench.model.card import card
 from bench.model.scores import GROUPS, figures, scores_on
+from bench.stages import Options, run
 from bundles import described
 from export.manifest import MODEL, Decision, FileFact, Manifest
 from pat.base.errors import UserError
@@ -90,8 +93,8 @@ def test_the_card_tells_the_figures_and_what_the_threshold_costs(tmp_path):
 
 @pytest.mark.slow
 def test_a_small_model_is_made_from_nothing_and_the_same_command_goes_on(tmp_path):
-    options = make.Options(out=tmp_path, small=True, minutes=0.01)
-    assert make.main(options) == 75  # left in time
-    assert make.main(make.Options(out=tmp_path, small=True)) == 0
+    options = Options(tmp_path, 92.0, small=True)
+    assert run("model", make.make, replace(options, minutes=0.01)) == 75  # left in time
+    assert run("model", make.make, options) == 0
     assert "| test domain |" in (tmp_path / "bundle" / "README.md").read_text()
     assert Manifest.load(tmp_path / "bundle").decision is None  # seconds of training tell nobody apart

@@ -1,0 +1,43 @@
+"""A model made from nothing in stages: each leaves a result that the next call finds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.train import UNFINISHED, Deadline, Lines
+from pat.base.errors import Failure, UserError
+from pat.base.progress import Progress
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    out: Path
+    training: float
+    """Minutes that the network learns."""
+    minutes: float | None = None
+    """Minutes after which this call leaves."""
+    threads: int = 0
+    """Of PyTorch; 0 leaves its own choice."""
+    small: bool = False
+    """Little data and seconds of training: to try the way, not to keep."""
+
+
+def run(command: str, make: Callable[[Options, Deadline, Progress], bool], options: Options) -> int:
+    """Returns the exit status: 0 when `make` has finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
+    deadline = Deadline(options.minutes)
+    try:
+        if make(options, deadline, Lines()):
+            return 0
+        print("time is up; the same command goes on", file=sys.stderr)
+        return UNFINISHED
+    except (UserError, Failure) as error:
+        print(f"bench {command}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    except KeyboardInterrupt as error:  # a training that `deadline` stopped says so itself
+        print(str(error) or "interrupted; the same command goes on", file=sys.stderr)
+        return UNFINISHED if str(error) and deadline.passed() else 130
