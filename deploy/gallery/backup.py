@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from deploy.gallery.changes import checksum
@@ -45,20 +46,31 @@ def write(database: Database, path: Path) -> int:
 def restore(file: Path, place: str | Path) -> int:
     """Make a gallery in a new folder from a backup, whole or not at all; the number of entries.
 
-    Raises UserError when the file is not a backup, or damaged, and when there is a gallery already.
+    Raises UserError when the file is not a backup, or damaged, and when there is something in the folder.
+    """
+    count = _checked(file)
+    with new_gallery(place) as draft:
+        shutil.copyfile(file, draft)
+        with translated(folder_of(place)), closing(sqlite3.connect(draft)) as connection, connection:
+            begin_anew(connection)
+    return count
+
+
+@contextmanager
+def new_gallery(place: str | Path) -> Iterator[Path]:
+    """A file to write, which becomes the gallery in a new folder, whole or not at all.
+
+    Raises UserError when there is something in the folder, Failure when the disk refuses.
     """
     folder = folder_of(place)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists; restore into a new folder")
-    count = _checked(file)
+        raise UserError(f"{folder} exists; name a new folder")
     draft: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-        shutil.copyfile(file, draft / FILE)
+        yield draft / FILE
         (draft / FILE).chmod(0o600)
-        with translated(folder), closing(sqlite3.connect(draft / FILE)) as connection, connection:
-            begin_anew(connection)
         sync(draft / FILE)
         draft.rename(folder)
         sync(folder.parent)
@@ -67,7 +79,6 @@ def restore(file: Path, place: str | Path) -> int:
     finally:
         if draft is not None:
             shutil.rmtree(draft, ignore_errors=True)
-    return count
 
 
 def begin_anew(connection: sqlite3.Connection) -> None:

@@ -7,9 +7,7 @@ has expired, and forgets in it whom it forgets (`Gallery`).
 from __future__ import annotations
 
 import json
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -17,14 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from deploy.gallery.backup import begin_anew, facts_of, folder_of
+from deploy.gallery.backup import begin_anew, facts_of, folder_of, new_gallery
 from deploy.gallery.changes import AT_ONCE, checksum
 from deploy.gallery.database import BEFORE, FILE, translated, write_facts
 from deploy.gallery.entries import Floats
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import to_bytes
-from pat.base.errors import Failure, UserError
-from pat.base.files import sync
+from pat.base.errors import UserError
 
 
 def remodel(
@@ -41,19 +38,13 @@ def remodel(
     Without a map it has the people, and no entries. `about` says where the map is from and what it costs; it is
     kept with the gallery. Raises UserError when there is something in the folder, or nothing to begin with.
     """
-    old, folder, before = facts_of(source), folder_of(place), folder_of(source)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists; name a new folder")
+    old, before = facts_of(source), folder_of(source)
     if old.model == model:
         raise UserError(f"the gallery {before} holds vectors of this model already")
-    draft: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    with new_gallery(place) as draft:
         with translated(before), closing(sqlite3.connect(before / FILE)) as connection:
-            connection.execute("VACUUM INTO ?", (str(draft / FILE),))
-        (draft / FILE).chmod(0o600)
-        with translated(folder), closing(sqlite3.connect(draft / FILE)) as connection:
+            connection.execute("VACUUM INTO ?", (str(draft),))
+        with translated(folder_of(place)), closing(sqlite3.connect(draft)) as connection:
             with connection:
                 begin_anew(connection)
                 write_facts(connection, Facts(dimension, model, old.retention))
@@ -62,14 +53,6 @@ def remodel(
                 _drop_decisions(connection)
                 count = _replace(connection, vector_map)
             connection.execute("VACUUM")  # no old vector stays in a free page
-        sync(draft / FILE)
-        draft.rename(folder)
-        sync(folder.parent)
-    except OSError as error:
-        raise Failure(f"cannot make the gallery {folder}: {error.strerror or error}") from error
-    finally:
-        if draft is not None:
-            shutil.rmtree(draft, ignore_errors=True)
     return count
 
 

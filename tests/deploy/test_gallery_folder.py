@@ -230,7 +230,7 @@ def test_backup_and_restore(filled, tmp_path):
     for one, record in before.items():
         assert (after[one].identity, after[one].camera, after[one].time) == (record.identity, "gate", record.time)
         np.testing.assert_array_equal(after[one].vector, record.vector)
-    with pytest.raises(UserError, match="exists; restore into a new folder"):
+    with pytest.raises(UserError, match="exists; name a new folder"):
         restore(tmp_path / "people.sqlite", filled)
 
 
