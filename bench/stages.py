@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.train import UNFINISHED, Deadline, Lines
 from pat.base.errors import Failure, UserError
 from pat.base.progress import Progress
+from pat.training.run_folder import claimed
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ def run(command: str, make: Callable[[Options, Deadline, Progress], bool], optio
     """Returns the exit status: 0 when `make` has finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
     deadline = Deadline(options.minutes)
     try:
-        if make(options, deadline, Lines()):
-            return 0
+        with claimed(options.out):
+            if make(options, deadline, Lines()):
+                return 0
         print("time is up; the same command goes on", file=sys.stderr)
         return UNFINISHED
     except (UserError, Failure) as error:

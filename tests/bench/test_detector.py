@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -164,12 +163,18 @@ def test_a_broken_frame_is_named(frame):
         (Failure("the disk is full"), 1, "bench detector: the disk is full"),
     ],
 )
-def test_what_ends_the_making_of_a_model_is_one_line(capsys, error, status, told):
+def test_what_ends_the_making_of_a_model_is_one_line(tmp_path, capsys, error, status, told):
     def fail(*_):
         raise error
 
-    assert run("detector", fail, Options(Path("unused"), 1.0)) == status
+    assert run("detector", fail, Options(tmp_path, 1.0)) == status
     assert capsys.readouterr().err == f"{told}\n"
+
+
+def test_a_model_is_not_made_where_nothing_can_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert run("detector", make.make, Options(tmp_path / "file" / "out", 1.0)) == 2
+    assert capsys.readouterr().err.startswith("bench detector: cannot write to the run folder")
 
 
 @pytest.mark.slow
