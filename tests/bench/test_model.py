@@ -58,7 +58,7 @@ def test_figures_of_a_group_are_those_of_its_queries_alone():
 
 
 def test_a_folder_of_rendered_people_is_scored_by_group(tmp_path, monkeypatch):
-    plan = Plan(identities=8, images=6, cameras=3, cameras_each=3, test_share=0.75, size=(64, 32), look_alikes=1.0)
+    plan = Plan(identities=8, images=4, cameras=2, cameras_each=2, test_share=0.75, size=(64, 32), look_alikes=1.0)
     write_people(tmp_path / "people", plan, workers=1)
     monkeypatch.setattr(scores, "FEWEST", 1)
 
@@ -67,9 +67,9 @@ def test_a_folder_of_rendered_people_is_scored_by_group(tmp_path, monkeypatch):
         return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
     found = scores_on(tmp_path / "people", embed, (64, 32), tmp_path / "cache", Progress())
-    assert (found["people"], found["cameras"], found["images"]) == (6, 3, 18)
+    assert (found["people"], found["cameras"], found["images"]) == (6, 2, 12)
     for division in found["groups"].values():
-        assert sum(group["queries"] for group in division.values()) == found["model"]["queries"] == 18
+        assert sum(group["queries"] for group in division.values()) == found["model"]["queries"] == 12
     with pytest.raises(UserError, match=r"no people\.parquet"):
         scores_on(tmp_path, embed, (64, 32), tmp_path / "cache", Progress())
 

@@ -106,26 +106,24 @@ def test_a_finished_run_is_only_reported_again(options, capsys):
     assert "epoch" not in captured.err
 
 
-@pytest.mark.parametrize("setting", ["epochs", "backbone", "images", "seed", "compile"])
-def test_a_run_of_other_settings_is_not_taken_for_this_one(options, setting, capsys):
+def test_a_run_of_other_settings_is_not_taken_for_this_one(options, capsys, tmp_path):
     options = dataclasses.replace(options, epochs=1)
     assert bench_train.main(options) == 0
     (stored,) = options.out.glob("*-train.json")
     stored.unlink()
-    if setting in ("seed", "compile"):
-        assert options.config is not None
-        settings = json.loads(options.config.read_text())
-        options.config.write_text(json.dumps({**settings, setting: {"seed": 1, "compile": "default"}[setting]}))
-    else:
-        other = {"epochs": 2, "backbone": "vit_small_patch16_224", "images": 61}
-        options = dataclasses.replace(options, **{setting: other[setting]})
+    others = [{"epochs": 2}, {"backbone": "vit_small_patch16_224"}, {"images": 61}]
+    for number, change in enumerate(({"seed": 1}, {"compile": "default"})):
+        changed = tmp_path / f"{number}.json"
+        changed.write_text(json.dumps(json.loads(options.config.read_text()) | change))
+        others.append({"config": changed})
     capsys.readouterr()
-    assert bench_train.main(options) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert "holds a run with other settings" in captured.err
-    assert "choose another --out" in captured.err
-    assert not list(options.out.glob("*-train.json"))
+    for other in others:
+        assert bench_train.main(dataclasses.replace(options, **other)) == 2, other
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1, other
+        assert "holds a run with other settings" in captured.err
+        assert "choose another --out" in captured.err
+        assert not list(options.out.glob("*-train.json"))
 
 
 @pytest.mark.parametrize(
