@@ -15,6 +15,8 @@ WIDTH = 48
 """Channels of what the head sees."""
 FARTHEST = 5.0
 """The largest exponent of a distance, in strides."""
+SCALES = (1, 2, 4)
+"""How many times smaller each look at a frame is. Sides of a frame are multiples of 32 times the last."""
 
 
 class Unit(nn.Sequential):
@@ -73,16 +75,21 @@ class PersonDetector(nn.Module):
 
 
 class AsYolox(nn.Module):
-    """The detector with the output of the family "yolox", boxes decoded: [B, N, 6] centre, size, score, 1."""
+    """The detector with the output of the family "yolox", boxes decoded: [B, N, 6] centre, size, score, 1.
+
+    It looks once at each of `SCALES`: it learned from patches, in which people are small, and whoever is near is
+    small in a frame made smaller, by averages, as careful resizing does.
+    """
 
     def __init__(self, detector: PersonDetector) -> None:
         super().__init__()
         self.detector = detector
 
     def forward(self, images: Tensor) -> Tensor:
-        scores, boxes = self.detector(images)
+        looks = [self.detector(nn.functional.avg_pool2d(images, scale)) for scale in SCALES]
+        score = torch.cat([scores for scores, _ in looks], dim=1).sigmoid()[..., None]
+        boxes = torch.cat([boxes * scale for (_, boxes), scale in zip(looks, SCALES, strict=True)], dim=1)
         low, high = boxes[..., :2], boxes[..., 2:]
-        score = scores.sigmoid()[..., None]
         return torch.cat(((low + high) / 2, high - low, score, torch.ones_like(score)), dim=2)
 
 

@@ -14,8 +14,8 @@ from bench.detector.data import Labelled
 from deploy.detect.onnx import GREY
 from pat.base.errors import Failure
 
-SMALLEST, LARGEST = 20.0, 1.3
-"""Of a person in a patch: pixels, and share of its side."""
+SMALLEST, LARGEST = 20.0, 0.75
+"""Of a person in a patch: pixels, and share of its side. Nearer people are found in a smaller frame (`SCALES`)."""
 LEAST_LEFT = 0.35
 """Share of a box that must lie in the patch for its person to count as seen."""
 GRAIN = np.random.default_rng(0).standard_normal((640, 640, 3), np.float32)

@@ -27,8 +27,6 @@ AVERAGED = 0.99
 """Momentum of the average of the weights, which is what ships."""
 SIDES = ((0.0, 160, 16), (0.75, 256, 8))
 """From which share of the time on: side of a patch, patches in a batch."""
-TALL = 0.1, 320, 5
-"""Share of the batches with larger patches, in which near people fit: side, patches."""
 EACH = 4
 """Patches of a frame that was read."""
 SAVE_EVERY = 120.0
@@ -108,8 +106,6 @@ def _batches(
         clutter = Frame.read(frames[int(g.integers(len(frames)))])
         for index in g.permutation(len(frames)):
             side, count = next((side, count) for begin, side, count in reversed(SIDES) if share() >= begin)
-            if g.random() < TALL[0]:
-                side, count = TALL[1:]
             patches = pool.setdefault(side, [])
             frame = Frame.read(frames[index])
             patches += [cut_patch(frame, clutter, side, g) for _ in range(EACH)]

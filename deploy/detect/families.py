@@ -78,9 +78,13 @@ def inspect_yolox(outputs: Mapping[str, Any], height: int, width: int) -> tuple[
 
 
 def yolox(outputs: Mapping[str, Array], manifest: DetectorManifest) -> tuple[Boxes, Scores]:
-    """`predictions` [1, cells, 5 + classes]: centre, size, how likely there is anything, how likely each class."""
+    """`predictions` [1, cells, 5 + classes]: centre, size, how likely there is anything, how likely each class.
+
+    Decoded boxes say themselves where they are: there may be any number of them.
+    """
     grid = cells(manifest.input.height, manifest.input.width)  # [cells, 3]
-    rows = expected(outputs["predictions"], (1, len(grid), 5 + manifest.classes), "predictions")[0]
+    count = len(grid) if manifest.boxes == "raw" else None
+    rows = expected(outputs["predictions"], (1, count, 5 + manifest.classes), "predictions")[0]
     centre, size = rows[:, :2], rows[:, 2:4]
     if manifest.boxes == "raw":
         with np.errstate(over="ignore"):
