@@ -172,9 +172,10 @@ def prepared(pixels: Pixels, wanted: DetectorInput) -> tuple[NDArray[np.float32]
         scale = np.array([wanted.width / width, wanted.height / height] * 2, dtype=np.float32)
     canvas = np.full((wanted.height, wanted.width, 3), GREY, dtype=np.uint8)
     canvas[: size[1], : size[0]] = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_LINEAR)
-    channels = canvas[..., ::-1] if wanted.colour == "BGR" else canvas  # [h, w, 3]
-    image = channels.transpose(2, 0, 1).astype(np.float32)  # [3, h, w]
-    mean, std = (np.array(each, dtype=np.float32)[:, None, None] for each in (wanted.mean, wanted.std))
-    image *= 1 / (wanted.divide_by * std)
-    image -= mean / std
-    return image[None], scale
+    planes = cv2.split(canvas)
+    image = np.empty((1, 3, wanted.height, wanted.width), dtype=np.float32)
+    mean, std = (np.array(each, dtype=np.float32) for each in (wanted.mean, wanted.std))
+    for channel, plane in enumerate(reversed(planes) if wanted.colour == "BGR" else planes):
+        np.multiply(plane, 1 / (wanted.divide_by * std[channel]), out=image[0, channel])
+        image[0, channel] -= mean[channel] / std[channel]
+    return image, scale
