@@ -9,10 +9,9 @@ from bench.detector.scores import Found
 from pat.synthetic.people.camera import COLUMNS, ROWS
 
 _KNOWN = """\
-- It never saw a photograph. Try this one and HOG on your cameras (`pat camera ... --output.video seen`): on one
-  real street video it found more people than HOG, in the rendered frames fewer (`deploy/README.md`).
-- It learned for an hour on a busy core, mostly from small patches: of near people, taller than about 80 pixels of
-  the input, it often takes a part for the whole.
+- It never saw a photograph. On one real street video it found more people than HOG (`deploy/README.md`); see what
+  it finds on your cameras (`pat camera ... --output.video seen`).
+- Of two people close together it may find one, and of one under an umbrella the trunk.
 - A box is that of the visible part, with what is carried: a bicycle, an umbrella, a bag.
 - Nobody in the training data is a child, sits, lies, rides or uses a wheelchair; no camera looks straight down.
 - People below about 20 pixels of the input are not found.
@@ -28,12 +27,15 @@ def _lines(found: Mapping[str, Found], steps: int, frames: int, size: int) -> It
     yield "# pat-detector: a person detector made without a picture of anybody\n"
     yield "No picture of a real person was used and no pretrained weights: the network began at random and learned"
     yield "from rendered frames alone (`docs/people.md`). Licence: Apache-2.0, as the project."
-    yield "`--detect.detector rendered` takes it.\n"
+    yield "The camera takes it unless `--detect.detector` names another.\n"
     yield "| | |"
     yield "|---|---|"
     yield f"| input | RGB, {SIZE[0]} x {SIZE[1]}, the frame at its upper left corner with its shape kept |"
     yield "| output | the rows of a YOLOX with one class, boxes decoded |"
-    yield "| network | 0.41 M parameters, convolutions alone; strides 8, 16, 32, one head; no anchors |"
+    yield (
+        "| network | 0.41 M parameters, convolutions alone; strides 8, 16, 32, one head; no anchors; "
+        "a frame is looked at in three sizes |"
+    )
     yield f"| file | {size / 1e6:.2f} MB, weights kept as float16, computes in fp32 |"
     yield (
         f"| learned from | {frames} frames of {ROWS} x {COLUMNS}; {steps} steps on patches of them; "
