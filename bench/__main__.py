@@ -56,7 +56,7 @@ def main() -> int:
     street.add_argument("bundle", type=Path)
     street.add_argument("streets", type=Path, nargs="+", help="folders of `pat synth street`")
     street.add_argument(
-        "--detector", default="hog", help='as --detect.detector of `pat camera`, or "truth" for true boxes'
+        "--detector", default="rendered", help='as --detect.detector of `pat camera`, or "truth" for true boxes'
     )
     street.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
     street.add_argument("--out", type=Path, help="write the table as JSON, too")

@@ -53,8 +53,8 @@ class RuntimeSettings:
 class DetectSettings:
     """What finds people in a frame."""
 
-    detector: str = "hog"
-    """"hog" is OpenCV's, "rendered" the one in the box; or the path of an ONNX detector with its detector.json."""
+    detector: str = "rendered"
+    """"rendered" is the one in the box, "hog" OpenCV's; or the path of an ONNX detector with its detector.json."""
     threshold: float | None = None
     """Least score of a detection; by default the detector's own."""
     full_look: float = 3.0

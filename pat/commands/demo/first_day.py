@@ -41,7 +41,7 @@ PEOPLE = Plan(
 STREET_CAMERAS, STREET_PEOPLE, STREET_SEED = 2, 6, 21
 SCENE_WIDTH = 760
 """Of the street in the report, in pixels of the page."""
-TRUTH, HOG = "true boxes", "HOG detector"
+TRUTH, FOUND = "true boxes", "boxes of the detector in the box"
 MODEL, HISTOGRAM = "model in the box", "colour histogram"
 
 
@@ -67,7 +67,7 @@ class FirstDay:
     def report(self, report: Report) -> dict[str, Image.Image]:
         """This part of the page; its images by name."""
         ours, histogram = self.results[MODEL], self.results[HISTOGRAM]
-        true, found = self.streets[TRUTH], self.streets[HOG]
+        true, found = self.streets[TRUTH], self.streets[FOUND]
         report.add_heading("On the first day: the model in the box")
         report.add_cards(
             [
@@ -76,16 +76,16 @@ class FirstDay:
                 (
                     "recognised rightly in the street",
                     f"{true.right} of {true.recognised}",
-                    f"with true boxes; with the HOG detector {found.right} of {found.recognised}",
+                    f"with true boxes; with those of the detector in the box {found.right} of {found.recognised}",
                 ),
             ]
         )
         report.add_text(
             "The network that comes with the project learned from rendered people alone. Here it meets others, in "
             "places and clothes that its training never drew: first as crops, then walking past two cameras. "
-            "There the camera process says who they are, twice: with true boxes, nearly what a modern detector "
-            "gives; and with the HOG detector of 2005, which needs no download and misses most people that "
-            "cameras look down on. How it does on your cameras only images of your cameras can tell."
+            "There the camera process says who they are, twice: with true boxes, and with those of the detector "
+            "in the box, which learned from rendered people, too. How both do on your cameras only images of "
+            "your cameras can tell."
         )
         report.add_results(self.results, caption="40 rendered people in eight cameras.")
         report.add_figure(
@@ -154,7 +154,7 @@ def _find(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Ran
 def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Scores], Image.Image]:
     """What the camera process says of the street, against the truth, and its fullest frame with true boxes."""
     street, best, scores = read_street(folder), _Fullest(), {}
-    for name in (HOG, TRUTH):
+    for name in (FOUND, TRUTH):
         progress.say(f"the camera process watches the street: {name}")
         best = _Fullest()
         with tempfile.TemporaryDirectory() as work:
