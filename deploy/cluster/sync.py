@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ from deploy.cluster.cluster import AT_ONCE, Cluster
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
 from deploy.gallery.changes import GROUP
-from deploy.gallery.database import Database
+from deploy.gallery.database import Database, made_once
 from pat.base.errors import UserError
 
 MIRROR = "cluster"
@@ -39,8 +38,7 @@ FROM identities one LEFT JOIN identities other ON other.id = one.merged_into"""
 def node_of(database: Database) -> str:
     """What stands for this gallery in the cluster: random, made when it is asked for first."""
     with database.changing() as connection:
-        connection.execute("INSERT OR IGNORE INTO facts VALUES ('node', ?)", (uuid.uuid4().hex,))
-        return str(connection.execute("SELECT value FROM facts WHERE name = 'node'").fetchone()[0])
+        return made_once(connection, "node")
 
 
 @contextmanager

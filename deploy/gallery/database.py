@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,6 @@ from pat.base.errors import Failure, UserError
 FILE = "gallery.sqlite"
 OLD_FACTS = "gallery.json"
 """Stands in the folder of a gallery that an earlier version made."""
-BEFORE = "before"
-"""The fact that names the gallery that this one was made from, for another model."""
 PATIENCE = 10.0
 """Seconds that a change waits for another process to finish its own."""
 
@@ -184,15 +183,18 @@ def read_facts(connection: sqlite3.Connection, where: Path) -> Facts:
     return Facts.from_mapping(dict(connection.execute("SELECT name, value FROM facts")), str(where))
 
 
-def read_past(database: Database) -> tuple[frozenset[int], Path | None]:
-    """What a change of model has left (deploy.gallery.remodel): entries with mapped vectors, the old gallery."""
+def made_once(connection: sqlite3.Connection, fact: str) -> str:
+    """A fact that is random, made when it is asked for first."""
+    connection.execute("INSERT OR IGNORE INTO facts VALUES (?, ?)", (fact, uuid.uuid4().hex))
+    return str(connection.execute("SELECT value FROM facts WHERE name = ?", (fact,)).fetchone()[0])
+
+
+def read_mapped(database: Database) -> frozenset[int]:
+    """Entries whose vectors a change of model has mapped (deploy.gallery.remodel)."""
     with database.reading() as connection:
-        row = connection.execute("SELECT value FROM facts WHERE name = ?", (BEFORE,)).fetchone()
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'mapped'").fetchone():
-            mapped: frozenset[int] = frozenset()
-        else:
-            mapped = frozenset(each[0] for each in connection.execute("SELECT entry FROM mapped"))
-    return mapped, None if row is None else Path(row[0])
+            return frozenset()
+        return frozenset(each[0] for each in connection.execute("SELECT entry FROM mapped"))
 
 
 @contextlib.contextmanager

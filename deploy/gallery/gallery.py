@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.gallery import backup, changes, migrate
-from deploy.gallery.database import FILE, Database, read_past, write_facts
+from deploy.gallery.before import find_before
+from deploy.gallery.database import Database, read_mapped, write_facts
 from deploy.gallery.entries import (
     Candidate,
     Floats,
@@ -62,8 +63,9 @@ class Gallery:
         self._database, self.facts, self._clock = database, facts, clock
         """Dimension, model and retention."""
         self._index = Index(database, facts)
-        self.mapped, before = read_past(database)
+        self.mapped = read_mapped(database)
         """Numbers of entries whose vectors were carried over from another model's."""
+        before = find_before(database)
         self._before = None if before is None else self._open_before(before)
         self._opened = clocks.monotonic()
         self._swept = -math.inf
@@ -102,11 +104,9 @@ class Gallery:
             database.close()
             raise
 
-    def _open_before(self, folder: Path) -> Gallery | None:
+    def _open_before(self, folder: Path) -> Gallery:
         """The gallery of the model before: nobody searches it, but it is swept, and whoever is forgotten here is
         forgotten there."""
-        if not (folder / FILE).exists():
-            return None
         facts = backup.facts_of(folder)
         found = Gallery.open(
             folder, dimension=facts.dimension, model=facts.model, retention=facts.retention, clock=self._clock

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from deploy.gallery.backup import begin_anew, facts_of, folder_of, new_gallery
+from deploy.gallery.before import descend, identify
 from deploy.gallery.changes import AT_ONCE, checksum
-from deploy.gallery.database import BEFORE, FILE, translated, write_facts
+from deploy.gallery.database import FILE, translated, write_facts
 from deploy.gallery.entries import Floats
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import to_bytes
@@ -43,13 +44,16 @@ def remodel(
         raise UserError(f"the gallery {before} holds vectors of this model already")
     with new_gallery(place) as draft:
         with translated(before), closing(sqlite3.connect(before / FILE)) as connection:
+            with connection:
+                id = identify(connection)
             connection.execute("VACUUM INTO ?", (str(draft),))
         with translated(folder_of(place)), closing(sqlite3.connect(draft)) as connection:
             with connection:
                 begin_anew(connection)
                 write_facts(connection, Facts(dimension, model, old.retention))
-                known = {BEFORE: str(before.resolve()), "map": json.dumps(dict(about or {}))}
-                connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", known.items())
+                descend(connection, before, id)
+                known = json.dumps(dict(about or {}))
+                connection.execute("INSERT OR REPLACE INTO facts VALUES ('map', ?)", (known,))
                 _drop_decisions(connection)
                 count = _replace(connection, vector_map)
             connection.execute("VACUUM")  # no old vector stays in a free page

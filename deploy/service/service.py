@@ -125,9 +125,7 @@ class Service:
             finally:
                 notify("STOPPING=1")
 
-    def _tasks(
-        self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None
-    ) -> list[Task]:
+    def _tasks(self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None) -> list[Task]:
         """What tells others of events. Raises UserError for settings that cannot work."""
         chosen = self._settings
         tasks: list[Task] = [self._beats]

@@ -118,6 +118,45 @@ def test_side_by_side_the_old_gallery_keeps_its_promises(old, tmp_path):
         assert new.count() == 0
 
 
+@pytest.mark.parametrize("place", ["old", "elsewhere/old", "old-2"])
+def test_the_old_gallery_is_found_wherever_both_were_moved(old, tmp_path, place, caplog):
+    """The usual end of a change of model: the new gallery takes the old one's name."""
+    remodel(old, tmp_path / "new", dimension=NEW, model="new")
+    new = tmp_path / place
+    if new.parent == tmp_path:
+        old.rename(tmp_path / "old-1")
+        (tmp_path / "new").rename(new)
+    else:
+        new.parent.mkdir()
+        (tmp_path / "new").rename(new)
+        old.rename(new.with_name("old-1"))
+    with opened(new, "new", NEW) as gallery:
+        gallery.forget("anna")
+    with opened(new.with_name("old-1"), "old", OLD) as before:
+        assert before.count("anna") == 0
+        assert before.count() == 2
+    assert not caplog.records
+
+
+def test_a_gallery_that_does_not_find_the_old_one_says_so(old, tmp_path, caplog):
+    remodel(old, tmp_path / "new", dimension=NEW, model="new")
+    (tmp_path / "away").mkdir()
+    old.rename(tmp_path / "away" / "old")
+    (tmp_path / "new").rename(old)  # where the old one was is the new one itself
+    with opened(old, "new", NEW) as gallery:
+        assert gallery.forget("gate-2") == 0
+    assert "stays there" in caplog.text
+
+
+def test_two_changes_of_model_in_a_row(old, tmp_path):
+    remodel(old, tmp_path / "new", dimension=NEW, model="new")
+    remodel(tmp_path / "new", tmp_path / "newest", dimension=OLD, model="old")
+    with opened(tmp_path / "newest", "old", OLD) as gallery:
+        gallery.forget("anna")
+    with opened(old, "old", OLD) as before:
+        assert before.count("anna") == 0
+
+
 def test_what_cannot_be_made(old, tmp_path):
     with pytest.raises(UserError, match="this model already"):
         remodel(old, tmp_path / "new", dimension=OLD, model="old")
