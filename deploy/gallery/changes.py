@@ -102,21 +102,27 @@ def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
     return count
 
 
-def keys_of(connection: sqlite3.Connection, person: int) -> list[str]:
-    """The keys of a person and of all that were merged into it."""
-    return [row[0] for row in connection.execute(f"SELECT key FROM identities WHERE id IN ({GROUP})", (person,))]
+def ids_of(connection: sqlite3.Connection, person: int) -> list[str]:
+    """The keys of a person and of all that were merged into it, and the uuids of their entries."""
+    ids = f"""SELECT key FROM identities WHERE id IN ({GROUP})
+        UNION ALL SELECT uuid FROM entries WHERE identity IN ({GROUP})"""
+    return [row[0] for row in connection.execute(ids, (person, person))]
+
+
+def ids_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """These keys of people and uuids of entries, and what else belongs to these people."""
+    numbers = [_number_of(connection, each) for each in ids]
+    more = [id for number in numbers if number is not None for id in ids_of(connection, number)]
+    return list(dict.fromkeys((*ids, *more)))
 
 
 def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
     """Delete a person, all names included; what stays says that somebody was forgotten, and not who."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(id, now) for id in ids_of(connection, person)]
+    )
     group = [int(row[0]) for row in connection.execute(GROUP, (person,))]
     marks = ",".join("?" * len(group))
-    connection.execute(
-        f"INSERT OR REPLACE INTO tombstones SELECT key, ? FROM identities WHERE id IN ({marks})", (now, *group)
-    )
-    connection.execute(
-        f"INSERT OR REPLACE INTO tombstones SELECT uuid, ? FROM entries WHERE identity IN ({marks})", (now, *group)
-    )
     entries = [row[0] for row in connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks})", group)]
     involved = f"SELECT id FROM aliases WHERE source IN ({marks}) OR target IN ({marks})"
     connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", group * 3)
@@ -134,8 +140,8 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
     """Forget whom another site has forgotten: keys of people and uuids of entries, known here or not."""
     count = 0
     for each in ids:
-        row = connection.execute("SELECT id FROM identities WHERE key = ?", (each,)).fetchone()
-        count += 0 if row is None else forget(connection, int(row[0]), now)
+        number = _number_of(connection, each)
+        count += 0 if number is None else forget(connection, number, now)
     connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
     entries = [
         row[0] for each in ids for row in connection.execute("SELECT id FROM entries WHERE uuid = ?", (each,))
@@ -197,6 +203,11 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
 def tell_people(connection: sqlite3.Connection, *identities: int) -> None:
     """Note that these identities changed, and so perhaps whom entries show."""
     connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('people', ?)", [(i,) for i in identities])
+
+
+def _number_of(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute("SELECT id FROM identities WHERE key = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
 
 
 def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:

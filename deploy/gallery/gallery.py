@@ -293,9 +293,9 @@ class Gallery:
         name = checked_name("identity", identity)
         with self._database.changing() as connection:
             person = changes.find(connection, name)
-            keys = [] if person is None else changes.keys_of(connection, person)
-            if self._before is not None:  # first: a second try still knows the keys
-                self._before.obey(keys)
+            ids = [] if person is None else changes.ids_of(connection, person)
+            if self._before is not None:  # first: a second try still knows the ids
+                self._before.obey(ids)
             count = 0 if person is None else changes.forget(connection, person, self._clock())
         self._index.refresh()
         try:
@@ -309,9 +309,9 @@ class Gallery:
 
         What is not known here is noted too: it shall not come back. Raises Failure as `forget` does.
         """
-        if self._before is not None:
-            self._before.obey(ids)
         with self._database.changing() as connection:
+            if self._before is not None:
+                self._before.obey(changes.ids_with(connection, ids))
             count = changes.obey(connection, ids, self._clock())
         self._index.refresh()
         self._database.truncate_log()

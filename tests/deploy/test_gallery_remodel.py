@@ -148,6 +148,21 @@ def test_a_gallery_that_does_not_find_the_old_one_says_so(old, tmp_path, caplog)
     assert "stays there" in caplog.text
 
 
+@pytest.mark.parametrize("by", ["forget", "obey"])
+def test_who_was_split_off_after_the_change_is_forgotten_in_the_old_gallery_too(old, tmp_path, by):
+    remodel(old, tmp_path / "new", dimension=NEW, model="new", vector_map=fit(*models(400)))
+    with opened(tmp_path / "new", "new", NEW) as new:
+        first, second = (each.id for each in new.export() if each.identity == "gate-2")
+        new.split([first], "zed")
+        new.merge("zed", "zoe")
+        if by == "forget":
+            new.forget("zoe")
+        else:
+            new.obey([new.key_of("zoe")])
+    with opened(old, "old", OLD) as before:
+        assert [each.id for each in before.export() if each.identity == "gate-2"] == [second]
+
+
 def test_two_changes_of_model_in_a_row(old, tmp_path):
     remodel(old, tmp_path / "new", dimension=NEW, model="new")
     remodel(tmp_path / "new", tmp_path / "newest", dimension=OLD, model="old")
