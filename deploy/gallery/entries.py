@@ -71,6 +71,16 @@ class Candidate:
     """Cosine of the nearest of the person's views."""
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A merge or a split that was made."""
+
+    number: int
+    """With which `Gallery.undo` takes it back."""
+    entries: int
+    """How many went to somebody else; hidden ones are not counted."""
+
+
 def checked_name(what: str, name: str, *, empty: bool = False) -> str:
     """`name` in Unicode's composed form (NFC), so that one name cannot be two.
 

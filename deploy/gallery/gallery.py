@@ -18,6 +18,7 @@ from deploy.gallery.before import find_before
 from deploy.gallery.database import Database, read_mapped, write_facts
 from deploy.gallery.entries import (
     Candidate,
+    Change,
     Floats,
     Identity,
     Match,
@@ -247,8 +248,8 @@ class Gallery:
                 (camera, first, last, score, key),
             )
 
-    def merge(self, source: str, target: str) -> int:
-        """Give the entries of the identity `source` to `target`, and return how many there were.
+    def merge(self, source: str, target: str) -> Change | None:
+        """Give the entries of the identity `source` to `target`; None where nobody is called `source`.
 
         Later entries of `source` are `target`'s too. `aliases` lists it, `undo` takes it back.
         """
@@ -258,17 +259,17 @@ class Gallery:
         self._look()
         count = self.count(source)
         with self._database.changing() as connection:
-            found = changes.merge(connection, source, target, self._clock())
+            number = changes.merge(connection, source, target, self._clock())
         self._index.refresh()
-        return 0 if found is None else count
+        return None if number is None else Change(number, count)
 
-    def split(self, entries: Sequence[str], identity: str) -> int:
-        """Give entries, by their ids, to another identity, and return how many there were; see `undo`."""
+    def split(self, entries: Sequence[str], identity: str) -> Change | None:
+        """Give entries, by their ids, to another identity; None where there is none of them. See `undo`."""
         name = checked_name("identity", identity)
         with self._database.changing() as connection:
-            found = changes.split(connection, entries, name, self._clock())
+            number = changes.split(connection, entries, name, self._clock())
         self._index.refresh()
-        return 0 if found is None else len(self._entries(entries))
+        return None if number is None else Change(number, len(self._entries(entries)))
 
     def aliases(self) -> list[tuple[int, str, float, str, str]]:
         """Merges and splits, newest first: number, "merge" or "split", time, from whom, to whom."""
@@ -285,8 +286,8 @@ class Gallery:
         self._index.refresh()
         return done
 
-    def forget(self, identity: str) -> int:
-        """Delete a person, from the disk too, and return how many entries there were.
+    def forget(self, identity: str) -> int | None:
+        """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
 
         Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
         """
@@ -296,7 +297,7 @@ class Gallery:
             ids = [] if person is None else changes.ids_of(connection, person)
             if self._before is not None:  # first: a second try still knows the ids
                 self._before.obey(ids)
-            count = 0 if person is None else changes.forget(connection, person, self._clock())
+            count = None if person is None else changes.forget(connection, person, self._clock())
         self._index.refresh()
         try:
             self._database.truncate_log()

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.events import Event
+from deploy.gallery import Change
 from deploy.gallery.changes import GROUP
 from deploy.gallery.database import FILE
 from deploy.gallery.entries import checked_name
@@ -22,7 +23,7 @@ from deploy.service.access import WRONG_TOKENS, Audit, Rate, Sessions, Tokens
 from deploy.service.live import Live
 from deploy.service.people import NotThere, People, Person
 from deploy.service.photos import Photos
-from deploy.service.reviews import Reviews, newest_alias
+from deploy.service.reviews import Reviews
 from deploy.service.settings import ServiceSettings
 from deploy.service.store import Store
 from deploy.service.thresholds import ErrorRates
@@ -227,8 +228,8 @@ class Site:
             "precision": manifest.precision.name, "broken_for": broken, "ok": broken == 0,
         }  # fmt: skip
 
-    def _changed(self, count: int, person: Person) -> int:
+    def _changed(self, change: Change | None, person: Person) -> int:
         self.people.forget_what_was_read()
-        if not count:
+        if change is None:
             raise NotThere(f"{person.name} is not there any more")
-        return newest_alias(self.store)
+        return change.number

@@ -109,6 +109,11 @@ def test_without_crops_the_people_go_over_and_are_named_for_enrolment(
     assert "enrol anew who is kept until forgotten: p1000, p1001" in capsys.readouterr().err
     main(["count", str(tmp_path / "new")])
     assert capsys.readouterr().out.split()[0] == "0"
+    main(["merge", str(tmp_path / "new"), "p1000", "Anna"])
+    main(["forget", str(tmp_path / "new"), "Anna", "p1001"])
+    assert "forgot p1001: 0 entries" in capsys.readouterr().err
+    with pytest.raises(UserError, match="nobody in the gallery"):
+        main(["forget", str(tmp_path / "new"), "Anna"])
 
 
 @pytest.mark.parametrize("what", ["empty", "missing"])

@@ -152,7 +152,7 @@ def test_processes_share_a_gallery(tmp_path):
         time.sleep(0.2)
         assert gallery.search(np.eye(1, DIMENSION, dtype=np.float32)[0], 1)[0].identity == "theirs"
         assert gallery.forget("ours") == 3
-        assert gallery.merge("theirs", "a name") == 1
+        assert gallery.merge("theirs", "a name").entries == 1
         assert other.communicate("go\n")[0] == "0 a name\n"
 
 

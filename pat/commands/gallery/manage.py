@@ -17,9 +17,9 @@ from pat.base.progress import Progress
 from pat.commands.gallery.tools import (
     OnGallery,
     moment,
+    of_somebody,
     opened,
     print_table,
-    somebody,
     write_arrays,
     write_lines,
 )
@@ -76,8 +76,8 @@ class Merge(OnGallery):
 
     def run(self, progress: Progress) -> None:
         with opened(self.gallery) as gallery:
-            count = somebody(gallery.merge(self.source, self.target), self.source, self.gallery)
-        progress.say(f"{count} entries of {self.source} are now {self.target}'s")
+            change = of_somebody(gallery.merge(self.source, self.target), self.source, self.gallery)
+        progress.say(f"{change.entries} entries of {self.source} are now {self.target}'s")
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ class Split(OnGallery):
 
     def run(self, progress: Progress) -> None:
         with opened(self.gallery) as gallery:
-            count = gallery.split(self.entries, self.identity)
-        if not count:
+            change = gallery.split(self.entries, self.identity)
+        if change is None:
             raise UserError(f"none of these entries is in {self.gallery}; `pat gallery export` shows their ids")
-        progress.say(f"{count} entries are now {self.identity}'s")
+        progress.say(f"{change.entries} entries are now {self.identity}'s")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Forget(OnGallery):
             raise UserError("name at least one identity to forget; `pat gallery list` shows them")
         with opened(self.gallery) as gallery:
             for identity in self.identities:
-                count = somebody(gallery.forget(identity), identity, self.gallery)
+                count = of_somebody(gallery.forget(identity), identity, self.gallery)
                 progress.say(f"forgot {identity}: {count} entries")
 
 

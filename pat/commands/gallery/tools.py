@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 from tyro.conf import Positional, arg
@@ -17,6 +17,8 @@ from deploy.gallery import Gallery, Record, facts_of
 from pat.base.errors import UserError
 from pat.base.files import written_whole
 from pat.base.progress import Progress
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ def opened(place: str) -> Gallery:
     return Gallery.open(place, dimension=facts.dimension, model=facts.model, retention=facts.retention)
 
 
-def somebody(count: int, identity: str, place: str) -> int:
-    """`count`, which is not 0. Raises UserError when nobody has the name."""
-    if not count:
+def of_somebody(done: T | None, identity: str, place: str) -> T:
+    """What was done with a person. Raises UserError when nobody has the name, so that it was not."""
+    if done is None:
         raise UserError(f"nobody in the gallery {place} is called {identity!r}; `pat gallery list` shows who is")
-    return count
+    return done
 
 
 def moment(seconds: float) -> str:
