@@ -40,6 +40,24 @@ def find(connection: sqlite3.Connection, name: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def number_of(connection: sqlite3.Connection, key: str) -> int | None:
+    """The identity of this key."""
+    row = connection.execute("SELECT id FROM identities WHERE key = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def owner_of(connection: sqlite3.Connection, identity: int) -> int:
+    """Whom this identity was merged into, after merges of merges; or itself."""
+    row = connection.execute(
+        """WITH RECURSIVE path(id, following) AS (
+            SELECT id, merged_into FROM identities WHERE id = ?
+            UNION ALL SELECT identities.id, merged_into FROM identities JOIN path ON identities.id = following
+        ) SELECT id FROM path WHERE following IS NULL""",
+        (identity,),
+    ).fetchone()
+    return identity if row is None else int(row[0])
+
+
 def identity_of(connection: sqlite3.Connection, name: str, retention: float | None = None) -> int:
     """The identity that entries under this name go to, made where there is none; `retention` becomes its own."""
     row = connection.execute("SELECT id FROM identities WHERE name = ?", (name,)).fetchone()
@@ -111,7 +129,7 @@ def ids_of(connection: sqlite3.Connection, person: int) -> list[str]:
 
 def ids_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     """These keys of people and uuids of entries, and what else belongs to these people."""
-    numbers = [_number_of(connection, each) for each in ids]
+    numbers = [number_of(connection, each) for each in ids]
     more = [id for number in numbers if number is not None for id in ids_of(connection, number)]
     return list(dict.fromkeys((*ids, *more)))
 
@@ -140,7 +158,7 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
     """Forget whom another site has forgotten: keys of people and uuids of entries, known here or not."""
     count = 0
     for each in ids:
-        number = _number_of(connection, each)
+        number = number_of(connection, each)
         count += 0 if number is None else forget(connection, number, now)
     connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
     entries = [
@@ -159,9 +177,13 @@ def merge(connection: sqlite3.Connection, source: str, target: str, now: float) 
     row = connection.execute("SELECT id, merged_into FROM identities WHERE name = ?", (target,)).fetchone()
     if row is not None and row[1] is not None:
         raise UserError(f"{target!r} was merged into another identity itself; name that one")
-    into = identity_of(connection, target, math.inf) if row is None else int(row[0])
-    connection.execute("UPDATE identities SET merged_into = ? WHERE id = ?", (into, found))
-    return _alias(connection, "merge", now, found, into)
+    return join(connection, found, identity_of(connection, target, math.inf) if row is None else int(row[0]), now)
+
+
+def join(connection: sqlite3.Connection, source: int, target: int, now: float) -> int:
+    """Make one person of two, neither of whom was merged into another; the alias."""
+    connection.execute("UPDATE identities SET merged_into = ? WHERE id = ?", (target, source))
+    return _alias(connection, "merge", now, source, target)
 
 
 def split(connection: sqlite3.Connection, uuids: Sequence[str], name: str, now: float) -> int | None:
@@ -203,11 +225,6 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
 def tell_people(connection: sqlite3.Connection, *identities: int) -> None:
     """Note that these identities changed, and so perhaps whom entries show."""
     connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('people', ?)", [(i,) for i in identities])
-
-
-def _number_of(connection: sqlite3.Connection, key: str) -> int | None:
-    row = connection.execute("SELECT id FROM identities WHERE key = ?", (key,)).fetchone()
-    return None if row is None else int(row[0])
 
 
 def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:

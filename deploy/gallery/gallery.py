@@ -116,6 +116,10 @@ class Gallery:
             log.info("%s: nothing is left of the model before; the folder can be deleted", folder)
         return found
 
+    def refresh(self) -> None:
+        """Take up at once what was changed through another connection."""
+        self._index.refresh()
+
     def add(
         self,
         vectors: ArrayLike,

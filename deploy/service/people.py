@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from deploy.gallery import changes
 from deploy.gallery.changes import GROUP
 from deploy.service.store import Store
 from pat.base.errors import UserError
@@ -200,10 +201,8 @@ class People:
 
 def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     """The number of the person of this key, after merges."""
-    row = connection.execute("SELECT id, merged_into FROM identities WHERE key = ?", (key,)).fetchone()
-    while row is not None and row[1] is not None:
-        row = connection.execute("SELECT id, merged_into FROM identities WHERE id = ?", (row[1],)).fetchone()
-    return None if row is None else int(row[0])
+    number = changes.number_of(connection, key)
+    return None if number is None else changes.owner_of(connection, number)
 
 
 def _grouped(rows: Sequence[tuple] | sqlite3.Cursor, into: dict[int, int | None]) -> dict[int, list[tuple]]:

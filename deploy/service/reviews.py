@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 import time
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from deploy.gallery import Gallery
+from deploy.gallery import Gallery, changes
 from deploy.gallery.changes import GROUP
+from deploy.gallery.entries import LONGEST_NAME
 from deploy.service.people import NotThere, People, Person, number_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
@@ -93,46 +95,40 @@ class Reviews:
 
     def answer(self, review: int, answer: Answer) -> None:
         """Do what the answer asks for, once. Raises NotThere, or UserError when it was answered before."""
-        with self._store.reading() as connection:
-            row = connection.execute(
-                """SELECT kind, entry, s.name, c.name, answer FROM service_reviews
-                JOIN identities s ON s.id = subject JOIN identities c ON c.id = candidate
-                WHERE service_reviews.id = ?""",
-                (review,),
-            ).fetchone()
-        if row is None:
-            raise NotThere(f"there is no question {review}")
-        kind, entry, subject, candidate, before = row
-        if before is not None:
-            raise UserError(f"question {review} was answered already; take the answer back first")
-        newest = newest_alias(self._store)
-        if kind == "new" and answer == "same":
-            self._gallery.merge(subject, candidate)
-        elif kind == "recognised" and answer == "different":
-            self._split_off(entry, subject)
-        alias = newest_alias(self._store)
         with self._store.changing() as connection:
+            row = connection.execute(
+                "SELECT kind, entry, subject, candidate, answer FROM service_reviews WHERE id = ?", (review,)
+            ).fetchone()
+            if row is None:
+                raise NotThere(f"there is no question {review}")
+            kind, entry, subject, candidate, before = row
+            if before is not None:
+                raise UserError(f"question {review} was answered already; take the answer back first")
+            alias = None
+            if kind == "new":
+                alias = _joined(connection, subject, candidate, answer)
+            elif answer == "different":
+                alias = _split_off(connection, entry, subject)
             connection.execute(
                 "UPDATE service_reviews SET answer = ?, answered = ?, alias = ? WHERE id = ?",
-                (answer, time.time(), alias if alias != newest else None, review),
+                (answer, time.time(), alias, review),
             )
-        self._people.forget_what_was_read()
+        self._changed()
 
     def take_back(self, review: int) -> None:
         """Undo an answer and what it did. Raises NotThere when there is none."""
-        with self._store.reading() as connection:
+        with self._store.changing() as connection:
             row = connection.execute(
                 "SELECT alias FROM service_reviews WHERE id = ? AND answer IS NOT NULL", (review,)
             ).fetchone()
-        if row is None:
-            raise NotThere(f"question {review} has no answer to take back")
-        if row[0] is not None:
-            self._gallery.undo(row[0])
-        with self._store.changing() as connection:
+            if row is None:
+                raise NotThere(f"question {review} has no answer to take back")
+            if row[0] is not None:
+                changes.undo(connection, row[0])
             connection.execute(
                 "UPDATE service_reviews SET answer = NULL, answered = NULL, alias = NULL WHERE id = ?", (review,)
             )
-        self._people.forget_what_was_read()
+        self._changed()
 
     def entry_at(self, key: str, camera: str, when: float) -> tuple[int, str, np.ndarray] | None:
         """Number, id and vector of what was stored of a person by a camera at this moment (to a millisecond)."""
@@ -146,9 +142,9 @@ class Reviews:
             ).fetchone()
         return None if row is None else (row[0], row[1], np.frombuffer(row[2], dtype="<f4"))
 
-    def _split_off(self, entry: str, name: str) -> None:
-        if not self._gallery.split([entry], f"{name} (not) {secrets.token_hex(2)}"):
-            raise NotThere("what was stored of this track is gone")
+    def _changed(self) -> None:
+        self._gallery.refresh()
+        self._people.forget_what_was_read()
 
     def _consider_new(
         self, key: str, camera: str, when: float, entry: tuple[int, str, np.ndarray] | None, least: float
@@ -175,7 +171,24 @@ class Reviews:
             )
 
 
-def newest_alias(store: Store) -> int:
-    """The number of the newest merge or split; 0 where there is none."""
-    with store.reading() as connection:
-        return int(connection.execute("SELECT coalesce(max(id), 0) FROM aliases").fetchone()[0])
+def _joined(connection: sqlite3.Connection, subject: int, candidate: int, answer: Answer) -> int | None:
+    """What an answer about a new person changes; who the two are is looked up now, long after the question."""
+    subject, candidate = changes.owner_of(connection, subject), changes.owner_of(connection, candidate)
+    if answer == "same" and subject != candidate:
+        return changes.join(connection, subject, candidate, time.time())
+    if answer == "different" and subject == candidate:
+        raise UserError("the two were made one person since; take that change back instead")
+    return None
+
+
+def _split_off(connection: sqlite3.Connection, entry: str, subject: int) -> int | None:
+    """Give what was stored of a track to somebody new, unless it is somebody else's by now."""
+    row = connection.execute("SELECT identity FROM entries WHERE uuid = ?", (entry,)).fetchone()
+    if row is None:
+        raise NotThere("what was stored of this track is gone")
+    subject = changes.owner_of(connection, subject)
+    if changes.owner_of(connection, row[0]) != subject:
+        return None
+    name = connection.execute("SELECT name FROM identities WHERE id = ?", (subject,)).fetchone()[0]
+    marked = f" (not) {secrets.token_hex(2)}"
+    return changes.split(connection, [entry], name[: LONGEST_NAME - len(marked)] + marked, time.time())

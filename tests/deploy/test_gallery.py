@@ -134,9 +134,10 @@ def test_merge_gives_entries_to_another_identity(gallery):
 def test_a_merge_is_undone(reopen):
     with reopen() as gallery:
         gallery.add(units(3), identity=["old", "old", "new"], camera="gate", time=NOW)
-        gallery.merge("old", "new")
+        made = gallery.merge("old", "new")
     with reopen() as gallery:
         ((number, kind, _, source, target),) = gallery.aliases()
+        assert number == made.number
         assert (kind, source, target) == ("merge", "old", "new")
         assert gallery.undo(number)
         assert not gallery.undo(number)
