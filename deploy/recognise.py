@@ -150,13 +150,17 @@ class Recogniser:
             self._gallery_failed(error)
 
     def _present(self, known: Recognition) -> Recognition:
-        """`known` as it is now: the person may have been renamed, merged, forgotten, or have expired."""
+        """`known` as it is now: the person may have been renamed, merged, forgotten, or have expired.
+
+        Somebody new whom an operator named or merged is not new any more: what was stored of the track is theirs.
+        """
         if known.key is None:
             return known
         person = self._gallery.person(known.key)
         if person is None:
             return FORGOTTEN if self._gallery.forgotten(known.key) else NOBODY
-        return replace(known, identity=person.identity, key=person.key)
+        new = known.new and person.key == known.key
+        return replace(known, identity=person.identity, key=person.key, new=new)
 
     def _contradicted(self, known: Recognition, found: list[Candidate], rivals: list[Candidate]) -> bool:
         """Whether somebody else is clearly more like the track, or whom it was taken for is clearly not."""

@@ -144,6 +144,21 @@ def test_who_was_merged_in_view_has_the_new_name(gallery):
     assert gallery.count("ben") == 1
 
 
+@pytest.mark.parametrize("name", ["anna", "zoe"])
+def test_who_was_named_in_view_stays_that_and_keeps_what_was_stored(gallery, name):
+    """Somebody else is like the later view, but no more than the person it was named as."""
+    gallery.add(unit(0.0, 0.3, 0.95)[None], identity="ben", camera="gate", time=NOW)
+    recogniser = Recogniser(gallery, Metrics(), threshold=0.7, remember="all", margin=0.02)
+    new = ask(recogniser, BEN)
+    gallery.merge(new.identity, name)
+    later = ask(recogniser, unit(0.0, 0.8, 0.6), known=new)
+    assert (later.identity, later.new) == (name, False)
+    assert gallery.count(name) == (2 if name == "anna" else 1)
+    clearly = ask(recogniser, unit(0.0, 0.0, 1.0), known=later)
+    assert clearly.identity == "ben"
+    assert gallery.count(name) == (2 if name == "anna" else 1)
+
+
 def test_views_that_do_not_agree_make_nobody(gallery):
     assert ask(make(gallery), BEN, agrees=False).identity is None
     assert gallery.count() == 1
