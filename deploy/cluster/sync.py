@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from deploy.cluster.cluster import AT_ONCE, Cluster
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
-from deploy.gallery.changes import GROUP
+from deploy.gallery.changes import GROUP, marks_for, owner_of
 from deploy.gallery.database import Database, made_once
 from pat.base.errors import UserError
 
@@ -192,7 +192,7 @@ class Sync:
     def _send_people(self, numbers: Iterable[int]) -> None:
         for some in _parts(numbers):
             with self._database.reading() as connection:
-                rows = connection.execute(f"{PERSON} WHERE one.id IN ({_marks(some)})", some).fetchall()
+                rows = connection.execute(f"{PERSON} WHERE one.id IN ({marks_for(some)})", some).fetchall()
             gone = self._cluster.forgotten(row[0] for row in rows)
             if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
                 self._cluster.put_people(records)
@@ -200,7 +200,7 @@ class Sync:
     def _send_entries(self, ids: Iterable[str]) -> None:
         for some in _parts(ids):
             with self._database.reading() as connection:
-                rows = connection.execute(f"{ENTRY} WHERE uuid IN ({_marks(some)})", some).fetchall()
+                rows = connection.execute(f"{ENTRY} WHERE uuid IN ({marks_for(some)})", some).fetchall()
                 points = [self._point(connection, row) for row in rows]
             # A gallery from a backup may hold people who were forgotten since.
             gone = self._cluster.forgotten({*(each.id for each in points), *(each.person for each in points)})
@@ -212,12 +212,10 @@ class Sync:
 
     def _point(self, connection: sqlite3.Connection, row: tuple) -> Point:
         number, id, key, identity, camera, when, vector = row
-        retention, into = None, identity
-        while into is not None:
-            retention, into = connection.execute(
-                "SELECT retention, merged_into FROM identities WHERE id = ?", (into,)
-            ).fetchone()
-        retention = self._gallery.facts.retention if retention is None else retention
+        (retention,) = connection.execute(
+            "SELECT coalesce(retention, ?) FROM identities WHERE id = ?",
+            (self._gallery.facts.retention, owner_of(connection, identity)),
+        ).fetchone()
         expires = None if retention is None or math.isinf(retention) else when + retention
         mapped = number in self._gallery.mapped
         return Point(id, key, camera, when, expires, np.frombuffer(vector, dtype="<f4"), mapped)
@@ -228,7 +226,3 @@ def _parts(values: Iterable[object]) -> Iterator[list]:
     rest = list(values)
     for begin in range(0, len(rest), AT_ONCE):
         yield rest[begin : begin + AT_ONCE]
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ",".join("?" * len(values))

@@ -9,7 +9,7 @@ import math
 import sqlite3
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 from deploy.gallery.entries import Record
 from deploy.gallery.vectors import to_bytes
@@ -25,11 +25,21 @@ GROUP = """WITH RECURSIVE members(id) AS (
     SELECT ? UNION SELECT identities.id FROM identities JOIN members ON identities.merged_into = members.id
 ) SELECT id FROM members"""
 """An identity and all that were merged into it."""
+OWNERS = """WITH RECURSIVE owners(id, owner) AS (
+    SELECT id, id FROM identities WHERE merged_into IS NULL
+    UNION ALL SELECT identities.id, owner FROM identities JOIN owners ON identities.merged_into = owners.id
+)"""
+"""Begins a statement that asks whom each identity was merged into, after merges of merges; many are themselves."""
 
 
 def checksum(uuid: str, camera: str, time: float, note: str, vector: bytes) -> int:
     """CRC-32 of an entry: against damage, not against people."""
     return zlib.crc32(vector, zlib.crc32(repr((uuid, camera, float(time), note)).encode()))
+
+
+def marks_for(values: Sized) -> str:
+    """A placeholder for each value, as `IN (...)` takes them."""
+    return ",".join("?" * len(values))
 
 
 def find(connection: sqlite3.Connection, name: str) -> int | None:
@@ -93,31 +103,70 @@ def insert(connection: sqlite3.Connection, records: Sequence[Record], identities
 
 
 def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
-    """Delete entries, and identities of which nothing is left and that nobody asked to keep."""
+    """Delete entries, and people of whom nothing is left and whom nobody asked to keep for good."""
     count = 0
+    owners: set[int] = set()
     for begin in range(0, len(entries), AT_ONCE):
         some = list(entries[begin : begin + AT_ONCE])
-        marks = ",".join("?" * len(some))
-        owners = connection.execute(
-            f"SELECT DISTINCT identity FROM entries WHERE id IN ({marks})", some
-        ).fetchall()
+        marks = marks_for(some)
+        rows = connection.execute(f"SELECT DISTINCT identity FROM entries WHERE id IN ({marks})", some)
+        owners.update(row[0] for row in rows)
         connection.execute(
             f"INSERT INTO outbox (kind, entry, uuid) SELECT 'delete', id, uuid FROM entries WHERE id IN ({marks})",
             some,
         )
         count += connection.execute(f"DELETE FROM entries WHERE id IN ({marks})", some).rowcount
-        for owner in owners:
-            gone = connection.execute(
-                """DELETE FROM identities WHERE id = ? AND retention IS NULL AND merged_into IS NULL
-                AND id NOT IN (SELECT identity FROM entries WHERE identity = identities.id)
-                AND id NOT IN (SELECT merged_into FROM identities WHERE merged_into IS NOT NULL)
-                AND id NOT IN (SELECT identity FROM sightings)
-                AND id NOT IN (SELECT source FROM aliases UNION SELECT target FROM aliases)
-                AND id NOT IN (SELECT identity FROM moved) RETURNING 'gone', id, key""",
-                owner,
-            ).fetchall()
-            connection.executemany("INSERT INTO outbox (kind, entry, uuid) VALUES (?, ?, ?)", gone)
+    drop_empty(connection, owners)
     return count
+
+
+def expire(connection: sqlite3.Connection, before: float) -> int:
+    """Delete the entries older than `before` of people who have no retention of their own."""
+    rows = connection.execute(
+        f"""{OWNERS} SELECT entries.id FROM entries JOIN owners ON owners.id = entries.identity
+        JOIN identities person ON person.id = owner WHERE time < ? AND person.retention IS NULL""",
+        (before,),
+    ).fetchall()
+    return delete(connection, [row[0] for row in rows])
+
+
+def expire_sightings(connection: sqlite3.Connection, now: float, retention: float) -> None:
+    """Delete the sightings that have outlived their person's retention; `retention` is that of who has none."""
+    rows = connection.execute(
+        f"""{OWNERS} DELETE FROM sightings WHERE rowid IN (
+            SELECT sightings.rowid FROM sightings JOIN owners ON owners.id = sightings.identity
+            JOIN identities person ON person.id = owner
+            WHERE last < ? - (SELECT min(coalesce(retention, ?)) FROM identities WHERE merged_into IS NULL)
+            AND last < ? - coalesce(person.retention, ?)
+        ) RETURNING identity""",
+        (now, retention, now, retention),
+    ).fetchall()
+    drop_empty(connection, {row[0] for row in rows})
+
+
+def drop_empty(connection: sqlite3.Connection, identities: Iterable[int]) -> None:
+    """Delete those of these people of whom nothing is left and whom nobody asked to keep for good.
+
+    Entries that were split off count as long as that can be taken back.
+    """
+    waiting = set(identities)
+    while waiting:
+        person = owner_of(connection, waiting.pop())
+        row = connection.execute("SELECT retention FROM identities WHERE id = ?", (person,)).fetchone()
+        if row is None or row[0] == math.inf:
+            continue
+        group = _group(connection, person)
+        marks = marks_for(group)
+        left = connection.execute(
+            f"""SELECT 1 FROM entries WHERE identity IN ({marks})
+            UNION ALL SELECT 1 FROM sightings WHERE identity IN ({marks})
+            UNION ALL SELECT 1 FROM moved JOIN entries ON entries.id = entry JOIN aliases ON aliases.id = alias
+            WHERE moved.identity IN ({marks}) OR source IN ({marks}) OR target IN ({marks}) LIMIT 1""",
+            group * 5,
+        ).fetchone()
+        if left is None:
+            waiting |= _split_from(connection, group)
+            _delete_people(connection, group)
 
 
 def ids_of(connection: sqlite3.Connection, person: int) -> list[str]:
@@ -139,19 +188,40 @@ def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
     connection.executemany(
         "INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(id, now) for id in ids_of(connection, person)]
     )
-    group = [int(row[0]) for row in connection.execute(GROUP, (person,))]
-    marks = ",".join("?" * len(group))
-    entries = [row[0] for row in connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks})", group)]
+    group = _group(connection, person)
+    entries = connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks_for(group)})", group)
+    count = delete(connection, [row[0] for row in entries])
+    _delete_people(connection, group)
+    return count
+
+
+def _group(connection: sqlite3.Connection, person: int) -> list[int]:
+    return [int(row[0]) for row in connection.execute(GROUP, (person,))]
+
+
+def _split_from(connection: sqlite3.Connection, group: Sequence[int]) -> set[int]:
+    """Whom splits have taken entries from or given some to, beside these identities."""
+    marks = marks_for(group)
+    rows = connection.execute(
+        f"""SELECT source FROM aliases WHERE target IN ({marks})
+        UNION SELECT target FROM aliases WHERE source IN ({marks})
+        UNION SELECT identity FROM moved JOIN aliases ON aliases.id = alias WHERE target IN ({marks})""",
+        [*group] * 3,
+    )
+    return {row[0] for row in rows} - {*group}
+
+
+def _delete_people(connection: sqlite3.Connection, group: Sequence[int]) -> None:
+    """Delete identities that have no entries any more, with sightings, merges and splits."""
+    marks = marks_for(group)
     involved = f"SELECT id FROM aliases WHERE source IN ({marks}) OR target IN ({marks})"
-    connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", group * 3)
-    connection.execute(f"DELETE FROM aliases WHERE source IN ({marks}) OR target IN ({marks})", group * 2)
+    connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", [*group] * 3)
+    connection.execute(f"DELETE FROM aliases WHERE source IN ({marks}) OR target IN ({marks})", [*group] * 2)
     connection.execute(f"DELETE FROM sightings WHERE identity IN ({marks})", group)
     gone = f"SELECT 'gone', id, key FROM identities WHERE id IN ({marks})"
     connection.execute(f"INSERT INTO outbox (kind, entry, uuid) {gone}", group)
-    count = delete(connection, entries)
     connection.execute(f"UPDATE identities SET merged_into = NULL WHERE id IN ({marks})", group)
     connection.execute(f"DELETE FROM identities WHERE id IN ({marks})", group)
-    return count
 
 
 def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
@@ -208,6 +278,13 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
     row = connection.execute("SELECT kind, source, target FROM aliases WHERE id = ?", (alias,)).fetchone()
     if row is None:
         return False
+    newer = connection.execute(
+        """SELECT max(newer.alias) FROM moved JOIN moved newer ON newer.entry = moved.entry
+        WHERE moved.alias = ? AND newer.alias > moved.alias""",
+        (alias,),
+    ).fetchone()[0]
+    if newer is not None:
+        raise UserError(f"change {newer} has moved the same entries since {alias}; take that one back first")
     if row[0] == "merge":
         connection.execute("UPDATE identities SET merged_into = NULL WHERE id = ?", (row[1],))
     connection.execute(

@@ -284,7 +284,10 @@ class Gallery:
             ).fetchall()
 
     def undo(self, alias: int) -> bool:
-        """Take back a merge or a split by its number; whether there was one."""
+        """Take back a merge or a split by its number; whether there was one.
+
+        Raises UserError for a split of entries that a newer one has moved on.
+        """
         with self._database.changing() as connection:
             done = changes.undo(connection, alias)
         self._index.refresh()
@@ -330,13 +333,7 @@ class Gallery:
         if math.isnan(before):
             raise UserError("before is NaN, no number of seconds since the epoch")
         with self._database.changing() as connection:
-            rows = connection.execute(
-                """SELECT entries.id FROM entries JOIN identities ON identities.id = entries.identity
-                LEFT JOIN identities owner ON owner.id = identities.merged_into
-                WHERE time < ? AND coalesce(owner.retention, identities.retention) IS NULL""",
-                (before,),
-            ).fetchall()
-            count = changes.delete(connection, [row[0] for row in rows])
+            count = changes.expire(connection, before)
         self._index.refresh()
         return count
 
@@ -351,12 +348,7 @@ class Gallery:
         if retention is not None and clocks.monotonic() - self._opened > retention:
             expired = [*{*expired, *ahead}]
         with self._database.changing() as connection:
-            if retention is not None:
-                connection.execute(
-                    """DELETE FROM sightings WHERE last < ?
-                    AND identity IN (SELECT id FROM identities WHERE retention IS NULL)""",
-                    (now - retention,),
-                )
+            changes.expire_sightings(connection, now, self._index.default_retention())
             count = changes.delete(connection, expired)
             changes.prune_outbox(connection)
         if count:
@@ -440,7 +432,7 @@ class Gallery:
         self._look()
         entries, found = self._index.vectors.of(self._wanted())
         for entry, vector in zip(entries, found, strict=True):
-            match = self._match((entry, self._index.person_of(entry), 1.0))
+            match = self._match((entry, self._index.vectors.person_of(entry), 1.0))
             if match is not None:
                 kept = vector if vectors else None
                 yield Record(match.id, match.identity, match.camera, match.time, match.note, kept)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.gallery.changes import AT_ONCE, checksum
+from deploy.gallery.changes import AT_ONCE, OWNERS, checksum, marks_for
 from deploy.gallery.database import Database
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import Row, Vectors
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.1
 """Seconds between two looks at what other processes have changed."""
-PERSON = "SELECT id, key, name, retention, merged_into FROM identities"
 ENTRY = "SELECT id, uuid, identity, camera, time, note, vector, checksum FROM entries"
 
 
@@ -77,10 +76,6 @@ class Index:
         """The identity that this one was merged into, or itself."""
         return self.groups.get(person, (person, 0.0))[0]
 
-    def person_of(self, entry: int) -> int:
-        """Whom an entry shows; -1 when it is gone."""
-        return self.vectors.person_of(entry)
-
     def default_retention(self) -> float:
         """Seconds that people are kept who have no retention of their own."""
         return math.inf if self._facts.retention is None else self._facts.retention
@@ -113,7 +108,7 @@ class Index:
         for identity in told.get("gone", ()):
             self._part_with(identity)
         for identity in told.get("person", ()):
-            self._meet(connection.execute(f"{PERSON} WHERE id = ?", (identity,)).fetchone())
+            self._meet(connection, identity)
         if "people" in told or "move" in told:
             moved = (
                 connection.execute("SELECT id, identity FROM entries WHERE id = ?", (entry,)).fetchone()
@@ -123,12 +118,15 @@ class Index:
         added = told.get("add", [])
         for begin in range(0, len(added), AT_ONCE):
             some = added[begin : begin + AT_ONCE]
-            self._take(connection.execute(f"{ENTRY} WHERE id IN ({','.join('?' * len(some))})", some))
+            self._take(connection.execute(f"{ENTRY} WHERE id IN ({marks_for(some)})", some))
 
-    def _meet(self, row: tuple | None) -> None:
-        """A new identity; None when it is gone again already."""
-        if row is not None and row[4] is None:
-            number, key, name, retention, _ = row
+    def _meet(self, connection: sqlite3.Connection, number: int) -> None:
+        """A new identity, unless it is gone again already, or somebody else's."""
+        row = connection.execute(
+            "SELECT key, name, retention FROM identities WHERE id = ? AND merged_into IS NULL", (number,)
+        ).fetchone()
+        if row is not None:
+            key, name, retention = row
             person = Person(key, name, self.default_retention() if retention is None else retention)
             self.people[number], self.keys[key], self.names[name] = person, number, number
             self.groups[number] = number, person.retention
@@ -142,17 +140,15 @@ class Index:
                 del self.names[person.name]
 
     def _read_people(self, connection: sqlite3.Connection, identities: dict[int, int]) -> None:
-        rows = connection.execute(PERSON).fetchall()
-        into = {row[0]: row[4] for row in rows}
-        default = self.default_retention()
-        self.people = {
-            row[0]: Person(row[1], row[2], default if row[3] is None else row[3]) for row in rows if row[4] is None
-        }
-        self.keys = {row[1]: _last(row[0], into) for row in rows}
+        rows = connection.execute(
+            f"""{OWNERS} SELECT identities.id, key, name, coalesce(retention, ?), owner
+            FROM identities JOIN owners ON owners.id = identities.id""",
+            (self.default_retention(),),
+        ).fetchall()
+        self.people = {row[0]: Person(*row[1:4]) for row in rows if row[0] == row[4]}
+        self.keys = {row[1]: row[4] for row in rows}
         self.names = {person.name: number for number, person in self.people.items()}
-        self.groups = {
-            number: (last, self.people[last].retention) for number in into for last in (_last(number, into),)
-        }
+        self.groups = {row[0]: (row[4], self.people[row[4]].retention) for row in rows}
         self.vectors.assign(identities, self.groups)
 
     def _take(self, cursor: sqlite3.Cursor) -> None:
@@ -170,9 +166,3 @@ class Index:
                 vectors.append(np.frombuffer(blob, dtype="<f4"))
             if rows:
                 self.vectors.add(rows, np.stack(vectors).astype(np.float32))
-
-
-def _last(number: int, into: dict[int, int | None]) -> int:
-    while (following := into.get(number)) is not None:
-        number = following
-    return number

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.events import Event
+from deploy.gallery.changes import marks_for
 from deploy.service.store import Store
 from pat.base.errors import Failure, UserError
 
@@ -64,8 +65,7 @@ class Journal:
 
     def after(self, seq: int, limit: int = AT_ONCE, kinds: Sequence[str] = ()) -> list[Kept]:
         """Events after a place in the order, oldest first."""
-        marks = ",".join("?" * len(kinds))
-        where = f"AND kind IN ({marks})" if kinds else ""
+        where = f"AND kind IN ({marks_for(kinds)})" if kinds else ""
         with self._store.reading() as connection:
             rows = connection.execute(
                 f"SELECT seq, body FROM service_events WHERE seq > ? {where} ORDER BY seq LIMIT ?",
@@ -113,8 +113,7 @@ class Journal:
         """Forget the cursors of all others: nobody serves them any more."""
         names = list(names)
         with self._store.changing() as connection:
-            marks = ",".join("?" * len(names))
-            connection.execute(f"DELETE FROM service_consumers WHERE name NOT IN ({marks})", names)
+            connection.execute(f"DELETE FROM service_consumers WHERE name NOT IN ({marks_for(names)})", names)
 
     def __enter__(self) -> Journal:
         self._thread.start()

@@ -6,11 +6,11 @@ import math
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.gallery import changes
-from deploy.gallery.changes import GROUP
+from deploy.gallery.changes import GROUP, OWNERS
 from deploy.service.store import Store
 from pat.base.errors import UserError
 
@@ -35,6 +35,8 @@ class Person:
     name: str
     kept: bool
     """Enrolled or named: kept until forgotten."""
+    retention: float
+    """Seconds that what is known of the person is kept, infinity for ever."""
     entries: int
     sightings: int
     cameras: tuple[str, ...]
@@ -106,16 +108,9 @@ class People:
     def by_number(self) -> dict[int, Person]:
         """Everybody by the number in the database, merged ones too."""
         with self._store.reading() as connection:
-            into = dict(connection.execute("SELECT id, merged_into FROM identities"))
+            owners = connection.execute(f"{OWNERS} SELECT id, owner FROM owners").fetchall()
         known = {each.number: each for each in self.everybody()}
-        found = {}
-        for number in into:
-            last = number
-            while into.get(last) is not None:
-                last = into[last]
-            if last in known:
-                found[number] = known[last]
-        return found
+        return {number: known[owner] for number, owner in owners if owner in known}
 
     def timeline(self, person: Person, limit: int, before: tuple[float, int] | None = None) -> list[Sighting]:
         """When and where a person was seen, newest first; `before` is first time and id of the last one had."""
@@ -163,36 +158,26 @@ class People:
         return bytes(row[0])
 
     def _oldest(self, person: Person) -> float:
-        return -math.inf if person.kept else self._clock() - self._retention
+        return self._clock() - person.retention
 
     def _summaries(self, connection: sqlite3.Connection) -> list[Person]:
-        rows = connection.execute("SELECT id, key, name, retention, merged_into FROM identities").fetchall()
-        into = {row[0]: row[4] for row in rows}
-        entries = _grouped(
-            connection.execute(
-                "SELECT identity, camera, count(*), min(time), max(time) FROM entries GROUP BY identity, camera"
-            ),
-            into,
-        )
-        sightings = _grouped(
-            connection.execute(
-                "SELECT identity, camera, count(*), min(first), max(last) FROM sightings GROUP BY identity, camera"
-            ),
-            into,
-        )
+        rows = connection.execute("SELECT id, key, name, retention FROM identities WHERE merged_into IS NULL")
+        entries = _by_person(connection, "entries", "min(time), max(time)")
+        sightings = _by_person(connection, "sightings", "min(first), max(last)")
         people = []
-        for number, key, name, retention, merged in rows:
+        for number, key, name, own in rows.fetchall():
             had, seen = entries.get(number, []), sightings.get(number, [])
-            if merged is not None or not (had or seen):
+            if not (had or seen):
                 continue
             cameras = tuple(sorted({row[0] for row in [*had, *seen] if row[0] != ENROLLED}))
             times = seen + [row for row in had if row[0] != ENROLLED] or had
             last = max(row[3] for row in times)
-            if retention is None and last < self._clock() - self._retention:
+            retention = self._retention if own is None else own
+            if last < self._clock() - retention:
                 continue
             people.append(
                 Person(
-                    key, number, name, retention is not None, sum(row[1] for row in had),
+                    key, number, name, own == math.inf, retention, sum(row[1] for row in had),
                     sum(row[1] for row in seen), cameras, min(row[2] for row in times), last,
                 )
             )  # fmt: skip
@@ -205,11 +190,12 @@ def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     return None if number is None else changes.owner_of(connection, number)
 
 
-def _grouped(rows: Sequence[tuple] | sqlite3.Cursor, into: dict[int, int | None]) -> dict[int, list[tuple]]:
+def _by_person(connection: sqlite3.Connection, table: str, times: str) -> dict[int, list[tuple]]:
     """(camera, count, first, last) by person, merged ones under the one they were merged into."""
     found: dict[int, list[tuple]] = {}
-    for number, *values in rows:
-        while (following := into.get(number)) is not None:
-            number = following
+    for number, *values in connection.execute(
+        f"""{OWNERS} SELECT owner, camera, count(*), {times} FROM {table}
+        JOIN owners ON owners.id = identity GROUP BY owner, camera"""
+    ):
         found.setdefault(number, []).append(tuple(values))
     return found

@@ -43,10 +43,14 @@ def reopen(tmp_path, clock):
     return again
 
 
+def rows(gallery: Gallery, table: str) -> int:
+    with gallery._database.reading() as connection:
+        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
 def on_disk(gallery: Gallery) -> int:
     """Entries, also those that are hidden because they have expired."""
-    with gallery._database.reading() as connection:
-        return connection.execute("SELECT count(*) FROM entries").fetchone()[0]
+    return rows(gallery, "entries")
 
 
 @pytest.fixture
@@ -157,6 +161,17 @@ def test_a_split_is_undone(reopen):
         assert (gallery.count("both"), gallery.count("bob")) == (3, 0)
 
 
+def test_splits_of_one_entry_are_taken_back_newest_first(gallery):
+    (entry,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
+    first, second = gallery.split([entry], "B").number, gallery.split([entry], "C").number
+    with pytest.raises(UserError, match=f"change {second} has moved"):
+        gallery.undo(first)
+    assert gallery.count("C") == 1
+    assert gallery.undo(second)
+    assert gallery.undo(first)
+    assert gallery.count("A") == 1
+
+
 def test_a_name_that_nobody_has_is_given_by_merging_and_kept(reopen, clock):
     with reopen() as gallery:
         gallery.add(units(1), identity="gate-1", camera="gate", time=NOW)
@@ -239,6 +254,51 @@ def test_expire_deletes_what_is_older(gallery):
     assert gallery.expire(math.inf) == 2
     with pytest.raises(UserError, match="NaN"):
         gallery.expire(math.nan)
+
+
+def test_expire_spares_who_was_merged_with_somebody_who_is_kept(gallery):
+    gallery.add(units(2), identity=["a", "b"], camera="gate", time=NOW)
+    gallery.merge("a", "b")
+    gallery.merge("b", "anna")
+    assert gallery.expire(NOW + 1) == 0
+    assert gallery.count("anna") == 2
+
+
+def test_sightings_live_as_long_as_their_person(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(3), identity=["gate-1", "gate-2", "hall-1"], camera="gate", time=NOW)
+        gallery.add(units(1, 1), identity="bob", camera="enrolled", time=NOW, keep_for=HOUR)
+        for name in ("gate-1", "gate-2", "hall-1", "bob"):
+            gallery.saw(gallery.key_of(name), "gate", first=NOW, last=NOW + 5, score=None)
+        gallery.merge("gate-1", "anna")
+        gallery.merge("hall-1", "gate-2")
+        clock.now += 2 * HOUR
+        gallery.sweep()
+        assert rows(gallery, "sightings") == 3  # bob's is gone, and bob
+        assert gallery.key_of("bob") is None
+        clock.now += 48 * HOUR
+        gallery.sweep()
+        assert rows(gallery, "sightings") == 1
+        assert [each.identity for each in gallery.identities()] == ["anna"]
+        assert rows(gallery, "identities") == 2  # gate-1, who is anna; and neither gate-2 nor hall-1
+        assert len(gallery.aliases()) == 1
+    with reopen() as gallery:
+        assert gallery.kept() == ["anna"]
+
+
+def test_a_split_can_be_taken_back_as_long_as_there_is_something_to_give_back(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="A", camera="gate", time=NOW - 20 * HOUR)
+        ids = gallery.add(units(1, 1), identity="A", camera="gate", time=NOW)
+        split = gallery.split(ids, "B")
+        clock.now += 5 * HOUR  # nothing is left of A but what would come back
+        assert gallery.sweep() == 1
+        gallery.undo(split.number)
+        assert gallery.count("A") == 1
+        gallery.split(ids, "B")
+        clock.now += 48 * HOUR
+        assert gallery.sweep() == 1
+        assert rows(gallery, "identities") == rows(gallery, "aliases") == rows(gallery, "moved") == 0
 
 
 def test_no_reader_sees_an_entry_older_than_the_retention(reopen, clock):
