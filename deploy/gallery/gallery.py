@@ -351,9 +351,9 @@ class Gallery:
             changes.expire_sightings(connection, now, self._index.default_retention())
             count = changes.delete(connection, expired)
             changes.prune_outbox(connection)
+        self._index.refresh()
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
-            self._index.refresh()
         return count
 
     def count(self, identity: str | None = None) -> int:

@@ -7,8 +7,9 @@ has expired, and forgets in it whom it forgets (`Gallery`).
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,14 @@ import numpy as np
 
 from deploy.gallery.backup import begin_anew, facts_of, folder_of, new_gallery
 from deploy.gallery.before import descend, identify
-from deploy.gallery.changes import AT_ONCE, checksum
+from deploy.gallery.changes import AT_ONCE, checksum, delete, drop_empty
 from deploy.gallery.database import FILE, translated, write_facts
 from deploy.gallery.entries import Floats
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import to_bytes
 from pat.base.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def remodel(
@@ -36,8 +39,9 @@ def remodel(
 ) -> int:
     """Make a gallery for another model in a new folder, whole or not at all; the number of entries in it.
 
-    Without a map it has the people, and no entries. `about` says where the map is from and what it costs; it is
-    kept with the gallery. Raises UserError when there is something in the folder, or nothing to begin with.
+    Without a map it has no entries, and the people who are kept or were seen. `about` says where the map is from
+    and what it costs; it is kept with the gallery. Damaged entries are left out. Raises UserError when there is
+    something in the folder, or nothing to begin with.
     """
     old, before = facts_of(source), folder_of(source)
     if old.model == model:
@@ -55,20 +59,39 @@ def remodel(
                 known = json.dumps(dict(about or {}))
                 connection.execute("INSERT OR REPLACE INTO facts VALUES ('map', ?)", (known,))
                 _drop_decisions(connection)
-                count = _replace(connection, vector_map)
+                count = _replace(connection, old, vector_map, before)
             connection.execute("VACUUM")  # no old vector stays in a free page
     return count
 
 
-def _replace(connection: sqlite3.Connection, vector_map: Callable[[Floats], Floats] | None) -> int:
-    connection.execute("DELETE FROM outbox")
+def _replace(
+    connection: sqlite3.Connection, old: Facts, vector_map: Callable[[Floats], Floats] | None, before: Path
+) -> int:
     connection.execute("DROP TABLE IF EXISTS mapped")
+    rows = [] if vector_map is None else _sound(connection, old.dimension, before)
     if vector_map is None:
         connection.execute("DELETE FROM entries")
-        return 0
-    connection.execute("CREATE TABLE mapped (entry INTEGER PRIMARY KEY)")
-    connection.execute("INSERT INTO mapped SELECT id FROM entries")
-    rows = connection.execute("SELECT id, uuid, camera, time, note, vector FROM entries").fetchall()
+    else:
+        connection.execute("CREATE TABLE mapped (entry INTEGER PRIMARY KEY)")
+        connection.execute("INSERT INTO mapped SELECT id FROM entries")
+        _map(connection, rows, vector_map)
+    drop_empty(connection, [row[0] for row in connection.execute("SELECT id FROM identities")])
+    connection.execute("DELETE FROM outbox")
+    return len(rows)
+
+
+def _sound(connection: sqlite3.Connection, dimension: int, before: Path) -> list[tuple]:
+    """The entries that are as they were written; the others are deleted, lest they get a right checksum."""
+    rows = connection.execute("SELECT id, uuid, camera, time, note, vector, checksum FROM entries").fetchall()
+    sound = [row[:6] for row in rows if len(row[5]) == 4 * dimension and checksum(*row[1:6]) == row[6]]
+    damaged = {row[0] for row in rows} - {row[0] for row in sound}
+    if damaged:
+        log.warning("%s: %d damaged entries are left out", before, len(damaged))
+        delete(connection, sorted(damaged))
+    return sound
+
+
+def _map(connection: sqlite3.Connection, rows: Sequence[tuple], vector_map: Callable[[Floats], Floats]) -> None:
     for begin in range(0, len(rows), AT_ONCE):
         some = rows[begin : begin + AT_ONCE]
         blobs = to_bytes(vector_map(np.stack([np.frombuffer(row[5], dtype="<f4") for row in some])))
@@ -79,7 +102,6 @@ def _replace(connection: sqlite3.Connection, vector_map: Callable[[Floats], Floa
                 for (number, id, camera, when, note, _), blob in zip(some, blobs, strict=True)
             ],
         )
-    return len(rows)
 
 
 def _drop_decisions(connection: sqlite3.Connection) -> None:

@@ -144,7 +144,7 @@ def test_a_gallery_that_does_not_find_the_old_one_says_so(old, tmp_path, caplog)
     old.rename(tmp_path / "away" / "old")
     (tmp_path / "new").rename(old)  # where the old one was is the new one itself
     with opened(old, "new", NEW) as gallery:
-        assert gallery.forget("gate-2") == 0
+        assert gallery.forget("anna") == 0
     assert "stays there" in caplog.text
 
 
@@ -170,6 +170,32 @@ def test_two_changes_of_model_in_a_row(old, tmp_path):
         gallery.forget("anna")
     with opened(old, "old", OLD) as before:
         assert before.count("anna") == 0
+
+
+def test_without_crops_people_without_anything_left_do_not_go_over(old, tmp_path):
+    clock = [time.time()]
+    with opened(old, "old", OLD) as gallery:
+        gallery.add(models(1)[0], identity="gate-3", camera="gate", time=clock[0])
+        gallery.saw(gallery.key_of("gate-3"), "gate", first=clock[0], last=clock[0], score=None)
+    remodel(old, tmp_path / "new", dimension=NEW, model="new")
+    with opened(tmp_path / "new", "new", NEW, clock=lambda: clock[0]) as new:
+        assert new.key_of("anna") is not None
+        assert new.key_of("gate-2") is None
+        assert new.key_of("gate-3") is not None  # there is a timeline
+        clock[0] += 200
+        new.sweep()
+        assert new.key_of("gate-3") is None
+
+
+@pytest.mark.parametrize("damage", [b"123", np.eye(1, OLD, dtype="<f4").tobytes()], ids=["length", "bits"])
+def test_a_damaged_entry_does_not_become_a_sound_one(old, tmp_path, damage, caplog):
+    with sqlite3.connect(old / FILE) as connection:
+        connection.execute("UPDATE entries SET vector = ? WHERE camera = 'enrolled'", (damage,))
+    connection.close()
+    assert remodel(old, tmp_path / "new", dimension=NEW, model="new", vector_map=fit(*models(400))) == 3
+    assert "1 damaged entries are left out" in caplog.text
+    with opened(tmp_path / "new", "new", NEW) as new:
+        assert new.count() == new.count_mapped() == 3
 
 
 def test_what_cannot_be_made(old, tmp_path):
