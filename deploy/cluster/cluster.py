@@ -25,7 +25,7 @@ from pat.base.errors import UserError
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
-    from qdrant_client.http.models import Condition, Filter
+    from qdrant_client.http.models import Condition, Filter, Record
 
 CONTROL, ENTRIES = "pat-control", "pat-entries-"
 INDEXES = {
@@ -159,13 +159,13 @@ class Cluster:
 
     def held(self, after: str | None) -> tuple[list[str], str | None]:
         """Ids of some entries that the cluster has from this site, and where to go on; None at the end."""
-        q = self._q
-        with translated(self._where):
-            found, following = self._client.scroll(
-                self._entries, q.Filter(must=[self._is("node", self.node)]), limit=AT_ONCE, offset=after,
-                with_payload=False,
-            )  # fmt: skip
-        return [str(each.id) for each in found], None if following is None else str(following)
+        found, following = self._ours(self._entries, after)
+        return [str(each.id) for each in found], following
+
+    def held_people(self, after: str | None) -> tuple[list[str], str | None]:
+        """The same for the keys of this site's records of people."""
+        found, following = self._ours(CONTROL, after, self._is("kind", "person"))
+        return [str((each.payload or {})["key"]) for each in found], following
 
     # What all have in common.
 
@@ -244,6 +244,13 @@ class Cluster:
             found |= newest
             keys = {each["into"] for each in newest.values() if "into" in each}
         return found
+
+    def _ours(self, collection: str, after: str | None, *more: Condition) -> tuple[Sequence[Record], str | None]:
+        """Some points that this site has brought, and where to go on; None at the end."""
+        ours = self._q.Filter(must=[self._is("node", self.node), *more])
+        with translated(self._where):
+            found, following = self._client.scroll(collection, ours, limit=AT_ONCE, offset=after)
+        return found, None if following is None else str(following)
 
     def _unacknowledged(self, node: str) -> Filter:
         q = self._q

@@ -33,7 +33,7 @@ class PersonRecord:
     into: str | None
     """Key of the identity that this one was merged into."""
     time: float
-    """Of that merge; 0 when there was none."""
+    """Of that merge, or when the last one was taken back; 0 when there was none."""
 
 
 @dataclass(frozen=True, slots=True)

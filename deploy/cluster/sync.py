@@ -31,7 +31,7 @@ HOUSE_EVERY = 60.0
 ENTRY = """SELECT entries.id, uuid, identities.key, identities.id, camera, time, vector FROM entries
 JOIN identities ON identities.id = entries.identity"""
 PERSON = """SELECT one.key, one.name, other.key, coalesce((SELECT max(time) FROM aliases
-WHERE kind = 'merge' AND source = one.id), 0)
+WHERE kind IN ('merge', 'undone') AND source = one.id), 0)
 FROM identities one LEFT JOIN identities other ON other.id = one.merged_into"""
 
 
@@ -176,18 +176,29 @@ class Sync:
             last = rows[-1][0]
         else:
             return place
-        after: str | None = None
-        while True:
-            held, after = self._cluster.held(after)
-            with self._database.reading() as connection:
-                known = "SELECT 1 FROM entries WHERE uuid = ?"
-                lost = [each for each in held if connection.execute(known, (each,)).fetchone() is None]
-            if lost:
-                self._cluster.remove(lost)
-            if after is None:
-                break
+        known = "SELECT 1 FROM entries WHERE uuid = ?"
+        self._remove_unknown(self._cluster.held, self._cluster.remove, known)
+        known = "SELECT 1 FROM identities WHERE key = ?"
+        self._remove_unknown(self._cluster.held_people, self._cluster.remove_people, known)
         self._move(place)
         return place
+
+    def _remove_unknown(
+        self,
+        held: Callable[[str | None], tuple[list[str], str | None]],
+        remove: Callable[[Sequence[str]], None],
+        known: str,
+    ) -> None:
+        """What the cluster has from this gallery and the gallery has no more."""
+        after: str | None = None
+        while True:
+            ids, after = held(after)
+            with self._database.reading() as connection:
+                lost = [each for each in ids if connection.execute(known, (each,)).fetchone() is None]
+            if lost:
+                remove(lost)
+            if after is None:
+                return
 
     def _send_people(self, numbers: Iterable[int]) -> None:
         for some in _parts(numbers):

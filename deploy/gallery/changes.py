@@ -273,9 +273,14 @@ def split(connection: sqlite3.Connection, uuids: Sequence[str], name: str, now: 
     return alias
 
 
-def undo(connection: sqlite3.Connection, alias: int) -> bool:
-    """Take back a merge or a split; whether there was one."""
-    row = connection.execute("SELECT kind, source, target FROM aliases WHERE id = ?", (alias,)).fetchone()
+def undo(connection: sqlite3.Connection, alias: int, now: float) -> bool:
+    """Take back a merge or a split; whether there was one.
+
+    Of a merge stays when that was: another site may still hold that the two are one.
+    """
+    row = connection.execute(
+        "SELECT kind, source, target FROM aliases WHERE id = ? AND kind != 'undone'", (alias,)
+    ).fetchone()
     if row is None:
         return False
     newer = connection.execute(
@@ -287,6 +292,8 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
         raise UserError(f"change {newer} has moved the same entries since {alias}; take that one back first")
     if row[0] == "merge":
         connection.execute("UPDATE identities SET merged_into = NULL WHERE id = ?", (row[1],))
+        connection.execute("DELETE FROM aliases WHERE kind = 'undone' AND source = ?", (row[1],))
+        connection.execute("UPDATE aliases SET kind = 'undone', time = ? WHERE id = ?", (now, alias))
     connection.execute(
         """UPDATE entries SET identity = (SELECT identity FROM moved WHERE alias = ? AND entry = entries.id)
         WHERE id IN (SELECT entry FROM moved WHERE alias = ?)""",
@@ -294,7 +301,7 @@ def undo(connection: sqlite3.Connection, alias: int) -> bool:
     )
     _tell_moved(connection, alias)
     connection.execute("DELETE FROM moved WHERE alias = ?", (alias,))
-    connection.execute("DELETE FROM aliases WHERE id = ?", (alias,))
+    connection.execute("DELETE FROM aliases WHERE id = ? AND kind = 'split'", (alias,))
     tell_people(connection, *row[1:])
     return True
 

@@ -51,7 +51,7 @@ CREATE TABLE sightings (
 );
 CREATE INDEX sightings_identity ON sightings (identity);
 CREATE INDEX sightings_last ON sightings (last);
-CREATE TABLE aliases (         -- merges and splits, newest undone first
+CREATE TABLE aliases (         -- merges and splits; undone: a merge that was taken back, at that time
     id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, time REAL NOT NULL,
     source INTEGER NOT NULL REFERENCES identities, target INTEGER NOT NULL REFERENCES identities
 );

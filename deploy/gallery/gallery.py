@@ -280,7 +280,8 @@ class Gallery:
         with self._database.reading() as connection:
             return connection.execute(
                 """SELECT aliases.id, kind, time, s.name, t.name FROM aliases
-                JOIN identities s ON s.id = source JOIN identities t ON t.id = target ORDER BY aliases.id DESC"""
+                JOIN identities s ON s.id = source JOIN identities t ON t.id = target
+                WHERE kind != 'undone' ORDER BY aliases.id DESC"""
             ).fetchall()
 
     def undo(self, alias: int) -> bool:
@@ -289,7 +290,7 @@ class Gallery:
         Raises UserError for a split of entries that a newer one has moved on.
         """
         with self._database.changing() as connection:
-            done = changes.undo(connection, alias)
+            done = changes.undo(connection, alias, self._clock())
         self._index.refresh()
         return done
 

@@ -124,7 +124,7 @@ class Reviews:
             if row is None:
                 raise NotThere(f"question {review} has no answer to take back")
             if row[0] is not None:
-                changes.undo(connection, row[0])
+                changes.undo(connection, row[0], time.time())
             connection.execute(
                 "UPDATE service_reviews SET answer = NULL, answered = NULL, alias = NULL WHERE id = ?", (review,)
             )

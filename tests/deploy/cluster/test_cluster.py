@@ -11,7 +11,7 @@ import pytest
 from cluster_sites import MODEL, unit
 from deploy.cluster.cluster import CONTROL, ENTRIES
 from deploy.cluster.records import PersonRecord, newest_of, resolved
-from deploy.cluster.sync import alone
+from deploy.cluster.sync import alone, no_mirror
 from deploy.gallery import restore
 from pat.base.errors import Failure, UserError
 
@@ -191,6 +191,41 @@ def test_a_cluster_that_lost_everything_or_kept_too_much_is_set_right(sites):
         site.sync.round()
     site.sync.round()
     assert len(held(site)) == 2
+
+
+def test_records_of_people_who_are_gone_leave_with_the_next_full_round(sites):
+    site, other = sites("harbour"), sites("station")
+    site.meet("anna", 1)
+    site.meet("bob", 2)
+    other.meet("carl", 3)
+    for each in (site, other):
+        each.sync.round()
+    no_mirror(site.database)  # away for so long that the outbox was dropped
+    site.gallery.expire(time.time())
+    site.meet("dora", 4)
+    site.sync.round()
+    people = [each.payload for each in held(site, CONTROL).values() if each.payload["kind"] == "person"]
+    assert sorted(each["name"] for each in people) == ["carl", "dora"]
+
+
+def test_a_merge_that_was_taken_back_holds_for_all_though_a_copy_still_has_it(sites, tmp_path):
+    first, asking = sites("first"), sites("asking")
+    first.meet("x", 5)
+    first.meet("y", 6)
+    merge = first.gallery.merge("x", "y")
+    first.gallery.backup(tmp_path / "copy.sqlite")
+    restore(tmp_path / "copy.sqlite", tmp_path / "second")
+    second = sites("second")
+    for each in (first, second):
+        each.sync.round()
+    first.gallery.undo(merge.number)
+    for each in (first, second):
+        each.sync.round()
+    assert {each.name for each in asking.asks(5)} == {"x"}
+    first.gallery.merge("x", "y")
+    first.sync.round()
+    assert {each.name for each in asking.asks(5)} == {"y"}
+    assert not first.gallery.undo(merge.number)  # of then
 
 
 def test_a_node_that_will_not_come_back_is_dismissed(sites):
