@@ -112,6 +112,8 @@ def film_people(
         raise UserError(f"a street needs {wanted}, not {cameras} and {people}")
     if rate < 1:
         raise UserError(f"a video has at least 1 frame per second, not {rate}")
+    if seed < 0:
+        raise UserError(f"the seed is {seed}; it must be 0 or more")
     if not all(0 < wait < math.inf for wait in returns):
         raise UserError(f"people return after seconds above 0, not {' '.join(f'{wait:g}' for wait in returns)}")
     shown = _people(people, look_alikes, seed)

@@ -71,8 +71,8 @@ def test_times_without_anybody_are_left_out_but_for_a_while():
     assert times[-1] == pytest.approx(104.0 + QUIET)
 
 
-@pytest.mark.parametrize("wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}])
-def test_seconds_and_rates_that_make_no_sense_are_refused(tmp_path, wrong):
+@pytest.mark.parametrize("wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}, {"seed": -1}])
+def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(UserError):
         film_people(tmp_path / "street", people=1, **wrong)
     assert not (tmp_path / "street").exists()
