@@ -56,15 +56,21 @@ def restore(file: Path, place: str | Path) -> int:
     return count
 
 
+def new_folder(place: str | Path) -> Path:
+    """The folder of a gallery to be made. Raises UserError when there is something in it."""
+    folder = folder_of(place)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists; name a new folder")
+    return folder
+
+
 @contextmanager
 def new_gallery(place: str | Path) -> Iterator[Path]:
     """A file to write, which becomes the gallery in a new folder, whole or not at all.
 
     Raises UserError when there is something in the folder, Failure when the disk refuses.
     """
-    folder = folder_of(place)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists; name a new folder")
+    folder = new_folder(place)
     draft: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,8 @@ from pat.base.errors import UserError
 
 FEWEST = 50
 """Crops to fit on at least."""
+ALIKE = 1e-6
+"""Between the same numbers of two vectors: rounding alone."""
 RIDGES = 10.0 ** np.arange(-5, 2)
 """λ as a share of the mean of the diagonal of X'X."""
 
@@ -36,10 +38,15 @@ class VectorMap:
 
 
 def fit(old: Floats, new: Floats) -> VectorMap:
-    """The map that brings `old` [n, D] nearest to `new` [n, E]. Raises UserError for too few crops."""
+    """The map that brings `old` [n, D] nearest to `new` [n, E].
+
+    Raises UserError for too few crops, and for crops that the old model does not tell apart.
+    """
     if len(old) < FEWEST:
         raise UserError(f"{len(old)} crops are too few to learn a map from; {FEWEST} are the least, 1,000 better")
     inner = np.arange(len(old)) % 5 != 0
+    if np.ptp(old[inner], axis=0).max() < ALIKE:
+        raise UserError("the crops are all alike to the old model: nothing can be learned from them")
 
     def likeness(ridge: float) -> float:
         found = _fit(old[inner], new[inner], ridge)(old[~inner])

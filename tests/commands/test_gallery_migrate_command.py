@@ -46,6 +46,16 @@ def mixed_bundle(tmp_path_factory):
     return bundles.colours(tmp_path_factory.mktemp("mixed") / "bundle", mix)
 
 
+@pytest.fixture(scope="module")
+def blind_bundle(tmp_path_factory):
+    """A model that sees one patch of the clothes alone."""
+    import bundles
+
+    mix = np.zeros((bundles.COLOURS, 40))
+    mix[:3, :3] = np.eye(3)
+    return bundles.colours(tmp_path_factory.mktemp("blind") / "bundle", mix)
+
+
 @pytest.fixture
 def gallery(colour_bundle, tmp_path):
     manifest = Manifest.load(colour_bundle)
@@ -92,14 +102,29 @@ def test_crops_without_labels(gallery, colour_bundle, mixed_bundle, crops, tmp_p
     assert search(tmp_path / "new", mixed_bundle, 1001) == "p1001"
 
 
-def test_a_map_that_loses_too_much_is_refused(gallery, colour_bundle, mixed_bundle, crops, tmp_path):
-    given = [str(gallery), str(tmp_path / "new"), str(mixed_bundle)]
-    with pytest.raises(UserError, match="holds vectors of"):
-        main(["migrate", *given, str(colour_bundle), str(crops)])
-    given[2] = str(colour_bundle)
-    with pytest.raises(UserError, match="the map is refused"):
-        main(["migrate", *given, str(mixed_bundle), str(crops), "--least", "1.5"])
+def test_a_map_that_loses_too_much_is_refused(gallery, colour_bundle, blind_bundle, crops, tmp_path):
+    given = [str(gallery), str(tmp_path / "new"), str(colour_bundle), str(blind_bundle), str(crops)]
+    with pytest.raises(UserError, match=r"the map is refused: .*--least asks for 80%"):
+        main(["migrate", *given])
     assert not (tmp_path / "new").exists()
+    main(["migrate", *given, "--least", "0"])
+    assert (tmp_path / "new").exists()
+
+
+def test_what_is_wrong_is_told_before_anything_is_embedded(
+    gallery, colour_bundle, mixed_bundle, crops, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("pat.commands.gallery.migrate.embedded", None)
+    given = [str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle), str(crops)]
+    for least in ("nan", "80", "-0.1"):
+        with pytest.raises(UserError, match="--least is"):
+            main(["migrate", *given, "--least", least])
+    with pytest.raises(UserError, match="holds vectors of"):
+        main(["migrate", *given[:2], str(mixed_bundle), str(colour_bundle), str(crops)])
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "file").touch()
+    with pytest.raises(UserError, match="name a new folder"):
+        main(["migrate", *given])
 
 
 def test_without_crops_the_people_go_over_and_are_named_for_enrolment(
@@ -116,10 +141,10 @@ def test_without_crops_the_people_go_over_and_are_named_for_enrolment(
         main(["forget", str(tmp_path / "new"), "Anna"])
 
 
-@pytest.mark.parametrize("what", ["empty", "missing"])
-def test_crops_that_are_not_there(gallery, colour_bundle, mixed_bundle, tmp_path, what):
+@pytest.mark.parametrize(("what", "complaint"), [("empty", "found nothing"), ("missing", "no file or folder")])
+def test_crops_that_are_not_there(gallery, colour_bundle, mixed_bundle, tmp_path, what, complaint):
     if what == "empty":
         (tmp_path / what).mkdir()
     given = [str(gallery), str(tmp_path / "new"), str(colour_bundle), str(mixed_bundle), str(tmp_path / what)]
-    with pytest.raises(UserError, match=what):
+    with pytest.raises(UserError, match=complaint):
         main(["migrate", *given])

@@ -54,6 +54,12 @@ def test_too_few_crops():
         fit(units(20, OLD, 1), units(20, NEW, 1))
 
 
+def test_crops_that_are_all_alike():
+    one = np.repeat(units(1, OLD, 1), 100, axis=0)
+    with pytest.raises(UserError, match="all alike"):
+        fit(one, units(100, NEW, 2))
+
+
 @pytest.fixture
 def old(tmp_path):
     """A gallery with anna, who is kept, under two names, and two people from the gate."""

@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 
 from deploy import runtime
 from deploy.gallery import facts_of
+from deploy.gallery.backup import new_folder
 from deploy.gallery.entries import Floats
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.remodel import remodel
@@ -86,6 +87,9 @@ class Migrate(OnGallery):
     """Share of the old model's rank-1 that must be left (without labels: of crops that find themselves)."""
 
     def run(self, progress: Progress) -> None:
+        if not 0 <= self.least <= 1:  # so written, NaN is wrong too
+            raise UserError(f"--least is {self.least}; it is a share, from 0 to 1")
+        new_folder(self.new)  # before anything is embedded
         old, new = Manifest.load(self.old_bundle), Manifest.load(self.new_bundle)
         held, target = facts_of(self.gallery).model, fingerprint(new)
         if held != fingerprint(old):

@@ -71,7 +71,9 @@ def test_times_without_anybody_are_left_out_but_for_a_while():
     assert times[-1] == pytest.approx(104.0 + QUIET)
 
 
-@pytest.mark.parametrize("wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}, {"seed": -1}]
+)
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(UserError):
         film_people(tmp_path / "street", people=1, **wrong)
