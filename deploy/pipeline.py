@@ -254,6 +254,16 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     )
 
 
+def new_detector(settings: ProcessSettings) -> Detector:
+    """The detector of the settings."""
+    return open_detector(
+        settings.detect.detector,
+        threshold=settings.detect.threshold,
+        providers=settings.runtime.providers,
+        threads=settings.runtime.threads,
+    )
+
+
 def new_finder(settings: ProcessSettings) -> Callable[[str], Find]:
     """Makes what finds people for one camera after the other: a detector for each, or one for all where that is
     enough, and a motion gate for each."""
@@ -261,14 +271,7 @@ def new_finder(settings: ProcessSettings) -> Callable[[str], Find]:
 
     def find_for(camera: str) -> Find:
         if not (opened and opened[0].shared):
-            opened[:] = [
-                open_detector(
-                    settings.detect.detector,
-                    threshold=settings.detect.threshold,
-                    providers=settings.runtime.providers,
-                    threads=settings.runtime.threads,
-                )
-            ]
+            opened[:] = [new_detector(settings)]
         return GatedDetector(opened[0], MotionGate(settings.detect.full_look)).find
 
     return find_for

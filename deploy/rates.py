@@ -41,7 +41,7 @@ class Rates:
             + (f" {each.dropped} dropped" if each.dropped else "")
             for each in self.cameras
         )
-        return f"{cameras}; {self.work()}"
+        return "; ".join(part for part in (cameras, self.work()) if part)
 
     def work(self) -> str:
         """The part that all cameras share, in a line."""

@@ -21,7 +21,7 @@ from deploy.frames import Detections, Frame, clipped
 from deploy.metrics import Metrics
 from deploy.recognise import NOBODY, Recogniser, Recognition
 from deploy.track import Tracked, Tracker
-from pat.base.errors import Failure
+from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,13 @@ class Pending:
     vectors: Future[Vectors]
 
 
+def _meet(people: Sequence[Person]) -> None:
+    """Note that these were seen in one image."""
+    together = {each.track for each in people}
+    for each in people:
+        each.met |= together
+
+
 class Worker:
     """Runs one camera on the calling thread, until the source ends or `stopping` is set.
 
@@ -105,6 +112,10 @@ class Worker:
         track_numbers: Callable[[], int],
         decide_after: float,
     ) -> None:
+        if not decide_after >= 0:  # so written, NaN is wrong too
+            raise UserError(
+                f"decide_after is {decide_after}; a track is looked up after so many seconds, 0 or more"
+            )
         self.camera = camera
         self._find = find
         self._new_tracker = new_tracker
@@ -175,9 +186,7 @@ class Worker:
             if person is None:
                 person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
             person.last, person.frame = each, frame
-        together = {self._people[each.track].track for each in seen}
-        for each in seen:
-            self._people[each.track].met |= together
+        _meet([self._people[each.track] for each in seen])
         touching = self._doubt(tracked)
         self._submit(frame, seen, touching)
         self._collect(wait=False)
@@ -252,6 +261,7 @@ class Worker:
                 self._people[track] = person = Person(
                     self._track_numbers(), person.last, person.frame, person.frame.time
                 )
+                _meet([each for each in self._people.values() if each.frame is person.frame])
                 for seen, each in alike:
                     person.appearance.add(seen, each)
             else:

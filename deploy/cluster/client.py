@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import ssl
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from deploy.cluster.settings import ClusterSettings
+from deploy.tls import trusting
 from pat.base.errors import Failure, UserError
 
 if TYPE_CHECKING:
@@ -67,10 +67,7 @@ def connect(settings: ClusterSettings) -> QdrantClient:
         )
     if key and parts.scheme == "http" and host not in ("127.0.0.1", "localhost", "::1"):
         raise UserError(f"--cluster.url {settings.url} would carry {KEY} in the clear; use https://")
-    try:
-        context = ssl.create_default_context(cafile=None if settings.ca is None else str(settings.ca))
-    except OSError as error:
-        raise UserError(f"--cluster.ca {settings.ca} cannot be used: {error}") from error
+    context = trusting(settings.ca, "--cluster.ca")
     return QdrantClient(
         url=settings.url, port=port or PORT, timeout=int(SILENCE), check_compatibility=False,
         headers={"api-key": key} if key else None, transport=_Bounded(verify=context),

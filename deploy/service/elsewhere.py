@@ -37,14 +37,24 @@ MOST = 5
 """People of other sites named for one vector."""
 
 
+def check(settings: NeighbourSettings) -> None:
+    """Raise UserError for settings that cannot work; asks nobody."""
+    if not settings.url:
+        if settings.site or settings.threshold is not None:
+            raise UserError("--cluster.site and --cluster.threshold say nothing without --cluster.url")
+        return
+    if not settings.site:
+        raise UserError("--cluster.url needs --cluster.site: what other sites call this one")
+    checked_name("site", settings.site)
+    if settings.threshold is not None and not -1 <= settings.threshold <= 1:
+        raise UserError(f"--cluster.threshold is {settings.threshold:g}; a cosine lies between -1 and 1")
+    connect(settings).close()
+
+
 class Neighbours:
-    """The other sites, as this one knows them. Raises UserError for settings that cannot work."""
+    """The other sites, as this one knows them; by settings that passed `check`."""
 
     def __init__(self, settings: NeighbourSettings, site: Site, journal: Journal, streams: Streams) -> None:
-        if not settings.site:
-            raise UserError("--cluster.url needs --cluster.site: what other sites call this one")
-        if settings.threshold is not None and not -1 <= settings.threshold <= 1:
-            raise UserError(f"--cluster.threshold is {settings.threshold:g}; a cosine lies between -1 and 1")
         self.url, self.name = settings.url, checked_name("site", settings.site)
         self._threshold, self._site, self._journal, self._streams = settings.threshold, site, journal, streams
         self._client = connect(settings)
@@ -54,8 +64,8 @@ class Neighbours:
         )
         self.sync = Sync(site.gallery, database, self.cluster, lambda: streams.ending)
         self._limiter = CapacityLimiter(1)  # a cluster that hangs keeps none of the requests' threads
-        self.error = "not asked yet"
-        """Why the cluster is away; "" when it is there."""
+        self.error: str | None = None
+        """Why the cluster is away; "" when it is there, None until it was asked."""
         self.since = time.time()
         """Since when that holds."""
         registry = site.parts.metrics.registry
@@ -92,8 +102,8 @@ class Neighbours:
 
     def search(self, vector: Floats) -> list[Elsewhere]:
         """People of other sites like a vector [D]. Raises Failure when the cluster is away."""
-        if self.error:
-            raise Failure(self.error)
+        if self.error != "":
+            raise Failure(self.error or "the cluster was not asked yet; try again")
         return self._search(vector)
 
     def _search(self, vector: Floats) -> list[Elsewhere]:
@@ -133,7 +143,7 @@ class Neighbours:
     def _note(self, error: str) -> None:
         if error != self.error:
             (log.warning if error else log.info)("cluster: %s", error or f"{self.url} takes what is sent")
-            if bool(error) != bool(self.error):
+            if self.error is None or bool(error) != bool(self.error):
                 self.since = time.time()
         self.error = error
         self._up.set(not error)

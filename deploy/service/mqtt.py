@@ -15,6 +15,7 @@ import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from deploy.service.journal import Journal
 from deploy.service.settings import MqttSettings
 from deploy.service.site import Site
 from deploy.service.streams import Streams
+from deploy.tls import trusting
 from pat.base.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -41,24 +43,39 @@ REMEMBERED = 5000
 """Tracks whose last state is remembered, for `before`."""
 
 
+@dataclass(frozen=True)
+class Broker:
+    """Where events are published."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+
+
+def broker_of(settings: MqttSettings) -> Broker:
+    """The broker of the settings; asks nobody. Raises UserError for settings that cannot work."""
+    parts = urlsplit(settings.broker if "://" in settings.broker else f"mqtt://{settings.broker}")
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    if parts.scheme not in ("mqtt", "mqtts") or not host or parts.path not in ("", "/"):
+        raise UserError(f"--mqtt.broker {settings.broker!r} is no HOST, HOST:PORT or mqtts://HOST:PORT")
+    if parts.username or parts.password:
+        raise UserError(f"give the broker's user with --mqtt.user and its password in {PASSWORD}")
+    if not settings.topic or re.search(r"[#+\0]", settings.topic) or settings.topic.startswith(("/", "$")):
+        raise UserError(f"--mqtt.topic {settings.topic!r} is no topic to publish under")
+    if parts.scheme == "mqtt":
+        return Broker(host, port or 1883, None)
+    return Broker(host, port or 8883, trusting(settings.ca, "--mqtt.ca"))
+
+
 class Mqtt:
     """Publishes one site's events. Raises UserError for settings that cannot work."""
 
     def __init__(self, settings: MqttSettings, site: Site, journal: Journal, streams: Streams) -> None:
         self._settings, self._site, self._journal, self._streams = settings, site, journal, streams
-        parts = urlsplit(settings.broker if "://" in settings.broker else f"mqtt://{settings.broker}")
-        try:
-            self._host, port = parts.hostname or "", parts.port
-        except ValueError:
-            self._host, port = "", None
-        if parts.scheme not in ("mqtt", "mqtts") or not self._host or parts.path not in ("", "/"):
-            raise UserError(f"--mqtt.broker {settings.broker!r} is no HOST, HOST:PORT or mqtts://HOST:PORT")
-        if parts.username or parts.password:
-            raise UserError(f"give the broker's user with --mqtt.user and its password in {PASSWORD}")
-        if not settings.topic or re.search(r"[#+\0]", settings.topic) or settings.topic.startswith(("/", "$")):
-            raise UserError(f"--mqtt.topic {settings.topic!r} is no topic to publish under")
-        self._port = port or (8883 if parts.scheme == "mqtts" else 1883)
-        self._tls = self._context(settings) if parts.scheme == "mqtts" else None
+        self._broker = broker_of(settings)
         self._tracks: OrderedDict[int, Mapping[str, Any]] = OrderedDict()
         self._counts: dict[str, int] = {}
 
@@ -68,22 +85,24 @@ class Mqtt:
         while not self._streams.ending:
             try:
                 async with self._client() as client:
-                    log.info("MQTT: connected to %s:%d", self._host, self._port)
+                    log.info("MQTT: connected to %s:%d", self._broker.host, self._broker.port)
                     told = True
                     backoff.reset()
                     await self._publish(client)
             except (aiomqtt.MqttError, OSError, ValueError) as error:
                 if told:
-                    log.warning("MQTT broker %s:%d: %s; it is tried again", self._host, self._port, error)
+                    log.warning(
+                        "MQTT broker %s:%d: %s; it is tried again", self._broker.host, self._broker.port, error
+                    )
                 told = False
                 await asyncio.sleep(backoff.next())
 
     def _client(self) -> aiomqtt.Client:
         topic = self._settings.topic
         return aiomqtt.Client(
-            self._host, self._port, username=self._settings.user or None,
+            self._broker.host, self._broker.port, username=self._settings.user or None,
             password=os.environ.get(PASSWORD) or None,
-            identifier=f"pat-{topic.replace('/', '-')}", tls_context=self._tls, timeout=10, keepalive=20,
+            identifier=f"pat-{topic.replace('/', '-')}", tls_context=self._broker.tls, timeout=10, keepalive=20,
             will=aiomqtt.Will(f"{topic}/available", "offline", qos=1, retain=True),
         )  # fmt: skip
 
@@ -159,13 +178,6 @@ class Mqtt:
             unique = f"pat_{site}_{name}"
             content = {**common, **sensor, "unique_id": unique, "object_id": unique}
             await client.publish(f"{first}/sensor/{unique}/config", json.dumps(content), qos=1, retain=True)
-
-    @staticmethod
-    def _context(settings: MqttSettings) -> ssl.SSLContext:
-        try:
-            return ssl.create_default_context(cafile=None if settings.ca is None else str(settings.ca))
-        except OSError as error:
-            raise UserError(f"--mqtt.ca {settings.ca} cannot be used: {error}") from error
 
 
 def as_frigate(values: Mapping[str, Any]) -> dict[str, Any]:

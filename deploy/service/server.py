@@ -26,6 +26,7 @@ LISTEN_WITHIN = 15.0
 """Seconds that a client may take nothing of what waits for it."""
 CONNECTIONS = 512
 """At once; when there are more, those go first that have waited longest without asking."""
+LARGEST_PORT = 65535
 START_WITHIN = 20.0
 STOP_WITHIN = 5
 
@@ -86,6 +87,8 @@ class Patient(H11Protocol):
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket on host and port; port 0 takes a free one. Raises UserError when it is taken or no address."""
+    if not 0 <= port <= LARGEST_PORT:  # the system would take what is left of it after so many
+        raise UserError(f"--port is {port}; ports are 0 to {LARGEST_PORT}")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, socket.SOCK_STREAM)
@@ -103,10 +106,7 @@ def listen(host: str, port: int) -> socket.socket:
 def serving(
     app: FastAPI, channel: socket.socket, access: AccessSettings, streams: Streams, died: Callable[[], None]
 ) -> Iterator[None]:
-    """Serve the application on a thread while the context lasts; `died` is called if it ends before.
-
-    Raises UserError for a certificate that cannot be used.
-    """
+    """Serve the application on a thread while the context lasts; `died` is called if it ends before."""
     protocol = type("Served", (Patient,), {"asking": {}})
     config = uvicorn.Config(
         app, http=protocol, ws="none", loop="asyncio", log_config=None, access_log=False, server_header=False,
@@ -116,10 +116,6 @@ def serving(
         ssl_certfile=None if access.tls_certificate is None else str(access.tls_certificate),
         ssl_keyfile=None if access.tls_key is None else str(access.tls_key),
     )  # fmt: skip
-    try:
-        config.load()
-    except OSError as error:
-        raise UserError(f"the certificate {access.tls_certificate} cannot be used: {error}") from error
     server = uvicorn.Server(config)
     ended = threading.Event()
 
@@ -144,8 +140,7 @@ def serving(
         yield
     finally:
         ended.set()
-        streams.ending = True
-        streams.wake()
+        streams.end()
         server.should_exit = True
         thread.join(timeout=STOP_WITHIN + 3)
         channel.close()

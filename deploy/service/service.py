@@ -11,17 +11,16 @@ from collections.abc import Iterator, Sequence
 
 from deploy.annotate import Label
 from deploy.cluster.sync import no_mirror
-from deploy.detect import open_detector
 from deploy.events import Event
 from deploy.frames import Frame
-from deploy.pipeline import Parts
+from deploy.pipeline import Parts, new_detector
 from deploy.rates import Rates
-from deploy.service import elsewhere
+from deploy.service import elsewhere, webhooks
 from deploy.service.api.app import Task, make_app
 from deploy.service.elsewhere import Neighbours
 from deploy.service.journal import Journal
 from deploy.service.live import Live
-from deploy.service.mqtt import CONSUMER, Mqtt
+from deploy.service.mqtt import CONSUMER, Mqtt, broker_of
 from deploy.service.notify import notify, watchdog_seconds
 from deploy.service.photos import Photos
 from deploy.service.server import listen, serving
@@ -30,7 +29,7 @@ from deploy.service.site import Site
 from deploy.service.store import Store
 from deploy.service.streams import Streams
 from deploy.service.thresholds import read_error_rates
-from deploy.service.webhooks import Webhook
+from deploy.tls import check_certificate
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,13 @@ class Service:
             raise UserError("the limits of --access must be above 0")
         if settings.keep.events < 1 or not settings.keep.audit_days > 0:
             raise UserError("--keep.events must be at least 1 and --keep.audit-days above 0")
+        if access.tls_certificate is not None:
+            check_certificate(access.tls_certificate, access.tls_key)
+        webhooks.check(settings.webhook)
+        if settings.mqtt.broker:
+            broker_of(settings.mqtt)
+        elsewhere.check(settings.cluster)
+        listen(host, port).close()  # whether it can, before a model is loaded
         self._settings, self._host, self._port = settings, host, port
         self._live = Live(crops=settings.keep.views == "best")
         self._journal: Journal | None = None
@@ -90,7 +96,7 @@ class Service:
             store = stack.enter_context(Store(parts.settings.gallery.path))
             photos = Photos(
                 parts.gallery,
-                open_detector(parts.settings.detect.detector, threshold=parts.settings.detect.threshold),
+                new_detector(parts.settings),
                 parts.embedder,
                 most_bytes=int(access.upload_megabytes * 1e6),
                 most_pixels=int(access.upload_megapixels * 1e6),
@@ -126,12 +132,12 @@ class Service:
                 notify("STOPPING=1")
 
     def _tasks(self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None) -> list[Task]:
-        """What tells others of events. Raises UserError for settings that cannot work."""
+        """What tells others of events."""
         chosen = self._settings
         tasks: list[Task] = [self._beats]
         names: list[str] = []
         for url in chosen.webhook.urls:
-            webhook = Webhook(url, chosen.webhook, journal, streams)
+            webhook = webhooks.Webhook(url, chosen.webhook, journal, streams)
             names.append(webhook.name)
             tasks.append(webhook.run)
         if chosen.mqtt.broker:

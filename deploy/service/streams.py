@@ -56,6 +56,6 @@ class Streams:
             return
 
     def end(self) -> None:
-        """All streams end soon; on the loop."""
+        """All streams end soon; from any thread."""
         self.ending = True
-        self._wake()
+        self.wake()

@@ -14,12 +14,14 @@ import json
 import logging
 import os
 import time
+from typing import get_args
 from urllib.parse import urlsplit
 
 import httpx
 from anyio import to_thread
 
 from deploy.clocks import Backoff
+from deploy.events import Kind
 from deploy.service.journal import Journal, Kept
 from deploy.service.settings import WebhookSettings
 from deploy.service.streams import Streams
@@ -34,23 +36,29 @@ RETRY = (1.0, 600.0)
 LOOK_EVERY = 5.0
 """Seconds between two looks at the journal when nothing wakes it: another process may have forgotten somebody."""
 SHORTEST_SECRET = 16
+KINDS = (*get_args(Kind), "forgotten")
+"""Of events: those of cameras, and what the gallery itself tells."""
 
 
-class Webhook:
-    """Delivers to one address. Raises UserError for an address or a secret that cannot work."""
-
-    def __init__(self, url: str, settings: WebhookSettings, journal: Journal, streams: Streams) -> None:
+def check(settings: WebhookSettings) -> None:
+    """Raise UserError for addresses, kinds of events or a secret that cannot work."""
+    for url in settings.urls:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"--webhook.urls {shown(url)} is no address; it begins with http:// or https://")
-        secret = os.environ.get(SECRET, "")
-        if len(secret) < SHORTEST_SECRET:
-            raise UserError(
-                f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more"
-            )
-        if not settings.timeout > 0:
-            raise UserError(f"--webhook.timeout is {settings.timeout:g}; it must be above 0")
-        self._url, self._shown, self._secret = url, shown(url), secret.encode()
+    if unknown := [each for each in settings.events if each not in KINDS]:
+        raise UserError(f"--webhook.events {unknown[0]} is no kind of event; there are {', '.join(KINDS)}")
+    if settings.urls and len(os.environ.get(SECRET, "")) < SHORTEST_SECRET:
+        raise UserError(f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more")
+    if not settings.timeout > 0:
+        raise UserError(f"--webhook.timeout is {settings.timeout:g}; it must be above 0")
+
+
+class Webhook:
+    """Delivers to one address, by settings that passed `check`."""
+
+    def __init__(self, url: str, settings: WebhookSettings, journal: Journal, streams: Streams) -> None:
+        self._url, self._shown, self._secret = url, shown(url), os.environ[SECRET].encode()
         self._settings, self._journal, self._streams = settings, journal, streams
         self.name = "webhook:" + hashlib.sha256(url.encode()).hexdigest()[:16]
         """Of the cursor; the address may hold a password."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -54,6 +55,7 @@ def test_rates_are_those_since_the_last_look(clock):
         "gate live 15.0 frames/s 3 people 7 dropped; detect 20.0 ms, embed 5.0 ms; "
         "6.0 crops/s in batches of 4.0; gallery 12"
     )
+    assert dataclasses.replace(rates, cameras=[]).line().startswith("detect 20.0 ms")
     clock[0] += 1.0
     quiet = watch.look()
     assert (quiet.cameras[0].frames_per_second, quiet.milliseconds, quiet.crops_per_batch) == (0.0, {}, 0.0)

@@ -22,7 +22,7 @@ from deploy.recognise import Recogniser
 from deploy.status import CameraStatus
 from deploy.track import Tracker
 from deploy.worker import PENDING, Worker
-from pat.base.errors import Failure
+from pat.base.errors import Failure, UserError
 
 PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
 OTHER = np.array([300, 40, 360, 200], dtype=np.float32)
@@ -214,6 +214,28 @@ def test_a_track_that_jumps_to_somebody_else_is_split(tmp_path, gallery):
     found = gallery.people(np.eye(8, dtype=np.float32)[2], 2)
     assert found[0].identity != "anna"
     assert found[1].score < 0.1  # what is stored of anna is anna
+
+
+class Copies(Answers):
+    """From the sixth image on the person on the left looks like the one on the right."""
+
+    def submit(self, pixels, boxes):
+        moved = boxes.copy()
+        moved[:, 0] += 300 if len(self.asked) >= 6 else 0
+        return super().submit(pixels, moved)
+
+
+def test_who_a_split_track_shows_is_nobody_in_the_same_image(tmp_path, gallery):
+    gallery.add(np.eye(2, 8, dtype=np.float32)[1:], identity="ben", camera="desk", time=time.time())
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON, OTHER]] * 24), Copies(), decide_after=0.0)
+    assert [each["event"] for each in told if each.get("identity") == "ben"] == ["recognised", "left"]
+    assert len({each["track"] for each in told}) == 3
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
+def test_seconds_that_are_none_are_refused(tmp_path, gallery, seconds):
+    with pytest.raises(UserError, match="decide_after"):
+        run(tmp_path, gallery, Script([]), Answers(), decide_after=seconds)
 
 
 def test_one_odd_view_is_left_out(tmp_path, gallery):

@@ -238,7 +238,7 @@ class Cluster(BaseModel):
     url: str
     site: str
     node: str
-    error: str = Field(description='Why the cluster is away; "" when it is there.')
+    error: str | None = Field(description='Why the cluster is away; "" when it is there, null until it was asked.')
     since: float = Field(description="Since when that holds.")
     waiting: int = Field(description="Changes not sent yet.")
     sent: int

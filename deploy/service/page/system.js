@@ -38,7 +38,7 @@ export async function show(view, signal) {
 // Other sites of the cluster, and whether all of them have deleted what was forgotten anywhere.
 function sites(panel, now) {
   const { cluster } = now;
-  replace(panel, h("h2", {}, "Sites"), h("p", { class: cluster.error ? "why" : "muted" }, cluster.error ? `Away since ${fullTime(cluster.since)}: ${cluster.error}` : `Connected to ${cluster.url}`,
+  replace(panel, h("h2", {}, "Sites"), h("p", { class: cluster.error ? "why" : "muted" }, cluster.error ? `Away since ${fullTime(cluster.since)}: ${cluster.error}` : `${cluster.error === null ? "Connecting" : "Connected"} to ${cluster.url}`,
     ` · ${cluster.waiting} changes wait · ${cluster.sent} vectors sent`),
   h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, ["Site", "Vectors", "Last there", "Still to forget", "Model", ""].map((each) => h("th", { scope: "col" }, each)))),
     h("tbody", {}, cluster.sites.map((each) => h("tr", {}, h("th", { scope: "row" }, each.site, each.node === cluster.node ? " (this one)" : ""), h("td", { class: "figure-cell" }, String(each.entries)),

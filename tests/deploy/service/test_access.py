@@ -12,6 +12,7 @@ import pytest
 
 from deploy.service import server
 from deploy.service.access import Rate, Tokens
+from deploy.service.service import Service
 from deploy.service.settings import AccessSettings, ServiceSettings
 from pat.base.errors import UserError
 
@@ -182,6 +183,9 @@ def test_a_port_that_is_taken(service):
         server.listen("127.0.0.1", port)
     with pytest.raises(UserError, match=r"no\.host"):
         server.listen("no.host.example.invalid", 0)
+    for wrong in (port, 70000, -1):
+        with pytest.raises(UserError, match="--port"):  # before a model is loaded
+            Service(ServiceSettings(), "127.0.0.1", wrong)
 
 
 def connected(service) -> socket.socket:

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from deploy.service import mqtt
+from deploy.service.service import Service
 from deploy.service.settings import MqttSettings, ServiceSettings
 from pat.base.errors import UserError
 
@@ -114,6 +115,6 @@ def test_tls_and_a_password(colour_bundle, tmp_path, monkeypatch):
     ],
 )
 def test_settings_are_checked(settings, said):
-    with pytest.raises(UserError, match=said) as refused:
-        mqtt.Mqtt(settings, None, None, None)
+    with pytest.raises(UserError, match=said) as refused:  # before anything runs
+        Service(ServiceSettings(mqtt=settings), "127.0.0.1", 0)
     assert "secret" not in str(refused.value)

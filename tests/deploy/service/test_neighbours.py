@@ -16,6 +16,7 @@ from deploy import runtime
 from deploy.cluster.settings import ClusterSettings
 from deploy.cluster.sync import MIRROR
 from deploy.service import elsewhere
+from deploy.service.service import Service
 from deploy.service.settings import NeighbourSettings, ServiceSettings
 from pat.base.errors import UserError
 
@@ -100,7 +101,7 @@ def test_somebody_new_is_known_from_another_site_until_forgotten_there(server, h
 def test_a_cluster_that_is_away_stops_nothing_and_gets_all_of_it_later(server, harbour, colour_bundle, tmp_path):
     server.fault("refuse", 0, 10**9)
     with running(colour_bundle, tmp_path, service=chosen(server)) as service:
-        service.settled(lambda: "no good answer" in state(service)["error"], 60)
+        service.settled(lambda: "no good answer" in (state(service)["error"] or ""), 60)
         service.met("gate-1", "gate", unit(1), track=1, new=True)
         assert service.client.get("/readyz").status_code == 200
         assert "pat_cluster_up 0.0" in service.client.get("/metrics").text
@@ -127,11 +128,10 @@ def test_a_cluster_that_is_away_stops_nothing_and_gets_all_of_it_later(server, h
         (NeighbourSettings(url="http://127.0.0.1:9", site="a", threshold=3.0), "between -1 and 1"),
         (NeighbourSettings(url="127.0.0.1:9", site="a"), "is no https"),
         (NeighbourSettings(url="http://127.0.0.1:9", site=" a"), "space"),
+        (NeighbourSettings(site="a"), "without --cluster.url"),
+        (NeighbourSettings(threshold=0.7), "without --cluster.url"),
     ],
 )
-def test_settings_are_checked(settings, said, colour_bundle, tmp_path):
-    with (
-        pytest.raises(UserError, match=said),
-        running(colour_bundle, tmp_path, service=ServiceSettings(cluster=settings)),
-    ):
-        pass
+def test_settings_are_checked_before_anything_runs(settings, said):
+    with pytest.raises(UserError, match=said):
+        Service(ServiceSettings(cluster=settings), "127.0.0.1", 0)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deploy.service import webhooks
+from deploy.service.service import Service
 from deploy.service.settings import ServiceSettings, WebhookSettings
 from pat.base.errors import UserError
 
@@ -110,17 +111,25 @@ def test_who_is_forgotten_is_not_posted_any_more(colour_bundle, tmp_path, receiv
     assert sum(each.get("identity") == "gone" for each in receiver.taken()) <= 1
 
 
-@pytest.mark.parametrize("url", ["ftp://host/", "http://", "nothing"])
-def test_addresses_are_checked(colour_bundle, tmp_path, receiver, url):
-    settings = ServiceSettings(webhook=WebhookSettings(urls=(url,)))
-    with pytest.raises(UserError, match="no address"), running(colour_bundle, tmp_path, service=settings):
-        pass
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (WebhookSettings(urls=("ftp://host/",)), "no address"),
+        (WebhookSettings(urls=("http://",)), "no address"),
+        (WebhookSettings(urls=("nothing",)), "no address"),
+        (
+            WebhookSettings(events=("new", "recognized")),
+            "recognized is no kind of event; there are recognised, new",
+        ),
+        (WebhookSettings(timeout=float("nan")), "above 0"),
+    ],
+)
+def test_settings_are_checked_before_anything_runs(settings, said, receiver):
+    with pytest.raises(UserError, match=said):
+        Service(ServiceSettings(webhook=settings), "127.0.0.1", 0)
 
 
-def test_a_secret_is_needed(colour_bundle, tmp_path, receiver, monkeypatch):
+def test_a_secret_is_needed(receiver, monkeypatch):
     monkeypatch.delenv(webhooks.SECRET)
-    with (
-        pytest.raises(UserError, match=webhooks.SECRET),
-        running(colour_bundle, tmp_path, service=chosen(receiver)),
-    ):
-        pass
+    with pytest.raises(UserError, match=webhooks.SECRET):
+        Service(chosen(receiver), "127.0.0.1", 0)
