@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,15 @@ class Options:
     """Of PyTorch; 0 leaves its own choice."""
     small: bool = False
     """Little data and seconds of training: to try the way, not to keep."""
+
+
+def all_done(stages: Sequence[Callable[[], object]], deadline: Deadline) -> bool:
+    """Run one stage after the other; False when time was up before the last had begun."""
+    for stage in stages:
+        if deadline.passed():
+            return False
+        stage()
+    return True
 
 
 def run(command: str, make: Callable[[Options, Deadline, Progress], bool], options: Options) -> int:

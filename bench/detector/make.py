@@ -16,7 +16,7 @@ from bench.detector.data import read_frames, render_cameras
 from bench.detector.graph import MODEL, export_detector
 from bench.detector.scores import Found, look
 from bench.detector.train import averaged, train
-from bench.stages import Options
+from bench.stages import Options, all_done
 from bench.train import Deadline
 from deploy.detect import HOG, open_detector
 from deploy.detect.manifest import MANIFEST
@@ -30,13 +30,13 @@ LEAST_SCORE = 0.05
 
 
 def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
-    """All stages, each where its result is not there yet; False when time was up between two of them."""
+    """All stages, each where its result is not there yet; False when time was up before the last."""
     out = options.out
     cameras, test_cameras = (2, 1) if options.small else (CAMERAS, TEST_CAMERAS)
     minutes = 0.1 if options.small else options.training
     if options.threads:
         torch.set_num_threads(options.threads)
-    for stage in (
+    stages = (
         lambda: render_cameras(out / "train", range(cameras), "train", out / "sites", deadline.passed, progress),
         lambda: render_cameras(
             out / "test", range(test_cameras), "test", out / "sites", deadline.passed, progress
@@ -44,10 +44,9 @@ def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
         lambda: train(out / "train", out / "checkpoint.pt", minutes, SEED, deadline.passed, progress),
         lambda: _export(out),
         lambda: _score(out, progress),
-    ):
-        stage()
-        if deadline.passed():
-            return False
+    )
+    if not all_done(stages, deadline):
+        return False
     progress.say(f"the detector is {out / 'detector'}; copy it to models/pat-detector to ship it")
     return True
 

@@ -17,7 +17,7 @@ import torch
 
 from bench.model.card import card
 from bench.model.scores import scores_on
-from bench.stages import Options
+from bench.stages import Options, all_done
 from bench.train import Deadline
 from deploy import runtime
 from export.labelled import Decide
@@ -46,23 +46,22 @@ FALSE_MATCHES = 0.001
 
 
 def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
-    """All stages, each where its result is not there yet; False when time was up between two of them."""
+    """All stages, each where its result is not there yet; False when time was up before the last."""
     out, plan, test = options.out, PEOPLE, dataclasses.replace(TEST_DOMAIN, size=SIZE)
     if options.small:
         plan = dataclasses.replace(plan, identities=80, images=8, cameras=12, cameras_each=4, test_share=0.5)
         test = dataclasses.replace(test, identities=40, images=6, cameras=6, cameras_each=3)
     if options.threads:
         torch.set_num_threads(options.threads)
-    for stage in (
+    stages = (
         lambda: _render(out / "people", plan, progress),
         lambda: _render(out / "test", test, progress),
         lambda: _train(options, deadline, progress),
         lambda: _export(out, progress, tells_apart=not options.small),
         lambda: _score(out, progress),
-    ):
-        stage()
-        if deadline.passed():
-            return False
+    )
+    if not all_done(stages, deadline):
+        return False
     progress.say(f"the bundle is {out / 'bundle'}; copy it to models/pat-people to ship it")
     return True
 

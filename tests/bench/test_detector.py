@@ -18,7 +18,8 @@ from bench.detector.loss import answering, detection_loss, ious
 from bench.detector.network import MEAN, SCALES, STD, PersonDetector, fused, grid
 from bench.detector.patches import Frame, cut_patch
 from bench.detector.scores import look
-from bench.stages import Options, run
+from bench.stages import Options, all_done, run
+from bench.train import Deadline
 from deploy.detect import open_detector
 from deploy.frames import Detections
 from pat.base.errors import Failure, UserError
@@ -175,6 +176,18 @@ def test_what_ends_the_making_of_a_model_is_one_line(tmp_path, capsys, error, st
 
     assert run("detector", fail, Options(tmp_path, 1.0)) == status
     assert capsys.readouterr().err == f"{told}\n"
+
+
+@pytest.mark.parametrize(("stages", "done"), [(["last"], True), (["long", "last"], False)])
+def test_a_last_stage_that_was_still_begun_in_time_is_the_end(stages, done):
+    deadline, ran = Deadline(60), []
+
+    def stage(name):
+        ran.append(name)
+        deadline.moment = 0.0  # time runs out meanwhile
+
+    assert all_done([lambda name=name: stage(name) for name in stages], deadline) == done
+    assert ran == stages[:1]
 
 
 def test_a_model_is_not_made_where_nothing_can_be_written(tmp_path, capsys):
