@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deploy import pipeline
 from deploy.annotate import Label
 from deploy.frames import Frame
 from pat.base.errors import Failure
@@ -235,6 +236,15 @@ def test_a_photo_finds_who_it_shows(service, colour_bundle):
     assert elsewhere["people"][0] == {**person, "seen_before": "no", "matches": []}
     nobody = service.api("POST", "/search", content=photo(), headers={"Content-Type": "image/jpeg"}).json()
     assert nobody["people"] == []
+
+
+def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
+    from .conftest import running
+
+    asked, opened = [], pipeline.open_detector
+    monkeypatch.setattr(pipeline, "open_detector", lambda what, **more: asked.append(more) or opened(what, **more))
+    with running(colour_bundle, tmp_path):
+        assert asked == [{"threshold": None, "providers": ("CPUExecutionProvider",), "threads": 1}]
 
 
 @pytest.mark.parametrize(
