@@ -143,7 +143,9 @@ class VideoFile:
             self._stream = self._start(pixels)
             self._begun = frame.time
         stream = self._stream
-        image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(stream.width, stream.height, "yuv420p")
+        image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            stream.width, stream.height, "yuv420p"
+        )
         self._tick = max(self._tick + 1, round((frame.time - self._begun) / _TICKS))
         image.pts, image.time_base = self._tick, _TICKS
         for packet in stream.encode(image):

@@ -156,10 +156,7 @@ def run(
     with contextlib.ExitStack() as stack:
         events = stack.enter_context(
             EventLog(
-                output.events,
-                metrics,
-                rotate_bytes=int(output.rotate_megabytes * 1e6),
-                keep=output.keep,
+                output.events, metrics, rotate_bytes=int(output.rotate_megabytes * 1e6), keep=output.keep,
                 listener=companion.tell if companion else lambda event: None,
             )
         )

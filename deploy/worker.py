@@ -333,7 +333,9 @@ class Worker:
                     other.met_and_left.add(known.key)
         self._tell("left", person, stored)
 
-    def _tell(self, event: Kind, person: Person, stored: bool | None = None, before: str | None = None) -> None:
+    def _tell(
+        self, event: Kind, person: Person, stored: bool | None = None, before: str | None = None
+    ) -> None:
         left, top, right, bottom = (round(float(edge)) for edge in person.last.box)
         score = person.recognition.score
         height, width = person.frame.pixels.shape[:2]

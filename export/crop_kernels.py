@@ -34,7 +34,9 @@ def compile_kernels(manifest: Manifest, archs: Sequence[str]) -> dict[str, bytes
                 name = f"{kernel_name(manifest, facts['arch'])}.{kind}"
                 files[name] = (folder / f"kernel.{kind}").read_bytes()
     except (RuntimeError, OSError) as error:
-        raise Failure(f"the crop kernels cannot be compiled: {error}; --kernels none leaves them out") from error
+        raise Failure(
+            f"the crop kernels cannot be compiled: {error}; --kernels none leaves them out"
+        ) from error
     return files
 
 

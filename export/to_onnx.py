@@ -121,7 +121,9 @@ def export_bundle(
     if trainable:
         others[CHECKPOINT] = model_bytes(Path(checkpoint), half_weights)
     content = graph.SerializeToString()
-    return write_bundle(out, manifest, content, exported.inputs, exported.embeddings, others, exported.identities)
+    return write_bundle(
+        out, manifest, content, exported.inputs, exported.embeddings, others, exported.identities
+    )
 
 
 def export_graph(

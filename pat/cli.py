@@ -32,7 +32,9 @@ EXTRAS = {
     **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib", "scipy"), "train"),
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "numba": "people",
-    **dict.fromkeys(("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "trackers"), "deploy"),
+    **dict.fromkeys(
+        ("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "trackers"), "deploy"
+    ),
     **dict.fromkeys(("anyio", "aiomqtt", "fastapi", "httpx", "pydantic", "starlette", "uvicorn"), "service"),
 }
 """Modules that an installation may lack, and the extra that brings them."""

@@ -198,7 +198,9 @@ def main() -> None:
         bone_weights=(share / share.sum(1, keepdims=True)).astype(np.float32),
         error_mm=error_mm,
     )
-    print(f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices")
+    print(
+        f"{options.out}: {options.out.stat().st_size / 1e6:.2f} MB, {len(weights)} vertices"
+    )
 
 
 if __name__ == "__main__":

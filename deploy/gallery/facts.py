@@ -32,7 +32,9 @@ class Facts:
             raise UserError(f"the dimension is {self.dimension}; it must be 1 to {LARGEST_DIMENSION}")
         checked_name("model fingerprint", self.model)
         if self.retention is not None and not (math.isfinite(self.retention) and self.retention > 0):
-            raise UserError(f"the retention is {self.retention} seconds; it must be above 0, or None to keep all")
+            raise UserError(
+                f"the retention is {self.retention} seconds; it must be above 0, or None to keep all"
+            )
 
     def to_mapping(self) -> dict[str, Any]:
         """As JSON holds it."""

@@ -36,7 +36,9 @@ class Found:
     """Every part that was measured, worst first."""
 
 
-def find_graph(lowering: Lowering, score: Score, rough: Score, progress: Progress, *, always_rank: bool) -> Found:
+def find_graph(
+    lowering: Lowering, score: Score, rough: Score, progress: Progress, *, always_rank: bool
+) -> Found:
     """Lower everything; where that misses the gate, exclude the most sensitive parts, as few as suffice.
 
     `score` decides; `rough`, which may look at fewer images, orders the parts. `always_rank` measures the

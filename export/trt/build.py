@@ -192,7 +192,9 @@ def build_plan(flavour: Flavour, network: Network, options: BuildOptions, show: 
         advice = "".join(f"; {text}" for sign, text in _ADVICE.items() if sign in reason)
         if options.workspace_mib is not None:
             advice += f"; --workspace {options.workspace_mib} may be too little: allow more, or leave it out"
-        raise Failure(f"{network.path}: {flavour.name} {flavour.version} could not build it: {reason}{advice}")
+        raise Failure(
+            f"{network.path}: {flavour.name} {flavour.version} could not build it: {reason}{advice}"
+        )
     cache = config.get_timing_cache() if options.timing_cache is not None else None
     return Built(bytes(plan), bytes(cache.serialize()) if cache is not None else None)
 

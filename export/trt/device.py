@@ -72,4 +72,6 @@ def check_precision(precision: PrecisionName, targets: list[int], gpu: Gpu | Non
     for capability in targets or ([gpu.capability] if gpu else []):
         if capability < needed:
             instead = "int8 or fp16" if precision == "fp8" else "fp16"
-            raise UserError(f"{precision} needs sm_{needed} or newer, this is for sm_{capability}; use {instead}")
+            raise UserError(
+                f"{precision} needs sm_{needed} or newer, this is for sm_{capability}; use {instead}"
+            )

@@ -66,7 +66,9 @@ def publish(path: Path, plan: bytes, facts: dict[str, Any], checked: Checked, ac
     """
     if checked.passed is False:
         if not accept:
-            raise Failure(f"{checked.sentence()}; nothing was written (--accept writes it under another name)")
+            raise Failure(
+                f"{checked.sentence()}; nothing was written (--accept writes it under another name)"
+            )
         path = path.with_name(f"{path.stem}.rejected{path.suffix}")
     beside = write_engine(path, plan, facts)
     say(f"wrote {path} ({len(plan) / 1e6:.1f} MB) and {beside.name}")

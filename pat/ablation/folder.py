@@ -38,3 +38,4 @@ def prepare(folder: Path, study: str, base: TrainConfig, **more: Any) -> None:
     if changed:
         listed = ", ".join(changed[:4])
         raise UserError(f"{folder} holds a study of other settings ({listed}); name another folder with --out")
+

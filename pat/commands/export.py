@@ -123,7 +123,9 @@ def _lower(given: Arguments, decide: Decide | None) -> Request | None:
                 raise UserError(f"fp32 takes no --{name.replace('_', '-')}; it is for a lower --precision")
         return None
     settings = Settings(given.calibration, given.method) if given.calibration is not None else None
-    return Request(given.precision, given.backend, settings, given.gate, given.gate_images, given.data, decide)
+    return Request(
+        given.precision, given.backend, settings, given.gate, given.gate_images, given.data, decide
+    )
 
 
 def _merge(given: Arguments) -> Merge | None:

@@ -20,7 +20,7 @@ class Kind:
     rerank: Rerank = ""
 
     def named(self, plain: str = "cls") -> str:
-        """ "cls + parts, flip"; `plain` is what the model gives by itself."""
+        """"cls + parts, flip"; `plain` is what the model gives by itself."""
         words = ["cls + parts" if self.parts else plain, "flip" * self.flip, self.rerank]
         return ", ".join(filter(None, words))
 

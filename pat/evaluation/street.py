@@ -131,7 +131,9 @@ class Scores:
         return rows
 
 
-def score(truth: Mapping[Place, Sequence[Box]], run: Run, seconds: Mapping[Place, float], people: int) -> Scores:
+def score(
+    truth: Mapping[Place, Sequence[Box]], run: Run, seconds: Mapping[Place, float], people: int
+) -> Scores:
     """Compare a run with the truth. Persons are ints; `people` were filmed; `seconds` are those of the frames."""
     pairs = _pairs(truth, run.boxes)
     owners = _owners(pairs, run.boxes)

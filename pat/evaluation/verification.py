@@ -145,7 +145,9 @@ def pairs_between(query: Features, gallery: Features) -> PairScores:
         part = query[begin : begin + BLOCK]
         steps = _steps_of(part.vectors @ gallery.vectors.T)  # [b, G]
         same = part.identities[:, None] == gallery.identities
-        genuine += np.bincount(steps[same & (part.cameras[:, None] != gallery.cameras)], minlength=STEPS + 1)
+        genuine += np.bincount(
+            steps[same & (part.cameras[:, None] != gallery.cameras)], minlength=STEPS + 1
+        )
         impostor += np.bincount(steps[~same], minlength=STEPS + 1)
     if not genuine.any() or not impostor.any():
         raise UserError("verification needs pairs of one person by two cameras, and pairs of different people")

@@ -1,5 +1,6 @@
 """`pat ablate labels` and `shifts` as they are typed, on a trained model and images with a table of facts."""
 
+
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest

@@ -171,7 +171,9 @@ def test_who_looks_in_seldom_misses_nothing(tmp_path, monkeypatch):
 
 
 def test_two_processes_that_make_one_gallery_make_one(tmp_path):
-    program = "try:\n    with opened() as gallery: time.sleep(0.2); print('made')\nexcept UserError as e: print(e)"
+    program = (
+        "try:\n    with opened() as gallery: time.sleep(0.2); print('made')\nexcept UserError as e: print(e)"
+    )
     running = [start(program, tmp_path / "gallery") for _ in range(3)]
     said = [process.communicate()[0] for process in running]
     assert said == ["made\n"] * 3

@@ -47,10 +47,7 @@ def bundle(request, tmp_path_factory) -> Path:
             torch.nn.init.normal_(parameter, std=0.05)
     save(model, folder / "model.safetensors")
     export_bundle(
-        folder / "model.safetensors",
-        folder / "bundle",
-        lower=Request("fp16"),
-        input_type=request.param,
+        folder / "model.safetensors", folder / "bundle", lower=Request("fp16"), input_type=request.param,
         kernels=[ARCH],
     )
     assert main([str(folder / "bundle"), "--profile", "1,1,1", "--profile", "2,4,8"]) == 0

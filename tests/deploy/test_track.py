@@ -255,7 +255,9 @@ def test_a_missing_library_is_told():
         "try: Tracker(rate=5)\n"
         "except Exception as error: print(type(error).__name__, error)"
     )
-    assert run(code) == "UserError tracking needs trackers, which is not installed: pip install 'pat-reid[deploy]'"
+    assert (
+        run(code) == "UserError tracking needs trackers, which is not installed: pip install 'pat-reid[deploy]'"
+    )
 
 
 def test_tracking_does_not_use_the_network():

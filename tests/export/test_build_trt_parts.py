@@ -64,7 +64,9 @@ def test_it_says_why_the_engine_was_not_run():
 
 
 def test_a_failed_engine_is_written_only_when_accepted_and_under_another_name(tmp_path):
-    failed = Checked(ran=True, passed=False, why="worst centred cosine 0.1, 0.95 needed")
+    failed = Checked(
+        ran=True, passed=False, why="worst centred cosine 0.1, 0.95 needed"
+    )
     with pytest.raises(Failure, match="nothing was written"):
         publish(tmp_path / "model.plan", b"plan", {}, failed, accept=False)
     assert not list(tmp_path.iterdir())

@@ -116,7 +116,9 @@ class Calibrate:
         with progress.bar("compare", len(features.vectors)) as advance:
             return pair_scores(features, lambda count: advance(count, ""))
 
-    def _facts(self, manifest: Manifest, data: str, scores: PairScores, rates: Sequence[float]) -> dict[str, Any]:
+    def _facts(
+        self, manifest: Manifest, data: str, scores: PairScores, rates: Sequence[float]
+    ) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "model": fingerprint(manifest),

@@ -173,7 +173,9 @@ def named_images(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str
         for image in find_images([folder]):
             inside = image.relative_to(folder).parts
             if len(inside) < 2:
-                raise UserError(f"{image} lies in no identity's sub-folder; sort it into one, or give --identity")
+                raise UserError(
+                    f"{image} lies in no identity's sub-folder; sort it into one, or give --identity"
+                )
             found.append((image, inside[0]))
     return found
 

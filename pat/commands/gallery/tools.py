@@ -105,5 +105,7 @@ def write_arrays(path: Path, records: Sequence[Record]) -> int:
         np.array([getattr(each, name) for each in records]) for name in names
     )
     with written_whole(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, ids=ids, identities=identities, cameras=cameras, times=times, notes=notes, vectors=vectors)
+        np.savez(
+            file, ids=ids, identities=identities, cameras=cameras, times=times, notes=notes, vectors=vectors
+        )
     return len(records)

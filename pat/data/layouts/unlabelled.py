@@ -33,7 +33,8 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     images = find_images([path])
     cameras = numbered((image.parent.as_posix() for image in images), start=0)
     train = tuple(
-        Sample(image, identity, cameras[image.parent.as_posix()], name) for identity, image in enumerate(images, 1)
+        Sample(image, identity, cameras[image.parent.as_posix()], name)
+        for identity, image in enumerate(images, 1)
     )
     problems.notes.append(f"{name}: no identity is known, so each image counts as a person of its own")
     return DataSet(name, train, (), (), tuple(problems.notes))
