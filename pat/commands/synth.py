@@ -129,8 +129,8 @@ class Street:
     street_cameras: int = 2
     people: int = 12
     """People who walk past every camera."""
-    look_alikes: bool = False
-    """People in families of 4 who differ in one attribute."""
+    look_alikes: float = 0.0
+    """Share of the people who come in families of 4 that differ in one attribute."""
     returns: tuple[float, ...] = ()
     """Seconds out of sight after which everyone comes back once, to any of the cameras: 5 30 300 lets a third
     come back after each. Longer times without anybody are left out of the videos; their time stamps go on."""

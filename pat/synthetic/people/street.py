@@ -89,7 +89,7 @@ def film_people(
     *,
     cameras: int = 2,
     people: int = 12,
-    look_alikes: bool = False,
+    look_alikes: float = 0.0,
     returns: Sequence[float] = (),
     rate: int = RATE,
     seed: int = 0,
@@ -98,12 +98,12 @@ def film_people(
 ) -> int:
     """Write OUT/camera-N.mp4 (ROWS x COLUMNS) of each camera and OUT/truth.jsonl; returns the most frames of one.
 
-    Everyone walks past every camera once, in another order; with `look_alikes` they come in families of FAMILY
-    who differ in one attribute. With `returns` everyone comes back to one of the cameras, the first after
-    returns[0] seconds out of sight (and up to LONGEST more), the next after returns[1], and so on around. A line
-    of the truth holds camera, frame of the video, time in seconds since the street began, person, and visible box
-    (x0, y0, x1, y1) in pixels. `rate` is in frames per second. Raises UserError when OUT exists or a number makes
-    no sense.
+    Everyone walks past every camera once, in another order; `look_alikes` is the share of the people who come in
+    families of FAMILY that differ in one attribute. With `returns` everyone comes back to one of the cameras, the
+    first after returns[0] seconds out of sight (and up to LONGEST more), the next after returns[1], and so on
+    around. A line of the truth holds camera, frame of the video, time in seconds since the street began, person,
+    and visible box (x0, y0, x1, y1) in pixels. `rate` is in frames per second. Raises UserError when OUT exists or
+    a number makes no sense.
     """
     if out.exists():
         raise UserError(f"{out} already exists; give a folder that does not")
@@ -112,11 +112,13 @@ def film_people(
         raise UserError(f"a street needs {wanted}, not {cameras} and {people}")
     if rate < 1:
         raise UserError(f"a video has at least 1 frame per second, not {rate}")
+    if not 0 <= look_alikes <= 1:
+        raise UserError(f"look-alikes must be 0 to 1, a share of the people, not {look_alikes:g}")
     if seed < 0:
         raise UserError(f"the seed is {seed}; it must be 0 or more")
     if not all(0 < wait < math.inf for wait in returns):
         raise UserError(f"people return after seconds above 0, not {' '.join(f'{wait:g}' for wait in returns)}")
-    shown = _people(people, look_alikes, seed)
+    shown = street_people(people, look_alikes, seed)
     plan = visits(cameras, people, returns, stream("visits", seed))
     film = partial(_film, out, shown, seed, rate)
     films = in_processes(film, enumerate(plan, 1), min(workers or cores(), cameras))
@@ -130,12 +132,13 @@ def film_people(
     return longest
 
 
-def _people(count: int, look_alikes: bool, seed: int) -> list[Person]:
+def street_people(count: int, look_alikes: float, seed: int) -> list[Person]:
+    """The people of a street; the families come first."""
     first = int(stream("street people", seed).integers(1 << 30))
-    if not look_alikes:
-        return [Person.sample(first + number, style="test") for number in range(count)]
-    families = (Person.look_alikes(first + begin, FAMILY, style="test") for begin in range(0, count, FAMILY))
-    return [person for family in families for person in family][:count]
+    alike = min(FAMILY * math.ceil(round(look_alikes * count, 6) / FAMILY), count)
+    families = (Person.look_alikes(first + begin, FAMILY, style="test") for begin in range(0, alike, FAMILY))
+    people = [person for family in families for person in family][:alike]
+    return people + [Person.sample(first + number, style="test") for number in range(alike, count)]
 
 
 def visits(cameras: int, people: int, returns: Sequence[float], g: np.random.Generator) -> list[list[Visit]]:

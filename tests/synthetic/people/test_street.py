@@ -21,6 +21,7 @@ from pat.synthetic.people.street import (
     film_people,
     filmed,
     scene,
+    street_people,
     street_site,
     visits,
 )
@@ -72,7 +73,8 @@ def test_times_without_anybody_are_left_out_but_for_a_while():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}, {"seed": -1}]
+    "wrong",
+    [{"returns": (5.0, 0.0)}, {"returns": (float("nan"),)}, {"rate": 0}, {"seed": -1}, {"look_alikes": 1.5}],
 )
 def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(UserError):
@@ -80,10 +82,17 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     assert not (tmp_path / "street").exists()
 
 
+def test_a_share_of_the_people_are_look_alikes():
+    plain, some, all_of_them = (street_people(8, share, seed=11) for share in (0.0, 0.2, 1.0))
+    assert some == all_of_them[:4] + plain[4:]
+    assert all(each.changed for each in all_of_them[1:4] + all_of_them[5:])
+    assert not any(each.changed for each in plain)
+
+
 @pytest.mark.slow
 def test_everyone_walks_past_each_camera_inside_the_boxes_of_the_truth(tmp_path):
     frames = film_people(
-        tmp_path / "street", cameras=2, people=2, look_alikes=True, returns=(40.0,), rate=5, workers=1
+        tmp_path / "street", cameras=2, people=2, look_alikes=1.0, returns=(40.0,), rate=5, workers=1
     )
     truth = [json.loads(line) for line in (tmp_path / "street" / "truth.jsonl").read_text().splitlines()]
     seen = defaultdict(set)
