@@ -84,6 +84,7 @@ class Prototypes(nn.Module):
 def _reciprocal(features: Tensor) -> Tensor:
     """Which features are among the NEIGHBOURS most similar of each other, float32 [N, N] of 0 and 1."""
     similar = features @ features.T
+    similar.fill_diagonal_(torch.inf)  # an image is its own neighbour, also where many are as similar to it
     nearest = similar.topk(min(NEIGHBOURS, len(features)), dim=1).indices
     near = torch.zeros_like(similar).scatter_(1, nearest, 1.0)
     return near * near.T

@@ -47,6 +47,14 @@ def test_copies_are_aligned_and_length_does_not_matter():
     assert alignment(features, features.roll(1, 0), labels) > 0.1
 
 
+def test_images_that_are_the_same_are_still_their_own_neighbours():
+    labels = torch.arange(4).repeat_interleave(4)
+    assert alignment(torch.ones(16, 8), torch.ones(16, 8), labels) == 0
+    plain, changed = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))
+    plain[:12] = changed[:12] = 1.0
+    assert alignment(plain, changed, labels).isfinite()
+
+
 def test_uniformity_by_hand():
     # Squared distances 2, 4 and 2.
     expected = math.log((2 * math.exp(-4) + math.exp(-8)) / 3)
