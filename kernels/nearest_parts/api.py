@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from kernels.nearest_parts.reference import (
-    CANDIDATES,
     NearestParts,
     Saved,
     merge_nearest,
@@ -46,9 +45,9 @@ def nearest_parts(
         k: neighbours wanted, at least 1; with Triton at most 32.
         scale: positive factor of the squared distance.
         squared_norms: [P, M], |bank|^2 where it is at hand; computed otherwise.
-        master: float32 [P, M, D], of which `bank` is a rounded copy: the CANDIDATES nearest in the bank are ranked
-            again by their exact distances to the unrounded query, and the k nearest of them returned. The sum over
-            all slots stays that of the bank.
+        master: float32 [P, M, D], of which `bank` is a rounded copy: the 32 nearest in the bank, or 2 k where that
+            is more, are ranked again by their exact distances to the unrounded query, and the k nearest of them
+            returned. The sum over all slots stays that of the bank.
         query_identity: int64 [B], with bank_identity: int64 [M]: slots of the query's identity are left out.
         offset: number of the slot bank[:, 0], for a bank that is one shard of several: `exclude` and the
             indices returned count over all shards, and `merge_nearest` joins their results.
@@ -67,7 +66,7 @@ def nearest_parts(
     _check_slots(query, bank, exclude, squared_norms, query_identity, bank_identity)
     _check_options(k, scale, offset, impl)
     if master is not None:
-        _check_master(master, bank, k)
+        _check_master(master, bank)
     save = torch.is_grad_enabled() and query.requires_grad
     arguments = (
         query, bank, exclude, k, float(scale), squared_norms, master, query_identity, bank_identity, offset, save,
@@ -127,14 +126,12 @@ def _check_tensor(
         raise ValueError(f"{name}: on {tensor.device}, expected {device}, where query is")
 
 
-def _check_master(master: Tensor, bank: Tensor, k: int) -> None:
+def _check_master(master: Tensor, bank: Tensor) -> None:
     if master.shape != bank.shape or master.dtype != torch.float32 or master.device != bank.device:
         found = f"{master.dtype} {tuple(master.shape)} on {master.device}"
         raise ValueError(f"master: {found}, expected float32 {tuple(bank.shape)} on {bank.device}, as the bank")
     if bank.dtype not in (torch.float16, torch.bfloat16):
         raise ValueError(f"master: given with a bank of {bank.dtype}, expected a bank in half precision")
-    if k > CANDIDATES:
-        raise ValueError(f"k: {k}, expected at most {CANDIDATES} with a master")
 
 
 def _check_options(k: int, scale: float, offset: int, impl: str) -> None:

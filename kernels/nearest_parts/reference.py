@@ -25,7 +25,7 @@ BLOCK = 1024
 """Slots multiplied at a time: 3 MiB at D = 768 in float32, which a core's share of the cache holds."""
 
 CANDIDATES = 32
-"""Slots that a half-precision bank finds nearest, to be ranked again by the vectors that it is a copy of."""
+"""Slots at least that a half-precision bank finds nearest, to be ranked again by the vectors it is a copy of."""
 
 GROUP = 64
 """Slots whose minimum stands for them in the first round of `smallest`."""
@@ -100,7 +100,7 @@ def nearest_parts_reference(
     """
     (parts, batch, _), slots = query.shape, bank.shape[1]
     q = query.to(bank.dtype).to(statistics_dtype(bank))
-    wanted, k = k, k if master is None else CANDIDATES
+    wanted, k = k, k if master is None else candidates(k)
 
     def search(part: int, held: slice) -> tuple[NearestParts, Tensor | None]:
         own = exclude - (offset + held.start)
@@ -182,11 +182,16 @@ def vectors_of(bank: Tensor, indices: Tensor, offset: int) -> Tensor:
     return bank[parts[:, None, None], (indices - offset).clamp_min(0)]
 
 
+def candidates(k: int) -> int:
+    """Slots of a rounded bank among which its master's `k` nearest are: as many to spare as are wanted."""
+    return max(CANDIDATES, 2 * k)
+
+
 def _ranked_again(found: NearestParts, query: Tensor, master: Tensor, k: int, offset: int) -> NearestParts:
     """The k nearest of the candidates, by squared distances to `master`; ties in ascending order of slot."""
     exact = (
         (query.float()[:, :, None] - vectors_of(master, found.indices, offset)).square().sum(-1)
-    )  # [P, B, CANDIDATES]
+    )  # [P, B, candidates]
     by_slot = found.indices.argsort(dim=-1)
     exact = exact.masked_fill(found.indices < 0, torch.inf).gather(-1, by_slot)
     distances, order = exact.sort(dim=-1, stable=True)

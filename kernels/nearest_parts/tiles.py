@@ -8,6 +8,8 @@ import torch
 
 from kernels.tuning import tiles_for
 
+MOST_NEIGHBOURS = 32
+"""Nearest slots that the kernels keep of each query."""
 WARPS = 8
 FEW = 32
 """Queries that one tile holds on every architecture."""

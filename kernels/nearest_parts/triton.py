@@ -7,8 +7,8 @@ import triton
 from torch import Tensor
 
 from kernels.configuration import Configuration
-from kernels.nearest_parts.reference import CANDIDATES, NearestParts, Saved, joined, vectors_of
-from kernels.nearest_parts.tiles import Tiles, default_tiles, forward_tiles
+from kernels.nearest_parts.reference import NearestParts, Saved, candidates, joined, vectors_of
+from kernels.nearest_parts.tiles import MOST_NEIGHBOURS, Tiles, default_tiles, forward_tiles
 from kernels.nearest_parts.triton_kernels import (
     nearest_parts_bwd_kernel,
     nearest_parts_fwd_kernel,
@@ -16,7 +16,6 @@ from kernels.nearest_parts.triton_kernels import (
 )
 from kernels.tuning import architecture
 
-MOST_NEIGHBOURS = 32
 MOST_SLOTS = 1 << 30
 MOST_DIMENSIONS = 1536
 MOST_SPLITS = 128
@@ -96,7 +95,7 @@ def _search(
     count = triton.cdiv(slots, tiles.slots)
     tiles_per_split = triton.cdiv(count, min(count, _splits(query.device, parts, batch, tiles)))
     splits = triton.cdiv(count, tiles_per_split)
-    candidates = k if master is None else CANDIDATES
+    listed = k if master is None else candidates(k)
     fetched = bank if master is None else master
 
     def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -153,12 +152,12 @@ def _search(
         count,
         splits,
         k,
-        candidates,
+        listed,
         offset,
         *fetched.stride(),
         DIM=dim,
         BLOCK_D=triton.next_power_of_2(dim),
-        LIST=16 if candidates <= 16 else 32,
+        LIST=max(16, triton.next_power_of_2(listed)),
         BLOCK_M=tiles.slots,
         TILES=triton.next_power_of_2(count),
         SPLITS=triton.next_power_of_2(splits),

@@ -11,8 +11,8 @@ class MemoryBank(nn.Module):
 
     `squared_norms` float32 [P, M] are kept beside them. With `read_dtype=torch.bfloat16` a rounded copy is kept
     for reading, which halves the bytes of a pass; the average itself stays in float32, where a bfloat16 average
-    would stall once an update is smaller than its rounding. Neighbours are exact all the same: those that the copy
-    finds are ranked again by `master`.
+    would stall once an update is smaller than its rounding. Neighbours are exact all the same: of twice as many
+    or more that the copy finds, the nearest by `master` are taken.
 
     With `shard` this is one of several banks that have the `size` slots between them: it holds the slots of
     that range alone, M = len(shard). Slot numbers count over all shards everywhere; updates of slots that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.nearest_parts.tiles import MOST_NEIGHBOURS
 from pat.base.errors import UserError
 from pat.base.mapping import check_limits
 from pat.config import TrainConfig
@@ -37,6 +38,11 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         raise UserError("--loss.bank-quota and --loss.bank-queue are two kinds of bank; give one of them")
     if 0 < queue < batch:
         raise UserError(f"--loss.bank-queue {queue} does not hold a batch of {batch} images; give {batch} or more")
+    if config.loss.neighbours == "triton" and config.loss.k > MOST_NEIGHBOURS:
+        raise UserError(
+            f"--loss.k {config.loss.k}: --loss.neighbours triton finds {MOST_NEIGHBOURS} at most; give it less, or "
+            "--loss.neighbours reference"
+        )
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
     if config.loss.csl_start > config.epochs:

@@ -152,6 +152,13 @@ def test_small_banks_that_cannot_be(config, change, ranks, message):
         validate(config(**change), ranks)
 
 
+def test_the_kernels_find_so_many_neighbours(config):
+    validate(config(loss__neighbours="triton", loss__k=32, loss__bank_read="bfloat16"))
+    validate(config(loss__neighbours="reference", loss__k=33, loss__bank_read="bfloat16"))
+    with pytest.raises(UserError, match=r"loss\.k 33: --loss\.neighbours triton finds 32 at most"):
+        validate(config(loss__neighbours="triton", loss__k=33))
+
+
 def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
     with pytest.raises(UserError, match="renorm needs a neck"):
         validate(config(model__neck="renorm", model__cosine_scale=16.0))
