@@ -160,6 +160,8 @@ def export_graph(
     progress.say(f"{checkpoint}: tracing {model.config.backbone} for ONNX opset {opset}")
     if merge is not None:
         model.merging = Merging(merge.per_block, merge.first_block)
+        if model.patches_left()[-1] == math.prod(model.grid):
+            raise UserError(_merges_nothing(model, merge))
     graph = to_graph(model, opset=opset, input_type=input_type, parts=parts)
     if half_weights:
         halve_weights(graph)
@@ -171,11 +173,17 @@ def export_graph(
 
     checks, embeddings = check_numbers(graph, manifest, embed, images, progress)
     manifest = dataclasses.replace(manifest, checks=("onnx.checker: full check passed", *checks))
-    merging, model.merging = model.merging or Merging(0), None
+    left, model.merging = model.patches_left(), None
     if merge is not None:
         embeddings = embed(images)
-    left = merging.left(math.prod(model.grid), len(model.blocks))
     return Exported(graph, manifest, images, identities, embeddings, embed, left)
+
+
+def _merges_nothing(model: PartAwareTransformer, merge: Merge) -> str:
+    """Why a block as late as `merge` asks for merges no patch tokens."""
+    blocks, pooled = len(model.blocks), model.config.pooling == "mean"
+    last = "" if pooled else ", and the last merges nothing, for only its cls and part tokens leave the network"
+    return f"--merge-from {merge.first_block}: nothing would be merged; the model has {blocks} blocks{last}"
 
 
 @torch.no_grad()
@@ -263,7 +271,8 @@ def to_graph(
     graph = program.model
     name_layers(graph)
     # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
-    onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+    with np.errstate(divide="ignore"):  # the logarithm of 0 is minus infinity, which hides a token
+        onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
     passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
     rename_batch(graph)
     finish_names(graph)

@@ -32,11 +32,12 @@ class Merging:
     first: int = 1
     """The first block that merges, counted from 1."""
 
-    def left(self, patches: int, depth: int) -> list[int]:
-        """Patch tokens after each of `depth` blocks that `patches` enter."""
+    def left(self, patches: int, depth: int, pooled: bool) -> list[int]:
+        """Patch tokens after each of `depth` blocks that `patches` enter; the last merges them where `pooled`."""
         counts = []
         for block in range(1, depth + 1):
-            patches -= min(self.per_block, patches // 2) if block >= self.first else 0
+            if block >= self.first and (pooled or block < depth):
+                patches -= min(self.per_block, patches // 2)
             counts.append(patches)
         return counts
 
@@ -56,15 +57,16 @@ def run_block(
     """A block that leaves `left` of its M patch tokens.
 
     tokens [B, N, D]; counts [B or 1, M, 1 + P], see `patch_counts`; drop [2, B] or None. Returns the first
-    `asking` tokens, or all that are left where all ask, and the counts of the patch tokens left.
+    `asking` tokens, or all that are left where all ask, and the counts of the patch tokens left. Where not all
+    ask, all are left.
     """
     attention, patches = block.attn, counts.shape[1]
     query, key_value = attention.project(block.norm1(tokens), asking)
     run = attend if attention.implementation == "reference" else attend_sdpa
     scale = attention.scale or query.shape[-1] ** -0.5
     seen = run(query, key_value, _bias(counts, tokens.shape[1], query.shape[1]), scale)
-    before, tokens = tokens, tokens[:, :asking] + kept(block.ls1(attention.proj(seen)), drop, 0)
-    if asking == before.shape[1] and left < patches:
+    tokens = tokens[:, :asking] + kept(block.ls1(attention.proj(seen)), drop, 0)
+    if left < patches:
         special = tokens.shape[1] - patches
         keys = key_value[:, special:, 0].mean(2)  # [B, M, D / H]
         merged, counts = merge(tokens[:, special:], counts, keys, patches - left)

@@ -186,6 +186,11 @@ class PartAwareTransformer(nn.Module):
         for block in self.blocks:
             block.attn.grid = self.grid  # type: ignore[union-attr]
 
+    def patches_left(self) -> list[int]:
+        """Patch tokens after each block."""
+        patches, pooled = self.grid[0] * self.grid[1], self.config.pooling == "mean"
+        return (self.merging or Merging(0)).left(patches, len(self.blocks), pooled)
+
     def freeze_patches(self) -> None:
         """Fix what makes patches of pixels: the projection, or all of a convolutional stem."""
         if isinstance(self.patch_embed, Stem):
@@ -244,7 +249,7 @@ class PartAwareTransformer(nn.Module):
         counts, left = None, []
         if self.merging is not None:
             counts = patch_counts(regions, self.grid)
-            left = self.merging.left(self.grid[0] * self.grid[1], len(self.blocks))
+            left = self.patches_left()
         for index, block in enumerate(self.blocks):
             # What the last block computes for tokens that do not leave the network would be thrown away.
             asking = outputs if index == last and self.config.pooling == "cls" else tokens.shape[1]

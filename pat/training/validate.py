@@ -40,7 +40,7 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         raise UserError(f"--loss.bank-queue {queue} does not hold a batch of {batch} images; give {batch} or more")
     if config.loss.neighbours == "triton" and config.loss.k > MOST_NEIGHBOURS:
         raise UserError(
-            f"--loss.k {config.loss.k}: --loss.neighbours triton finds {MOST_NEIGHBOURS} at most; give it less, or "
+            f"--loss.k {config.loss.k}: --loss.neighbours triton finds {MOST_NEIGHBOURS} at most; give less, or "
             "--loss.neighbours reference"
         )
     if config.minutes and ranks > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import warnings
 
 import numpy as np
 import onnx
@@ -20,12 +20,13 @@ from export.manifest import MODEL, Manifest
 from export.merged import Merge, judged
 from export.precision import Request, lower_bundle
 from export.precisions import EIGHT, MERGED, SIXTEEN
-from export.to_onnx import export_bundle
+from export.to_onnx import export_bundle, to_graph
 from pat.base.errors import Failure
 from pat.base.progress import SILENT
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
+from pat.model.merging import Merging
 from pat.model.weights import save
 
 CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), patch_size=8, width=48, heads=2, depth=2)
@@ -53,7 +54,7 @@ def bundle(checkpoint, tmp_path_factory):
 
 def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoint):
     manifest = Manifest.load(bundle)
-    assert manifest.merged.left == (24, 16)
+    assert manifest.merged.left == (24, 24)  # of the last block only the cls token leaves
     assert gate_of(manifest) == MERGED.changed(ANY)
     images, embeddings = read_check_set(manifest)
     expected = pat.load(checkpoint).embed(to_images(images), parts=True).numpy()
@@ -66,8 +67,6 @@ def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoi
 
 
 def test_it_has_fewer_products_and_static_shapes(bundle, checkpoint, tmp_path):
-    from export.to_onnx import to_graph
-
     graph = onnx.load(bundle / MODEL)
     full = to_graph(pat.load(checkpoint, "reference"), opset=18, parts=True)
     assert sum(multiply_adds(graph).values()) < 0.95 * sum(multiply_adds(full).values())
@@ -78,12 +77,20 @@ def test_it_has_fewer_products_and_static_shapes(bundle, checkpoint, tmp_path):
     assert free <= {"", "batch"}
 
 
+def test_hidden_tokens_are_no_warning(checkpoint):
+    model = pat.load(checkpoint, "reference")
+    model.merging = Merging(8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        to_graph(model, opset=18, parts=True)
+
+
 def test_a_lower_precision_is_judged_by_the_wider_of_both_gates(bundle, tmp_path):
     lower_bundle(bundle, tmp_path / "fp16", Request("fp16", gate=("centred_worst=0.999",)))
     lowered = Manifest.load(tmp_path / "fp16")
     assert lowered.merged is not None
     assert gate_of(lowered).centred_worst == -1
-    assert SIXTEEN.wider(EIGHT) == dataclasses.replace(EIGHT)
+    assert SIXTEEN.wider(EIGHT) == EIGHT
 
 
 def test_a_missed_gate_is_a_failure_that_says_what_to_do():
@@ -102,7 +109,12 @@ def test_a_missed_gate_is_a_failure_that_says_what_to_do():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"), [(["--merge-from", "2"], "give --merge"), (["--merge", "-1"], "at least 1")]
+    ("given", "said"),
+    [
+        (["--merge-from", "2"], "give --merge"),
+        (["--merge", "-1"], "at least 1"),
+        (["--merge", "2", "--merge-from", "2"], "nothing would be merged; the model has 2 blocks, and the last"),
+    ],
 )
 def test_mistakes_are_one_line(given, said, checkpoint, tmp_path, capsys):
     assert pat.cli.run("export", [str(checkpoint), str(tmp_path / "out"), "--kernels", "none", *given]) == 2

@@ -23,9 +23,10 @@ def network(**changes) -> PartAwareTransformer:
 
 
 def test_tokens_left_are_static_and_never_fewer_than_half():
-    assert Merging(5).left(32, 4) == [27, 22, 17, 12]
-    assert Merging(5, first=3).left(32, 4) == [32, 32, 27, 22]
-    assert Merging(100).left(33, 3) == [17, 9, 5]
+    assert Merging(5).left(32, 4, pooled=True) == [27, 22, 17, 12]
+    assert Merging(5, first=3).left(32, 4, pooled=True) == [32, 32, 27, 22]
+    assert Merging(100).left(33, 3, pooled=True) == [17, 9, 5]
+    assert Merging(5).left(32, 4, pooled=False) == [27, 22, 17, 17]
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
@@ -42,32 +43,34 @@ def test_merging_none_is_the_plain_model(parts, pooling, attention):
 
 
 @torch.no_grad()
-def test_registers_are_left_alone():
+def test_merging_none_is_the_plain_model_with_registers_too():
     model = network(backbone="vit_small_patch14_reg4_dinov2", image_size=(56, 56))
     images = torch.rand(2, 3, 56, 56)
     assert model.registers == 4
     plain = model.embed(images, parts=True)
     model.merging = Merging(0)
     torch.testing.assert_close(model.embed(images, parts=True), plain, rtol=0, atol=1e-6)
-    model.merging = Merging(4)
-    assert model.embed(images, parts=True).isfinite().all()
 
 
+@pytest.mark.parametrize("registers", [0, 4])
 @torch.no_grad()
-def test_equal_tokens_merge_without_a_trace():
-    """Neighbours in a row are equal and in the same regions: merged, they count as the two that they are."""
-    model = network()
+def test_equal_tokens_merge_without_a_trace(registers):
+    """Neighbours in a row are equal and in the same regions: merged, they count as the two that they are.
+
+    Registers, though equal, are left alone.
+    """
+    model, special = network(), 3 + registers
     pairs = torch.randn(2, 8, 1, 24).expand(-1, -1, 2, -1).flatten(1, 2)  # [B, 16, D]
-    tokens = torch.cat([torch.randn(2, 3, 24), pairs], 1)
+    tokens = torch.cat([torch.randn(2, 3, 24), torch.randn(2, 1, 24).expand(-1, registers, -1), pairs], 1)
     whole, fewer = tokens, tokens
     counts, counts_fewer = patch_counts(REGIONS, GRID), patch_counts(REGIONS, GRID)
     for block, left in zip(model.blocks, (8, 8, 8), strict=True):
         whole, counts = run_block(block, whole, counts, whole.shape[1], 16, None)
         fewer, counts_fewer = run_block(block, fewer, counts_fewer, fewer.shape[1], left, None)
-    assert fewer.shape == (2, 3 + 8, 24)
-    torch.testing.assert_close(fewer[:, :3], whole[:, :3], rtol=1e-5, atol=1e-5)
-    mean = mean_of_patches(whole[:, 3:], counts)
-    torch.testing.assert_close(mean_of_patches(fewer[:, 3:], counts_fewer), mean, rtol=1e-5, atol=1e-5)
+    assert fewer.shape == (2, special + 8, 24)
+    torch.testing.assert_close(fewer[:, :special], whole[:, :special], rtol=1e-5, atol=1e-5)
+    mean = mean_of_patches(whole[:, special:], counts)
+    torch.testing.assert_close(mean_of_patches(fewer[:, special:], counts_fewer), mean, rtol=1e-5, atol=1e-5)
 
 
 def test_a_part_counts_the_patches_of_its_region_alone():
