@@ -61,6 +61,7 @@ def main() -> int:
     street.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
     street.add_argument("--out", type=Path, help="write the table as JSON, too")
     options = parser.parse_args()
+    given = {name: value for name, value in vars(options).items() if name != "command"}
 
     if options.command == "gpu":
         from bench import gpu as rows
@@ -70,18 +71,15 @@ def main() -> int:
     if options.command == "train":
         from bench import train as training
 
-        given = {name: value for name, value in vars(options).items() if name != "command"}
         return training.main(training.Options(**given))
     if options.command in ("model", "detector"):
         from bench import stages
 
         make = importlib.import_module(f"bench.{options.command}.make").make
-        given = {name: value for name, value in vars(options).items() if name != "command"}
         return stages.run(options.command, make, stages.Options(**given))
     if options.command == "street":
         from bench import street as streets
 
-        given = {name: value for name, value in vars(options).items() if name != "command"}
         return streets.main(streets.Options(**given))
     if options.command == "compare":
         from bench import compare as comparison

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.device import device_name
-from bench.results import Row, name, path_for, run_suites, store
+from bench.results import Row, name, path_for, read_result, run_suites, store
 
 # A median moves by a few per cent from run to run and with the clock of the device. Slower counts when the median
 # is a tenth worse and even the better half of the new times lies beyond the worse half of the old ones.
@@ -17,7 +16,7 @@ SLACK = 1.1
 
 def slower(now: Sequence[Row], before: Sequence[Row]) -> list[str]:
     """Regressions beyond noise, and rows that are gone; one line each."""
-    current = {name(row): row for row in now}
+    current = {name(row): row for row in now if "median" in row}
     problems = []
     for old in before:
         new = current.get(name(old))
@@ -43,12 +42,14 @@ def main(result: Path | None = None, *, update: bool = False) -> int:
             print(f"some suites failed (pytest exit status {status}); {len(found)} rows are kept", file=sys.stderr)
     else:
         try:
-            loaded = json.loads(result.read_text())
-            device, found = loaded["device"], loaded["rows"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            print(f"error: {result} is no file of results ({error})", file=sys.stderr)
+            device, found = read_result(result)
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
             return 2
     stored = path_for(device)
+    if not any("median" in row for row in found):
+        print("error: nothing was measured: no row to compare or to store", file=sys.stderr)
+        return 1 if status else 2
     if update:
         store(stored, device, found)
         print(f"stored {len(found)} rows in {stored}")
@@ -56,6 +57,10 @@ def main(result: Path | None = None, *, update: bool = False) -> int:
     if not stored.exists():
         print(f"error: no stored result for {device}; `--update` stores this one", file=sys.stderr)
         return 2
-    problems = slower(found, json.loads(stored.read_text())["rows"])
+    try:
+        problems = slower(found, read_result(stored)[1])
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print("\n".join(problems) or f"nothing slower than stored for {device} ({len(found)} rows)")
     return 1 if problems or status else 0

@@ -98,6 +98,19 @@ def store(path: Path, device: str, found: Sequence[Row]) -> None:
     draft.replace(path)
 
 
+def read_result(path: Path) -> tuple[str, list[Row]]:
+    """The device and the rows of a file that `store` wrote. Raises ValueError for any other."""
+    try:
+        loaded = json.loads(path.read_text())
+        device, found = loaded["device"], loaded["rows"]
+        path_for(device)
+        for entry in found:
+            name(entry), [float(entry[quantile]) for quantile in QUANTILES]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no file of results ({type(error).__name__}: {error})") from error
+    return device, found
+
+
 def versions() -> dict[str, str]:
     """Of what is installed of that which decides the figures."""
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,13 @@ class Options:
     small: bool = False
     """Little data and seconds of training: to try the way, not to keep."""
 
+    def check(self) -> None:
+        """Raise UserError for numbers that cannot be."""
+        if not 0 < self.training < math.inf:
+            raise UserError(f"--training {self.training}: expected minutes, more than 0")
+        if self.threads < 0:
+            raise UserError(f"--threads {self.threads}: expected 0, PyTorch's own choice, or more")
+
 
 def all_done(stages: Sequence[Callable[[], object]], deadline: Deadline) -> bool:
     """Run one stage after the other; False when time was up before the last had begun."""
@@ -39,16 +47,21 @@ def all_done(stages: Sequence[Callable[[], object]], deadline: Deadline) -> bool
 
 def run(command: str, make: Callable[[Options, Deadline, Progress], bool], options: Options) -> int:
     """Returns the exit status: 0 when `make` has finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
-    deadline = Deadline(options.minutes)
+    try:
+        options.check()
+        return _run(make, options, Deadline(options.minutes))
+    except (UserError, Failure) as error:
+        print(f"bench {command}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+
+
+def _run(make: Callable[[Options, Deadline, Progress], bool], options: Options, deadline: Deadline) -> int:
     try:
         with claimed(options.out):
             if make(options, deadline, Lines()):
                 return 0
         print("time is up; the same command goes on", file=sys.stderr)
         return UNFINISHED
-    except (UserError, Failure) as error:
-        print(f"bench {command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt as error:  # a training that `deadline` stopped says so itself
         print(str(error) or "interrupted; the same command goes on", file=sys.stderr)
         return UNFINISHED if str(error) and deadline.passed() else 130

@@ -62,7 +62,28 @@ def test_compare_stores_passes_and_fails(results: Path, capsys: pytest.CaptureFi
     assert "1500 ms, stored 1000 ms (1.50 x)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "not json"])
+def test_nothing_is_not_stored(results: Path, capsys: pytest.CaptureFixture[str]):
+    assert compare.main(write(results / "empty.json"), update=True) == 2
+    assert "nothing was measured" in capsys.readouterr().err
+    assert not path_for("NVIDIA Test (TM) 1").exists()
+
+
+def test_a_damaged_stored_result_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]):
+    path_for("NVIDIA Test (TM) 1").parent.mkdir()
+    path_for("NVIDIA Test (TM) 1").write_text('{"device": "NVIDIA Test (TM) 1", "rows": [{}]}')
+    assert compare.main(write(results / "now.json", measured(1.0))) == 2
+    assert "nvidia-test-tm-1.json is no file of results" in capsys.readouterr().err
+
+
+FOREIGN = [
+    '{"device": "X", "rows": [{"median": 1.0}]}',
+    '{"device": "X", "rows": ["a row"]}',
+    '{"device": "X", "rows": 3}',
+    '{"device": null, "rows": []}',
+]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "not json", *FOREIGN])
 def test_a_file_that_holds_no_results(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "bad.json").write_text(content)
     assert compare.main(tmp_path / "bad.json") == 2

@@ -9,6 +9,7 @@ from bench.model import make, scores
 from bench.model.card import card
 from bench.model.scores import GROUPS, figures, scores_on
 from bench.stages import Options, run
+from bench.train import Deadline
 from bundles import described
 from export.manifest import MODEL, Decision, FileFact, Manifest
 from pat.base.errors import UserError
@@ -89,6 +90,31 @@ def test_the_card_tells_the_figures_and_what_the_threshold_costs(tmp_path):
     assert "| body: female | 50.0 / 25.0 (20 to 30; 40 queries) | too few |" in text
     assert "| threshold | 0.6125: 0.098% of the pairs of different people match; chosen on 220 people |" in text
     assert "12.3 MB" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"minutes": 0.0}, "--minutes 0.0: expected more than 0"),
+        ({"minutes": float("nan")}, "--minutes nan"),
+        ({"threads": -1}, "--threads -1"),
+        ({"training": 0.0}, "--training 0.0: expected minutes, more than 0"),
+        ({"training": float("nan")}, "--training nan"),
+    ],
+)
+def test_numbers_that_cannot_be_are_one_line(change, message, tmp_path, capsys):
+    assert run("model", make.make, replace(Options(tmp_path / "out", 92.0), **change)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("late", ["_export", "_score"])
+def test_a_model_that_is_done_as_time_runs_out_is_done(late, tmp_path, monkeypatch):
+    deadline = Deadline(None)
+    for stage in ("_render", "_train", "_export", "_score"):
+        monkeypatch.setattr(make, stage, lambda *_, **__: None)
+    monkeypatch.setattr(make, late, lambda *_, **__: setattr(deadline, "moment", 0))
+    assert make.make(Options(tmp_path, 92.0), deadline, Progress()) == (late == "_score")
 
 
 @pytest.mark.slow
