@@ -7,6 +7,9 @@ takes a chunk from each of P identities drawn at random among those that have on
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from pat.base.errors import UserError
@@ -44,7 +47,11 @@ def batches_of_epoch(
             f"--identities-per-batch {len(known)} or less fits"
         )
     rng = np.random.default_rng([seed, epoch])
-    chunks = [_chunks(np.flatnonzero(labels == label), cameras, images, spread_cameras, rng) for label in known]
+
+    def cut(label: int) -> np.ndarray:
+        return _chunks(np.flatnonzero(labels == label), cameras, images, spread_cameras, rng)
+
+    chunks = [cut(label) for label in known]
     sizes, used = np.array([len(chunk) for chunk in chunks]), np.zeros(len(chunks), dtype=np.int64)
     batches = []
     while np.count_nonzero(used < sizes) >= identities:
@@ -53,8 +60,8 @@ def batches_of_epoch(
         used[chosen] += 1
     if alike is not None:
         groups = _groups_of_the_alike(known, alike, len(batches), rng)
-        turns = [_Turns(chunk) for chunk in chunks]
-        batches = [np.concatenate([turns[i].next(rng) for i in group]) for group in groups]
+        turns = [_turns(functools.partial(cut, label), first) for label, first in zip(known, chunks, strict=True)]
+        batches = [np.concatenate([next(turns[i]) for i in group]) for group in groups]
     return np.stack(batches)  # [steps, P * K]
 
 
@@ -65,18 +72,11 @@ def _groups_of_the_alike(known: np.ndarray, alike: np.ndarray, steps: int, rng: 
     return np.column_stack([first, np.searchsorted(known, alike[first])])
 
 
-class _Turns:
-    """The groups of an identity's images, one after the other; in another order when they have all been taken."""
-
-    def __init__(self, chunks: np.ndarray) -> None:
-        self.chunks, self.taken = chunks, 0
-
-    def next(self, rng: np.random.Generator) -> np.ndarray:
-        if self.taken == len(self.chunks):
-            images = rng.permutation(self.chunks.ravel())
-            self.chunks, self.taken = images.reshape(self.chunks.shape), 0
-        self.taken += 1
-        return self.chunks[self.taken - 1]
+def _turns(cut: Callable[[], np.ndarray], chunks: np.ndarray) -> Iterator[np.ndarray]:
+    """The groups of an identity's images, one after the other; cut anew when they have all been taken."""
+    while True:
+        yield from chunks
+        chunks = cut()
 
 
 def _chunks(

@@ -105,6 +105,14 @@ def test_the_alike_share_a_batch_and_steps_are_as_many_as_without() -> None:
     np.testing.assert_array_equal(graph, batches(labels, identities=2, alike=alike))
 
 
+def test_the_alike_are_spread_over_cameras_in_every_round() -> None:
+    labels, cameras = np.repeat(np.arange(4), 8), np.tile(np.repeat(np.arange(4), 2), 4)
+    alike = np.array([[1], [0], [0], [0]])  # identity 0 is in every batch, and has two groups of images
+    for epoch in range(10):
+        graph = batches(labels, cameras, identities=2, alike=alike, spread_cameras=True, epoch=epoch)
+        assert all(len(set(cameras[group])) == 4 for step in graph for group in step.reshape(2, 4))
+
+
 def test_an_identity_shows_all_its_images_before_it_repeats_one() -> None:
     labels = np.repeat(np.arange(4), 8)
     alike = np.array([[1], [0], [0], [0]])  # identity 0 is in every batch
