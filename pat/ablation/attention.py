@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.ablation.labels import FEWEST, WORN, shown
-from pat.ablation.people import interval
+from pat.ablation.people import interval_of
 from pat.ablation.rendered import Facts
 
 COLUMNS = ("token", "on", "images", "people", "area, %", "attention, %", "attention - area, 95 % interval")
@@ -71,9 +71,8 @@ def looks(
             attention = maps[seen, token][:, rows].astype(np.float64)
             attention /= attention.sum((1, 2), keepdims=True)
             on, area = (attention * covers).sum((1, 2)), covers.mean((1, 2))
-            people = np.unique(identities[seen], return_inverse=True)[1]
-            low, high = interval(np.bincount(people, weights=on - area), np.bincount(people))
-            number = int(people.max()) + 1
+            low, high = interval_of(on - area, identities[seen])
+            number = len(np.unique(identities[seen]))
             table.append(Look(token, thing, len(seen), number, float(area.mean()), float(on.mean()), low, high))
     return table
 

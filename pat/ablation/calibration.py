@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.ablation.labels import Neighbours
-from pat.ablation.people import interval
+from pat.ablation.people import interval_of
 
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 """Of the bins of confidence."""
@@ -62,8 +62,7 @@ def reliability(
         inside = (confidence > low) & (confidence <= high)
         if not inside.any():
             continue
-        people = np.unique(identities[inside], return_inverse=True)[1]
-        least, most = interval(np.bincount(people, weights=right[inside]), np.bincount(people))
+        least, most = interval_of(right[inside], identities[inside])
         mean = float(confidence[inside].mean())
         bins.append(Bin(low, high, int(inside.sum()), mean, float(right[inside].mean()), least, most))
     return bins

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pat.ablation.people import interval
+from pat.ablation.people import interval_of
 from pat.ablation.rendered import Facts
 from pat.losses import MemoryBank, cross_id_similarity
 
@@ -114,7 +114,7 @@ def agreements(
             for attribute in attributes:
                 values = np.unique([str(row[attribute]) for row in facts], return_inverse=True)[1]
                 ours, plain = (_share(values, each, seen) for each in (of_parts[part], of_global))
-                low, high = _interval(ours - plain, identities[seen])
+                low, high = interval_of(ours - plain, identities[seen])
                 table.append(
                     Agreement(
                         part,
@@ -155,8 +155,3 @@ def _chance(values: NDArray[np.int64], identities: NDArray[np.int64], rows: NDAr
     agreeing = of_value[values[rows]] - both[people[rows], values[rows]]
     others = len(values) - of_person[people[rows]]
     return float((agreeing / np.maximum(others, 1)).mean())
-
-
-def _interval(differences: NDArray[np.float64], identities: NDArray[np.int64]) -> tuple[float, float]:
-    people = np.unique(identities, return_inverse=True)[1]
-    return interval(np.bincount(people, weights=differences), np.bincount(people))

@@ -75,6 +75,12 @@ def difference(
     return Resampled(len(common), low, high)
 
 
+def interval_of(values: NDArray[Any], identities: NDArray[np.integer[Any]]) -> tuple[float, float]:
+    """The 95 % interval of the mean of `values` [n] by a bootstrap over whom they are of, `identities` [n]."""
+    people = np.unique(identities, return_inverse=True)[1]
+    return interval(np.bincount(people, weights=values), np.bincount(people))
+
+
 def interval(sums: NDArray[Any], counts: NDArray[np.integer[Any]]) -> tuple[float, float]:
     """The 95 % interval of a mean over items that come in groups [n]: their sums and how many they are.
 

@@ -9,6 +9,7 @@ from PIL import Image
 from pat.ablation.labels import COLUMNS
 from pat.base.mapping import from_mapping
 from pat.cli import run
+from pat.commands.ablate.shifts import _names
 from pat.config import TrainConfig
 from pat.training.loop import train
 
@@ -124,6 +125,14 @@ def test_without_part_tokens_or_facts(trained, make_market, tiny_values, tmp_pat
     parquet.write_table(other, bare / "people.parquet")
     assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
     assert "does not know" in capsys.readouterr().err
+
+
+def test_a_dot_in_a_folders_name_is_part_of_it(tmp_path):
+    assert _names([tmp_path / "v1.0", tmp_path / "v1.1"]) == ["v1.0", "v1.1"]
+    assert _names([tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"]) == [
+        "a/model",
+        "b/model",
+    ]
 
 
 def test_two_models_of_one_name(trained, tmp_path, capsys):

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from tyro.conf import Positional, arg
 
-from pat.ablation.people import interval
+from pat.ablation.people import interval_of
 from pat.ablation.rendered import Facts, facts_of, has_facts
 from pat.ablation.report import markdown_table
 from pat.ablation.shifts import SHIFTS, Shift
@@ -19,14 +19,13 @@ from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
-from pat.commands.embedders import opened_model
+from pat.commands.embedders import SUFFIXES, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.pixels import Images
 from pat.evaluation.curves import curves_plot
-from pat.evaluation.extract import extract
 from pat.evaluation.figures import contact_sheet
 from pat.evaluation.ranking import evaluate_ranking
-from pat.evaluation.scoring import open_evaluation_set
+from pat.evaluation.scoring import embed_images, open_evaluation_set
 
 TABLE, FIGURE, EXAMPLES = "table.md", "figure.png", "examples.png"
 
@@ -97,7 +96,7 @@ def run(given: Arguments, command: str, progress: Progress) -> list[Found]:
         with opened_model(path, given.device, given.attention, progress) as opened:
             images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
             queries = queries or images.query
-            gallery = _embedded(opened.cls, images.gallery, progress, f"{name}: gallery")
+            (gallery,) = embed_images(opened.cls, [images.gallery], progress, label=f"{name}: gallery")
             curves = []
             plain: np.ndarray | None = None
             for shift in SHIFTS:
@@ -105,7 +104,7 @@ def run(given: Arguments, command: str, progress: Progress) -> list[Found]:
                 for strength in shift.strengths[len(precision) :]:
                     label = f"{name}: {shift.name} {strength:g}"
                     changed = _changed(opened.cls, shift, strength)
-                    query = _embedded(changed, images.query, progress, label)
+                    (query,) = embed_images(changed, [images.query], progress, label=label)
                     ranked = evaluate_ranking(query, gallery, device=opened.device)
                     precision.append(ranked.average_precision)
                 plain = precision[0]
@@ -123,18 +122,13 @@ def run(given: Arguments, command: str, progress: Progress) -> list[Found]:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """What each model is called: the least of its path that tells them apart."""
+    whole = [path.resolve() for path in paths]
+    whole = [path.with_suffix("") if path.suffix in SUFFIXES else path for path in whole]
     for depth in range(1, 12):
-        names = ["/".join(path.resolve().with_suffix("").parts[-depth:]) for path in paths]
+        names = ["/".join(path.parts[-depth:]) for path in whole]
         if len(set(names)) == len(names):
             return names
     raise UserError("one model is named twice")
-
-
-def _embedded(embedder: Any, images: Images, progress: Progress, label: str) -> Any:
-    with progress.bar(label, len(images.pixels)) as advance:
-        return extract(
-            embedder, images.pixels, images.identities, images.cameras, progress=lambda count: advance(count, "")
-        )
 
 
 def _changed(embedder: Any, shift: Shift, strength: float) -> Any:
@@ -181,8 +175,7 @@ def _rows(found: Sequence[Found]) -> list[str]:
 
 def _lost(differences: np.ndarray, identities: np.ndarray) -> str:
     counted = np.isfinite(differences)
-    people = np.unique(identities[counted], return_inverse=True)[1]
-    low, high = interval(np.bincount(people, weights=differences[counted]), np.bincount(people))
+    low, high = interval_of(differences[counted], identities[counted])
     return f"{_mean(differences):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
