@@ -84,6 +84,7 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Export the model and print what was checked."""
     given = parse(Arguments, arguments, "export")
+    _check(given)
     checkpoint = given.checkpoint
     if checkpoint.is_dir():
         checkpoint = checkpoint / "model.safetensors"
@@ -115,6 +116,19 @@ def main(arguments: Sequence[str]) -> None:
         print(f"wrote {given.deepstream} for DeepStream: {found.sentence()}")
 
 
+def _check(given: Arguments) -> None:
+    """Raise UserError for an option that says how to do what no other one asks for."""
+    for name, other, asked in (
+        ("merge_from", "--merge TOKENS", given.merge != 0),
+        ("method", "--calibration CROPS", given.calibration is not None),
+        ("false_match_rate", "--decision DATA", given.decision is not None),
+    ):
+        if not asked and getattr(given, name) != getattr(Arguments, name):
+            raise UserError(f"--{name.replace('_', '-')} says how, and nothing asks for it; give {other}, too")
+    if given.precision == "fp32" and given.backend != Arguments.backend:
+        raise UserError("fp32 takes no --for: it is for all three")
+
+
 def _lower(given: Arguments, decide: Decide | None) -> Request | None:
     """What the options ask of a lower precision. Raises UserError for those that fp32 has no use for."""
     if given.precision == "fp32":
@@ -129,7 +143,5 @@ def _lower(given: Arguments, decide: Decide | None) -> Request | None:
 
 
 def _merge(given: Arguments) -> Merge | None:
-    """What the options ask of merging. Raises UserError where they ask where, and not how much."""
-    if not given.merge and given.merge_from != 1:
-        raise UserError("--merge-from says where; give --merge TOKENS, too")
+    """What the options ask of merging."""
     return Merge(given.merge, given.merge_from, given.gate, given.gate_images) if given.merge else None

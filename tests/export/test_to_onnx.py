@@ -301,6 +301,10 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((checkpoint, out, "--precision", "int8", "--calibration", empty), "holds no images"),
         ((checkpoint, out, "--precision", "fp16", "--gate", "centred_worst=1.5"), "at least -1 and at most 1"),
         ((checkpoint, out, "--gate", "centred_worst=0.9"), "fp32 takes no --gate"),
+        ((checkpoint, out, "--method", "entropy"), "give --calibration CROPS, too"),
+        ((checkpoint, out, "--precision", "fp16", "--method", "max"), "give --calibration CROPS, too"),
+        ((checkpoint, out, "--false-match-rate", "5"), "give --decision DATA, too"),
+        ((checkpoint, out, "--for", "openvino"), "fp32 takes no --for"),
     ):
         assert command(*arguments) == 2, arguments
         said = capsys.readouterr().err.strip().splitlines()[-1]

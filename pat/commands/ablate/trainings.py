@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import sys
@@ -41,6 +42,7 @@ QUICK_DOMAINS = {
     "target": {**DOMAINS["target"], "identities_test": 30},
 }
 QUICK_EPOCHS = 4
+QUICK: dict[str, Any] = {"seeds": 2, "rate_factors": (1.0, 2.0), "tuning_seeds": 1}
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     if quick:
         optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
         training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
-    fewer: dict[str, Any] = {"seeds": 2, "rate_factors": (1.0, 2.0), "tuning_seeds": 1} if quick else {}
-    given = parse(Arguments, rest, "ablate", Arguments(tyro.MISSING, training, **fewer))
+    given = parse(Arguments, rest, "ablate", Arguments(tyro.MISSING, training, **(QUICK if quick else {})))
     assert isinstance(given, Arguments)
     if given.training.out == OUT:
         out = OUT / (f"{given.study}-quick" if given.quick else given.study)
@@ -132,7 +133,10 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
     study = STUDIES[given.study](base).with_arms(given.arms).with_own(given.own_arms)
     study.check(base)
     for arm in study.arms:
-        validate(arm.configured(base))
+        config = arm.configured(base)
+        validate(config)
+        if config.teacher is not None:
+            raise UserError("a study trains without a teacher; leave out --teacher and --loss.distill")
     if base.data.source:
         _check_images(base, given)
     drawn = None if base.data.source else "quick" if given.quick else "full"
@@ -196,19 +200,29 @@ def check(given: Arguments) -> None:
         )
     if given.seeds < 1 or given.tuning_seeds < 1:
         raise UserError("--seeds and --tuning-seeds must be at least 1")
-    if not given.rate_factors or not all(factor > 0 for factor in given.rate_factors):
-        raise UserError("--rate-factors must be above 0")
+    if not given.rate_factors or not all(0 < factor < math.inf for factor in given.rate_factors):
+        raise UserError("--rate-factors must be above 0 and finite")
     if given.random and given.study != "sweep":
         raise UserError("--random is for sweep")
+    if not given.random and given.finalists != Arguments.finalists:
+        raise UserError("--finalists are those of a random search; give --random, too")
+    usual = QUICK["tuning_seeds"] if given.quick else Arguments.tuning_seeds
+    if not _tunes(given) and given.tuning_seeds != usual:
+        raise UserError("--tuning-seeds: nothing is tuned; give --rate-factors other than 1, too")
     if given.random < 0 or given.finalists < 1:
         raise UserError("--random must not be negative and --finalists be at least 1")
     if not 0 < given.holdout < 1:
         raise UserError(f"--holdout is {given.holdout}; it is a share between 0 and 1")
 
 
+def _tunes(given: Arguments) -> bool:
+    """Whether settings are tried on held-out people."""
+    return given.random > 0 or len({1.0, *given.rate_factors}) > 1
+
+
 def _check_images(base: TrainConfig, given: Arguments) -> None:
-    tuned = given.random > 0 or len({1.0, *given.rate_factors}) > 1
-    check_images(base, range(base.seed, base.seed + min(given.seeds, given.tuning_seeds) * tuned), given.holdout)
+    seeds = min(given.seeds, given.tuning_seeds) if _tunes(given) else 0
+    check_images(base, range(base.seed, base.seed + seeds), given.holdout)
 
 
 def carry_out_all(
