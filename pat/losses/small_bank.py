@@ -9,7 +9,9 @@ from pat.losses.memory_bank import MemoryBank
 
 
 class SmallBank(MemoryBank):
-    """Slots of the images `kept` int64 [M] out of `count`; as a `queue`, an image without one takes the oldest.
+    """Slots of the images `kept` int64 [M] out of `count`.
+
+    As a `queue` it keeps the images seen last: one without a slot takes that of the image seen longest ago.
 
     Images without a slot ask like the others: what is nearest to them in the bank. It is not shared by ranks.
     """
@@ -17,7 +19,7 @@ class SmallBank(MemoryBank):
     slot_of: Tensor
     image_of: Tensor
     fresh: Tensor
-    oldest: Tensor
+    last_seen: Tensor
 
     def __init__(
         self,
@@ -37,7 +39,7 @@ class SmallBank(MemoryBank):
         self.register_buffer("slot_of", slots)  # [count], -1: none
         self.register_buffer("image_of", kept.clone())  # [M]
         self.register_buffer("fresh", torch.zeros(len(kept), dtype=torch.bool), persistent=False)  # taken over now
-        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("last_seen", torch.zeros(len(kept), dtype=torch.int64))  # [M], in updates
 
     @property
     def images(self) -> range:
@@ -51,9 +53,9 @@ class SmallBank(MemoryBank):
 
     @torch.no_grad()
     def update(self, indices: Tensor, features: Tensor) -> None:
-        """As of the full bank, for images with a slot; in a queue the others first take the oldest slots."""
+        """As of the full bank, for images with a slot; in a queue the others first take slots."""
         if self.queue:
-            self._take_in(indices[self.slot_of[indices] < 0].unique())
+            self._take_in(indices.unique())
         super().update(*self._with_slots(indices, features))
         self.fresh.zero_()
 
@@ -62,10 +64,13 @@ class SmallBank(MemoryBank):
         super().fill(*self._with_slots(indices, features))
 
     def _take_in(self, images: Tensor) -> None:
-        taken = (self.oldest + torch.arange(len(images), device=images.device)) % self.size
+        now, slots = self.last_seen.amax() + 1, self.slot_of[images]
+        self.last_seen[slots[slots >= 0]] = now
+        images = images[slots < 0]
+        taken = self.last_seen.argsort(stable=True)[: len(images)]
         self.slot_of[self.image_of[taken]] = -1
         self.slot_of[images], self.image_of[taken], self.fresh[taken] = taken, images, True
-        self.oldest.copy_((self.oldest + len(images)) % self.size)
+        self.last_seen[taken] = now
 
     def _with_slots(self, indices: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         slots = self.slot_of[indices]

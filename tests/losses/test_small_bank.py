@@ -35,11 +35,12 @@ def test_a_queue_takes_in_who_comes_and_forgets_the_oldest():
     bank.update(torch.tensor([4, 2, 4]), features_of(40.0, 4.0, 42.0))  # 4 takes the slot of 0; 2 moves half way
     assert bank.features.flatten().tolist() == [41, 1, 3]
     assert bank.image_of.tolist() == [4, 1, 2]
-    bank.update(torch.tensor([5, 0]), features_of(50.0, 9.0))  # 1 and 2 are the oldest now
-    assert sorted(bank.image_of.tolist()) == [0, 4, 5]
-    assert bank.own(torch.tensor([1, 2, 3])).tolist() == [-1, -1, -1]
+    bank.update(torch.tensor([5, 2]), features_of(50.0, 9.0))  # 1 was never seen
+    assert sorted(bank.image_of.tolist()) == [2, 4, 5]
+    bank.update(torch.tensor([0]), features_of(9.0))  # 2 was seen again after 4
+    assert bank.own(torch.tensor([1, 3, 4])).tolist() == [-1, -1, -1]
     found = {int(image): float(value) for image, value in zip(bank.image_of, bank.features.flatten(), strict=True)}
-    assert found == {4: 41, 5: 50, 0: 9}
+    assert found == {2: 6, 5: 50, 0: 9}
     again = SmallBank(1, torch.tensor([0, 1, 2]), 6, 1, momentum=0.5, queue=True)
     again.load_state_dict(bank.state_dict())
     for each in (bank, again):
@@ -47,6 +48,12 @@ def test_a_queue_takes_in_who_comes_and_forgets_the_oldest():
     assert again.image_of.tolist() == bank.image_of.tolist()
     torch.testing.assert_close(again.features, bank.features)
     torch.testing.assert_close(again.squared_norms, bank.squared_norms)
+
+
+def test_a_queue_never_drops_an_image_of_the_batch():
+    bank = SmallBank(1, torch.tensor([0, 1, 2]), 6, 1, queue=True)
+    bank.update(torch.tensor([0, 4, 5]), features_of(1.0, 2.0, 3.0))  # 0 was there first of all
+    assert sorted(bank.image_of.tolist()) == [0, 4, 5]
 
 
 def test_the_loss_is_that_of_a_bank_of_the_kept_images_alone():
