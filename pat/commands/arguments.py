@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from pat.base.errors import Failure
+from pat.base.errors import UserError
 from pat.base.mapping import overlay, read_mapping
 
 Config = TypeVar("Config")
@@ -32,7 +32,7 @@ def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises Failure where no file can be written into it.
+    """The folder, made where it is missing. Raises UserError where no file can be written into it.
 
     For what takes long before it writes: asked first, a wrong --out costs nothing.
     """
@@ -41,7 +41,7 @@ def writable(folder: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as error:
-        raise Failure(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 
 
 def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config, list[str]]:

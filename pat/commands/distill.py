@@ -16,7 +16,7 @@ from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.mapping import from_mapping
 from pat.commands.arguments import ConfigFile, parse, with_config_file
-from pat.commands.train import run
+from pat.commands.train import architecture_of_weights, run
 from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from pat.model.backbone import build_backbone
 from pat.model.model_file import NAME, read_description
@@ -29,8 +29,8 @@ class Arguments:
     TEACHER is a model file, the folder of a run, or a bundle. The student learns to put every image of
     --data.source where the teacher does. No identity is needed: --data.source unlabelled=FOLDER takes any crops.
     All settings are those of `pat train`; the student's architecture is the teacher's at half the width, without
-    part tokens, unless --model.* says otherwise, and --loss.* adds other losses. The run goes on with
-    `pat train --out RUN --resume`.
+    part tokens, or that of --weights MODEL, unless --model.* says otherwise, and --loss.* adds other losses. The
+    run goes on with `pat train --out RUN --resume`.
     """
 
     teacher: Positional[Path]
@@ -41,17 +41,31 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Train the student, and score it on the targets when there are any."""
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    if named is None and not {"-h", "--help"} & set(arguments):
+        raise UserError("the teacher comes first: pat distill TEACHER --data.source DATA")
     default = student_of(Path(named)) if named is not None else TrainConfig(loss=TAUGHT)
+    start = architecture_of_weights(arguments)
+    if start is not None:
+        default = dataclasses.replace(default, model=dataclasses.replace(start, attention="auto"))
     default, rest = with_config_file(default, arguments)
     given = parse(Arguments, rest, "distill", None if named is None else Arguments(Path(named), default))
-    if named is None:
-        raise UserError("the teacher comes first: pat distill TEACHER --data.source DATA")
     if given.training.resume:
-        raise UserError("go on with `pat train --out RUN --resume`")
-    run(given.training)
+        raise UserError(f"`pat train --out {given.training.out} --resume` continues a run")
+    run(_without_copies(given.training))
 
 
 TAUGHT = LossConfig(identity=0, triplet=0, csl=0, psd=0, distill=1, neighbours="auto", bank_read="auto")
+
+
+def _without_copies(config: TrainConfig) -> TrainConfig:
+    """With the batch's size as it is, and no image in it twice, where each is an identity of its own."""
+    default, known = TrainConfig(), [spec for spec in config.data.source if not spec.startswith("unlabelled=")]
+    if known or config.images_per_identity != default.images_per_identity:
+        return config
+    count = config.identities_per_batch
+    if count == default.identities_per_batch:
+        count *= default.images_per_identity
+    return dataclasses.replace(config, identities_per_batch=count, images_per_identity=1)
 
 
 def student_of(teacher: Path) -> TrainConfig:

@@ -15,8 +15,8 @@ def distillation(features: Tensor, slots: Tensor, taught: Tensor, temperature: f
     bank tells whom an image resembles, not a few others in its batch (SEED, Fang et al., arXiv 2101.04731, whose
     queue holds a part of the images).
 
-    features [B, D] of any length; slots int64 [B] rows of `taught` [M, D], unit length, which takes no gradient;
-    cosines are divided by `temperature`.
+    features [B, D] of any length; slots int64 [B] rows of `taught` [M, D], unit length; cosines are
+    divided by `temperature`.
     """
     with torch.autocast(features.device.type, enabled=False):
         student, target = F.normalize(features.float(), dim=1), taught[slots]

@@ -63,7 +63,10 @@ def prepare(folder: Path, config: TrainConfig) -> None:
                 f"{folder} holds no {CHECKPOINT} to resume; the run stopped before its first checkpoint"
             )
     elif (folder / CHECKPOINT).exists() or (folder / MODEL).exists():
-        raise UserError(f"{folder} holds a run already; continue it with --resume or choose another --out")
+        raise UserError(
+            f"{folder} holds a run already; continue it with `pat train --out {folder} --resume`, or choose "
+            "another --out"
+        )
     for leftover in folder.glob(".*.part"):  # of a run that was killed while it saved; the folder is ours alone
         leftover.unlink(missing_ok=True)
     values = {**to_mapping(config), "resume": False}

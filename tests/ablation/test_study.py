@@ -31,11 +31,18 @@ def test_arms_of_components(base, study):
     assert tuple(kind.named() for kind in whole) == ("cls", "cls, flip", "cls + parts", "cls, re-ranked")
 
 
-@pytest.mark.parametrize("change", [{"csl": 0.0}, {"psd": 0.0}, {"other_identities": True}])
+@pytest.mark.parametrize("change", [{"csl": 0.0}, {"psd": 0.0}])
 def test_a_configuration_without_what_is_compared(base, change):
     without = dataclasses.replace(base, loss=dataclasses.replace(base.loss, **change))
     with pytest.raises(UserError, match=next(iter(change))):
         STUDIES["components"](without)
+
+
+def test_an_arm_that_everybody_has_is_in_the_way_where_it_is_wanted(base):
+    others = dataclasses.replace(base, loss=dataclasses.replace(base.loss, other_identities=True))
+    with pytest.raises(UserError, match=r'"PAT, other identities" is no different from "PAT \+ CSL \+ PSD"'):
+        STUDIES["components"](others).check(others)
+    STUDIES["components"](others).with_arms(("parts", "csl")).check(others)
 
 
 def test_runs_differ_in_arm_rate_and_seed_alone(base, study):
@@ -186,8 +193,10 @@ def test_each_method_of_the_field_is_the_plain_vit_and_its_own_settings(base):
     }
     named = [kind.named() for kind in study.arms[0].kinds]
     assert named == ["cls", "cls, re-ranked", "cls, re-ranked by camera"]
-    with pytest.raises(UserError, match="graph sampling is an arm of field"):
-        STUDIES["field"](dataclasses.replace(base, sampling="graph"))
+    graph = dataclasses.replace(base, sampling="graph")
+    with pytest.raises(UserError, match=r'"graph sampling" is no different from "plain ViT" .* --arms'):
+        STUDIES["field"](graph).check(graph)
+    STUDIES["field"](graph).with_arms(("bau",)).check(graph)
 
 
 def test_an_arm_of_ones_own(base, tmp_path, study):

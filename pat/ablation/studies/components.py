@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pat.ablation.study import Arm, Study, require
-from pat.base.errors import UserError
 from pat.config import TrainConfig
 from pat.evaluation.kinds import Kind
 
@@ -19,8 +18,6 @@ def require_losses(study: str, base: TrainConfig) -> None:
 def components(base: TrainConfig) -> Study:
     """What each component of the paper adds. Raises UserError where `base` turns one of them off."""
     require_losses("components", base)
-    if base.loss.other_identities:
-        raise UserError("loss.other_identities is an arm of components; leave it off")
     nothing = {"csl": 0.0, "psd": 0.0}
     return Study(
         "components",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pat.ablation.studies.components import require_losses
 from pat.ablation.study import Arm, Settings, Study
-from pat.base.errors import UserError
 from pat.config import TrainConfig
 from pat.evaluation.kinds import Kind
 
@@ -30,8 +29,7 @@ METHODS: tuple[Arm, ...] = (
 
 
 def field(base: TrainConfig) -> Study:
-    """Do PAT's losses help where other methods are compared? Raises UserError where `base` lacks PAT's, or has one
-    of the others."""
+    """Do PAT's losses help where other methods are compared? Raises UserError where `base` lacks PAT's."""
     require_losses("field", base)
     arms = [
         Arm("plain-vit", "plain ViT", PLAIN, KINDS),
@@ -39,8 +37,6 @@ def field(base: TrainConfig) -> Study:
         Arm("pat", "PAT + CSL + PSD"),
     ]
     for arm in METHODS:
-        if arm.configured(base) == base:
-            raise UserError(f"{arm.name} is an arm of field; leave it off")
         arms.append(Arm(arm.key, arm.name, {**PLAIN, **arm.settings, **_merged(arm.settings)}))
     return Study(
         "field",
