@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pat.base.errors import UserError
 from pat.config import AugmentConfig
 
 _ERASED_AREA = (0.02, 0.4)
@@ -70,8 +69,6 @@ class Augmentation:
     """Random changes as `config` sets them, for images of `image_size` (height, width).
 
     fill: RGB in [0, 1] of erased rectangles; the default is the mean that the paper's input subtracts.
-
-    Raises UserError for a probability outside [0, 1] and for negative settings.
     """
 
     def __init__(
@@ -80,13 +77,6 @@ class Augmentation:
         image_size: tuple[int, int],
         fill: tuple[float, float, float] = (0.5, 0.5, 0.5),
     ) -> None:
-        for name, value in (("flip", config.flip), ("erasing", config.erasing)):
-            if not 0 <= value <= 1:
-                raise UserError(f"--augment.{name} {value} is not a probability")
-        if config.pad < 0 or config.color_jitter < 0 or config.color_cast < 0:
-            raise UserError("--augment.pad, --augment.color-jitter and --augment.color-cast must not be negative")
-        if min(config.low_resolution, config.blur) < 0 or config.low_resolution + config.blur > 1:
-            raise UserError("--augment.low-resolution and --augment.blur are probabilities, 1 together at most")
         self.config = config
         self.height, self.width = image_size
         self.fill = fill

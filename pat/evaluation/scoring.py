@@ -160,7 +160,8 @@ def _ranked(
 ) -> tuple[RankingResult, ...]:
     if not rerank:
         return tuple(evaluate_ranking(*each, max_rank=max_rank, device=device) for each in splits)
-    with progress.bar(label, sum(len(query) + len(gallery) for query, gallery in splits)) as advance:
+    ranked = sum(len(query) + np.count_nonzero(gallery.identities != JUNK) for query, gallery in splits)
+    with progress.bar(label, ranked) as advance:
 
         def slabs(query: Features, gallery: Features) -> Slabs:
             def progress(count: int) -> None:

@@ -23,6 +23,8 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
     if config.small_images[0] > config.small_images[1]:
         given = " ".join(f"{share:g}" for share in config.small_images)
         raise UserError(f"--small-images {given}: half the size comes before three quarters; give its end first")
+    if config.augment.low_resolution + config.augment.blur > 1:
+        raise UserError("--augment.low-resolution and --augment.blur are never together: 1 at most as a sum")
     mixing, camera, alignment = config.augment.mix_style, config.loss.camera, config.loss.alignment
     if ranks > 1 and (mixing or camera or alignment):
         raise UserError(

@@ -13,7 +13,6 @@ from torch.nn import functional
 from torchvision.transforms import RandomErasing
 from torchvision.transforms import functional as tv
 
-from pat.base.errors import UserError
 from pat.config import AugmentConfig
 from pat.data.augment import Augmentation, AugmentDraw
 
@@ -149,15 +148,12 @@ def test_draw_is_a_function_of_the_generator_and_options_do_not_move_it() -> Non
     assert not torch.equal(first.corner, draws(make(), 9, seed=6).corner)
 
 
-def test_wrong_pixels_and_wrong_settings() -> None:
+def test_wrong_pixels() -> None:
     augmentation = make()
     with pytest.raises(ValueError, match=r"pixels must be uint8 \(4, 24, 12, 3\), not torch.float32"):
         augmentation.apply(pixels(4).float(), draws(augmentation, 4))
     with pytest.raises(ValueError, match=r"not torch.uint8 \(3, 24, 12, 3\)"):
         augmentation.apply(pixels(3), draws(augmentation, 4))
-    for changed in ({"flip": 1.5}, {"erasing": -0.1}, {"pad": -1}, {"color_jitter": -0.1}):
-        with pytest.raises(UserError, match=r"--augment\."):
-            make(**changed)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
 from pat.base.progress import Progress
 from pat.data.pixels import Images
-from pat.data.sample import Sample
+from pat.data.sample import JUNK, Sample
 from pat.evaluation.kinds import Kind, every_kind
 from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.rerank import reranked
@@ -62,6 +65,35 @@ def test_each_image_is_embedded_once_for_kinds_of_one_vector() -> None:
     assert again.result.mAP == evaluate_ranking(plain.query, plain.gallery, slabs=reranked()).mAP
     assert again.result.mAP != plain.result.mAP
     assert score_kinds(Embedders(), images, kinds, Progress(), embed_only=True) == {}
+
+
+def test_the_bar_of_a_ranking_fills_though_there_is_junk() -> None:
+    bars: dict[str, list[int]] = {}
+
+    class Counting(Progress):
+        @contextmanager
+        def bar(self, label: str, total: int) -> Iterator[Callable[..., None]]:
+            bars[label] = [total, 0]
+
+            def advance(count: int, _text: str, _total: int | None = None) -> None:
+                bars[label][1] += count
+
+            yield advance
+
+    query, gallery = images_of(1), images_of(2)
+    junk = tuple(Sample(f"junk/{n}", JUNK, 2, "x") for n in range(3))
+    gallery = Images(
+        (*gallery.samples, *junk), np.concatenate([gallery.pixels, gallery.pixels[:3]]), np.arange(PEOPLE + 3)
+    )
+    score_kinds(
+        Embedders(),
+        EvaluationSet("x", query, gallery),
+        every_kind(parts=False, flip=False, rerank=True),
+        Counting(),
+        max_rank=10,
+    )
+    assert len(bars) == 3
+    assert all(total == done for total, done in bars.values())
 
 
 def test_splits_share_the_vectors_of_their_images() -> None:
