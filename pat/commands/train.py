@@ -50,7 +50,7 @@ def run(config: TrainConfig) -> None:
     )
     with contextlib.ExitStack() as stack:
         teacher = None
-        if config.teacher is not None:
+        if config.teacher is not None and not config.resume:
             opened = opened_model(config.teacher, config.device, config.model.attention, progress)
             found = stack.enter_context(opened)
             teacher = Teacher(found.cls, found.image_size)
@@ -71,7 +71,7 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
     else:
         default = dataclasses.replace(
             default,
-            model=dataclasses.replace(_architecture(arguments) or default.model, attention="auto"),
+            model=dataclasses.replace(architecture_of_weights(arguments) or default.model, attention="auto"),
             loss=dataclasses.replace(default.loss, neighbours="auto", bank_read="auto"),
         )
     default, rest = with_config_file(default, arguments)
@@ -80,7 +80,7 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
     return given.training
 
 
-def _architecture(arguments: Sequence[str]) -> ModelConfig | None:
+def architecture_of_weights(arguments: Sequence[str]) -> ModelConfig | None:
     """That of the model of this project which --weights names, file or folder: it is the default then."""
     reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     reader.add_argument("--weights", type=Path, default=Path())

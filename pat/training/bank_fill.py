@@ -36,7 +36,7 @@ def fill_bank(
     """Before `epoch`, set every slot to its image's part features; False when `stop` asked to leave off.
 
     In evaluation mode: plain images, full bands. In training mode, as the authors do: augmented images, random
-    regions for each (also where training draws one for all), stochastic depth.
+    regions for each (also where training draws one for all), stochastic depth, MixStyle.
 
     Each rank embeds the images whose slots it holds, so nothing is exchanged. Random numbers are drawn for
     whole batches, which gives an image the same ones whatever the number of ranks.
@@ -86,10 +86,11 @@ def _part_features(state: TrainingState, augmentation: Augmentation, batch: Batc
     """[P, B, D]"""
     device = batch.pixels.device
     if draws is None:
-        images, regions, drop_path = to_images(batch.pixels, device), None, None
+        images, regions, drop_path, style = to_images(batch.pixels, device), None, None, None
     else:
-        images = augmentation.apply(batch.pixels, draws.augment.to(device))
-        regions, drop_path = draws.regions, draws.drop_path
+        draws = draws.to(device)
+        images = augmentation.apply(batch.pixels, draws.augment)
+        regions, drop_path, style = draws.regions, draws.drop_path, draws.style
     with torch.autocast(device.type, dtype=state.amp, enabled=state.amp is not None):
-        _, parts = state.model.features(images, regions, drop_path)
+        _, parts = state.model.features(images, regions, drop_path, style)
     return parts.transpose(0, 1)

@@ -35,7 +35,7 @@ from pat.training.graph import most_alike
 from pat.training.job import joined, stop_flag
 from pat.training.state import TrainingState, build_state
 from pat.training.step import Losses, training_step
-from pat.training.teaching import Teacher, taught_embeddings
+from pat.training.teaching import Teacher, teachings
 from pat.training.validate import validate
 
 CHECK_EVERY = 10
@@ -69,7 +69,8 @@ def train(
     """Train as `config` says and write `config.out`/model.safetensors.
 
     `leave` is asked between two steps; True stops the run there, as Ctrl-C does. It is not asked while the bank is
-    filled, which would have to begin anew. `teacher` is the model that `config.teacher` names, opened.
+    filled, which would have to begin anew. `teacher` is the model that `config.teacher` names, opened; a
+    run that goes on needs none.
     Raises UserError for what the user can mend, Failure when a loss is not finite or a file cannot be written,
     Interrupted after Ctrl-C or `leave` once the state is saved.
 
@@ -83,9 +84,8 @@ def train(
                 run_folder.prepare(config.out, config)
             data = open_training_data(config.data, config.model.image_size, config.seed, progress)
             state = build_state(config, data.training, ranks, progress)
-            if teacher is not None:
-                width = state.model.dim
-                state.taught = taught_embeddings(teacher, data, config.data, width, ranks, progress)
+            if config.teacher is not None:
+                state.taught = teachings(teacher, data, config, state.model.dim, ranks, progress)
             return _Run(config, data, state, ranks, progress, asked, leave).run()
 
 
@@ -230,7 +230,8 @@ class _Run:
     def _interrupt(self) -> NoReturn:
         self._save_checkpoint()
         raise Interrupted(
-            f"stopped after step {self.position.global_step}; continue with --out {self.config.out} --resume"
+            f"stopped after step {self.position.global_step}; continue with "
+            f"`pat train --out {self.config.out} --resume`"
         )
 
     def _epochs_done(self, steps: int) -> float:

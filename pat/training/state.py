@@ -25,6 +25,7 @@ from pat.model import weights as model_weights
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
 from pat.training.regularisers import Regularisers, build_regularisers
+from pat.training.teaching import Teachings
 
 
 @dataclass
@@ -45,8 +46,8 @@ class TrainingState:
     amp: torch.dtype | None
     regularisers: Regularisers | None = None
     """None where no other method's loss is asked for."""
-    taught: Tensor | None = None
-    """A teacher's embeddings of the training images, float32 [M, D], where there is one."""
+    taught: Teachings | None = None
+    """Where there is a teacher."""
 
     @property
     def evaluated(self) -> PartAwareTransformer:
@@ -69,6 +70,7 @@ class TrainingState:
             "bank": None if self.bank is None else ranks.whole(self.bank),
             "ema": self.ema,
             "regularisers": self.regularisers,
+            "taught": self.taught,
         }
 
 
@@ -105,6 +107,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
             raise UserError(f"{slots} training images are too few for {ranks.count} ranks, which share their bank")
         labels = torch.from_numpy(training.labels)
         bank, bank_labels = _memory_bank(config, labels, model.dim, ranks).to(device), labels.to(device)
+
+        if (config.loss.bank_quota or config.loss.bank_queue) and bank.size == slots:
+            progress.say(f"note: the bank has a slot for each of the {slots} images, as without quota or queue")
 
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)

@@ -190,7 +190,7 @@ def training_step(
         ranks,
         phase,
         scale=state.csl_scale,
-        taught=state.taught,
+        taught=None if state.taught is None else state.taught.embeddings,
         regularisers=state.regularisers,
     )
     with phase("backward"):

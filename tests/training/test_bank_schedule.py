@@ -1,5 +1,6 @@
 """When the memory bank is filled and moved, when CSL and PSD begin, and the scale that is measured on the bank."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 import pat
 from pat.base.errors import Failure
 from pat.base.mapping import from_mapping
-from pat.config import LossConfig, TrainConfig
+from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation
 from pat.losses import MemoryBank, cross_id_similarity
 from pat.model import PartAwareTransformer
@@ -82,6 +83,21 @@ def test_a_run_stopped_while_the_bank_is_filled_again_goes_on_the_same(config, m
     assert csl_of(resumed.model.parent) == csl_of(whole.model.parent)
     for name, tensor in pat.load(whole.model).state_dict().items():
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_bank_that_is_filled_in_training_mode_mixes_styles(config, monkeypatch):
+    styles, real = [], PartAwareTransformer.features
+
+    def features(self, images, regions=None, drop_path=None, style=None):
+        if not torch.is_grad_enabled():
+            styles.append(style)
+        return real(self, images, regions, drop_path, style)
+
+    monkeypatch.setattr(PartAwareTransformer, "features", features)
+    mixing = AugmentConfig(mix_style=1.0)
+    train(dataclasses.replace(config(bank_fill="train"), augment=mixing, epochs=1))
+    assert styles
+    assert None not in styles
 
 
 def test_the_measured_scale_is_that_of_all_pairs_in_one_shard_or_two():

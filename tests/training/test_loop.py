@@ -14,6 +14,7 @@ import pat
 from disks import files_of_at_most
 from pat.base.errors import Failure, UserError
 from pat.base.mapping import from_mapping
+from pat.base.progress import TerminalProgress
 from pat.config import ModelConfig, TrainConfig
 from pat.model import PartAwareTransformer
 from pat.training import loop, run_folder, step
@@ -152,11 +153,23 @@ def test_small_banks_that_cannot_be(config, change, ranks, message):
         validate(config(**change), ranks)
 
 
+@pytest.mark.parametrize(("loss", "said"), [({"bank_quota": 99}, True), ({"bank_queue": 99}, True), ({}, False)])
+def test_a_small_bank_that_holds_everything_is_said_to(config, loss, said, capsys):
+    train(config(epochs=1, **{f"loss__{name}": value for name, value in loss.items()}), TerminalProgress())
+    assert ("a slot for each of the" in capsys.readouterr().err) == said
+
+
 def test_the_kernels_find_so_many_neighbours(config):
     validate(config(loss__neighbours="triton", loss__k=32, loss__bank_read="bfloat16"))
     validate(config(loss__neighbours="reference", loss__k=33, loss__bank_read="bfloat16"))
     with pytest.raises(UserError, match=r"loss\.k 33: --loss\.neighbours triton finds 32 at most"):
         validate(config(loss__neighbours="triton", loss__k=33))
+
+
+def test_an_image_is_blurred_or_made_small_and_never_both(config):
+    validate(config(augment__low_resolution=0.5, augment__blur=0.5))
+    with pytest.raises(UserError, match="never together"):
+        validate(config(augment__low_resolution=0.6, augment__blur=0.5))
 
 
 def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
@@ -317,7 +330,7 @@ def test_a_part_feature_that_is_not_a_number_stops_the_run(config, monkeypatch):
 def test_a_folder_holds_one_run(config):
     settings = config()
     train(settings)
-    with pytest.raises(UserError, match="--resume or choose another --out"):
+    with pytest.raises(UserError, match=r"pat train --out .* --resume`, or choose another --out"):
         train(settings)
     other = config("busy")
     with claimed(other.out), pytest.raises(UserError, match="another run is writing"):

@@ -12,13 +12,15 @@ import pat.cli
 from pat.base.errors import UserError
 from pat.base.mapping import from_mapping
 from pat.base.progress import Progress
-from pat.config import TrainConfig
+from pat.commands.distill import _without_copies
+from pat.config import DataConfig, TrainConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import embedder
 from pat.model.weights import save
 from pat.training.data import open_training_data
 from pat.training.distributed import Ranks
-from pat.training.loop import train
+from pat.training.loop import Interrupted, train
+from pat.training.run_folder import saved_config
 from pat.training.teaching import Teacher, taught_embeddings
 
 ALONE = {"identity": 0, "triplet": 0, "csl": 0, "psd": 0, "distill": 1}
@@ -68,6 +70,19 @@ def test_teachings_keep_the_cosines(config, teacher, width):
     assert (given @ given.T - full @ full.T).abs().max() < apart
 
 
+def test_a_run_that_goes_on_keeps_its_teachings(config, teacher):
+    config = dataclasses.replace(config, teacher=teacher, epochs=4)
+    whole = train(dataclasses.replace(config, out=config.out / "whole"), teacher=opened(teacher))
+    parts = dataclasses.replace(config, out=config.out / "parts")
+    asked = iter([False, True])
+    with pytest.raises(Interrupted):
+        train(parts, teacher=opened(teacher), leave=lambda: next(asked))
+    teacher.unlink()  # or another model by now
+    resumed = train(dataclasses.replace(parts, resume=True))
+    for name, tensor in pat.load(whole.model).state_dict().items():
+        torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
+
+
 def test_a_teacher_and_its_weight_go_together(config, teacher):
     with pytest.raises(UserError, match="go together"):
         train(config)
@@ -83,7 +98,10 @@ def test_something_must_train_the_embedding(config):
 def test_the_command_takes_unlabelled_images(config, market, teacher, tmp_path, capsys):
     images, out = f"unlabelled={market / 'bounding_box_train'}", tmp_path / "student"
     given = [str(teacher), "--data.source", images, "--data.cache", str(config.data.cache), "--out", str(out)]
+    given += ["--identities-per-batch", "9"]
     assert pat.cli.run("distill", [*given, "--epochs", "1"]) == 0, capsys.readouterr()
+    settings = saved_config(out)
+    assert (settings.identities_per_batch, settings.images_per_identity) == (9, 1)  # no image is twice in a batch
     student = pat.load(out / "model.safetensors")
     assert student.config.width == 48
     assert student.config.heads == 1
@@ -91,12 +109,40 @@ def test_the_command_takes_unlabelled_images(config, market, teacher, tmp_path, 
     assert pat.cli.run("train", resumed) == 0, capsys.readouterr()
 
 
-@pytest.mark.parametrize("named", [["nowhere.safetensors"], ["--data.source", "x"], []])
-def test_mistakes_are_one_line(named, capsys, tmp_path, monkeypatch):
+def test_a_batch_of_unlabelled_images_is_as_large_as_any():
+    def batch(*source: str, **changes) -> tuple[int, int]:
+        config = _without_copies(TrainConfig(data=DataConfig(source=source), **changes))
+        return config.identities_per_batch, config.images_per_identity
+
+    assert batch("unlabelled=a", "unlabelled=b") == (64, 1)
+    assert batch("unlabelled=a", "market1501") == (16, 4)  # images of one identity may teach more
+    assert batch("unlabelled=a", identities_per_batch=10) == (10, 1)
+    assert batch("unlabelled=a", images_per_identity=2) == (16, 2)
+
+
+def test_a_student_that_starts_from_a_model_has_its_architecture(config, teacher, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("pat.commands.distill.run", asked.append)
+    start = tmp_path / "start.safetensors"
+    save(PartAwareTransformer(dataclasses.replace(config.model, identities=0)), start)
+    given = [str(teacher), "--data.source", "x", "--weights", str(start)]
+    assert pat.cli.run("distill", given) == 0
+    assert asked[0].model.width == config.model.width != 48
+    assert asked[0].model.parts == config.model.parts
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["nowhere.safetensors"], "there is no model file"),
+        (["--data.source", "x"], "the teacher comes first"),
+        ([], "the teacher comes first"),
+        (["TEACHER", "--out", "there", "--resume"], "`pat train --out there --resume` continues"),
+    ],
+)
+def test_mistakes_are_one_line(given, said, teacher, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    try:
-        code = pat.cli.run("distill", named)
-    except SystemExit as exit:  # tyro's own
-        code = exit.code
-    assert code == 2
-    assert "Traceback" not in capsys.readouterr().err
+    assert pat.cli.run("distill", [str(teacher) if word == "TEACHER" else word for word in given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pat distill: ")
+    assert said in line
