@@ -8,11 +8,13 @@ import pytest
 
 from pat.ablation import folder
 from pat.ablation.plan import RESULT, scored_run, tuning_runs
+from pat.ablation.search import candidates
 from pat.ablation.studies import STUDIES
 from pat.base.errors import UserError
 from pat.base.mapping import overlay, read_mapping, to_mapping
 from pat.config import TrainConfig
 from pat.training.run_folder import differences
+from pat.training.validate import validate
 
 
 def test_arms_of_components(base, study):
@@ -43,6 +45,17 @@ def test_an_arm_that_everybody_has_is_in_the_way_where_it_is_wanted(base):
     with pytest.raises(UserError, match=r'"PAT, other identities" is no different from "PAT \+ CSL \+ PSD"'):
         STUDIES["components"](others).check(others)
     STUDIES["components"](others).with_arms(("parts", "csl")).check(others)
+
+
+@pytest.mark.parametrize("name", ["memory", "sweep"])
+@pytest.mark.parametrize("bank_read", ["float32", "bfloat16"])
+def test_every_arm_runs_on_the_kernels(base, name, bank_read):
+    loss = dataclasses.replace(base.loss, neighbours="triton", bank_read=bank_read, k=10)
+    on_gpu = dataclasses.replace(base, loss=loss, epochs=10)
+    study = STUDIES[name](on_gpu)
+    study.check(on_gpu)
+    for arm in (*study.arms, *candidates(on_gpu, 50)):
+        validate(arm.configured(on_gpu))
 
 
 def test_runs_differ_in_arm_rate_and_seed_alone(base, study):

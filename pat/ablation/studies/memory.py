@@ -11,13 +11,14 @@ def memory(base: TrainConfig) -> Study:
     """Which bank is the smallest that loses nothing. Raises UserError where `base` trains without one."""
     require_losses("memory", base)
     batch = base.identities_per_batch * base.images_per_identity
+    read = "float32" if base.loss.bank_read == "bfloat16" else "bfloat16"  # which it is by default on a GPU
     late = 1 + max(1, round(base.epochs / 3))
     return Study(
         "memory",
         "Which memory bank is the smallest that loses nothing?",
         (
             Arm("base", "the bank as configured"),
-            Arm("bfloat16", "read in bfloat16", {"loss": {"bank_read": "bfloat16"}}),
+            Arm(read, f"read in {read}", {"loss": {"bank_read": read}}),
             Arm("other-identities", "other identities alone", {"loss": {"other_identities": True}}),
             Arm("quota-4", "4 images of each identity", {"loss": {"bank_quota": 4}}),
             Arm("quota-1", "1 image of each identity", {"loss": {"bank_quota": 1}}),
