@@ -19,7 +19,7 @@ from pat.commands.arguments import ConfigFile, parse, with_config_file
 from pat.commands.train import architecture_of_weights, run
 from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from pat.model.backbone import build_backbone
-from pat.model.model_file import NAME, read_description
+from pat.model.model_file import file_at, read_description
 
 
 @dataclass(frozen=True)
@@ -101,4 +101,4 @@ def architecture(model: Path) -> ModelConfig:
     """That of a model file, a run's folder or a bundle. Raises UserError for anything else."""
     if is_bundle(model):
         return from_mapping(ModelConfig, dict(Manifest.load(model).model), str(model))
-    return read_description(model / NAME if model.is_dir() else model).config
+    return read_description(file_at(model)).config

@@ -21,6 +21,7 @@ from export.to_onnx import export_bundle
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
+from pat.model.model_file import file_at
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,7 @@ def main(arguments: Sequence[str]) -> None:
     """Export the model and print what was checked."""
     given = parse(Arguments, arguments, "export")
     _check(given)
-    checkpoint = given.checkpoint
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "model.safetensors"
-        if not checkpoint.exists():
-            raise UserError(f"the folder {given.checkpoint} holds no model.safetensors; give a model file")
+    checkpoint = file_at(given.checkpoint)
     progress = TerminalProgress()
     architectures, why_none = chosen_architectures(given.kernels)
     if why_none:

@@ -47,9 +47,9 @@ def training_facts(path: Path) -> Mapping[str, Any]:
     """What the model at `path`, a file, a run's folder or a bundle, tells of its training."""
     if (path / MANIFEST).is_file():
         return Manifest.load(path).training
-    from pat.model.model_file import read_description
+    from pat.model.model_file import file_at, read_description
 
-    return read_description(path / "model.safetensors" if path.is_dir() else path).training
+    return read_description(file_at(path)).training
 
 
 def evaluate_protocol(

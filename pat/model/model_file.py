@@ -50,6 +50,15 @@ def save_tensors(
         temporary.write_bytes(safetensors.torch.save(plain, metadata))
 
 
+def file_at(path: Path) -> Path:
+    """The model file that `path` is, or that its folder holds. Raises UserError for a folder that holds none."""
+    if not path.is_dir():
+        return path
+    if not (path / NAME).is_file():
+        raise UserError(f"the folder {path} holds no {NAME}; give a model file")
+    return path / NAME
+
+
 def read(path: str | Path) -> tuple[dict[str, Tensor], ModelFile]:
     """Tensors and configuration of a model file; raises UserError.
 
