@@ -41,14 +41,15 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Train the student, and score it on the targets when there are any."""
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    if named is None and not {"-h", "--help"} & set(arguments):
-        raise UserError("the teacher comes first: pat distill TEACHER --data.source DATA")
     default = student_of(Path(named)) if named is not None else TrainConfig(loss=TAUGHT)
     start = architecture_of_weights(arguments)
     if start is not None:
         default = dataclasses.replace(default, model=dataclasses.replace(start, attention="auto"))
     default, rest = with_config_file(default, arguments)
-    given = parse(Arguments, rest, "distill", None if named is None else Arguments(Path(named), default))
+    helping = bool({"-h", "--help"} & set(arguments))
+    given = parse(Arguments, rest, "distill", None if helping else Arguments(Path(named or ""), default))
+    if named is None:  # after parsing: a mistyped option is told first
+        raise UserError("the teacher comes first: pat distill TEACHER --data.source DATA")
     if given.training.resume:
         raise UserError(f"`pat train --out {given.training.out} --resume` continues a run")
     run(_without_copies(given.training))
