@@ -198,6 +198,7 @@ def test_operations_of_a_step_are_about_three_forward_passes():
     assert 23.2 * 11 / 12 < counted < 23.2
 
 
+@pytest.mark.slow
 def test_it_needs_no_command_line_and_no_scipy(options):
     code = f"""
 import sys
