@@ -222,7 +222,8 @@ def chosen_way(bundle: Path, settings: ProcessSettings) -> tuple[Path, ProcessSe
     found = read_choice(bundle)
     if found is None:
         log.info("nothing is chosen for %s here: python -m deploy.runtime pick measures what is fastest", bundle)
-        return bundle, settings
+        own = dataclasses.replace(settings.runtime, backend="onnxruntime")
+        return bundle, dataclasses.replace(settings, runtime=own)
     log.info("chosen for %s: %s with %s (%s)", bundle, found.bundle, found.backend, found.why)
     own = dataclasses.replace(settings.runtime, backend=found.backend, **found.options)
     return found.bundle, dataclasses.replace(settings, runtime=own)
@@ -243,7 +244,8 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
         options |= {"threads": chosen.threads, "device": chosen.device, "arithmetic": chosen.arithmetic}
     else:
         options |= {"threads": chosen.threads, "providers": chosen.providers}
-    backend: runtime.Backend = "onnxruntime" if chosen.backend == "chosen" else chosen.backend
+    backend = chosen.backend
+    assert backend != "chosen", "what is not chosen is ONNX Runtime's"
     # With one camera there is nobody to wait for.
     wait = chosen.max_wait if cameras > 1 else 0.0
     return Embedder(

@@ -74,8 +74,10 @@ def test_a_bundle_for_another_backend_is_opened_with_a_warning(bundle, tmp_path,
 
 def test_the_fastest_within_the_gate_is_written_down_and_used(bundle, capsys, caplog):
     caplog.set_level("INFO")
-    assert pipeline.chosen_way(bundle, ProcessSettings()) == (bundle, ProcessSettings())
-    assert "nothing is chosen" in caplog.text
+    found, settings = pipeline.chosen_way(bundle, ProcessSettings())
+    assert (found, settings.runtime.backend) == (bundle, "onnxruntime")
+    assert pipeline.chosen_way(found, settings) == (found, settings)
+    assert caplog.text.count("nothing is chosen") == 1
     assert main(["pick", str(bundle), "--seconds", "0.2", "--batch", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert sum(" ms a crop; " in line and "centred cosine worst" in line for line in said) >= 2
