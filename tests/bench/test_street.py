@@ -6,10 +6,13 @@ import json
 
 import pytest
 
-from bench.street import Options, main
+from bench.street import Options, main, measure
+from deploy.detect import RENDERED
+from deploy.shipped import shipped_bundle
 from pat.base.errors import UserError
 from pat.commands.street import read_street
 from pat.evaluation.street import Box, Run, Scores, score
+from pat.synthetic.people.street import film_people
 
 SECONDS = {(camera, frame): frame / 10 for camera in "ab" for frame in range(310)}
 LEFT, RIGHT = (0.0, 0.0, 10.0, 20.0), (50.0, 0.0, 60.0, 20.0)
@@ -117,3 +120,14 @@ def test_what_is_no_street_is_refused(tmp_path, content, colour_bundle, capsys):
         read_street(tmp_path)
     assert main(Options(colour_bundle, [tmp_path], "hog", "0.8", None)) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_models_in_the_box_recognise_people_in_a_street(tmp_path):
+    """Who ships with the project sees nearly everybody who walks past, and names them rightly."""
+    film_people(tmp_path / "street", cameras=2, people=5, rate=5, seed=4)
+    options = Options(shipped_bundle(), [tmp_path / "street"], RENDERED, "", None)
+    found = measure(options)
+    assert found.seen == found.people == 5
+    assert found.found > 0.5 * found.boxes
+    assert found.right >= 0.8 * found.recognised > 0
