@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import TracebackType
 
 from deploy.clocks import Backoff, FrameClock, RecordedClock
@@ -24,6 +23,8 @@ GRACE = 0.5
 MOST_STUCK = 4
 """Reads that hang in spite of their time limits and were given up; with so many no other is begun."""
 STOP_WITHIN = 2.0
+READ_AHEAD = 4
+"""Frames of a recording that wait to be taken at most."""
 
 
 class Camera:
@@ -46,11 +47,8 @@ class Camera:
         stale_after: seconds without an image after which a live source is given up and connected to again.
         retry: shortest and longest wait in seconds before another try; see `Backoff`.
         give_up_after: seconds without a frame after which the camera fails; None to try for ever.
-        capacity: frames of a recording that are read ahead.
         pace: a recording is played at its own rate and drops frames, as if it were live.
-        start: time of a recording's first frame, seconds since the epoch; None for now.
         timeout: see `open_source`.
-        wake: called from this camera's threads when a frame is there or the state changed; must not block.
         open: makes the source.
         wall: the wall clock.
     """
@@ -66,26 +64,19 @@ class Camera:
         stale_after: float = 5.0,
         retry: tuple[float, float] = (0.5, 30.0),
         give_up_after: float | None = None,
-        capacity: int = 4,
         pace: bool = False,
-        start: float | None = None,
         timeout: float = 10.0,
-        wake: Callable[[], None] = lambda: None,
         open: Callable[..., Source] = open_source,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if capacity < 1 or not stale_after > 0 or not 0 <= retry[0] <= retry[1]:
-            raise UserError(
-                f"camera {shown(name)}: capacity is {capacity}, stale_after {stale_after}, retry {retry}; "
-                "make the first two greater than 0 and the last a shorter and a longer wait"
-            )
+        if not stale_after > 0:  # so written, NaN is wrong too
+            raise UserError(f"camera {shown(name)}: stale_after is {stale_after}; it must be above 0")
         self.name, self._shown, self._url = name, shown(name), shown(url)
-        self._loop, self._pace, self._capacity, self._wake, self._wall = loop, pace, capacity, wake, wall
+        self._loop, self._pace, self._wall = loop, pace, wall
         self._stale_after, self._give_up_after, self._timeout = stale_after, give_up_after, timeout
         self._open = lambda: open(url, rate=rate, live=live, timeout=timeout, read_timeout=stale_after)
         self._backoff = Backoff(*retry)
         self._clock = FrameClock(wall)
-        self._start = start
         self._thread = threading.Thread(target=self._supervise, name=f"camera {self._shown}", daemon=True)
 
         self._changed = threading.Condition()  # guards all that follows
@@ -101,7 +92,6 @@ class Camera:
         self._last_frame: float | None = None
         self._heard = self._connected = time.monotonic()  # when a frame last came; the first of this connection
         self._recorded: RecordedClock | None = None
-        self._signs = 0  # counts what `wake` is to be called for
 
     def start(self) -> Camera:
         """Begins to read; once."""
@@ -198,7 +188,7 @@ class Camera:
             self._reader = reader
         reader.start()
         while (left := self._patience(reader)) > 0:
-            with self._locked():
+            with self._changed:
                 if self._changed.wait_for(lambda: reader.done or self._stopping, min(left, self._stale_after / 4)):
                     break
                 self._note_staleness(reader)
@@ -243,7 +233,7 @@ class Camera:
     def _rest(self, error: str) -> None:
         """Waits before the next try, longer each time, and while too many reads hang."""
         until = time.monotonic() + self._backoff.next()
-        with self._locked():
+        with self._changed:
             self._enter("stale" if self._state == "stale" else "connecting", error)
         while not self._stopping:
             now = time.monotonic()
@@ -252,7 +242,7 @@ class Camera:
             self._stuck = [reader for reader in self._stuck if not reader.done]
             if now >= until and len(self._stuck) < MOST_STUCK:
                 return None
-            with self._locked():
+            with self._changed:
                 self._note_staleness()
                 self._changed.wait_for(lambda: self._stopping, min(max(until - now, 0.05), self._stale_after / 4))
 
@@ -260,7 +250,7 @@ class Camera:
 
     def _accept(self, reader: Reader, pixels: Pixels, seconds: float) -> bool:
         """Takes an image; False when the reader is not wanted any more."""
-        with self._locked():
+        with self._changed:
             if not self._wanted(reader):
                 return False
             dropping = self._pace or bool(reader.live)
@@ -268,7 +258,7 @@ class Camera:
             if self._pace and self._recorded is not None:
                 self._changed.wait_for(lambda: not self._wanted(reader), self._recorded.wait(stamp))
             if not dropping:
-                self._changed.wait_for(lambda: len(self._queue) < self._capacity or not self._wanted(reader))
+                self._changed.wait_for(lambda: len(self._queue) < READ_AHEAD or not self._wanted(reader))
             if not self._wanted(reader):
                 return False
             if dropping:
@@ -276,7 +266,6 @@ class Camera:
                 self._queue.clear()
             self._queue.append(Frame(self.name, self._frames, stamp, pixels))
             self._count(reader, stamp)
-            self._signs += 1
             self._enter("live", "")
             self._changed.notify_all()
         return True
@@ -288,7 +277,7 @@ class Camera:
         if reader.live:
             return self._clock.now()
         if self._recorded is None:
-            self._recorded = RecordedClock(self._clock.now() if self._start is None else self._start)
+            self._recorded = RecordedClock(self._clock.now())
         return self._recorded.at(seconds)
 
     def _count(self, reader: Reader, stamp: float) -> None:
@@ -309,19 +298,6 @@ class Camera:
     def _over(self) -> bool:
         return self._stopping or self._state in ("failed", "ended")
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Under the lock; `wake` is called behind it, so that it may take locks of its own."""
-        with self._changed:
-            before = self._signs
-            yield
-            changed = self._signs != before
-        if changed:
-            try:
-                self._wake()
-            except Exception:  # of the caller's making: must not end the threads that watch the camera
-                log.exception("camera %s: its wake call failed", self._shown)
-
     def _enter(self, state: State, error: str) -> None:
         """Under the lock."""
         if (state, error) == (self._state, self._error):
@@ -330,11 +306,10 @@ class Camera:
             self._since = self._wall()
         self._state, self._error = state, error
         log.debug("camera %s: %s %s", self._shown, state, error)
-        self._signs += 1
         self._changed.notify_all()
 
     def _finish(self, state: State, error: str) -> None:
-        with self._locked():
+        with self._changed:
             self._enter(state, error)
 
     def _nudge(self) -> None:
