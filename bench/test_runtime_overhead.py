@@ -23,7 +23,7 @@ from bench.results import BENCH
 from deploy import runtime
 from deploy.frames import clipped
 from deploy.runtime.crops import write_boxes
-from deploy.runtime.session import BaseSession
+from deploy.runtime.session import Runtime
 
 BATCHES = (1, 8, 32)
 ROUNDS = 7
@@ -67,7 +67,7 @@ def test_boxes_of_a_frame(batch, bundle, benchmark):
     """A frame's boxes to vectors, set against the model alone in turns."""
     frame, boxes = street(batch)
     with runtime.open(bundle, threads=int(os.environ.get("OMP_NUM_THREADS", "0"))) as session:
-        assert isinstance(session, BaseSession)
+        assert isinstance(session, Runtime)
         size = (session.manifest.input.height, session.manifest.input.width)
         crops = np.random.default_rng(1).integers(0, 256, (batch, *size, 3), dtype=np.uint8)
         model, cutting = [], []

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.closing import Closing
 from deploy.frames import Boxes, Pixels
 from deploy.metrics import Metrics
-from deploy.runtime import Runtime
-from deploy.runtime.session import NotFinite
+from deploy.runtime.session import NotFinite, Runtime
 from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Request:
     vectors: Future[Vectors] = field(default_factory=Future)
 
 
-class Embedder:
+class Embedder(Closing):
     """Embeds boxes of frames on a thread of its own; a context manager.
 
     The thread opens the model, runs it and closes it: a CUDA context belongs to one thread. A request waits at
@@ -99,12 +99,6 @@ class Embedder:
         self._requests.put(None)
         if self._thread.ident is not None:
             self._thread.join(timeout=10)
-
-    def __enter__(self) -> Embedder:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _run(self) -> None:
         try:

@@ -16,6 +16,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any, Literal
 
+from deploy.closing import Closing
 from deploy.metrics import Metrics
 from pat.base.errors import UserError
 
@@ -80,7 +81,7 @@ class _Private(RotatingFileHandler):
         return TextIOWrapper(os.fdopen(descriptor, "ab"), encoding=self.encoding)
 
 
-class EventLog:
+class EventLog(Closing):
     """Writes events; safe to call from any thread; a context manager.
 
     `path` "-" is standard output, "" is nowhere. `listener` hears every event, on the thread that tells it, and
@@ -142,12 +143,6 @@ class EventLog:
         with self._lock:
             if self._handler is not None and self._handler.stream is not sys.stdout:
                 self._handler.close()
-
-    def __enter__(self) -> EventLog:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _failed(self, record: logging.LogRecord) -> None:
         """Called by the handler inside its exception handler."""

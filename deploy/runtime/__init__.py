@@ -1,46 +1,26 @@
 """Something that embeds people, whatever runs it: `deploy.runtime.open(bundle)`.
 
-A backend is a module of this package with a class `Session(bundle)`; `session.py` holds what they share.
+A backend is a module of this package with a class `Session(bundle)`, a `deploy.runtime.session.Runtime`.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from export.manifest import BackendName as Backend
-from export.manifest import Manifest
 from pat.base.errors import UserError
+
+if TYPE_CHECKING:
+    from deploy.runtime.session import Runtime
 
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 _EXTRAS = {"openvino": "openvino", "tensorrt": "trt"}
 """Extras of the package other than "deploy"."""
 
 log = logging.getLogger(__name__)
-
-
-class Runtime(AbstractContextManager["Runtime"], Protocol):
-    """An opened model; a context manager that frees what it holds. The thread that opened it uses it."""
-
-    manifest: Manifest
-    name: str
-    """A few words for the log: what runs the model, and where."""
-
-    def embed(self, crops: Any) -> Any:
-        """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length."""
-
-    def embed_boxes(self, frames: Sequence[Any], boxes: Sequence[Any]) -> Any:
-        """Boxes float32 [n, 4] of each frame uint8 [H, W, 3] RGB -> float32 [sum of n, D], frame by frame."""
-
-    def self_test(self) -> float:
-        """The worst cosine to the manifest's check set; Failure when it misses the target."""
-
-    def close(self) -> None:
-        """Free everything; once more does nothing."""
 
 
 def open(bundle: str | Path, backend: Backend = "onnxruntime", **options: Any) -> Runtime:

@@ -17,7 +17,7 @@ import numpy as np
 
 from deploy import runtime
 from deploy.runtime.plan import PLAN
-from deploy.runtime.session import BaseSession
+from deploy.runtime.session import Runtime
 from export.check_set import why_untelling
 from export.manifest import CHECKPOINT, MANIFEST, BackendName, Manifest, sha256
 from pat.base.errors import Failure, UserError
@@ -98,7 +98,7 @@ def measure(ways: Sequence[Candidate], *, batch: int, seconds: float, threads: i
     results = [Measured(each) for each in ways]
     crops = None
     with contextlib.ExitStack() as stack:
-        running: list[tuple[Measured, BaseSession]] = []
+        running: list[tuple[Measured, Runtime]] = []
         for result in results:
             way = result.candidate
             options = dict(way.options) if way.backend == "tensorrt" else {**way.options, "threads": threads}

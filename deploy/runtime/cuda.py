@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from deploy.runtime.trt_library import one_line
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure, UserError, one_line
 
 ARGUMENT_CODES = {"i32": "i", "fp32": "f"}
 """Triton's argument types in the `struct` module's letters; pointers are "P"."""
@@ -120,7 +119,7 @@ class Gpu:
             function = self._cuda.module_from_buffer(cubin).get_function(entry)
         except self._cuda.Error as error:
             raise UserError(
-                f"{self}: the driver does not load the kernel {entry} ({one_line(str(error))}); a newer driver "
+                f"{self}: the driver does not load the kernel {entry} ({one_line(error)}); a newer driver "
                 "may, or cut crops on the CPU (preprocess='cpu')"
             ) from error
         function.set_attribute(self._cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_memory)

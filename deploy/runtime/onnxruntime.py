@@ -9,12 +9,12 @@ import numpy as np
 import onnxruntime
 
 from deploy.runtime.crops import rows_shape
-from deploy.runtime.session import BaseSession, Vectors
+from deploy.runtime.session import Runtime, Vectors
 from export.manifest import MODEL, Manifest
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure, UserError, one_line
 
 
-class Session(BaseSession):
+class Session(Runtime):
     """An ONNX Runtime session on a bundle's model.onnx.
 
     `providers` are ONNX Runtime's execution providers; one that does not load is an error, not a quiet move to
@@ -49,7 +49,7 @@ class Session(BaseSession):
                 [self.manifest.output.name], {self.manifest.input.name: self._rows[:count]}
             )
         except Exception as error:  # its exception types share no base of their own
-            raise Failure(f"{self.name} cannot run the model: {_one_line(error)}") from error
+            raise Failure(f"{self.name} cannot run the model: {one_line(error)}") from error
         return np.asarray(vectors, dtype=np.float32)
 
     def _release(self) -> None:
@@ -84,7 +84,7 @@ def open_session(
         source = str(model) if isinstance(model, Path) else model
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except Exception as error:  # its exception types share no base of their own
-        raise UserError(f"ONNX Runtime cannot load {name}: {_one_line(error)}") from error
+        raise UserError(f"ONNX Runtime cannot load {name}: {one_line(error)}") from error
     absent = [each for each in providers if each not in session.get_providers()]
     if absent:
         raise UserError(
@@ -92,7 +92,3 @@ def open_session(
             "check the GPU driver and CUDA libraries, or ask for CPUExecutionProvider"
         )
     return session
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -9,17 +9,17 @@ import numpy as np
 import openvino
 
 from deploy.runtime.crops import rows_shape
-from deploy.runtime.session import BaseSession, Vectors
+from deploy.runtime.session import Runtime, Vectors
 from export.check_set import gate_of
 from export.manifest import MODEL, Manifest
 from export.precisions import PRECISIONS, Gate, PrecisionName
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure, UserError, one_line
 
 Arithmetic = Literal["f32", "bf16", "f16"]
 _NAMES: dict[Arithmetic, PrecisionName] = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 
 
-class Session(BaseSession):
+class Session(Runtime):
     """A bundle's model.onnx compiled for one of OpenVINO's devices.
 
     `device` is a name that OpenVINO gives: CPU, GPU, GPU.1, NPU. `arithmetic` is the type of what the graph
@@ -59,7 +59,7 @@ class Session(BaseSession):
         try:
             found = self._request.infer({0: openvino.Tensor(self._rows[:count], shared_memory=True)})
         except Exception as error:  # its exception types share no base of their own
-            raise Failure(f"{self.name} cannot run the model: {_one_line(error)}") from error
+            raise Failure(f"{self.name} cannot run the model: {one_line(error)}") from error
         return np.asarray(found[0], dtype=np.float32)
 
     def _release(self) -> None:
@@ -87,7 +87,7 @@ def compiled(manifest: Manifest, device: str, arithmetic: str, threads: int, *, 
             model.reshape(list(rows_shape(manifest, 1)))
         return core.compile_model(model, device, settings)
     except Exception as error:  # RuntimeError of its bindings, in many lines
-        raise UserError(f"OpenVINO cannot compile {path} for {device}: {_one_line(error)}") from error
+        raise UserError(f"OpenVINO cannot compile {path} for {device}: {one_line(error)}") from error
 
 
 def arithmetics(device: str = "CPU") -> tuple[Arithmetic, ...]:
@@ -96,7 +96,3 @@ def arithmetics(device: str = "CPU") -> tuple[Arithmetic, ...]:
     known: dict[str, Arithmetic] = {"FP32": "f32", "BF16": "bf16", "FP16": "f16"}
     # A CPU's FP16 is mostly a way to store weights.
     return tuple(known[each] for each in known if each in capabilities and (each != "FP16" or device != "CPU"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deploy.closing import Closing
 from deploy.frames import Boxes, Pixels
 from deploy.runtime.crops import Rows, checked_boxes, checked_crops, write_boxes, write_crops
 from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
@@ -21,19 +20,6 @@ from pat.base.errors import Failure
 Vectors = NDArray[np.float32]
 
 
-class Cutter(Protocol):
-    """Cuts boxes out of frames into the rows of a batch, and runs the batch."""
-
-    def show(self, frame: Pixels) -> None:
-        """The frame [H, W, 3] that the next boxes are in."""
-
-    def cut(self, boxes: Boxes, row: int) -> None:
-        """Put boxes [n, 4] of the frame into rows `row` to `row + n` of the batch."""
-
-    def run(self, count: int) -> Vectors:
-        """The embeddings [count, D] of the first rows; valid until the next call."""
-
-
 class NotFinite(Failure):
     """A model gave numbers that are none. `vectors` [n, D] are all those of the call: other rows may be good."""
 
@@ -42,7 +28,7 @@ class NotFinite(Failure):
         self.vectors = vectors
 
 
-class BaseSession(ABC):
+class Runtime(Closing):
     """An opened model. Backends allocate the largest batch once, as `_rows`, and run its first rows in `_run`."""
 
     name: str
@@ -63,7 +49,7 @@ class BaseSession(ABC):
         """Free everything, also what is only half there."""
 
     def _cutter(self) -> Cutter:
-        return PillowCutter(self)
+        return Cutter(self)
 
     def embed(self, crops: Pixels) -> Vectors:
         """Crops uint8 [N, h, w, 3] RGB of any one size -> float32 [N, D], unit length.
@@ -140,14 +126,6 @@ class BaseSession(ABC):
             self._closed = True
             self._release()
 
-    def __enter__(self):  # type: ignore[no-untyped-def]  # typing.Self is Python 3.11's
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _check_use(self) -> None:
         if self._closed:
             raise ValueError("the session is closed")
@@ -165,19 +143,20 @@ class BaseSession(ABC):
         return vectors
 
 
-class PillowCutter:
-    """Cuts on the CPU, straight into the session's rows."""
+class Cutter:
+    """Cuts boxes out of frames into the rows of a batch, and runs the batch; this one does so by Pillow."""
 
-    def __init__(self, session: BaseSession) -> None:
-        self._session = session
-        self._frame: Pixels | None = None
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
 
     def show(self, frame: Pixels) -> None:
+        """The frame [H, W, 3] that the next boxes are in."""
         self._frame = frame
 
     def cut(self, boxes: Boxes, row: int) -> None:
-        assert self._frame is not None
-        write_boxes(self._frame, boxes, self._session._rows[row : row + len(boxes)], self._session.manifest)
+        """Put boxes [n, 4] of the frame into rows `row` to `row + n` of the batch."""
+        write_boxes(self._frame, boxes, self._runtime._rows[row : row + len(boxes)], self._runtime.manifest)
 
     def run(self, count: int) -> Vectors:
-        return self._session._run(count)
+        """The embeddings [count, D] of the first rows; valid until the next call."""
+        return self._runtime._run(count)

@@ -16,7 +16,7 @@ from deploy.runtime.cuda import Gpu, drop_frames
 from deploy.runtime.engine import Engine
 from deploy.runtime.gpu_crops import GpuCrops, KernelFile
 from deploy.runtime.plan import Plan
-from deploy.runtime.session import BaseSession, Cutter, Vectors
+from deploy.runtime.session import Cutter, Runtime, Vectors
 from deploy.runtime.trt_library import FlavourName, Library, load_library
 from export.manifest import Manifest
 from pat.base.errors import Failure, UserError
@@ -24,7 +24,7 @@ from pat.base.errors import Failure, UserError
 log = logging.getLogger(__name__)
 
 
-class Session(BaseSession):
+class Session(Runtime):
     """A plan that was built from a bundle, on one GPU.
 
     `plan` is model.plan of the bundle unless given; engine.json beside it says for what it was built. `preprocess`
@@ -129,8 +129,8 @@ class Session(BaseSession):
             gpu.close()
 
 
-class _GpuCutter:
+class _GpuCutter(Cutter):
     """Cuts on the GPU; the rows never come to the host."""
 
     def __init__(self, crops: GpuCrops, infer: Callable[[int], Vectors]) -> None:
-        self.show, self.cut, self.run = crops.show, crops.cut, infer
+        self.show, self.cut, self.run = crops.show, crops.cut, infer  # type: ignore[assignment,method-assign]

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
-from pat.base.errors import UserError
+from pat.base.errors import UserError, one_line
 
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 PACKAGES: dict[FlavourName, tuple[str, ...]] = {
@@ -128,14 +128,8 @@ def load_library(name: FlavourName) -> Library:
         except ModuleNotFoundError:
             continue
         except (ImportError, OSError) as error:  # the bindings are there, their library is not
-            reasons.append(f" ({package}: {one_line(str(error))})")
+            reasons.append(f" ({package}: {one_line(error)})")
     raise UserError(
         f"{name} is not installed{''.join(reasons)}: on a Jetson sudo apt install python3-libnvinfer, elsewhere "
         f"pip install {name}"
     )
-
-
-def one_line(text: str, limit: int = 400) -> str:
-    """The text without line breaks, at most `limit` characters."""
-    flat = " ".join(text.split())
-    return flat if len(flat) <= limit else flat[: limit - 3] + "..."

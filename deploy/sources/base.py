@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
-from typing import TypeVar
 
+from deploy.closing import Closing
 from deploy.frames import Pixels
 from pat.base.errors import Failure
-
-S = TypeVar("S", bound="Source")
 
 
 class SourceLost(Failure):
@@ -22,7 +19,7 @@ class SourceLost(Failure):
     """
 
 
-class Source(ABC):
+class Source(Closing):
     """Images in order, each with the seconds since the source's start: a context manager and an iterator.
 
     Those seconds never decrease. A recorded source gives them by its own clock, a live one by when the image
@@ -56,11 +53,3 @@ class Source(ABC):
     def stop(self) -> None:
         """Asks the iteration to end at the next packet or image; from any thread."""
         self.stopping = True
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -7,3 +7,9 @@ class UserError(Exception):
 
 class Failure(Exception):
     """Something broke while the work was under way: a diverged loss, a full disk. Exit code 1."""
+
+
+def one_line(said: object) -> str:
+    """What a library said, without line breaks and cut off after 400 characters."""
+    flat = " ".join(str(said).split())
+    return flat if len(flat) <= 400 else flat[:397] + "..."

@@ -16,6 +16,7 @@ from pat.base.progress import Progress
 from pat.evaluation.extract import Embedder
 
 if TYPE_CHECKING:
+    from deploy.runtime.session import Runtime
     from pat.model import PartAwareTransformer
 
 
@@ -97,7 +98,7 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
     yield _torch_model(file, device, attention, progress)
 
 
-def _session(path: Path) -> runtime.Runtime:
+def _session(path: Path) -> Runtime:
     """What runs a bundle, or an engine that lies in its bundle."""
     if path.suffix in ENGINE:
         return runtime.open(path.parent, "tensorrt", plan=path, preprocess="cpu")
