@@ -19,7 +19,6 @@ def open_source(
     live: bool | None = None,
     timeout: float = 10.0,
     read_timeout: float | None = None,
-    assumed_rate: float = 25.0,
 ) -> Source:
     """Opens a source of images.
 
@@ -31,7 +30,6 @@ def open_source(
         live: whether it goes on without end; None to go by the kind of source.
         timeout: seconds that each of the two steps of opening may take (connecting, learning the format).
         read_timeout: seconds without data after which a stream is lost; `timeout` where it is None.
-        assumed_rate: images per second of a recording that does not tell (folders, raw streams).
 
     Raises:
         UserError: this can never work; says what to do.
@@ -43,14 +41,14 @@ def open_source(
     if kind is Kind.PIPELINE:
         from deploy.sources.gstreamer import Pipeline
 
-        return Pipeline(target, rate=rate, live=live, assumed_rate=assumed_rate)
+        return Pipeline(target, rate=rate, live=live)
     if kind in (Kind.FOLDER, Kind.IMAGE):
         from deploy.sources.folder import Images
 
-        return Images(target, rate=rate, assumed_rate=assumed_rate)
+        return Images(target, rate=rate)
     from deploy.sources.video import open_device, open_file, open_network
 
     if kind is Kind.FILE:
-        return open_file(target, rate=rate, live=live, assumed_rate=assumed_rate)
+        return open_file(target, rate=rate, live=live)
     waits = (timeout, timeout if read_timeout is None else read_timeout)
     return (open_device if kind is Kind.DEVICE else open_network)(target, rate=rate, live=live, timeout=waits)

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from deploy.frames import Pixels
 from deploy.sources.base import Source
 from deploy.sources.names import IMAGES, shown
-from deploy.sources.timing import Thinner
+from deploy.sources.timing import ASSUMED_RATE, Thinner
 from pat.base.errors import Failure, UserError
 
 # What Pillow raises for damaged files of the formats in IMAGES.
@@ -22,11 +22,10 @@ BROKEN = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.Decomp
 
 
 class Images(Source):
-    """The images of one folder (not of folders in it) in natural order, `assumed_rate` per second."""
+    """The images of one folder (not of folders in it) in natural order, ASSUMED_RATE per second."""
 
-    def __init__(self, path: str, *, rate: float, assumed_rate: float) -> None:
+    def __init__(self, path: str, *, rate: float) -> None:
         super().__init__(shown(path), live=False)
-        self._rate = assumed_rate
         self._thinner = Thinner(rate)
         self._paths = [Path(path)] if Path(path).is_file() else self._listed(Path(path))
         if not self._paths:
@@ -44,7 +43,7 @@ class Images(Source):
             if self.stopping:
                 return
             self.heard = time.monotonic()
-            seconds = count / self._rate
+            seconds = count / ASSUMED_RATE
             if not self._thinner.keeps(seconds):
                 self.skipped += 1
                 continue

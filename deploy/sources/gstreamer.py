@@ -32,7 +32,7 @@ class Pipeline(Source):
     watchdog watches over it.
     """
 
-    def __init__(self, pipeline: str, *, rate: float, live: bool | None, assumed_rate: float) -> None:
+    def __init__(self, pipeline: str, *, rate: float, live: bool | None) -> None:
         super().__init__(shown(f"gst:{pipeline}"), live="filesrc" not in pipeline if live is None else live)
         if not re.search(r"!\s*appsink\b", pipeline):
             raise UserError(f"{self.name}: must end in '! videoconvert ! video/x-raw,format=BGR ! appsink'")
@@ -41,8 +41,7 @@ class Pipeline(Source):
         self._capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)
         if not self._capture.isOpened():
             raise SourceLost(f"{self.name}: does not start; try it with gst-launch-1.0 and fakesink for appsink")
-        told = self._capture.get(cv2.CAP_PROP_FPS)
-        self._clock = StreamClock(1 / (told if 0 < told < 1000 else assumed_rate))
+        self._clock = StreamClock(self._capture.get(cv2.CAP_PROP_FPS))
         self._thinner = Thinner(rate)
 
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:

@@ -6,13 +6,16 @@ import math
 
 LONGEST_GAP = 3600.0
 """Seconds; a longer gap between two images is a broken time stamp."""
+ASSUMED_RATE = 25.0
+"""Images per second of a recording that does not tell: a folder, a raw stream."""
 
 
 class StreamClock:
     """Seconds since the first image, from time stamps that may be missing, repeated or broken."""
 
-    def __init__(self, interval: float) -> None:
-        self._interval = interval  # between images, where the time stamps do not tell
+    def __init__(self, rate: float) -> None:
+        """`rate` is what the source says of itself, in images per second."""
+        self._interval = 1 / (rate if 0 < rate < 1000 else ASSUMED_RATE)
         self._stamp: float | None = None
         self._seconds = 0.0
         self._started = False

@@ -42,9 +42,7 @@ DEVICE_OPTIONS = {"size": "video_size", "rate": "framerate", "format": "input_fo
 class Video(Source):
     """The best video stream of an opened container."""
 
-    def __init__(
-        self, container: InputContainer, name: str, *, live: bool, rate: float, assumed_rate: float = 25.0
-    ) -> None:
+    def __init__(self, container: InputContainer, name: str, *, live: bool, rate: float) -> None:
         super().__init__(name, live=live)
         self._container = container
         stream = container.streams.best("video")
@@ -56,8 +54,7 @@ class Video(Source):
             raise UserError(f"{name}: PyAV has no decoder for its video; use H.264, H.265 or MJPEG")
         self._stream = stream
         self._thinner = Thinner(rate)
-        told = float(stream.average_rate or 0)
-        self._clock = StreamClock(1 / (told if 0 < told < 1000 else assumed_rate))
+        self._clock = StreamClock(float(stream.average_rate or 0))
         # Threads over frames are fastest, but hold back as many images as there are threads.
         stream.codec_context.thread_type = "SLICE" if live else "AUTO"
         if live:
@@ -137,7 +134,7 @@ def as_rgb(frame: av.VideoFrame) -> Pixels:
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns) if quarter_turns else pixels, dtype=np.uint8)
 
 
-def open_file(path: str, *, rate: float, live: bool | None, assumed_rate: float) -> Source:
+def open_file(path: str, *, rate: float, live: bool | None) -> Source:
     name = shown(path)
     try:
         container = av.open(path)
@@ -145,7 +142,7 @@ def open_file(path: str, *, rate: float, live: bool | None, assumed_rate: float)
         raise UserError(f"{name}: is no video that can be read; is it complete, and of that kind?") from None
     except FFmpegError as error:
         raise UserError(f"{name}: cannot be opened as a video: {error.strerror}") from None
-    return _wrapped(container, name, live=bool(live), rate=rate, assumed_rate=assumed_rate)
+    return _wrapped(container, name, live=bool(live), rate=rate)
 
 
 def open_network(url: str, *, rate: float, live: bool | None, timeout: tuple[float, float]) -> Source:
@@ -213,9 +210,9 @@ def open_device(url: str, *, rate: float, live: bool | None, timeout: tuple[floa
     return _wrapped(container, name, live=True if live is None else live, rate=rate)
 
 
-def _wrapped(container: InputContainer, name: str, **options: float) -> Source:
+def _wrapped(container: InputContainer, name: str, *, live: bool, rate: float) -> Source:
     try:
-        return Video(container, name, **options)  # type: ignore[arg-type]
+        return Video(container, name, live=live, rate=rate)
     except BaseException:
         container.close()
         raise

@@ -10,10 +10,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
+from camera_images import take, until, write_video
 from deploy.camera import MOST_STUCK, Camera
 from deploy.clocks import Backoff, FrameClock, RecordedClock
 from deploy.frames import Frame, Pixels
@@ -67,19 +67,6 @@ def raises(error: Exception) -> Callable[[], Source]:
     return make
 
 
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.002)
-
-
-def take(camera: Camera, count: int) -> list[Frame]:
-    frames = [camera.get(30.0) for _ in range(count)]
-    assert all(frame is not None for frame in frames), camera.status()
-    return [frame for frame in frames if frame is not None]
-
-
 def everything(camera: Camera) -> list[Frame]:
     frames = []
     while not camera.ended:
@@ -91,14 +78,8 @@ def everything(camera: Camera) -> list[Frame]:
 @pytest.fixture
 def video(tmp_path: Path) -> str:
     """Thirty images, 25 per second."""
-    with av.open(str(tmp_path / "a.mp4"), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        for number in range(30):
-            pixels = frame_of(20 + 6 * number, 64)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode())
-    return str(tmp_path / "a.mp4")
+    images = [frame_of(20 + 6 * number, 64) for number in range(30)]
+    return str(write_video(tmp_path / "a.mp4", images))
 
 
 def test_a_file_gives_every_frame_at_its_time(video: str) -> None:

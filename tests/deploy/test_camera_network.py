@@ -19,8 +19,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from camera_images import take, until, write_video
 from deploy.camera import Camera
-from deploy.frames import Frame
 from deploy.sources import SourceLost, open_source
 
 LEVELS = 40  # brightness tells an image's number up to here
@@ -204,27 +204,9 @@ def fragments(unit: bytes, size: int = 400) -> Iterator[tuple[bytes, bool]]:
 
 def transport_stream(path: Path) -> Callable[[], Iterator[bytes]]:
     """The images of `h264` in MPEG-TS, over and over; time stamps jump back at each seam."""
-    with av.open(str(path), "w", format="mpegts") as container:
-        stream = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "10"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number in range(LEVELS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), format="rgb24")))
-        container.mux(stream.encode())
-    data = path.read_bytes()
+    images, options = map(image, range(LEVELS)), {"tune": "zerolatency", "g": "10"}
+    data = write_video(path, images, form="mpegts", options=options).read_bytes()
     return lambda: (data[at : at + 1316] for at in itertools.cycle(range(0, len(data), 1316)))
-
-
-def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
-
-
-def take(camera: Camera, count: int) -> list[Frame]:
-    frames = [camera.get(30.0) for _ in range(count)]
-    assert all(frame is not None for frame in frames), camera.status()
-    return [frame for frame in frames if frame is not None]
 
 
 @pytest.fixture(params=["mjpeg", "mpegts", "rtsp"])
@@ -410,14 +392,7 @@ def test_a_camera_that_never_comes_up_leaves_the_others_alone() -> None:
 
 
 def test_a_recording_behind_a_web_server_ends(tmp_path: Path) -> None:
-    path = tmp_path / "a.mp4"
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number in range(LEVELS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image(number), format="rgb24")))
-        container.mux(stream.encode())
-    data = path.read_bytes()
+    data = write_video(tmp_path / "a.mp4", map(image, range(LEVELS)), movflags="faststart").read_bytes()
 
     def talk(server: Server, connection: socket.socket) -> None:
         request(connection)
