@@ -12,17 +12,12 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from deploy.gallery.database import FILE, Database, made_once
+from deploy.gallery.database import FILE, Database
 
 log = logging.getLogger(__name__)
 
 ID, FOLDER, BEFORE = "id", "before", "before_id"
 """Facts: a gallery's own id, which it has from when another is made of it; where that one's source was; its id."""
-
-
-def identify(connection: sqlite3.Connection) -> str:
-    """The id of a gallery that another is about to be made of."""
-    return made_once(connection, ID)
 
 
 def descend(connection: sqlite3.Connection, source: Path, id: str) -> None:
@@ -35,8 +30,7 @@ def descend(connection: sqlite3.Connection, source: Path, id: str) -> None:
 
 def find_before(database: Database) -> Path | None:
     """Where the gallery of the model before is, if there is one: beside this one, or where it was."""
-    with database.reading() as connection:
-        facts = dict(connection.execute("SELECT name, value FROM facts"))
+    facts = dict(database.rows("SELECT name, value FROM facts"))
     if FOLDER not in facts:
         return None
     was = Path(facts[FOLDER])

@@ -56,6 +56,12 @@ def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     return None if row is None else int(row[0])
 
 
+def entries_of(connection: sqlite3.Connection, uuids: Iterable[str]) -> list[int]:
+    """The entries of these uuids, as far as there are any."""
+    select = "SELECT id FROM entries WHERE uuid = ?"
+    return [row[0] for each in uuids for row in connection.execute(select, (each,))]
+
+
 def owner_of(connection: sqlite3.Connection, identity: int) -> int:
     """Whom this identity was merged into, after merges of merges; or itself."""
     row = connection.execute(
@@ -231,10 +237,7 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
         number = number_of(connection, each)
         count += 0 if number is None else forget(connection, number, now)
     connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
-    entries = [
-        row[0] for each in ids for row in connection.execute("SELECT id FROM entries WHERE uuid = ?", (each,))
-    ]
-    return count + delete(connection, entries)
+    return count + delete(connection, entries_of(connection, ids))
 
 
 def merge(connection: sqlite3.Connection, source: str, target: str, now: float) -> int | None:

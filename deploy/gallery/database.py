@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploy.closing import Closing
 from deploy.gallery.facts import Facts
 from pat.base.errors import Failure, UserError
 
@@ -68,13 +69,13 @@ CREATE TABLE mirrors (name TEXT PRIMARY KEY, seq INTEGER NOT NULL);
 """
 
 
-class Database:
+class Database(Closing):
     """Two connections to the file: one for changes, one at a time, and one for reading, which waits for nobody."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / FILE
         self._writing, self._reading = threading.RLock(), threading.RLock()
-        self._closed = False
+        self.closed = False
         self._write = self.connect()
         try:
             self._read = self.connect()
@@ -123,6 +124,20 @@ class Database:
             self._check_open()
             yield self._read
 
+    def rows(self, statement: str, *values: object) -> list[tuple]:
+        """All that a statement finds, read as `reading` does."""
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchall()
+
+    def row(self, statement: str, *values: object) -> tuple | None:
+        """The first that a statement finds; None where there is nothing."""
+        return next(iter(self.rows(statement, *values)), None)
+
+    def change(self, statement: str, *values: object) -> int:
+        """A transaction of one statement; how many rows it changed."""
+        with self.changing() as connection:
+            return connection.execute(statement, values).rowcount
+
     def truncate_log(self) -> None:
         """Bring all changes into the file and empty the log, so that what was deleted is gone from both.
 
@@ -153,16 +168,12 @@ class Database:
     def close(self) -> None:
         """Let go of the file. Can be called again."""
         with self._writing, self._reading:
-            self._closed = True
+            self.closed = True
             self._read.close()
             self._write.close()
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def _check_open(self) -> None:
-        if self._closed:
+        if self.closed:
             raise UserError(f"the gallery {self.folder} is closed")
 
     def _set_up(self, facts: Facts) -> Facts:
@@ -191,10 +202,9 @@ def made_once(connection: sqlite3.Connection, fact: str) -> str:
 
 def read_mapped(database: Database) -> frozenset[int]:
     """Entries whose vectors a change of model has mapped (deploy.gallery.remodel)."""
-    with database.reading() as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'mapped'").fetchone():
-            return frozenset()
-        return frozenset(each[0] for each in connection.execute("SELECT entry FROM mapped"))
+    if database.row("SELECT 1 FROM sqlite_master WHERE name = 'mapped'") is None:
+        return frozenset()
+    return frozenset(each[0] for each in database.rows("SELECT entry FROM mapped"))
 
 
 @contextlib.contextmanager

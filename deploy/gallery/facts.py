@@ -26,10 +26,8 @@ class Facts:
     """Seconds after which entries are deleted; None keeps them."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.dimension, bool) or not isinstance(self.dimension, int):
-            raise UserError(f"the dimension {self.dimension!r} is no whole number")
-        if not 1 <= self.dimension <= LARGEST_DIMENSION:
-            raise UserError(f"the dimension is {self.dimension}; it must be 1 to {LARGEST_DIMENSION}")
+        if not (isinstance(self.dimension, int) and 1 <= self.dimension <= LARGEST_DIMENSION):
+            raise UserError(f"the dimension is {self.dimension!r}; it must be 1 to {LARGEST_DIMENSION}")
         checked_name("model fingerprint", self.model)
         if self.retention is not None and not (math.isfinite(self.retention) and self.retention > 0):
             raise UserError(

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
+import sqlite3
 import time as clocks
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from deploy.closing import Closing
 from deploy.gallery import backup, changes, migrate
+from deploy.gallery.answers import CLOCK_TOLERANCE, Answers
 from deploy.gallery.before import find_before
-from deploy.gallery.database import Database, read_mapped, write_facts
+from deploy.gallery.database import Database, write_facts
 from deploy.gallery.entries import (
-    Candidate,
     Change,
     Floats,
-    Identity,
-    Match,
     Record,
     checked_name,
     checked_time,
@@ -29,21 +29,15 @@ from deploy.gallery.entries import (
     one_each,
 )
 from deploy.gallery.facts import DAY, Facts, words
-from deploy.gallery.index import Index
-from deploy.gallery.vectors import Wanted
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
 """Seconds between two deletions of expired entries at least."""
-CLOCK_TOLERANCE = 60.0
-"""Seconds that an entry may be ahead of this process's clock: clocks of machines differ."""
-VIEWS = 16
-"""Nearest entries looked at for each person asked for: several views of one may come first."""
 
 
-class Gallery:
+class Gallery(Answers, Closing):
     """Identities and their vectors in a folder; safe to call from several threads, and open in several processes.
 
     SQLite keeps everything (deploy.gallery.database); the vectors are also in memory, where they are searched.
@@ -61,11 +55,7 @@ class Gallery:
     """
 
     def __init__(self, database: Database, facts: Facts, *, clock: Callable[[], float]) -> None:
-        self._database, self.facts, self._clock = database, facts, clock
-        """Dimension, model and retention."""
-        self._index = Index(database, facts)
-        self.mapped = read_mapped(database)
-        """Numbers of entries whose vectors were carried over from another model's."""
+        super().__init__(database, facts, clock)
         before = find_before(database)
         self._before = None if before is None else self._open_before(before)
         self._opened = clocks.monotonic()
@@ -116,10 +106,6 @@ class Gallery:
             log.info("%s: nothing is left of the model before; the folder can be deleted", folder)
         return found
 
-    def refresh(self) -> None:
-        """Take up at once what was changed through another connection."""
-        self._index.refresh()
-
     def add(
         self,
         vectors: ArrayLike,
@@ -142,11 +128,11 @@ class Gallery:
         names = [checked_name("identity", each) for each in one_each("identity", identity, count)]
         records = self._records_of(checked, names, camera, time, note, keep_for)
         if count:
-            with self._database.changing() as connection:
+            with self._changing() as connection:
                 known = {name: changes.identity_of(connection, name, keep_for) for name in dict.fromkeys(names)}
                 changes.insert(connection, records, [known[name] for name in names])
-            self._index.refresh()
-        self._sweep_when_due()
+        if abs(self._clock() - self._swept) >= SWEEP_EVERY:  # abs: a clock that was set back must not put this off
+            self.sweep()
         return [each.id for each in records]
 
     def add_view(
@@ -166,91 +152,30 @@ class Gallery:
         """
         checked = checked_vectors(np.asarray(vector)[None], self.facts.dimension)
         (record,) = self._records_of(checked, ["a view"], camera, time, "", None)
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             self._index.refresh()
             if (person := self._index.keys.get(key)) is None:
                 return None
             changes.insert(connection, [record], [person])
-            gone = self._entries(instead_of) + self._redundant(person, checked[0], most, instead_of)
-            changes.delete(connection, gone)
-        self._index.refresh()
+            replaced = changes.entries_of(connection, instead_of)
+            changes.delete(connection, replaced + self._redundant(person, checked[0], most, replaced))
         return record.id
-
-    def search(
-        self,
-        vector: ArrayLike,
-        k: int = 10,
-        *,
-        camera: str | None = None,
-        exclude_camera: str | None = None,
-        exclude_identities: Collection[str] = (),
-        since: float | None = None,
-        until: float | None = None,
-    ) -> list[Match]:
-        """The `k` entries nearest to a vector float [D] of unit length by cosine, best first.
-
-        The other values limit what is searched; both ends of the time window belong to it.
-        """
-        query = checked_vectors(np.asarray(vector)[None], self.facts.dimension)[0]
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise UserError(f"k is {k!r}; ask for 1 answer at least")
-        self._look()
-        index = self._index
-        wanted = self._wanted(
-            camera=None if camera is None else index.cameras.get(checked_name("camera", camera), -2),
-            exclude_camera=None
-            if exclude_camera is None
-            else index.cameras.get(checked_name("camera", exclude_camera), -2),
-            exclude_people=[index.names[each] for each in exclude_identities if each in index.names],
-            since=None if since is None else checked_time("since", since),
-            until=None if until is None else checked_time("until", until),
-        )
-        found = index.vectors.nearest(query, int(k), wanted)
-        return [each for each in map(self._match, found) if each is not None]
-
-    def people(self, vector: ArrayLike, count: int = 2, *, exclude: Collection[str] = ()) -> list[Candidate]:
-        """The `count` people most like a vector [D], best first, each by the nearest view; `exclude` are keys."""
-        query = checked_vectors(np.asarray(vector)[None], self.facts.dimension)[0]
-        self._look()
-        index = self._index
-        wanted = self._wanted(exclude_people=[index.keys[key] for key in exclude if key in index.keys])
-        best: dict[int, float] = {}
-        for _, person, score in index.vectors.nearest(query, count * VIEWS, wanted):
-            best.setdefault(person, score)
-        known = [(index.people.get(person), score) for person, score in best.items()]
-        return [Candidate(each.key, each.name, score) for each, score in known if each is not None][:count]
-
-    def person(self, key: str) -> Candidate | None:
-        """Who has this key now, after merges and renaming; None when there is nobody any more. The score is 1."""
-        self._look()
-        found = self._index.people.get(self._index.keys.get(key, -1))
-        return None if found is None else Candidate(found.key, found.name, 1.0)
-
-    def key_of(self, identity: str) -> str | None:
-        """The key of the person of this name."""
-        self._look()
-        found = self._index.people.get(self._index.names.get(identity, -1))
-        return None if found is None else found.key
 
     def remove(self, entries: Sequence[str]) -> int:
         """Delete entries by their ids, and return how many there were."""
-        with self._database.changing() as connection:
-            count = changes.delete(connection, self._entries(entries))
-        self._index.refresh()
-        return count
+        with self._changing() as connection:
+            return changes.delete(connection, changes.entries_of(connection, entries))
 
     def forgotten(self, key: str) -> bool:
         """Whether this person was forgotten, on purpose."""
-        with self._database.reading() as connection:
-            return connection.execute("SELECT 1 FROM tombstones WHERE key = ?", (key,)).fetchone() is not None
+        return self._database.row("SELECT 1 FROM tombstones WHERE key = ?", key) is not None
 
     def saw(self, key: str, camera: str, *, first: float, last: float, score: float | None) -> None:
         """Note that a person was in view of a camera, from the first to the last moment."""
-        with self._database.changing() as connection:
-            connection.execute(
-                "INSERT INTO sightings SELECT id, ?, ?, ?, ? FROM identities WHERE key = ?",
-                (camera, first, last, score, key),
-            )
+        self._database.change(
+            "INSERT INTO sightings SELECT id, ?, ?, ?, ? FROM identities WHERE key = ?",
+            camera, first, last, score, key,
+        )  # fmt: skip
 
     def merge(self, source: str, target: str) -> Change | None:
         """Give the entries of the identity `source` to `target`; None where nobody is called `source`.
@@ -262,37 +187,33 @@ class Gallery:
             raise UserError(f"{source!r} cannot be merged with itself; name two identities")
         self._look()
         count = self.count(source)
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             number = changes.merge(connection, source, target, self._clock())
-        self._index.refresh()
         return None if number is None else Change(number, count)
 
     def split(self, entries: Sequence[str], identity: str) -> Change | None:
         """Give entries, by their ids, to another identity; None where there is none of them. See `undo`."""
         name = checked_name("identity", identity)
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             number = changes.split(connection, entries, name, self._clock())
-        self._index.refresh()
-        return None if number is None else Change(number, len(self._entries(entries)))
+            count = len(changes.entries_of(connection, entries))
+        return None if number is None else Change(number, count)
 
     def aliases(self) -> list[tuple[int, str, float, str, str]]:
         """Merges and splits, newest first: number, "merge" or "split", time, from whom, to whom."""
-        with self._database.reading() as connection:
-            return connection.execute(
-                """SELECT aliases.id, kind, time, s.name, t.name FROM aliases
-                JOIN identities s ON s.id = source JOIN identities t ON t.id = target
-                WHERE kind != 'undone' ORDER BY aliases.id DESC"""
-            ).fetchall()
+        return self._database.rows(
+            """SELECT aliases.id, kind, time, s.name, t.name FROM aliases
+            JOIN identities s ON s.id = source JOIN identities t ON t.id = target
+            WHERE kind != 'undone' ORDER BY aliases.id DESC"""
+        )
 
     def undo(self, alias: int) -> bool:
         """Take back a merge or a split by its number; whether there was one.
 
         Raises UserError for a split of entries that a newer one has moved on.
         """
-        with self._database.changing() as connection:
-            done = changes.undo(connection, alias, self._clock())
-        self._index.refresh()
-        return done
+        with self._changing() as connection:
+            return changes.undo(connection, alias, self._clock())
 
     def forget(self, identity: str) -> int | None:
         """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
@@ -300,13 +221,12 @@ class Gallery:
         Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
         """
         name = checked_name("identity", identity)
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             person = changes.find(connection, name)
             ids = [] if person is None else changes.ids_of(connection, person)
             if self._before is not None:  # first: a second try still knows the ids
                 self._before.obey(ids)
             count = None if person is None else changes.forget(connection, person, self._clock())
-        self._index.refresh()
         try:
             self._database.truncate_log()
         except Failure as error:
@@ -318,11 +238,10 @@ class Gallery:
 
         What is not known here is noted too: it shall not come back. Raises Failure as `forget` does.
         """
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             if self._before is not None:
                 self._before.obey(changes.ids_with(connection, ids))
             count = changes.obey(connection, ids, self._clock())
-        self._index.refresh()
         self._database.truncate_log()
         return count
 
@@ -333,10 +252,8 @@ class Gallery:
         """
         if math.isnan(before):
             raise UserError("before is NaN, no number of seconds since the epoch")
-        with self._database.changing() as connection:
-            count = changes.expire(connection, before)
-        self._index.refresh()
-        return count
+        with self._changing() as connection:
+            return changes.expire(connection, before)
 
     def sweep(self) -> int:
         """Delete what the retention has passed, and return how many entries that were."""
@@ -348,45 +265,13 @@ class Gallery:
         retention = self.facts.retention
         if retention is not None and clocks.monotonic() - self._opened > retention:
             expired = [*{*expired, *ahead}]
-        with self._database.changing() as connection:
+        with self._changing() as connection:
             changes.expire_sightings(connection, now, self._index.default_retention())
             count = changes.delete(connection, expired)
             changes.prune_outbox(connection)
-        self._index.refresh()
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
         return count
-
-    def count(self, identity: str | None = None) -> int:
-        """The number of entries, of everybody or of one identity."""
-        name = None if identity is None else checked_name("identity", identity)
-        self._look()
-        person = None if name is None else self._index.names.get(name, -2)
-        return self._index.vectors.count(self._wanted(person=person))
-
-    def identities(self) -> Iterator[Identity]:
-        """Who is in the gallery, sorted by name."""
-        seen: dict[str, list[Record]] = {}
-        for record in self._records(vectors=False):
-            seen.setdefault(record.identity, []).append(record)
-        for name, records in sorted(seen.items()):
-            times = [record.time for record in records]
-            cameras = tuple(sorted({record.camera for record in records}))
-            yield Identity(name, len(records), cameras, min(times), max(times))
-
-    def count_mapped(self) -> int:
-        """The number of entries whose vectors were carried over from another model's."""
-        self._look()
-        return sum(each in self._index.details for each in self.mapped)
-
-    def kept(self) -> list[str]:
-        """Names of the people who are kept until they are forgotten."""
-        self._look()
-        return sorted(each.name for each in self._index.people.values() if math.isinf(each.retention))
-
-    def export(self) -> Iterator[Record]:
-        """Every entry with its vector, in no order that means anything."""
-        return self._records(vectors=True)
 
     def backup(self, path: str | Path) -> int:
         """Write everything into one file, whole or not at all, while others go on; the number of entries."""
@@ -403,40 +288,12 @@ class Gallery:
                 log.warning("the log of the gallery stays for now: %s", error)
             self._database.close()
 
-    def __enter__(self) -> Gallery:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _look(self) -> None:
-        if self._database.closed:
-            raise UserError(f"the gallery {self._database.folder} is closed")
-        self._index.look()
-
-    def _wanted(self, **limits: object) -> Wanted:
-        """What may be shown now."""
-        now = self._clock()
-        return Wanted(now, now + CLOCK_TOLERANCE, **limits)  # type: ignore[arg-type]
-
-    def _match(self, found: tuple[int, int, float]) -> Match | None:
-        """An answer; None when it was deleted in this very moment."""
-        entry, person, score = found
-        known, details = self._index.people.get(person), self._index.details.get(entry)
-        if known is None or details is None:
-            return None
-        return Match(known.name, score, details.camera, details.time, details.uuid, details.note)
-
-    def _records(self, *, vectors: bool) -> Iterator[Record]:
-        self._look()
-        entries, found = self._index.vectors.of(self._wanted())
-        for entry, vector in zip(entries, found, strict=True):
-            match = self._match((entry, self._index.vectors.person_of(entry), 1.0))
-            if match is not None:
-                kept = vector if vectors else None
-                yield Record(match.id, match.identity, match.camera, match.time, match.note, kept)
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, whose changes are in memory too when it ends."""
+        with self._database.changing() as connection:
+            yield connection
+        self._index.refresh()
 
     def _records_of(
         self,
@@ -467,19 +324,13 @@ class Gallery:
             )
         return time
 
-    def _entries(self, ids: Sequence[str]) -> list[int]:
-        with self._database.reading() as connection:
-            select = "SELECT id FROM entries WHERE uuid = ?"
-            return [row[0] for each in ids for row in connection.execute(select, (each,))]
-
-    def _redundant(self, person: int, new: Floats, most: int, instead_of: Sequence[str]) -> list[int]:
-        """The entries that a person can do without once the view `new` [D] is stored."""
+    def _redundant(self, person: int, new: Floats, most: int, replaced: Sequence[int]) -> list[int]:
+        """The entries that a person can do without once the view `new` [D] is stored and others are `replaced`."""
         group = self._index.group_of(person)
         if not most or self._index.people[group].retention != self._index.default_retention():
             return []
-        entries, vectors = self._index.vectors.of(self._wanted(person=group))
-        leaving = set(self._entries(instead_of))
-        kept = [row for row, entry in enumerate(entries) if entry not in leaving]
+        entries, _, vectors = self._index.vectors.of(self._wanted(person=group))
+        kept = [row for row, entry in enumerate(entries) if entry not in replaced]
         kept.sort(key=lambda row: entries[row])  # the oldest first
         gone = []
         while len(kept) + 1 > most:
@@ -488,8 +339,3 @@ class Gallery:
             row = int(np.argmax(alike.max(axis=1)[:-1]))  # of two that are alike, the older
             gone.append(entries[kept.pop(row)])
         return gone
-
-    def _sweep_when_due(self) -> None:
-        # A clock that was set back must not put this off.
-        if abs(self._clock() - self._swept) >= SWEEP_EVERY:
-            self.sweep()

@@ -51,8 +51,6 @@ class Index:
         self._lock = threading.RLock()  # of what follows, for whoever brings it up to date
         self._looked = -math.inf
         self._version = self._seq = -1
-        self.damaged = 0
-        """Entries left out because their checksum is wrong."""
         self._load()
 
     def refresh(self) -> None:
@@ -156,7 +154,6 @@ class Index:
             rows, vectors = [], []
             for entry, uuid, identity, camera, when, note, blob, expected in found:
                 if checksum(uuid, camera, when, note, blob) != expected or len(blob) != 4 * self._facts.dimension:
-                    self.damaged += 1
                     log.error("an entry of the gallery %s is damaged, and left out", self._database.folder)
                     continue
                 person, retention = self.groups.get(identity, (identity, -math.inf))

@@ -16,8 +16,8 @@ from filelock import FileLock, Timeout
 from deploy.gallery import changes
 from deploy.gallery.database import FILE, OLD_FACTS, Database
 from deploy.gallery.entries import Record
-from deploy.gallery.facts import Facts
-from pat.base.errors import Failure, UserError
+from deploy.gallery.facts import FORMAT, Facts
+from pat.base.errors import Failure, UserError, one_line
 from pat.base.files import sync
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def if_old(folder: Path, facts: Facts) -> None:
         return
     try:
         values = json.loads((folder / OLD_FACTS).read_text())
-        stored = Facts.from_mapping({**values, **facts_format()}, str(folder))
+        stored = Facts.from_mapping({**values, "format": FORMAT}, str(folder))
         facts.check(stored, f"the gallery {folder}")
         with FileLock(folder / LOCK, timeout=0):
             (folder / FILE).unlink(missing_ok=True)  # of an attempt that was cut short
@@ -61,23 +61,15 @@ def if_old(folder: Path, facts: Facts) -> None:
     log.warning("%s: migrated from the first version's format, %d entries", folder, count)
 
 
-def facts_format() -> dict[str, str]:
-    """What says that facts are of this version: apart from that they are the same."""
-    return {"format": Facts(1, "any", None).to_mapping()["format"]}
-
-
 def _copy(folder: Path, draft: Path, facts: Facts) -> int:
     records = {each.id: each for each in _stored(folder / STORE)}
     records.update({each.id: each for each in _journalled(folder / JOURNAL)})
-    database, _ = Database.open(draft, facts)
-    try:
+    with Database.open(draft, facts)[0] as database:
         with database.changing() as connection:
             names = dict.fromkeys(each.identity for each in records.values())
             known = {name: changes.identity_of(connection, name) for name in names}
             changes.insert(connection, list(records.values()), [known[each.identity] for each in records.values()])
         database.truncate_log()
-    finally:
-        database.close()
     return len(records)
 
 
@@ -100,7 +92,7 @@ def _stored(store: Path) -> Iterator[Record]:
                 break
         shard.close()
     except Exception as error:  # Qdrant Edge's errors have no class of their own
-        raise UserError(f"the gallery {store.parent} cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(f"the gallery {store.parent} cannot be read: {one_line(error)}") from error
 
 
 def _journalled(path: Path) -> Iterator[Record]:

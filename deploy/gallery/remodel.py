@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from deploy.gallery.backup import begin_anew, facts_of, folder_of, new_gallery
-from deploy.gallery.before import descend, identify
+from deploy.gallery.before import ID, descend
 from deploy.gallery.changes import AT_ONCE, checksum, delete, drop_empty
-from deploy.gallery.database import FILE, translated, write_facts
+from deploy.gallery.database import FILE, made_once, translated, write_facts
 from deploy.gallery.entries import Floats
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import to_bytes
@@ -49,7 +49,7 @@ def remodel(
     with new_gallery(place) as draft:
         with translated(before), closing(sqlite3.connect(before / FILE)) as connection:
             with connection:
-                id = identify(connection)
+                id = made_once(connection, ID)
             connection.execute("VACUUM INTO ?", (str(draft),))
         with translated(folder_of(place)), closing(sqlite3.connect(draft)) as connection:
             with connection:
@@ -68,10 +68,11 @@ def _replace(
     connection: sqlite3.Connection, old: Facts, vector_map: Callable[[Floats], Floats] | None, before: Path
 ) -> int:
     connection.execute("DROP TABLE IF EXISTS mapped")
-    rows = [] if vector_map is None else _sound(connection, old.dimension, before)
+    rows: list[tuple] = []
     if vector_map is None:
         connection.execute("DELETE FROM entries")
     else:
+        rows = _sound(connection, old.dimension, before)
         connection.execute("CREATE TABLE mapped (entry INTEGER PRIMARY KEY)")
         connection.execute("INSERT INTO mapped SELECT id FROM entries")
         _map(connection, rows, vector_map)

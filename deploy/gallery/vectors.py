@@ -180,19 +180,15 @@ class Vectors:
         order = np.argsort(-scores, kind="stable")[:k]
         return [(int(numbers[i]), int(persons[i]), float(scores[i])) for i in order]
 
-    def of(self, wanted: Wanted) -> tuple[list[int], Floats]:
-        """The entries that pass and their vectors [n, D]."""
+    def of(self, wanted: Wanted) -> tuple[list[int], list[int], Floats]:
+        """The entries that pass, whom they show, and their vectors [n, D]."""
         with self._lock:
             found = [(block, np.flatnonzero(block.passing(wanted, slice(block.used)))) for block in self._blocks]
             entries = [int(each) for block, rows in found for each in block.entries[rows]]
+            people = [int(each) for block, rows in found for each in block.people[rows]]
             parts = [block.vectors[rows] for block, rows in found]
-        return entries, np.concatenate(parts) if parts else np.empty((0, self._dimension), dtype=np.float32)
-
-    def person_of(self, entry: int) -> int:
-        """Whom an entry shows; -1 when it is gone."""
-        with self._lock:
-            place = self._places.get(entry)
-            return -1 if place is None else int(place[0].people[place[1]])
+        none = np.empty((0, self._dimension), dtype=np.float32)
+        return entries, people, np.concatenate([none, *parts])
 
     def count(self, wanted: Wanted) -> int:
         """The number of entries that pass."""

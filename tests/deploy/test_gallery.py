@@ -11,6 +11,7 @@ import pytest
 
 from deploy.gallery import Gallery
 from pat.base.errors import UserError
+from vectors import units
 
 DIMENSION = 16
 NOW = 1_700_000_000.0
@@ -66,11 +67,6 @@ def empty(tmp_path_factory):
         tmp_path_factory.mktemp("refusals") / "gallery", dimension=DIMENSION, model="model-a", clock=Clock()
     ) as opened:
         yield opened
-
-
-def units(count: int, seed: int = 0, dimension: int = DIMENSION) -> np.ndarray:
-    vectors = np.random.default_rng(seed).standard_normal((count, dimension)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_search_gives_cosines_best_first(gallery):

@@ -12,15 +12,11 @@ import pytest
 
 from deploy.gallery import Gallery, facts_of
 from pat.base.errors import UserError
+from vectors import units
 
 qdrant = pytest.importorskip("qdrant_edge")
 DIMENSION, NOW = 16, 1_700_000_000.0
 ENTRY = "8e0a2b4c-0000-4000-8000-00000000000{}"
-
-
-def units(count: int) -> np.ndarray:
-    vectors = np.random.default_rng(0).standard_normal((count, DIMENSION)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @pytest.fixture

@@ -14,13 +14,9 @@ from deploy.gallery.database import FILE
 from deploy.gallery.remodel import remodel
 from deploy.gallery.vector_map import fit
 from pat.base.errors import UserError
+from vectors import units
 
 OLD, NEW = 12, 8
-
-
-def units(count: int, size: int, seed: int) -> np.ndarray:
-    found = np.random.default_rng(seed).normal(size=(count, size)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def models(count: int, noise: float = 0.0, seed: int = 0):
@@ -43,21 +39,21 @@ def test_a_map_holds_for_crops_that_it_was_not_fitted_on():
 
 
 def test_models_that_have_nothing_in_common_are_not_brought_together():
-    vector_map = fit(units(400, OLD, 3), units(400, NEW, 4))
+    vector_map = fit(units(400, 3, OLD), units(400, 4, NEW))
     assert vector_map.ridge >= 1  # it has learned to trust the mean alone
-    likeness = vector_map(units(100, OLD, 5)) @ units(100, NEW, 6).T
+    likeness = vector_map(units(100, 5, OLD)) @ units(100, 6, NEW).T
     assert (np.argmax(likeness, axis=1) == np.arange(100)).mean() < 0.1
 
 
 def test_too_few_crops():
     with pytest.raises(UserError, match="too few"):
-        fit(units(20, OLD, 1), units(20, NEW, 1))
+        fit(units(20, 1, OLD), units(20, 1, NEW))
 
 
 def test_crops_that_are_all_alike():
-    one = np.repeat(units(1, OLD, 1), 100, axis=0)
+    one = np.repeat(units(1, 1, OLD), 100, axis=0)
     with pytest.raises(UserError, match="all alike"):
-        fit(one, units(100, NEW, 2))
+        fit(one, units(100, 2, NEW))
 
 
 @pytest.fixture

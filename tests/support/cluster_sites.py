@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 
 from deploy.cluster.client import connect
 from deploy.cluster.cluster import Cluster
@@ -20,17 +19,10 @@ from deploy.cluster.sync import Sync, node_of
 from deploy.gallery import Gallery
 from deploy.gallery.database import Database
 from pat.base.errors import Failure
+from vectors import unit
 
 SIZE, MODEL = 16, "model-1"
 DOUBLE = Path(__file__).parent / "qdrant_double.py"
-
-
-def unit(seed: int, near=None, cosine: float = 0.0, size: int = SIZE) -> np.ndarray:
-    vector = np.random.default_rng(seed).normal(size=size)
-    if near is not None:
-        vector -= (vector @ near) * near
-        vector = cosine * near + np.sqrt(1 - cosine**2) * vector / np.linalg.norm(vector)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
 class Site:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 from pathlib import Path
 
 import httpx
-import numpy as np
 import pytest
 
+import vectors
 from deploy import pipeline
 from deploy.events import Event
 from deploy.gallery import Gallery
@@ -75,13 +76,8 @@ class Running:
         return event
 
 
-def unit(seed: int, size: int = 48, near=None, cosine: float = 0.0) -> np.ndarray:
-    """A vector of unit length: at random, or at this cosine to another."""
-    vector = np.random.default_rng(seed).normal(size=size)
-    if near is not None:
-        vector -= (vector @ near) * near
-        vector = cosine * near + np.sqrt(1 - cosine**2) * vector / np.linalg.norm(vector)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
+unit = functools.partial(vectors.unit, size=48)
+"""A vector [48] of unit length; see tests/support/vectors.py."""
 
 
 @contextlib.contextmanager
