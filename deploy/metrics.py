@@ -6,15 +6,16 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from deploy.status import State
 from pat.base.errors import UserError
 
 STAGES = ("detect", "track", "quality", "embed", "gallery", "draw")
-CAMERA_STATES = ("connecting", "live", "stale", "failed", "ended")
 CLIENTS = 16
 """Of the metrics at once."""
 PATIENCE = 5.0
@@ -27,37 +28,29 @@ class Metrics:
     """Counters, gauges and histograms of one process, in a registry of their own."""
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        self.frames = Counter("pat_frames", "Frames processed", ["camera"], registry=registry)
-        self.dropped = Gauge("pat_frames_dropped", "Frames dropped to stay live", ["camera"], registry=registry)
-        self.broken = Gauge("pat_frames_broken", "Packets or frames not decoded", ["camera"], registry=registry)
-        self.reconnects = Gauge(
-            "pat_reconnects", "Times that a source was reopened", ["camera"], registry=registry
+        self.registry = CollectorRegistry()
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=self.registry)
+        self.frames = counter("pat_frames", "Frames processed", ["camera"])
+        self.dropped = gauge("pat_frames_dropped", "Frames dropped to stay live", ["camera"])
+        self.broken = gauge("pat_frames_broken", "Packets or frames not decoded", ["camera"])
+        self.reconnects = gauge("pat_reconnects", "Times that a source was reopened", ["camera"])
+        self.state = gauge("pat_camera_state", "1 for the state it is in", ["camera", "state"])
+        self.age = seconds("pat_frame_age_seconds", "From a frame's arrival to its tracks being told", ["camera"])
+        self.stages = seconds("pat_stage_seconds", "Time of a stage for one frame (embed: one batch)", ["stage"])
+        self.waits = seconds("pat_batch_wait_seconds", "Time that a batch waited to be embedded")
+        self.batches = Histogram(
+            "pat_batch_crops", "Crops embedded at once", buckets=_CROPS, registry=self.registry
         )
-        self.state = Gauge("pat_camera_state", "1 for the state it is in", ["camera", "state"], registry=registry)
-        self.age = Histogram(
-            "pat_frame_age_seconds", "From a frame's arrival to its tracks being told", ["camera"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self.stages = Histogram(
-            "pat_stage_seconds", "Time of a stage for one frame (embed: one batch)", ["stage"],
-            buckets=_SECONDS, registry=registry,
-        )  # fmt: skip
-        self.waits = Histogram(
-            "pat_batch_wait_seconds",
-            "Time that a batch waited to be embedded",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.batches = Histogram("pat_batch_crops", "Crops embedded at once", buckets=_CROPS, registry=registry)
-        self.engine_failures = Counter("pat_engine_failures", "Failed calls of the model", registry=registry)
-        self.spoiled = Counter("pat_crops_spoiled", "Crops whose vector was not finite", registry=registry)
-        self.worker_failures = Counter("pat_worker_failures", "Unexpected errors", ["camera"], registry=registry)
-        self.people = Gauge("pat_people", "Tracks in view", ["camera"], registry=registry)
-        self.gallery = Gauge("pat_gallery_entries", "Entries in the gallery", registry=registry)
-        self.gallery_failures = Counter("pat_gallery_failures", "Failed gallery calls", registry=registry)
-        self.events = Counter("pat_events", "Events told", ["event"], registry=registry)
-        self.events_lost = Counter("pat_events_lost", "Events that could not be written", registry=registry)
+        self.engine_failures = counter("pat_engine_failures", "Failed calls of the model")
+        self.spoiled = counter("pat_crops_spoiled", "Crops whose vector was not finite")
+        self.worker_failures = counter("pat_worker_failures", "Unexpected errors", ["camera"])
+        self.people = gauge("pat_people", "Tracks in view", ["camera"])
+        self.gallery = gauge("pat_gallery_entries", "Entries in the gallery")
+        self.gallery_failures = counter("pat_gallery_failures", "Failed gallery calls")
+        self.events = counter("pat_events", "Events told", ["event"])
+        self.events_lost = counter("pat_events_lost", "Events that could not be written")
 
     @contextlib.contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -76,7 +69,7 @@ class Metrics:
 
     def set_state(self, camera: str, state: str) -> None:
         """The camera is in this state and in no other."""
-        for each in CAMERA_STATES:
+        for each in get_args(State):
             self.state.labels(camera, each).set(each == state)
 
     def value(self, name: str, **labels: str) -> float:

@@ -38,7 +38,7 @@ class PersonRecord:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A person of another site who is like a vector."""
+    """A person of another site who is like somebody here."""
 
     site: str
     key: str

@@ -53,8 +53,7 @@ def alone(database: Database) -> Iterator[None]:
 
 def no_mirror(database: Database) -> None:
     """The gallery is in no cluster, or not any more: its outbox need not be kept for one."""
-    with database.changing() as connection:
-        connection.execute("DELETE FROM mirrors WHERE name = ?", (MIRROR,))
+    database.change("DELETE FROM mirrors WHERE name = ?", MIRROR)
 
 
 class Sync:
@@ -92,42 +91,33 @@ class Sync:
 
     def waiting(self) -> int:
         """Lines of the outbox that were not sent yet, or entries where none was."""
-        with self._database.reading() as connection:
-            newest = connection.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()[0]
-            row = connection.execute("SELECT seq FROM mirrors WHERE name = ?", (MIRROR,)).fetchone()
-            if row is not None:
-                return int(newest - row[0])
-            return int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+        place = self._place()
+        if place is None:
+            return int(self._database.rows("SELECT count(*) FROM entries")[0][0])
+        return self._newest() - place
+
+    def _newest(self) -> int:
+        return int(self._database.rows("SELECT coalesce(max(seq), 0) FROM outbox")[0][0])
 
     def _place(self) -> int | None:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT seq FROM mirrors WHERE name = ?", (MIRROR,)).fetchone()
+        row = self._database.row("SELECT seq FROM mirrors WHERE name = ?", MIRROR)
         return None if row is None else int(row[0])
 
     def _move(self, place: int) -> None:
-        with self._database.changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO mirrors VALUES (?, ?)", (MIRROR, place))
+        self._database.change("INSERT OR REPLACE INTO mirrors VALUES (?, ?)", MIRROR, place)
 
     def _lines(self, place: int) -> list[tuple[int, str, int | None, str | None]]:
-        with self._database.reading() as connection:
-            return connection.execute(
-                "SELECT seq, kind, entry, uuid FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (place, LINES)
-            ).fetchall()
+        lines = "SELECT seq, kind, entry, uuid FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?"
+        return self._database.rows(lines, place, LINES)
 
     def _tell_forgotten(self) -> None:
         """First of all: whom this site has forgotten since."""
         place, after = self._place(), ""
         since = "" if place is None else f"AND key IN (SELECT uuid FROM outbox WHERE seq > {place})"
-        while True:
-            with self._database.reading() as connection:
-                rows = connection.execute(
-                    f"SELECT key, time FROM tombstones WHERE key > ? {since} ORDER BY key LIMIT ?",
-                    (after, AT_ONCE),
-                ).fetchall()
-            if not rows:
-                return
-            self._cluster.forget([row[0] for row in rows], time.time())
-            after = rows[-1][0]
+        forgotten = f"SELECT key FROM tombstones WHERE key > ? {since} ORDER BY key LIMIT ?"
+        while keys := [row[0] for row in self._database.rows(forgotten, after, AT_ONCE)]:
+            self._cluster.forget(keys, time.time())
+            after = keys[-1]
 
     def _obey(self) -> None:
         """Then: whom others have forgotten. What was sent late by anybody goes with it."""
@@ -141,14 +131,9 @@ class Sync:
         for _, kind, number, id in lines:
             told.setdefault(kind, set()).add(number if kind in ("person", "people") else id)
         changed = told.get("add", set()) | told.get("move", set())
-        with self._database.reading() as connection:  # a change of a person changes how long entries are kept
-            for person in told.get("people", ()):
-                changed |= {
-                    row[0]
-                    for row in connection.execute(
-                        f"SELECT uuid FROM entries WHERE identity IN ({GROUP})", (person,)
-                    )
-                }
+        for person in told.get("people", ()):  # a change of a person changes how long entries are kept
+            rows = self._database.rows(f"SELECT uuid FROM entries WHERE identity IN ({GROUP})", person)
+            changed |= {row[0] for row in rows}
         self._send_people(told.get("person", set()) | told.get("people", set()))
         self._send_entries(changed)
         for ids, remove in (
@@ -160,16 +145,13 @@ class Sync:
 
     def _send_everything(self) -> int:
         """A cluster that knows nothing of this gallery, or what it knows may be old; where the outbox goes on."""
-        with self._database.reading() as connection:
-            place = int(connection.execute("SELECT coalesce(max(seq), 0) FROM outbox").fetchone()[0])
-            people = [row[0] for row in connection.execute("SELECT id FROM identities")]
-        self._send_people(people)
+        place = self._newest()
+        self._send_people(row[0] for row in self._database.rows("SELECT id FROM identities"))
         last = 0
         while not self._ending():
-            with self._database.reading() as connection:
-                rows = connection.execute(
-                    "SELECT id, uuid FROM entries WHERE id > ? ORDER BY id LIMIT ?", (last, AT_ONCE)
-                ).fetchall()
+            rows = self._database.rows(
+                "SELECT id, uuid FROM entries WHERE id > ? ORDER BY id LIMIT ?", last, AT_ONCE
+            )
             if not rows:
                 break
             self._send_entries(row[1] for row in rows)
@@ -193,17 +175,14 @@ class Sync:
         after: str | None = None
         while True:
             ids, after = held(after)
-            with self._database.reading() as connection:
-                lost = [each for each in ids if connection.execute(known, (each,)).fetchone() is None]
-            if lost:
+            if lost := [each for each in ids if self._database.row(known, each) is None]:
                 remove(lost)
             if after is None:
                 return
 
     def _send_people(self, numbers: Iterable[int]) -> None:
         for some in _parts(numbers):
-            with self._database.reading() as connection:
-                rows = connection.execute(f"{PERSON} WHERE one.id IN ({marks_for(some)})", some).fetchall()
+            rows = self._database.rows(f"{PERSON} WHERE one.id IN ({marks_for(some)})", *some)
             gone = self._cluster.forgotten(row[0] for row in rows)
             if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
                 self._cluster.put_people(records)

@@ -55,27 +55,19 @@ class Tokens:
         if role not in ROLES:
             raise UserError(f"there is no role {role!r}; choose one of {', '.join(ROLES)}")
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        with self._store.changing() as connection:
-            if connection.execute("SELECT 1 FROM service_tokens WHERE name = ?", (name,)).fetchone():
-                raise UserError(
-                    f"there is a token called {name!r} already; remove it first, or choose another name"
-                )
-            connection.execute(
-                "INSERT INTO service_tokens VALUES (?, ?, ?, ?)", (name, role, _hash(token), time.time())
-            )
+        insert = "INSERT OR IGNORE INTO service_tokens VALUES (?, ?, ?, ?)"
+        if not self._store.change(insert, name, role, _hash(token), time.time()):
+            raise UserError(f"there is a token called {name!r} already; remove it first, or choose another name")
         return token
 
     def remove(self, name: str) -> None:
         """Take a token away, and with it the sessions it opened. Raises UserError when there is none."""
-        with self._store.changing() as connection:
-            if not connection.execute("DELETE FROM service_tokens WHERE name = ?", (name,)).rowcount:
-                raise UserError(f"there is no token called {name!r}; `pat serve token list` shows them")
+        if not self._store.change("DELETE FROM service_tokens WHERE name = ?", name):
+            raise UserError(f"there is no token called {name!r}; `pat serve token list` shows them")
 
     def all(self) -> list[tuple[str, Role, float]]:
         """Name, role and when it was made."""
-        with self._store.reading() as connection:
-            rows = connection.execute("SELECT name, role, made FROM service_tokens ORDER BY name").fetchall()
-        return [(row[0], row[1], row[2]) for row in rows]
+        return self._store.rows("SELECT name, role, made FROM service_tokens ORDER BY name")
 
     def whose(self, token: str) -> tuple[str, Role] | None:
         """Name and role of a token; None where it is none."""
@@ -83,9 +75,7 @@ class Tokens:
 
     def of_hash(self, digest: str) -> tuple[str, Role] | None:
         """The same for a token of which the hash alone is known."""
-        with self._store.reading() as connection:
-            row = connection.execute("SELECT name, role FROM service_tokens WHERE hash = ?", (digest,)).fetchone()
-        return None if row is None else (row[0], row[1])
+        return self._store.row("SELECT name, role FROM service_tokens WHERE hash = ?", digest)
 
 
 class Sessions:
@@ -129,17 +119,17 @@ class Rate:
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was
 
-    def wait(self, client: str, cost: float = 1.0) -> float:
+    def wait(self, client: str) -> float:
         """Seconds until the client may ask; 0: now, and it counts."""
         with self._lock:
             now = self._clock()
             left, then = self._clients.pop(client, (self._most, now))
             left = min(self._most, left + (now - then) * self._rate)
-            allowed = left >= cost
-            self._clients[client] = left - cost if allowed else left, now
+            allowed = left >= 1
+            self._clients[client] = left - 1 if allowed else left, now
             while len(self._clients) > CLIENTS:
                 self._clients.popitem(last=False)
-        return 0.0 if allowed else (cost - left) / self._rate
+        return 0.0 if allowed else (1 - left) / self._rate
 
 
 class Audit:
@@ -161,12 +151,11 @@ class Audit:
 
     def lines(self, limit: int, before: int | None = None) -> list[tuple]:
         """Number, time, who, role, address, action, subject, status; newest first."""
-        with self._store.reading() as connection:
-            return connection.execute(
-                """SELECT id, time, who, role, address, action, subject, status FROM service_audit
-                WHERE id < ? ORDER BY id DESC LIMIT ?""",
-                (2**62 if before is None else before, limit),
-            ).fetchall()
+        return self._store.rows(
+            """SELECT id, time, who, role, address, action, subject, status FROM service_audit
+            WHERE id < ? ORDER BY id DESC LIMIT ?""",
+            2**62 if before is None else before, limit,
+        )  # fmt: skip
 
 
 def _hash(secret: str) -> str:

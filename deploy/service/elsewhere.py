@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 from anyio import CapacityLimiter, to_thread
 from prometheus_client import Counter, Gauge
@@ -20,6 +19,7 @@ from deploy.cluster.records import Elsewhere
 from deploy.cluster.sync import Sync, alone, node_of
 from deploy.events import Event
 from deploy.gallery.entries import Floats, checked_name
+from deploy.service import models
 from deploy.service.journal import Journal, Kept
 from deploy.service.settings import NeighbourSettings
 from deploy.service.site import Site
@@ -58,11 +58,10 @@ class Neighbours:
         self.url, self.name = settings.url, checked_name("site", settings.site)
         self._threshold, self._site, self._journal, self._streams = settings.threshold, site, journal, streams
         self._client = connect(settings)
-        database = site.store.database
         self.cluster = Cluster(
-            self._client, site.gallery.facts, node=node_of(database), site=self.name, where=settings.url
+            self._client, site.gallery.facts, node=node_of(site.store), site=self.name, where=settings.url
         )
-        self.sync = Sync(site.gallery, database, self.cluster, lambda: streams.ending)
+        self.sync = Sync(site.gallery, site.store, self.cluster, lambda: streams.ending)
         self._limiter = CapacityLimiter(1)  # a cluster that hangs keeps none of the requests' threads
         self.error: str | None = None
         """Why the cluster is away; "" when it is there, None until it was asked."""
@@ -79,7 +78,7 @@ class Neighbours:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """No other process sends this gallery meanwhile."""
-        with alone(self._site.store.database), contextlib.closing(self._client):
+        with alone(self._site.store), contextlib.closing(self._client):
             self._journal.cursor(CONSUMER)  # from here on, however long the cluster is away
             yield
 
@@ -110,13 +109,13 @@ class Neighbours:
         threshold = self._site.parts.recogniser.threshold if self._threshold is None else self._threshold
         return self.cluster.search(vector, MOST, threshold, time.time())
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> models.Cluster:
         """For the API; asks nobody."""
-        return {
-            "url": self.url, "site": self.name, "node": self.cluster.node, "error": self.error,
-            "since": self.since, "waiting": self.sync.waiting(), "sent": self.sync.sent,
-            "sites": [asdict(each) for each in self.sync.sites],
-        }  # fmt: skip
+        return models.Cluster(
+            url=self.url, site=self.name, node=self.cluster.node, error=self.error,
+            since=self.since, waiting=self.sync.waiting(), sent=self.sync.sent,
+            sites=[models.OtherSite(**asdict(each)) for each in self.sync.sites],
+        )  # fmt: skip
 
     def _round(self) -> None:
         self.sync.round()

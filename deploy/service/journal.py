@@ -63,15 +63,10 @@ class Journal:
         except queue.Full:
             self.lost += 1
 
-    def after(self, seq: int, limit: int = AT_ONCE, kinds: Sequence[str] = ()) -> list[Kept]:
+    def after(self, seq: int, kinds: Sequence[str] = ()) -> list[Kept]:
         """Events after a place in the order, oldest first."""
         where = f"AND kind IN ({marks_for(kinds)})" if kinds else ""
-        with self._store.reading() as connection:
-            rows = connection.execute(
-                f"SELECT seq, body FROM service_events WHERE seq > ? {where} ORDER BY seq LIMIT ?",
-                (seq, *kinds, limit),
-            ).fetchall()
-        return [Kept(row[0], json.loads(row[1])) for row in rows]
+        return self._found(f"seq > ? {where} ORDER BY seq LIMIT ?", seq, *kinds, AT_ONCE)
 
     def before(
         self, seq: int | None, limit: int, *, kind: str | None = None, camera: str | None = None,
@@ -81,39 +76,36 @@ class Journal:
         limits = {"kind": kind, "camera": camera, "key": key}
         given = {name: value for name, value in limits.items() if value is not None}
         where = "".join(f" AND {name} = ?" for name in given)
-        with self._store.reading() as connection:
-            rows = connection.execute(
-                f"SELECT seq, body FROM service_events WHERE seq < ? {where} ORDER BY seq DESC LIMIT ?",
-                (2**62 if seq is None else seq, *given.values(), limit),
-            ).fetchall()
-        return [Kept(row[0], json.loads(row[1])) for row in rows]
+        newest = 2**62 if seq is None else seq
+        return self._found(f"seq < ? {where} ORDER BY seq DESC LIMIT ?", newest, *given.values(), limit)
+
+    def _found(self, which: str, *values: object) -> list[Kept]:
+        rows = self._store.rows(f"SELECT seq, body FROM service_events WHERE {which}", *values)
+        return [Kept(seq, json.loads(body)) for seq, body in rows]
 
     @property
     def newest(self) -> int:
         """The place of the newest event."""
-        with self._store.reading() as connection:
-            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM service_events").fetchone()[0])
+        return int(self._store.rows("SELECT coalesce(max(seq), 0) FROM service_events")[0][0])
 
     def cursor(self, consumer: str) -> int:
         """Up to where a consumer has acknowledged; one that is new begins with what comes from now on."""
-        with self._store.reading() as connection:
-            row = connection.execute("SELECT seq FROM service_consumers WHERE name = ?", (consumer,)).fetchone()
-        if row is not None:
-            return int(row[0])
-        newest = self.newest
-        self.acknowledge(consumer, newest)
-        return newest
+        with self._store.changing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO service_consumers SELECT ?, coalesce(max(seq), 0) FROM service_events",
+                (consumer,),
+            )
+            known = "SELECT seq FROM service_consumers WHERE name = ?"
+            return int(connection.execute(known, (consumer,)).fetchone()[0])
 
     def acknowledge(self, consumer: str, seq: int) -> None:
         """The consumer has everything up to here."""
-        with self._store.changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO service_consumers VALUES (?, ?)", (consumer, seq))
+        self._store.change("INSERT OR REPLACE INTO service_consumers VALUES (?, ?)", consumer, seq)
 
     def keep_consumers(self, names: Iterable[str]) -> None:
         """Forget the cursors of all others: nobody serves them any more."""
         names = list(names)
-        with self._store.changing() as connection:
-            connection.execute(f"DELETE FROM service_consumers WHERE name NOT IN ({marks_for(names)})", names)
+        self._store.change(f"DELETE FROM service_consumers WHERE name NOT IN ({marks_for(names)})", *names)
 
     def __enter__(self) -> Journal:
         self._thread.start()

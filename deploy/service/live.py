@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,14 +30,6 @@ class Seen:
 
     frame: Frame
     labels: Sequence[Label]
-    arrived: float
-    """By the monotonic clock."""
-
-
-@dataclass
-class _Crop:
-    quality: float
-    jpeg: bytes
 
 
 class Live:
@@ -51,13 +42,13 @@ class Live:
         self._crops = crops
         self._seen: dict[str, Seen] = {}
         self._pictures: dict[str, tuple[int, bytes]] = {}
-        self._best: dict[int, _Crop] = {}
+        self._best: dict[int, tuple[float, bytes]] = {}  # quality and JPEG, by track
         self._drawing: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     def see(self, frame: Frame, labels: Sequence[Label]) -> None:
         """A new frame; called on its camera's thread."""
-        self._seen[frame.camera] = Seen(frame, labels, time.monotonic())
+        self._seen[frame.camera] = Seen(frame, labels)
         if self._crops and labels:
             self._keep_crops(frame, labels)
 
@@ -100,8 +91,7 @@ class Live:
     def best_crop(self, track: int, *, last: bool) -> tuple[float, bytes] | None:
         """Quality and JPEG of a track's best crop; with `last` it is let go of."""
         with self._lock:
-            found = self._best.pop(track, None) if last else self._best.get(track)
-        return None if found is None else (found.quality, found.jpeg)
+            return self._best.pop(track, None) if last else self._best.get(track)
 
     def _keep_crops(self, frame: Frame, labels: Sequence[Label]) -> None:
         height, width = frame.pixels.shape[:2]
@@ -109,11 +99,11 @@ class Live:
         quality = qualities(frame.pixels, boxes, np.ones(len(boxes), dtype=np.float32))
         for label, box, good, usable_box in zip(labels, boxes, quality, usable, strict=True):
             had = self._best.get(label.track)
-            if not usable_box or (had is not None and good <= 1.1 * had.quality):
+            if not usable_box or (had is not None and good <= 1.1 * had[0]):
                 continue
             jpeg = _jpeg(crop_of(frame.pixels, box), 85)
             with self._lock:
-                self._best[label.track] = _Crop(float(good), jpeg)
+                self._best[label.track] = float(good), jpeg
                 while len(self._best) > REMEMBERED:
                     del self._best[next(iter(self._best))]
 

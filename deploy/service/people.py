@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from deploy.gallery import changes
 from deploy.gallery.changes import GROUP, OWNERS
+from deploy.service.models import Entry, Sighting, view_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
 
@@ -43,30 +44,6 @@ class Person:
     first: float
     """Seconds since the epoch; of an entry where there is no sighting yet."""
     last: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A person in view of a camera."""
-
-    id: int
-    camera: str
-    first: float
-    last: float
-    score: float | None
-    """Cosine when the person was recognised; None for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A vector of a person, without its numbers."""
-
-    id: str
-    camera: str
-    time: float
-    note: str
-    picture: bool
-    """There is a view of it."""
 
 
 class People:
@@ -107,52 +84,53 @@ class People:
 
     def by_number(self) -> dict[int, Person]:
         """Everybody by the number in the database, merged ones too."""
-        with self._store.reading() as connection:
-            owners = connection.execute(f"{OWNERS} SELECT id, owner FROM owners").fetchall()
+        owners = self._store.rows(f"{OWNERS} SELECT id, owner FROM owners")
         known = {each.number: each for each in self.everybody()}
         return {number: known[owner] for number, owner in owners if owner in known}
 
     def timeline(self, person: Person, limit: int, before: tuple[float, int] | None = None) -> list[Sighting]:
         """When and where a person was seen, newest first; `before` is first time and id of the last one had."""
         first, number = before or (math.inf, 0)
-        with self._store.reading() as connection:
-            rows = connection.execute(
-                f"""SELECT rowid, camera, first, last, score FROM sightings WHERE identity IN ({GROUP})
-                AND (first < ? OR (first = ? AND rowid < ?)) AND last >= ?
-                ORDER BY first DESC, rowid DESC LIMIT ?""",
-                (person.number, first, first, number, self._oldest(person), limit),
-            ).fetchall()
-        return [Sighting(*row) for row in rows]
+        rows = self._store.rows(
+            f"""SELECT rowid, camera, first, last, score FROM sightings WHERE identity IN ({GROUP})
+            AND (first < ? OR (first = ? AND rowid < ?)) AND last >= ?
+            ORDER BY first DESC, rowid DESC LIMIT ?""",
+            person.number, first, first, number, self._oldest(person), limit,
+        )  # fmt: skip
+        return [
+            Sighting(id=id, camera=camera, first=begin, last=end, score=score)
+            for id, camera, begin, end, score in rows
+        ]
 
     def entries(self, person: Person, limit: int = 200) -> list[Entry]:
         """The person's entries, newest first."""
-        with self._store.reading() as connection:
-            rows = connection.execute(
-                f"""SELECT uuid, camera, time, note, service_views.entry IS NOT NULL FROM entries
-                LEFT JOIN service_views ON service_views.entry = entries.id
-                WHERE identity IN ({GROUP}) AND time >= ? ORDER BY time DESC LIMIT ?""",
-                (person.number, self._oldest(person), limit),
-            ).fetchall()
-        return [Entry(id, camera, when, note, bool(there)) for id, camera, when, note, there in rows]
+        rows = self._store.rows(
+            f"""SELECT uuid, camera, time, note, service_views.entry IS NOT NULL FROM entries
+            LEFT JOIN service_views ON service_views.entry = entries.id
+            WHERE identity IN ({GROUP}) AND time >= ? ORDER BY time DESC LIMIT ?""",
+            person.number, self._oldest(person), limit,
+        )  # fmt: skip
+        return [
+            Entry(id=id, camera=camera, time=when, note=note, picture=view_of(id) if there else None)
+            for id, camera, when, note, there in rows
+        ]
 
     def picture(self, entry: str) -> bytes:
         """The JPEG of an entry. Raises NotThere."""
-        with self._store.reading() as connection:
-            row = connection.execute(
-                "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", (entry,)
-            ).fetchone()
+        row = self._store.row(
+            "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", entry
+        )
         if row is None:
             raise NotThere(f"there is no picture of the entry {entry}")
         return bytes(row[0])
 
     def best_picture(self, person: Person) -> bytes:
         """The JPEG of the person's best view. Raises NotThere."""
-        with self._store.reading() as connection:
-            row = connection.execute(
-                f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
-                WHERE identity IN ({GROUP}) AND time >= ? ORDER BY quality DESC LIMIT 1""",
-                (person.number, self._oldest(person)),
-            ).fetchone()
+        row = self._store.row(
+            f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
+            WHERE identity IN ({GROUP}) AND time >= ? ORDER BY quality DESC LIMIT 1""",
+            person.number, self._oldest(person),
+        )  # fmt: skip
         if row is None:
             raise NotThere(f"there is no picture of {person.name}")
         return bytes(row[0])

@@ -7,13 +7,13 @@ import secrets
 import sqlite3
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from deploy.gallery import Gallery, changes
 from deploy.gallery.changes import GROUP
 from deploy.gallery.entries import LONGEST_NAME
+from deploy.service.models import Answer, Kind
 from deploy.service.people import NotThere, People, Person, number_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
@@ -24,9 +24,6 @@ BAND = 0.06
 """Cosines this near to the threshold are asked about."""
 MOST_OPEN = 500
 """Questions that wait for an answer; the oldest are dropped."""
-
-Kind = Literal["recognised", "new"]
-Answer = Literal["same", "different"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +70,11 @@ class Reviews:
             if answered
             else ("answer IS NULL AND (? = 0 OR id > ?) ORDER BY id")
         )
-        with self._store.reading() as connection:
-            rows = connection.execute(
-                f"""SELECT id, time, kind, camera, subject, candidate, entry, score, answer FROM service_reviews
-                WHERE {order} LIMIT ?""",
-                (after, after, limit),
-            ).fetchall()
+        rows = self._store.rows(
+            f"""SELECT id, time, kind, camera, subject, candidate, entry, score, answer FROM service_reviews
+            WHERE {order} LIMIT ?""",
+            after, after, limit,
+        )  # fmt: skip
         people = self._people.by_number()
         return [
             Review(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
@@ -88,10 +84,7 @@ class Reviews:
 
     def count(self) -> int:
         """Questions that wait for an answer."""
-        with self._store.reading() as connection:
-            return int(
-                connection.execute("SELECT count(*) FROM service_reviews WHERE answer IS NULL").fetchone()[0]
-            )
+        return int(self._store.rows("SELECT count(*) FROM service_reviews WHERE answer IS NULL")[0][0])
 
     def answer(self, review: int, answer: Answer) -> None:
         """Do what the answer asks for, once. Raises NotThere, or UserError when it was answered before."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
 
@@ -63,7 +64,7 @@ class Service:
         self._live = Live(crops=settings.keep.views == "best")
         self._journal: Journal | None = None
         self._site: Site | None = None
-        self._died = False
+        self._died = threading.Event()
         self._watchdog = watchdog_seconds()
         self._patted = self._beat = 0.0
         self.address = ""
@@ -84,7 +85,7 @@ class Service:
         if self._watchdog is not None and alive and now - self._patted >= self._watchdog / 3:
             self._patted = now
             notify("WATCHDOG=1")
-        if self._died:
+        if self._died.is_set():
             raise Failure("the service has ended; the process ends too, to be started afresh")
 
     @contextlib.contextmanager
@@ -117,12 +118,12 @@ class Service:
                 neighbours = Neighbours(settings.cluster, site, journal, streams)
                 stack.enter_context(neighbours.running())
             else:
-                no_mirror(store.database)
+                no_mirror(store)
             app = make_app(
                 site, journal, streams, neighbours, hosts=[self._host],
                 tasks=self._tasks(site, journal, streams, neighbours),
             )  # fmt: skip
-            stack.enter_context(serving(app, channel, access, streams, self._end))
+            stack.enter_context(serving(app, channel, access, streams, self._died.set))
             self.address = f"http{'s' if access.tls_certificate else ''}://{_shown(*channel.getsockname()[:2])}/"
             log.info("the page is at %s", self.address)
             notify(f"READY=1\nSTATUS={self.address}")
@@ -154,9 +155,6 @@ class Service:
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(1.0)
-
-    def _end(self) -> None:
-        self._died = True
 
 
 def _is_loopback(address: str) -> bool:

@@ -8,7 +8,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.events import Event
@@ -21,6 +20,7 @@ from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service.access import WRONG_TOKENS, Audit, Rate, Sessions, Tokens
 from deploy.service.live import Live
+from deploy.service.models import Model, Receipt, Storage, view_of
 from deploy.service.people import NotThere, People, Person
 from deploy.service.photos import Photos
 from deploy.service.reviews import Reviews
@@ -39,21 +39,6 @@ NEW_TRACKS = 10_000
 
 class Taken(UserError):
     """A name that somebody else has."""
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was deleted when a person was forgotten; it does not say who."""
-
-    id: str
-    time: float
-    entries: int
-    views: int
-    sightings: int
-    events: int
-    reviews: int
-    keys: Sequence[str]
-    """Of the person and all that were merged into it: random, they name nobody."""
 
 
 class Site:
@@ -80,7 +65,7 @@ class Site:
         self.started = time.time()
         self.rates: Rates | None = None
         self._new: dict[int, None] = {}
-        self._configured = parts.recogniser.threshold
+        self.configured_threshold = parts.recogniser.threshold
         self._take_up_threshold()
 
     # What is told.
@@ -119,9 +104,8 @@ class Site:
         crop = self.live.best_crop(event.track, last=last)
         if crop is None:
             return {"entry": entry[1]}
-        with self.store.changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO service_views VALUES (?, ?, ?)", (entry[0], *crop))
-        return {"entry": entry[1], "view": f"/api/v1/entries/{entry[1]}/view.jpg"}
+        self.store.change("INSERT OR REPLACE INTO service_views VALUES (?, ?, ?)", entry[0], *crop)
+        return {"entry": entry[1], "view": view_of(entry[1])}
 
     # What people do.
 
@@ -161,72 +145,63 @@ class Site:
                 return int(connection.execute(f"SELECT count(*) FROM {what}", (person.number,)).fetchone()[0])
 
             theirs = f"WHERE identity IN ({GROUP})"
-            keys = [row[0] for row in connection.execute(
-                f"SELECT key FROM identities WHERE id IN ({GROUP})", (person.number,)
-            )]  # fmt: skip
+            found = connection.execute(f"SELECT key FROM identities WHERE id IN ({GROUP})", (person.number,))
             receipt = Receipt(
-                str(uuid.uuid4()), time.time(),
-                count(f"entries {theirs}"),
-                count(f"service_views WHERE entry IN (SELECT id FROM entries {theirs})"),
-                count(f"sightings {theirs}"),
-                count(f"service_events WHERE key IN (SELECT key FROM identities WHERE id IN ({GROUP}))"),
-                count(f"service_reviews WHERE subject IN ({GROUP})"),
-                keys,
-            )  # fmt: skip
-        self.gallery.forget(person.name)
-        with self.store.changing() as connection:
-            connection.execute(
-                "INSERT INTO service_receipts VALUES (?, ?, ?)",
-                (receipt.id, receipt.time, json.dumps(asdict(receipt))),
+                id=str(uuid.uuid4()),
+                time=time.time(),
+                entries=count(f"entries {theirs}"),
+                views=count(f"service_views WHERE entry IN (SELECT id FROM entries {theirs})"),
+                sightings=count(f"sightings {theirs}"),
+                events=count(f"service_events WHERE key IN (SELECT key FROM identities WHERE id IN ({GROUP}))"),
+                reviews=count(f"service_reviews WHERE subject IN ({GROUP})"),
+                keys=[row[0] for row in found],
             )
+        self.gallery.forget(person.name)
+        self.store.change(
+            "INSERT INTO service_receipts VALUES (?, ?, ?)", receipt.id, receipt.time, receipt.model_dump_json()
+        )
         self.people.forget_what_was_read()
         return receipt
 
     def receipt(self, id: str) -> Receipt:
         """A receipt given before. Raises NotThere."""
-        with self.store.reading() as connection:
-            row = connection.execute("SELECT body FROM service_receipts WHERE id = ?", (id,)).fetchone()
+        row = self.store.row("SELECT body FROM service_receipts WHERE id = ?", id)
         if row is None:
             raise NotThere(f"there is no receipt {id}")
-        return Receipt(**json.loads(row[0]))
+        return Receipt.model_validate_json(row[0])
 
     # What is set and measured.
 
     def set_threshold(self, threshold: float) -> None:
         """Decide by this cosine from now on, also after a restart, until the configuration changes."""
-        if not -1 <= threshold <= 1:
-            raise UserError(f"the threshold is {threshold:g}; a cosine lies between -1 and 1")
         self.parts.recogniser.threshold = threshold
-        self.store.choose("threshold", json.dumps({"configured": self._configured, "chosen": threshold}))
-
-    @property
-    def configured_threshold(self) -> float:
-        return self._configured
+        choice = json.dumps({"configured": self.configured_threshold, "chosen": threshold})
+        self.store.change("INSERT OR REPLACE INTO service_choices VALUES ('threshold', ?)", choice)
 
     def _take_up_threshold(self) -> None:
-        chosen = json.loads(self.store.choice("threshold") or "{}")
-        if chosen.get("configured") == self._configured and chosen["chosen"] != self._configured:
-            self.parts.recogniser.threshold = chosen["chosen"]
-            log.info("threshold %g, chosen on the page (configured: %g)", chosen["chosen"], self._configured)
+        row = self.store.row("SELECT value FROM service_choices WHERE name = 'threshold'")
+        choice, configured = json.loads(row[0]) if row else {}, self.configured_threshold
+        if choice.get("configured") == configured and choice["chosen"] != configured:
+            self.parts.recogniser.threshold = choice["chosen"]
+            log.info("threshold %g, chosen on the page (configured: %g)", choice["chosen"], configured)
 
-    def storage(self) -> dict[str, Any]:
+    def storage(self) -> Storage:
         """How the gallery's disk does."""
-        folder = self.store.database.folder
+        folder = self.store.folder
         free = shutil.disk_usage(folder).free
         size = sum(each.stat().st_size for each in folder.glob(f"{FILE}*"))
-        return {
-            "entries": self.gallery.count(), "mapped": self.gallery.count_mapped(), "bytes": size,
-            "free_bytes": free, "ok": free > LITTLE_SPACE,
-        }  # fmt: skip
+        return Storage(
+            entries=self.gallery.count(), mapped=self.gallery.count_mapped(), bytes=size,
+            free_bytes=free, ok=free > LITTLE_SPACE,
+        )  # fmt: skip
 
-    def model(self) -> dict[str, Any]:
+    def model(self) -> Model:
         """Which model, and whether it works."""
         manifest, broken = self.parts.manifest, self.parts.embedder.broken_for
-        return {
-            "bundle": self.parts.bundle.name, "fingerprint": fingerprint(manifest),
-            "numbers": manifest.output.size,
-            "precision": manifest.precision.name, "broken_for": broken, "ok": broken == 0,
-        }  # fmt: skip
+        return Model(
+            bundle=self.parts.bundle.name, fingerprint=fingerprint(manifest), numbers=manifest.output.size,
+            precision=manifest.precision.name, broken_for=broken, ok=broken == 0,
+        )  # fmt: skip
 
     def _changed(self, change: Change | None, person: Person) -> int:
         self.people.forget_what_was_read()

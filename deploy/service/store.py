@@ -5,7 +5,6 @@ Triggers delete what belongs to a person together with the person, whichever pro
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,45 +57,17 @@ END;
 """The tombstone of a person is a key without dashes; that of an entry is a UUID."""
 
 
-class Store:
-    """Connections of the service's own to a gallery's file; a context manager, safe to use from several threads.
+class Store(Database):
+    """Connections of the service's own to a gallery's file, which then holds the service's tables too.
 
     Raises UserError when the gallery cannot be opened.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.database = Database(Path(folder))
+        super().__init__(Path(folder))
         with self.changing() as connection:
             for statement in _statements():
                 connection.execute(statement)
-
-    def changing(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """A transaction: on disk when it ends, undone when it fails."""
-        return self.database.changing()
-
-    def reading(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """The connection for reading, for this thread alone."""
-        return self.database.reading()
-
-    def choice(self, name: str) -> str | None:
-        """What was chosen on the page; None where nothing was."""
-        with self.reading() as connection:
-            row = connection.execute("SELECT value FROM service_choices WHERE name = ?", (name,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def choose(self, name: str, value: str) -> None:
-        """Keep what was chosen on the page."""
-        with self.changing() as connection:
-            connection.execute("INSERT OR REPLACE INTO service_choices VALUES (?, ?)", (name, value))
-
-    def close(self) -> None:
-        self.database.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _statements() -> Iterator[str]:

@@ -40,16 +40,14 @@ class ErrorRates:
         if after.threshold == before.threshold:
             return after
         share = (threshold - before.threshold) / (after.threshold - before.threshold)
-        rates = before.false_match_rate, after.false_match_rate
-        if min(rates) > 0:
-            false_match = math.exp((1 - share) * math.log(rates[0]) + share * math.log(rates[1]))
-        else:
-            false_match = (1 - share) * rates[0] + share * rates[1]
-        misses = before.false_non_match_rate, after.false_non_match_rate
-        between = None
-        if misses[0] is not None and misses[1] is not None:
-            between = (1 - share) * misses[0] + share * misses[1]
-        return Point(threshold, false_match, between)
+
+        def between(one: float, other: float) -> float:
+            return (1 - share) * one + share * other
+
+        low, high = before.false_match_rate, after.false_match_rate
+        matches = math.exp(between(math.log(low), math.log(high))) if min(low, high) > 0 else between(low, high)
+        one, other = before.false_non_match_rate, after.false_non_match_rate
+        return Point(threshold, matches, None if one is None or other is None else between(one, other))
 
 
 def read_error_rates(given: str, manifest: Manifest) -> ErrorRates:

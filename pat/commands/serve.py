@@ -24,7 +24,7 @@ from deploy.shipped import bundle_and_rest
 from pat.commands.arguments import parse, with_config_file
 from pat.commands.camera import display, stopped_by_signals
 from pat.commands.embedders import SHIPPED
-from pat.commands.gallery.tools import moment, print_table
+from pat.commands.gallery.tools import OnGallery, moment, print_table
 
 LOOK_EVERY = 2.0
 """Seconds between two looks at the rates, which the page shows."""
@@ -54,7 +54,7 @@ class Arguments(ServiceSettings, ProcessSettings):
 def main(arguments: Sequence[str]) -> None:
     """Run the service until it is told to stop, or manage its tokens."""
     if arguments and arguments[0] == "token":
-        _Token.main(arguments[1:])
+        parse(Token, arguments[1:], "serve token").run()
         return
     default, rest = with_config_file(Arguments(), arguments)
     given: Arguments = parse(Arguments, rest, "serve", default)
@@ -84,11 +84,7 @@ def seldom(look: pipeline.Look, every: float) -> pipeline.Look:
     return called
 
 
-@dataclass(frozen=True)
-class _OnGallery:
-    gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
-    """The folder of the gallery that the service uses."""
-
+class _OnGallery(OnGallery):
     def store(self) -> Store:
         facts_of(self.gallery)
         return Store(self.gallery)
@@ -130,14 +126,8 @@ class List(_OnGallery):
         print_table(["name", "role", "made"], rows)
 
 
-class _Token:
-    kinds = (
-        Annotated[Add, subcommand("add")]
-        | Annotated[Remove, subcommand("remove")]
-        | Annotated[List, subcommand("list")]
-    )
-
-    @classmethod
-    def main(cls, arguments: Sequence[str]) -> None:
-        given: Add | Remove | List = parse(cls.kinds, arguments, "serve token")
-        given.run()
+Token = (
+    Annotated[Add, subcommand("add")]
+    | Annotated[Remove, subcommand("remove")]
+    | Annotated[List, subcommand("list")]
+)

@@ -7,11 +7,13 @@ import socket
 import threading
 import time
 import urllib.request
+from typing import get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.metrics import CAMERA_STATES, CLIENTS, Metrics
+from deploy.metrics import CLIENTS, Metrics
+from deploy.status import State
 from pat.base.errors import UserError
 
 
@@ -54,7 +56,7 @@ def test_a_camera_is_in_one_state():
     metrics = Metrics()
     metrics.set_state("gate", "live")
     metrics.set_state("gate", "stale")
-    states = {state: metrics.value("pat_camera_state", camera="gate", state=state) for state in CAMERA_STATES}
+    states = {state: metrics.value("pat_camera_state", camera="gate", state=state) for state in get_args(State)}
     assert [state for state, value in states.items() if value] == ["stale"]
 
 

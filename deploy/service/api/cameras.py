@@ -14,8 +14,9 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from deploy.cluster.records import Elsewhere
-from deploy.service.api import models
-from deploy.service.api.parts import PROBLEMS, TheNeighbours, TheSite, Viewer, decision, in_view, shown
+from deploy.service import models
+from deploy.service.api.parts import TheNeighbours, TheSite, Viewer, decision, in_view, shown
+from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
 from deploy.service.people import NotThere
 from deploy.service.photos import Found, Limits
@@ -45,10 +46,8 @@ def cameras(site: Site) -> list[models.Camera]:
         fresh = seen if status.state == "live" else None
         found.append(
             models.Camera(
-                name=camera.name, source=status.url, state=status.state, since=status.since, error=status.error,
-                frames=status.frames, dropped=status.dropped, broken=status.broken, reconnects=status.reconnects,
-                frames_per_second=rate.frames_per_second if rate else 0.0, last_frame=status.last_frame,
-                width=width, height=height,
+                **{**asdict(status), "name": camera.name}, source=status.url,
+                frames_per_second=rate.frames_per_second if rate else 0.0, width=width, height=height,
                 in_view=[
                     models.InView(
                         track=label.track, name=label.identity, score=label.score,
@@ -192,7 +191,7 @@ def _answer(
         answers.append(
             models.Found(
                 box=each.box, quality=each.quality, seen_before=seen, matches=matches,
-                elsewhere=[models.Elsewhere(**asdict(other)) for other in others],
+                elsewhere=others,
             )
-        )  # fmt: skip
+        )
     return models.Search(width=shape[1], height=shape[0], threshold=threshold, people=answers, cluster=away)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from deploy.service.api import models
+from deploy.service import models
 from deploy.service.api.parts import (
-    PROBLEMS,
     Cursor,
     Eraser,
     Limit,
@@ -20,6 +18,7 @@ from deploy.service.api.parts import (
     numbers_of,
     shown,
 )
+from deploy.service.api.problems import PROBLEMS
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 Key = Annotated[str, Path(max_length=64, pattern=r"^[0-9a-f]+$")]
@@ -71,19 +70,13 @@ def get_timeline(
     )
     page = found[:limit]
     following = f"{page[-1].first!r}:{page[-1].id}" if len(found) > limit else None
-    return models.Page(items=[models.Sighting(**asdict(each)) for each in page], next=following)
+    return models.Page(items=page, next=following)
 
 
 @router.get("/people/{key}/entries", tags=["people"])
 def get_entries(site: TheSite, caller: Viewer, key: Key) -> list[models.Entry]:
     """What is stored of a person: the newest 200 entries."""
-    return [
-        models.Entry(
-            id=each.id, camera=each.camera, time=each.time, note=each.note,
-            picture=f"/api/v1/entries/{each.id}/view.jpg" if each.picture else None,
-        )
-        for each in site.people.entries(site.people.person(key))
-    ]  # fmt: skip
+    return site.people.entries(site.people.person(key))
 
 
 PICTURE = {200: {"content": {"image/jpeg": {}}}, **PROBLEMS}
@@ -127,13 +120,13 @@ def split_person(site: TheSite, caller: Operator, key: Key, split: models.Split)
 @router.delete("/people/{key}", tags=["people"])
 def forget_person(site: TheSite, caller: Eraser, key: Key) -> models.Receipt:
     """Delete a person from the disk, with sightings, views, events and questions; cannot be undone."""
-    return models.Receipt(**asdict(site.forget(site.people.person(key))))
+    return site.forget(site.people.person(key))
 
 
 @router.get("/receipts/{receipt}", tags=["people"])
 def get_receipt(site: TheSite, caller: Eraser, receipt: EntryId) -> models.Receipt:
     """What was deleted when somebody was forgotten."""
-    return models.Receipt(**asdict(site.receipt(receipt)))
+    return site.receipt(receipt)
 
 
 @router.get("/changes", tags=["changes"])
@@ -172,7 +165,7 @@ def list_reviews(
         models.Review(
             id=each.id, time=each.time, kind=each.kind, camera=each.camera, score=each.score, answer=each.answer,
             subject=shown(site, each.subject, viewed), candidate=shown(site, each.candidate, viewed),
-            picture=f"/api/v1/entries/{each.entry}/view.jpg" if views and each.entry else None,
+            picture=models.view_of(each.entry) if views and each.entry else None,
         )
         for each in found[:limit]
     ]  # fmt: skip

@@ -7,11 +7,11 @@ import contextlib
 import ipaddress
 import logging
 from collections.abc import Sequence
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 
 from deploy.service.access import Caller, Rate
 from deploy.service.api.problems import problem
@@ -99,11 +99,9 @@ class Guard:
             await self._app(scope, receive, answer)
             return
         most = self._site.photos.most_bytes if path == "/api/v1/search" else SMALL_BODY
-        if int(headers.get("content-length") or 0) > most:
-            await _rest(receive)
-            return await refuse(413, f"{most:,} bytes are the most here", headers={"Connection": "close"})
         try:
-            body = await asyncio.wait_for(_body(receive, most), BODY_WITHIN)
+            told = int(headers.get("content-length") or 0)
+            body = None if told > most else await asyncio.wait_for(_body(receive, most), BODY_WITHIN)
         except asyncio.TimeoutError:
             detail = f"the body did not arrive within {BODY_WITHIN:.0f} s"
             return await refuse(408, detail, headers={"Connection": "close"})
@@ -127,7 +125,7 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             found, shown = self._site.tokens.whose(token.strip()), True
-        elif cookie := cookie_of(headers):
+        elif cookie := cookie_parser(headers.get("cookie", "")).get(COOKIE):
             found = self._site.sessions.whose(cookie)
         if found is not None:
             return Caller(found[0], found[1], address), False
@@ -150,15 +148,6 @@ class Guard:
             self._site.audit.note(caller, getattr(route, "name", "unknown"), subject[:200], status)
         except Exception:  # a full disk must not turn an answer into an error
             log.exception("the audit log could not be written")
-
-
-def cookie_of(headers: Headers) -> str:
-    """The page's session, "" where there is none."""
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel is not None else ""
 
 
 def _foreign(headers: Headers, scope: Any) -> bool:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 from fastapi import Depends, HTTPException, Query, Request
 
-from deploy.service import people
+from deploy.service import models, people
 from deploy.service.access import Caller, Role
-from deploy.service.api import models
 from deploy.service.elsewhere import Neighbours
 from deploy.service.reviews import BAND
 from deploy.service.site import Site
@@ -23,14 +22,6 @@ def site_of(request: Request) -> Site:
 TheSite = Annotated[Site, Depends(site_of)]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
 Cursor = Annotated[str, Query(max_length=100, description="`next` of the part before.")]
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {"application/problem+json": {}}}
-    for status, what in (
-        (400, "Bad request"), (401, "No token"), (403, "Not allowed"), (404, "Not found"), (408, "Too slow"),
-        (409, "Conflict"), (413, "Too large"), (421, "Wrong host"), (422, "Invalid"), (429, "Too many requests"),
-        (503, "Not now"),
-    )
-}  # fmt: skip
 
 
 def neighbours_of(request: Request) -> Neighbours | None:

@@ -34,6 +34,12 @@ NAMES = {
     503: ("unavailable", "The service cannot do it now"),
 }
 """Status -> name and title."""
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": title, "content": {"application/problem+json": {}}}
+    for status, (_, title) in NAMES.items()
+    if status != 405
+}
+"""For OpenAPI."""
 URN = "urn:pat-reid:problem:"
 
 
@@ -47,10 +53,12 @@ def problem(status: int, detail: str, *, headers: dict[str, str] | None = None, 
 def add_to(app: FastAPI) -> None:
     """Answer every error of the application with a problem."""
 
+    @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> JSONResponse:
         headers = dict(error.headers) if error.headers else None
         return problem(error.status_code, str(error.detail), headers=headers)
 
+    @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         errors = [
             {"where": ".".join(str(part) for part in each["loc"]), "what": each["msg"]} for each in error.errors()
@@ -58,20 +66,17 @@ def add_to(app: FastAPI) -> None:
         first = f"{errors[0]['where']}: {errors[0]['what']}" if errors else "the request is not valid"
         return problem(422, first, errors=errors)
 
+    @app.exception_handler(UserError)
     async def mistake(request: Request, error: UserError) -> JSONResponse:
         kinds: tuple[tuple[type[Exception], int], ...] = ((NotThere, 404), (Taken, 409), (TooLarge, 413))
         return problem(next((status for kind, status in kinds if isinstance(error, kind)), 422), str(error))
 
+    @app.exception_handler(Failure)
     async def failure(request: Request, error: Failure) -> JSONResponse:
         log.error("%s %s: %s", request.method, request.url.path, error)
         return problem(503, str(error), headers={"Retry-After": "5"})
 
+    @app.exception_handler(Exception)
     async def defect(request: Request, error: Exception) -> JSONResponse:
         log.error("%s %s", request.method, request.url.path, exc_info=error)
         return problem(500, "the log of the service says more")
-
-    app.add_exception_handler(HTTPException, http_error)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, invalid)  # type: ignore[arg-type]
-    app.add_exception_handler(UserError, mistake)  # type: ignore[arg-type]
-    app.add_exception_handler(Failure, failure)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, defect)

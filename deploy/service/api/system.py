@@ -14,11 +14,10 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from deploy.service.api import models
+from deploy.service import models
 from deploy.service.api.cameras import cameras
-from deploy.service.api.guard import COOKIE, cookie_of
+from deploy.service.api.guard import COOKIE
 from deploy.service.api.parts import (
-    PROBLEMS,
     Cursor,
     Eraser,
     Limit,
@@ -28,6 +27,7 @@ from deploy.service.api.parts import (
     Viewer,
     numbers_of,
 )
+from deploy.service.api.problems import PROBLEMS
 from deploy.service.journal import Journal
 from deploy.service.people import NotThere
 from deploy.service.reviews import BAND
@@ -54,7 +54,7 @@ def ready(site: TheSite) -> JSONResponse:
     if site.parts.embedder.broken_for:
         broken.append("model")
     try:
-        if not site.storage()["ok"]:
+        if not site.storage().ok:
             broken.append("storage")
     except Exception:  # whatever it is, it is not ready
         broken.append("gallery")
@@ -75,13 +75,13 @@ def status(
     retention = site.gallery.facts.retention
     return models.Status(
         version=_version(), started=site.started, now=time.time(), role=caller.role, caller=caller.name,
-        cameras=cameras(site), storage=models.Storage(**site.storage()), model=models.Model(**site.model()),
+        cameras=cameras(site), storage=site.storage(), model=site.model(),
         milliseconds=site.rates.milliseconds if site.rates else {},
         crops_per_second=site.rates.crops_per_second if site.rates else 0.0,
         people=len(site.people.everybody()), reviews=site.reviews.count(),
         events_lost=request.app.state.journal.lost, views=site.settings.keep.views,
         retention_hours=None if retention is None else retention / 3600,
-        cluster=None if neighbours is None else models.Cluster.model_validate(neighbours.state()),
+        cluster=None if neighbours is None else neighbours.state(),
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def sign_in(request: Request, response: Response, site: TheSite, login: models.L
 @router.delete(f"{API}/session", tags=["session"], status_code=204)
 def sign_out(request: Request, response: Response, site: TheSite) -> None:
     """Forget the cookie."""
-    site.sessions.end(cookie_of(request.headers))
+    site.sessions.end(request.cookies.get(COOKIE, ""))
     response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
 
 

@@ -99,7 +99,7 @@ class Calibrate:
                 + ("are these people?" if recorded[0] else "are these crops named by who they show?")
             )
         threshold = scores.threshold(self.false_match_rate)
-        rates = sorted({*RATES, self.false_match_rate}, reverse=True)
+        rates = [_at(scores, rate) for rate in sorted({*RATES, self.false_match_rate}, reverse=True)]
         print_rates(scores, rates, self.false_match_rate)
         progress.say(
             f"threshold {threshold:.6f} for a false-match rate of {self.false_match_rate:g}; "
@@ -117,7 +117,7 @@ class Calibrate:
             return pair_scores(features, lambda count: advance(count, ""))
 
     def _facts(
-        self, manifest: Manifest, data: str, scores: PairScores, rates: Sequence[float]
+        self, manifest: Manifest, data: str, scores: PairScores, rates: Sequence[dict[str, Any]]
     ) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -133,17 +133,20 @@ class Calibrate:
             "genuine_pairs": scores.genuine_pairs,
             "impostor_pairs": scores.impostor_pairs,
             "across_cameras": scores.across_cameras,
-            "table": [
-                {
-                    "asked_false_match_rate": rate,
-                    "threshold": scores.threshold(rate),
-                    "false_match_rate": scores.false_match_rate(scores.threshold(rate)),
-                    "false_non_match_rate": scores.false_non_match_rate(scores.threshold(rate)),
-                    "supported": rate >= scores.smallest_rate,
-                }
-                for rate in rates
-            ],
+            "table": rates,
         }
+
+
+def _at(scores: PairScores, rate: float) -> dict[str, Any]:
+    """What a false-match rate costs: a row of the table."""
+    threshold = scores.threshold(rate)
+    return {
+        "asked_false_match_rate": rate,
+        "threshold": threshold,
+        "false_match_rate": scores.false_match_rate(threshold),
+        "false_non_match_rate": scores.false_non_match_rate(threshold),
+        "supported": rate >= scores.smallest_rate,
+    }
 
 
 def labelled(data_set: DataSet) -> list[Sample]:
@@ -172,20 +175,19 @@ def doubts(scores: PairScores, rate: float) -> list[str]:
     return found
 
 
-def print_rates(scores: PairScores, rates: Sequence[float], asked: float) -> None:
+def print_rates(scores: PairScores, rates: Sequence[dict[str, Any]], asked: float) -> None:
     """Threshold, both error rates and the pairs they rest on, a row for each false-match rate."""
     rows = []
-    for rate in rates:
-        threshold = scores.threshold(rate)
-        false_matches = scores.false_match_rate(threshold)
-        misses = scores.false_non_match_rate(threshold)
+    for each in rates:
+        rate, false_matches = each["asked_false_match_rate"], each["false_match_rate"]
+        misses = each["false_non_match_rate"]
         rows.append(
             [
                 f"{rate:g}" + (" (asked for)" if rate == asked else ""),
-                f"{threshold:.6f}",
+                f"{each['threshold']:.6f}",
                 f"{false_matches:.3g} ({round(false_matches * scores.impostor_pairs)} of {scores.impostor_pairs})",
                 f"{misses:.3g} ({round(misses * scores.genuine_pairs)} of {scores.genuine_pairs})",
-                "yes" if rate >= scores.smallest_rate else f"no, not below {scores.smallest_rate:.2g}",
+                "yes" if each["supported"] else f"no, not below {scores.smallest_rate:.2g}",
             ]
         )
     print_table(["false-match rate", "threshold", "FMR (pairs)", "FNMR (pairs)", "enough pairs"], rows)

@@ -36,7 +36,7 @@ class SyncOnce(OnGallery):
         site = checked_name("site", self.cluster.site)
         with (
             opened(self.gallery) as gallery,
-            contextlib.closing(Database(folder_of(self.gallery))) as database,
+            Database(folder_of(self.gallery)) as database,
             contextlib.closing(connect(self.cluster)) as client,
             alone(database),
         ):

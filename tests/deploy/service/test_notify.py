@@ -68,7 +68,7 @@ def test_without_systemd_nothing_happens(monkeypatch):
 def test_a_loop_that_died_ends_the_process(colour_bundle, tmp_path):
     def dying():
         with running(colour_bundle, tmp_path) as service:
-            service.service._end()
+            service.service._died.set()
             service.process.join(timeout=30)
 
     with pytest.raises(AssertionError, match="the service has ended"):

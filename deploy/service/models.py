@@ -1,4 +1,4 @@
-"""What the API says and takes, as OpenAPI describes it."""
+"""What the service says and takes, as OpenAPI describes it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from deploy.cluster.records import Elsewhere
 from deploy.service.access import Role
-from deploy.service.reviews import Answer, Kind
+from deploy.status import State
 
 Item = TypeVar("Item")
+Kind = Literal["recognised", "new"]
+"""Of a question; see `Review`."""
+Answer = Literal["same", "different"]
+
+
+def view_of(entry: str) -> str:
+    """The address of an entry's picture."""
+    return f"/api/v1/entries/{entry}/view.jpg"
 
 
 class Page(BaseModel, Generic[Item]):
@@ -96,7 +105,7 @@ class Receipt(BaseModel):
     sightings: int
     events: int
     reviews: int
-    keys: list[str]
+    keys: list[str] = Field(description="Of the person and of who was merged into it: random, they name nobody.")
 
 
 class Review(BaseModel):
@@ -125,17 +134,6 @@ class Match(BaseModel):
     camera: str
     time: float
     decision: Literal["same", "perhaps", "different"]
-
-
-class Elsewhere(BaseModel):
-    """A person of another site who is like somebody here."""
-
-    site: str
-    key: str
-    name: str
-    score: float
-    camera: str
-    time: float
 
 
 class Found(BaseModel):
@@ -169,7 +167,7 @@ class InView(BaseModel):
 class Camera(BaseModel):
     name: str
     source: str = Field(description="Without password.")
-    state: Literal["connecting", "live", "stale", "failed", "ended"]
+    state: State
     since: float
     error: str
     frames: int
