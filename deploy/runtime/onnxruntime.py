@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -36,14 +37,13 @@ class Session(Runtime):
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         path = self.manifest.file(MODEL)
-        self._session: onnxruntime.InferenceSession | None = open_session(path, providers, options)
+        self._session: Any = open_session(path, providers, options)
         self._check_names(path)
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {first}"
         self._rows = np.zeros(rows_shape(self.manifest, batch_size), dtype=self.manifest.input.dtype)
 
     def _run(self, count: int) -> Vectors:
-        assert self._session is not None
         try:
             (vectors,) = self._session.run(
                 [self.manifest.output.name], {self.manifest.input.name: self._rows[:count]}
@@ -57,7 +57,6 @@ class Session(Runtime):
         self._rows = self._rows[:0]
 
     def _check_names(self, path: Path) -> None:
-        assert self._session is not None
         inputs = [each.name for each in self._session.get_inputs()]
         outputs = [each.name for each in self._session.get_outputs()]
         wanted = ([self.manifest.input.name], [self.manifest.output.name])

@@ -45,14 +45,13 @@ class Session(Runtime):
         super().__init__(Manifest.load(bundle))
         if preprocess not in ("gpu", "cpu"):
             raise UserError(f"preprocess is {preprocess!r}; choose gpu or cpu")
-        self._gpu: Gpu | None = None
         self._engine: Engine | None = None
         self._crops: GpuCrops | None = None
         found = Plan.find(self.manifest, Path(plan) if plan is not None else None)
         library = load_library(flavour or found.facts["flavour"])
         found.check_library(library)
+        self._gpu = Gpu(device)
         try:
-            self._gpu = Gpu(device)
             with self._gpu:
                 self._open(found, library, self._gpu, preprocess)
         except BaseException as error:
@@ -82,13 +81,11 @@ class Session(Runtime):
 
     def embed(self, crops: Pixels) -> Vectors:
         self._check_use()
-        assert self._gpu is not None
         with self._gpu:
             return super().embed(crops)
 
     def embed_boxes(self, frames: Sequence[Pixels], boxes: Sequence[Boxes]) -> Vectors:
         self._check_use()
-        assert self._gpu is not None
         with self._gpu:
             return super().embed_boxes(frames, boxes)
 
@@ -98,13 +95,11 @@ class Session(Runtime):
         super().close()
 
     def _run(self, count: int) -> Vectors:
-        assert self._gpu is not None
         self._gpu.upload(self._input, self._rows[:count])
         return self._infer(count)
 
     def _infer(self, count: int) -> Vectors:
         """The embeddings of the first rows of the input on the GPU."""
-        assert self._gpu is not None
         assert self._engine is not None
         self._engine.run(count, self._rows.shape[1:])
         self._gpu.download(self._vectors[:count], self._output)
@@ -116,17 +111,14 @@ class Session(Runtime):
 
     def _release(self) -> None:
         """TensorRT's objects first, then kernel, memory, stream and context."""
-        gpu, self._gpu = self._gpu, None
-        if gpu is None:
-            return
         self._rows = self._vectors = np.empty((0, 0), np.float32)
         try:
-            with gpu:
+            with self._gpu:
                 if self._engine is not None:
                     self._engine.close()
                 self._crops = self._engine = None
         finally:
-            gpu.close()
+            self._gpu.close()
 
 
 class _GpuCutter(Cutter):

@@ -356,23 +356,13 @@ def test_a_wrong_password_is_said(scheme: str) -> None:
         assert "secret" not in str(caught.value)
 
 
-def test_a_camera_that_refuses_while_it_boots_is_tried_again() -> None:
+@pytest.mark.parametrize(("answer", "told"), [("401 Unauthorized", "refuses user"), ("404 Not Found", "404")])
+def test_a_camera_that_refuses_while_it_boots_is_tried_again(answer: str, told: str) -> None:
     with (
-        closing(Server(Rtsp(refuse="401 Unauthorized"))) as server,
+        closing(Server(Rtsp(refuse=answer))) as server,
         Camera("booting", f"rtsp://me:secret@127.0.0.1:{server.port}/", **QUICK) as camera,
     ):
-        until(lambda: "refuses user" in camera.status().error)
-        assert camera.state == "connecting"
-        server.talk = Rtsp()
-        take(camera, 3)
-
-
-def test_a_path_that_is_not_there_yet_is_tried_again() -> None:
-    with (
-        closing(Server(Rtsp(refuse="404 Not Found"))) as server,
-        Camera("later", f"rtsp://127.0.0.1:{server.port}/", **QUICK) as camera,
-    ):
-        until(lambda: "404" in camera.status().error)
+        until(lambda: told in camera.status().error)
         assert camera.state == "connecting"
         server.talk = Rtsp()
         take(camera, 3)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deploy import pipeline, runtime
 from deploy.appearance import qualities
-from deploy.frames import Boxes, Frame, clipped, ious
+from deploy.frames import Boxes, clipped, ious
 from deploy.settings import CameraSettings, DetectSettings, ProcessSettings
 from pat.base.errors import UserError
 from pat.base.progress import Progress
@@ -55,38 +55,31 @@ def watch(bundle: Path, videos: Sequence[str], detector: str, progress: Progress
     with runtime.open(bundle) as session:
         for source in pipeline.named_sources(videos):
             camera = pipeline.new_camera(source, settings)
-            find, tracker, policy = (
-                finder(source.name),
-                pipeline.new_tracker(settings),
-                pipeline.new_policy(settings),
-            )
-            camera.start()
-            try:
-                with progress.bar(source.name, 0) as advance:
-                    while not camera.ended and camera.state != "failed":
-                        if (frame := camera.get(timeout=WAIT)) is None:
-                            continue
-                        advance(1, f"{len(seen.tracks)} views")
-                        people = [each for each in tracker.update(find(frame), frame) if not each.lost]
-                        if not people:
-                            continue
-                        boxes, usable = clipped(np.stack([each.box for each in people]), *frame.pixels.shape[:2])
-                        numbers = [seen.number(source.name, each.track) for each in people]
-                        seen.meet(numbers, boxes)
-                        scores = np.array([each.score for each in people], dtype=np.float32)
-                        quality = qualities(frame.pixels, boxes, scores)
-                        chosen = [
-                            row
-                            for row, each in enumerate(people)
-                            if usable[row] and policy.wants(each.track, frame.time, float(quality[row]))
-                        ]
-                        if chosen:
-                            vectors = session.embed_boxes([frame.pixels], [boxes[chosen]])
-                            seen.take([numbers[row] for row in chosen], frame, vectors)
+            find, policy = finder(source.name), pipeline.new_policy(settings)
+            tracker = pipeline.new_tracker(settings)
+            with camera, progress.bar(source.name, 0) as advance:
+                while not camera.ended and camera.state != "failed":
+                    if (frame := camera.get(timeout=WAIT)) is None:
+                        continue
+                    advance(1, f"{len(seen.tracks)} views")
+                    people = [each for each in tracker.update(find(frame), frame) if not each.lost]
+                    if not people:
+                        continue
+                    boxes, usable = clipped(np.stack([each.box for each in people]), *frame.pixels.shape[:2])
+                    numbers = [seen.number(source.name, each.track) for each in people]
+                    seen.meet(numbers, boxes)
+                    scores = np.array([each.score for each in people], dtype=np.float32)
+                    quality = qualities(frame.pixels, boxes, scores)
+                    chosen = [
+                        row
+                        for row, each in enumerate(people)
+                        if usable[row] and policy.wants(each.track, frame.time, float(quality[row]))
+                    ]
+                    if chosen:
+                        vectors = session.embed_boxes([frame.pixels], [boxes[chosen]])
+                        seen.take([numbers[row] for row in chosen], frame.time, vectors)
                 if camera.state == "failed":
                     raise UserError(f"{source.url} cannot be read: {camera.status().error}")
-            finally:
-                camera.stop()
     return seen.views(session.manifest.output.size)
 
 
@@ -111,9 +104,9 @@ class _Seen:
                 if near[row, column] > APART_ENOUGH:
                     self._close.add(pair)
 
-    def take(self, numbers: Sequence[int], frame: Frame, vectors: NDArray[np.float32]) -> None:
+    def take(self, numbers: Sequence[int], time: float, vectors: NDArray[np.float32]) -> None:
         self.tracks += numbers
-        self._times += [frame.time] * len(numbers)
+        self._times += [time] * len(numbers)
         self._vectors += list(vectors)
 
     def views(self, dimension: int) -> Views:
