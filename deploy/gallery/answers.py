@@ -111,7 +111,7 @@ class Answers:
     def identities(self) -> Iterator[Identity]:
         """Who is in the gallery, sorted by name."""
         seen: dict[str, list[Record]] = {}
-        for record in self._records(vectors=False):
+        for record in self.export():
             seen.setdefault(record.identity, []).append(record)
         for name, records in sorted(seen.items()):
             times = [record.time for record in records]
@@ -130,7 +130,10 @@ class Answers:
 
     def export(self) -> Iterator[Record]:
         """Every entry with its vector, in no order that means anything."""
-        return self._records(vectors=True)
+        self._look()
+        for entry, person, vector in zip(*self._index.vectors.of(self._wanted()), strict=True):
+            if (match := self._match((entry, person, 1.0))) is not None:
+                yield Record(match.id, match.identity, match.camera, match.time, match.note, vector)
 
     def _look(self) -> None:
         if self._database.closed:
@@ -156,11 +159,3 @@ class Answers:
         if known is None or details is None:
             return None
         return Match(known.name, score, details.camera, details.time, details.uuid, details.note)
-
-    def _records(self, *, vectors: bool) -> Iterator[Record]:
-        self._look()
-        for entry, person, vector in zip(*self._index.vectors.of(self._wanted()), strict=True):
-            match = self._match((entry, person, 1.0))
-            if match is not None:
-                kept = vector if vectors else None
-                yield Record(match.id, match.identity, match.camera, match.time, match.note, kept)

@@ -91,8 +91,8 @@ def identity_of(connection: sqlite3.Connection, name: str, retention: float | No
 
 
 def insert(connection: sqlite3.Connection, records: Sequence[Record], identities: Sequence[int]) -> None:
-    """Store entries, which have vectors, under these identities."""
-    blobs = [to_bytes(each.vector[None])[0] for each in records if each.vector is not None]
+    """Store entries under these identities."""
+    blobs = [to_bytes(each.vector[None])[0] for each in records]
     rows = [
         (each.id, identity, each.camera, each.time, each.note, blob,
          checksum(each.id, each.camera, each.time, each.note, blob))

@@ -32,8 +32,8 @@ class Record:
     time: float
     """Seconds since the epoch."""
     note: str
-    vector: Floats | None
-    """[D], unit length; None where vectors were not asked for."""
+    vector: Floats
+    """[D], unit length."""
 
 
 @dataclass(frozen=True, slots=True)

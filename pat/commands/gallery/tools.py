@@ -91,8 +91,8 @@ def write_lines(path: Path, records: Iterable[Record], count: int, progress: Pro
     ):
         for each in records:
             values = {"id": each.id, "identity": each.identity, "camera": each.camera, "time": each.time}
-            vector = [] if each.vector is None else each.vector.tolist()
-            file.write(json.dumps({**values, "note": each.note, "vector": vector}, ensure_ascii=False) + "\n")
+            values |= {"note": each.note, "vector": each.vector.tolist()}
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
             written += 1
             advance(1)
     return written
