@@ -22,7 +22,7 @@ VIDEO, BUNDLE = os.environ.get("PAT_BENCH_VIDEO"), os.environ.get("PAT_BENCH_BUN
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if VIDEO:
         return Path(VIDEO)
-    from pat.synthetic.flat.street import film_street
+    from flat_street import film_street
 
     out = tmp_path_factory.mktemp("street") / "street"
     film_street(out, cameras=1, people=6)

@@ -20,8 +20,8 @@ from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
 from deploy.frames import Boxes, Detections, Frame, Pixels
 from deploy.track import Tracker
+from flat_street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.domains import style_named
-from pat.synthetic.flat.street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
 
 SIZES = [(576, 768), (720, 1280)]

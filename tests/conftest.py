@@ -107,7 +107,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two videos in which three people walk past, and truth.jsonl; filmed once for all test processes."""
     from filelock import FileLock
 
-    from pat.synthetic.flat.street import film_street
+    from flat_street import film_street
 
     base = tmp_path_factory.getbasetemp()
     out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "street"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from deploy.appearance import Appearance, EmbeddingPolicy, covered, qualities, sharpness
+from flat_street import SCALE, film_camera, walks_of
 from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
-from pat.synthetic.flat.street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
 
 BOX = (200.0, 100.0, 270.0, 270.0)

@@ -13,9 +13,9 @@ import pytest
 from deploy.detect import open_detector
 from deploy.detect.boxes import in_frame, nested, suppressed
 from deploy.detect.hog import HogDetector
+from flat_street import SCALE, film_camera, walks_of
 from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
-from pat.synthetic.flat.street import SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
 
 

@@ -14,9 +14,9 @@ import pytest
 from deploy.detect.hog import HogDetector
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
+from flat_street import RATE, SCALE, film_camera, walks_of
 from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
-from pat.synthetic.flat.street import RATE, SCALE, film_camera, walks_of
 from pat.synthetic.flat.wardrobe import identities
 
 PIXELS = np.zeros((480, 640, 3), dtype=np.uint8)
