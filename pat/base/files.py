@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pat.base.errors import Failure
 
@@ -23,12 +23,6 @@ QUIET = 600.0
 """Seconds without a change before a draft that nobody holds counts as abandoned."""
 
 
-class Image(Protocol):
-    """What `write_image` takes: an image of Pillow, or a figure with a `save` of the same form."""
-
-    def save(self, fp: Any, format: str | None = None) -> None: ...
-
-
 @contextlib.contextmanager
 def written_whole(path: str | os.PathLike[str], *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success it is synced to disk and renamed to `path`.
@@ -38,8 +32,7 @@ def written_whole(path: str | os.PathLike[str], *, private: bool = False) -> Ite
     Raises Failure in one line when the operating system refuses (no space, no permission).
     """
     path = Path(path)
-    with _in_one_line(path), _drafts() as draft:
-        temporary = draft(path)
+    with _in_one_line(path), _draft(path) as temporary:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -55,8 +48,7 @@ def folder_written_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     If the rename fails, the old folder is back. Raises Failure in one line when the operating system refuses.
     """
     path = Path(path)
-    with _in_one_line(path), _drafts() as draft:
-        temporary = draft(path, folder=True)
+    with _in_one_line(path), _draft(path, folder=True) as temporary:
         yield temporary
         for each in (temporary, *temporary.rglob("*")):
             sync(each)
@@ -93,8 +85,8 @@ def write_json(path: str | os.PathLike[str], values: Any, indent: int | None = 2
     write_text(path, json.dumps(values, indent=indent) + "\n")
 
 
-def write_image(image: Image, path: str | os.PathLike[str]) -> None:
-    """Write a PNG, completely or not at all."""
+def write_image(image: Any, path: str | os.PathLike[str]) -> None:
+    """Write an image of Pillow as PNG, completely or not at all."""
     with written_whole(path) as temporary:
         image.save(temporary, format="PNG")
 
@@ -125,33 +117,26 @@ def _in_one_line(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _drafts() -> Iterator[Any]:
-    """A function that makes an empty draft (file or folder) beside a path; what is left of it goes at the end.
+def _draft(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """An empty file or folder beside `path`; what is left of it goes at the end.
 
-    The draft is locked while its writer lives: drafts of the same path that no process holds were left by one that
-    was killed, and are removed.
+    It is locked while its writer lives: drafts of the same path that no process holds were left by one that was
+    killed, and are removed.
     """
-    temporary: Path | None = None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
+    if folder:
+        temporary = Path(tempfile.mkdtemp(".part", f".{path.name}.", path.parent))
+    else:
+        handle, name = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
+        os.close(handle)
+        temporary = Path(name)
     held = -1
-
-    def draft(path: Path, *, folder: bool = False) -> Path:
-        nonlocal temporary, held
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        if folder:
-            temporary = Path(tempfile.mkdtemp(".part", f".{path.name}.", path.parent))
-        else:
-            handle, name = tempfile.mkstemp(".part", f".{path.name}.", path.parent)
-            os.close(handle)
-            temporary = Path(name)
-        held = _lock(temporary)
-        return temporary
-
     try:
-        yield draft
+        held = _lock(temporary)
+        yield temporary
     finally:
-        if temporary is not None:
-            _remove(temporary)
+        _remove(temporary)
         if held >= 0:
             os.close(held)
 

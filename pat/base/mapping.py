@@ -88,11 +88,25 @@ def from_mapping(
     return _Decoder(where, remedy, ignore_unknown).build(kind, values, "")
 
 
-def to_mapping(config: Any) -> dict[str, Any]:
+def to_mapping(value: Any) -> Any:
     """The nested plain values of a dataclass, ready for JSON: `from_mapping` reads them back."""
-    mapping = _plain(config)
-    assert isinstance(mapping, dict)
-    return mapping
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {each.name: to_mapping(getattr(value, each.name)) for each in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {key: to_mapping(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [to_mapping(item) for item in value]
+    return value
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by their dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def check_limits(config: Any, where: str = "the settings", prefix: str = "") -> None:
@@ -103,26 +117,12 @@ def check_limits(config: Any, where: str = "the settings", prefix: str = "") -> 
         if dataclasses.is_dataclass(value):
             check_limits(value, where, f"{prefix}{name}.")
         else:
-            _Decoder(where).convert(kind, _plain(value), prefix + name)
+            _Decoder(where).convert(kind, to_mapping(value), prefix + name)
 
 
 def overlay(base: T, values: Mapping[str, Any], where: str) -> T:
     """`base` with the given values replaced, at any depth; errors as in `from_mapping`."""
-    kind = type(base)
-    _Decoder(where).check_keys(kind, values, "")
-    return from_mapping(kind, _merged(to_mapping(base), values), where)
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {each.name: _plain(getattr(value, each.name)) for each in dataclasses.fields(value)}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
+    return from_mapping(type(base), _merged(to_mapping(base), values), where)
 
 
 def _merged(base: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

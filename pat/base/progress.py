@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 
@@ -89,6 +89,22 @@ class _Lines:
             self._told = now
             end = f" of {self._total}" if self._total else ""  # a recording does not say how long it is
             self._progress.say(f"{self._label}: {self._done:.0f}{end} {figures}".rstrip())
+
+
+def totals(advance: Advance, unit: str = "") -> Callable[[int, int], None]:
+    """Moves a bar by running totals, (done, all), with what is done in a second where it has a `unit`."""
+    before, first, began = 0, -1, 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal before, first, began
+        if first < 0:  # what an earlier run did is not this one's speed
+            first, began = done, time.monotonic()
+        passed = time.monotonic() - began
+        figures = f"{(done - first) / passed:.0f} {unit}" if unit and passed > 0.5 else ""
+        advance(done - before, figures, total)
+        before = done
+
+    return tell
 
 
 SILENT = Progress()
