@@ -20,7 +20,7 @@ from pat.synthetic.flat.domains import DomainStyle, style_named
 from pat.synthetic.flat.figure import draw_person
 from pat.synthetic.flat.photograph import cast_shadow
 from pat.synthetic.flat.randomness import stream
-from pat.synthetic.flat.scene import FLOOR, TALL, WIDE, place_of
+from pat.synthetic.flat.scene import FLOOR, TALL, WIDE, behind, place_of
 from pat.synthetic.flat.wardrobe import Identity, identities
 
 RATE = 10
@@ -112,7 +112,7 @@ def film_camera(
     """The frames [H, W, 3] of one camera; `tell` gets the truth of every visible person."""
     height, width = _film_size(scale)
     camera = replace(Camera.of(style, number), exposure_jitter=0.0)  # within a video the exposure stays
-    empty = place_of(style, number).seen((height, width), scale, 0.0, 0.0)
+    empty = behind(place_of(style, number), (height, width), scale, 0.0, 0.0)
     generator = stream("film", style.seed, number)
     light = Light(camera.light, 0.55)
     for frame in range(frames):

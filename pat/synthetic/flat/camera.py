@@ -78,19 +78,11 @@ class Camera:
         image = (image - 0.45) * self.contrast + 0.45
         grey = image @ GREY
         image = grey[..., None] + self.saturation * (image - grey[..., None])
-        image = self._through_lens(image)
+        blurred = _to_image(image).filter(ImageFilter.GaussianBlur(self.blur * image.shape[0] / 128))
+        image = np.asarray(blurred, np.float32) / 255
         image = image + generator.normal(0, self.noise, image.shape)
-        return self._streamed(_to_image(image))
-
-    def _through_lens(self, image: Array) -> Array:
-        radius = self.blur * image.shape[0] / 128
-        blurred = _to_image(image).filter(ImageFilter.GaussianBlur(radius))
-        return np.asarray(blurred, np.float32) / 255
-
-    def _streamed(self, image: Image.Image) -> Image.Image:
-        """What is left after the camera's own lossy stream."""
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=self.stream_quality)
+        stream = io.BytesIO()  # the camera's own lossy one
+        _to_image(image).save(stream, "JPEG", quality=self.stream_quality)
         return Image.open(stream).convert("RGB")
 
 

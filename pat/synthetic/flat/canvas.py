@@ -53,12 +53,8 @@ class Canvas:
         It is lit like a cylinder around the axis, and its edges are smooth. Round ends reach beyond the axis.
         """
         scale, (ox, oy) = self.scale, self.origin
-        ax, ay, bx, by = (
-            ox + scale * start[0],
-            oy + scale * start[1],
-            ox + scale * end[0],
-            oy + scale * end[1],
-        )
+        ax, ay = ox + scale * start[0], oy + scale * start[1]
+        bx, by = ox + scale * end[0], oy + scale * end[1]
         length = max(float(np.hypot(bx - ax, by - ay)), 1e-3)
         dx, dy = ((bx - ax) / length, (by - ay) / length) if length > 1e-3 else (0.0, 1.0)
 

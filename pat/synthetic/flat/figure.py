@@ -73,7 +73,9 @@ class _Figure:
     def draw(self) -> None:
         """Shapes in order of depth; legs come before the trunk, whose hem covers them."""
         body, worn = self.body, self.identity
-        shapes: list[tuple[float, Callable[[], None]]] = [(0.0, self._trunk), (0.012, self._head)]
+        head = partial(draw_head, self.canvas, worn, body)
+        hair_behind = partial(draw_hair_behind, self.canvas, worn.hair, body, self.seed)
+        shapes: list[tuple[float, Callable[[], None]]] = [(0.0, self._trunk), (0.012, head)]
         for leg in (body.left_leg, body.right_leg):
             order = 0.3 * body.depth(leg[0]) + 0.1 * body.depth(leg[2]) - 0.06
             shapes.append((order, partial(self._leg, leg)))
@@ -84,18 +86,12 @@ class _Figure:
             (worn.bag.kind == "backpack", body.trunk(0.3, z=-0.11), self._backpack),
             (worn.bag.kind == "shoulder", body.trunk(0.5, x=0.13), self._shoulder_bag),
             (worn.top.kind == "hoodie", body.trunk(0.18, z=-0.045), self._hood),
-            (worn.hair.kind in ("long", "bun"), body.trunk(0.1, z=-0.05), self._hair_behind),
+            (worn.hair.kind in ("long", "bun"), body.trunk(0.1, z=-0.05), hair_behind),
         ):
             if is_there:
                 shapes.append((body.depth(middle) + 0.021, draw))
         for _, draw in sorted(shapes, key=lambda shape: shape[0]):
             draw()
-
-    def _head(self) -> None:
-        draw_head(self.canvas, self.identity, self.body)
-
-    def _hair_behind(self) -> None:
-        draw_hair_behind(self.canvas, self.identity.hair, self.body, self.seed)
 
     def _cloth(self, item: Item, label: Label, girth: float, start: float = 0.0) -> Paint:
         """Paint of a garment whose pattern runs on from `start` below its upper edge."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from pat.base.errors import Failure, UserError
+from pat.base.files import folder_written_whole
 from pat.data.sample import DISTRACTOR, JUNK
 from pat.processes import cores, follow_parent
 from pat.synthetic.flat.domains import DomainStyle, style_named
@@ -89,8 +88,6 @@ def generate(
     shots = list(plan.shots(style))
     try:
         _write_folder(out, shots, partial(_take, style, plan), workers or cores(), progress)
-    except OSError as error:
-        raise Failure(f"cannot write synthetic people to {out}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
         raise Failure(
             "a process that draws synthetic people ended early; with one worker no other process is needed"
@@ -196,7 +193,7 @@ def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> li
     described = []
     for shot in shots:
         generator = stream("image", style.seed, plan.seed, shot.number + 1, shot.camera, shot.index)
-        image = take_photograph(
+        image, attributes = take_photograph(
             style,
             shot.camera,
             shot.identity,
@@ -205,10 +202,8 @@ def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> li
             passer_by=shot.passer_by,
             badly_framed=shot.number == JUNK,
         )
-        image.image.save(root / shot.path, "JPEG", quality=QUALITY)
-        described.append(
-            {"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **image.attributes}
-        )
+        image.save(root / shot.path, "JPEG", quality=QUALITY)
+        described.append({"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **attributes})
     return described
 
 
@@ -219,26 +214,17 @@ def _write_folder(
     workers: int,
     progress: Progress | None,
 ) -> None:
-    """Fill a folder beside `out`, and give it that name when nothing is missing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
-    try:
+    chunks = [shots[start : start + CHUNK] for start in range(0, len(shots), CHUNK)]
+    lines: list[dict[str, Any]] = []
+    with folder_written_whole(out) as temporary:
         for folder in (TRAIN, QUERY, GALLERY):
             (temporary / folder).mkdir()
-        chunks = [shots[start : start + CHUNK] for start in range(0, len(shots), CHUNK)]
-        lines: list[dict[str, Any]] = []
         for described in _mapped(partial(take, temporary), chunks, min(workers, len(chunks))):
             lines.extend(described)
             if progress is not None:
                 progress(len(lines), len(shots))
         text = "".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["path"]))
         (temporary / ATTRIBUTES).write_text(text, encoding="utf-8")
-        temporary.chmod(0o755)  # mkdtemp's folders are private
-        if out.is_dir():
-            out.rmdir()
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _mapped(

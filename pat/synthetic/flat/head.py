@@ -7,7 +7,7 @@ from math import cos, hypot, sin
 import numpy as np
 
 from pat.synthetic.flat.body import Body
-from pat.synthetic.flat.canvas import Array, Canvas, Labels, Paint, Point
+from pat.synthetic.flat.canvas import Array, Canvas, Labels, Point
 from pat.synthetic.flat.fabric import Label, cloth, darker, facing, flat, folded, inside, labelled, mixed
 from pat.synthetic.flat.wardrobe import Identity, Item
 
@@ -78,11 +78,10 @@ def draw_hair_behind(canvas: Canvas, hair: Item, body: Body, seed: float) -> Non
     def paint(angle: Array, down: Array) -> tuple[Array, int]:
         return folded(flat(hair.colour, down), angle * 1.7, down, seed), Label.HAIR
 
-    draw: Paint = paint
     wide = hypot(0.05 * cos(yaw), 0.032 * sin(yaw)) * body.head
     if hair.kind == "long":
         ends = body.seen(body.trunk(0.05, z=-0.022)), body.seen(body.trunk(0.225, z=-0.06))
-        canvas.sweep(*ends, [wide * w for w in (0.85, 1.05, 1.08, 0.95)], draw)
+        canvas.sweep(*ends, [wide * w for w in (0.85, 1.05, 1.08, 0.95)], paint)
     else:
         knot = body.seen(body.trunk(0.035, z=-0.052))
-        canvas.sweep(knot, knot, (0.026,), draw)
+        canvas.sweep(knot, knot, (0.026,), paint)

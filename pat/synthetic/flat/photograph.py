@@ -15,21 +15,13 @@ from pat.synthetic.flat.domains import DomainStyle
 from pat.synthetic.flat.fabric import Label
 from pat.synthetic.flat.figure import draw_person
 from pat.synthetic.flat.obstacle import OBSTACLES
-from pat.synthetic.flat.scene import FLOOR, WIDE, place_of
+from pat.synthetic.flat.scene import FLOOR, WIDE, behind, place_of
 from pat.synthetic.flat.wardrobe import Identity
 
 SUPERSAMPLING = 2
 VISIBLE_SHARE = 0.002
 """Share of the image at which a part counts as visible: 16 pixels of 64 x 128."""
 OCCLUDERS = (*OBSTACLES, "passer-by")
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """A finished image and what is true about it."""
-
-    image: Image.Image
-    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,9 +62,9 @@ def take_photograph(
     *,
     size: tuple[int, int],
     passer_by: Identity,
-    badly_framed: bool = False,
-) -> Photograph:
-    """Draw one image of `size` (H, W); everything random comes from `generator`."""
+    badly_framed: bool,
+) -> tuple[Image.Image, dict[str, Any]]:
+    """Draw one image of `size` (H, W), and what is true of it; everything random comes from `generator`."""
     camera = Camera.of(style, camera_number)
     view = list(VIEWS)[int(generator.integers(len(VIEWS)))]
     pose = Pose.drawn(generator, view, camera.elevation)
@@ -93,7 +85,7 @@ def take_photograph(
         "visible": _visible(canvas.labels),
         "occlusion": {"type": occluder, "share": round(share, 3)},
     }
-    return Photograph(image, attributes)
+    return image, attributes
 
 
 def _empty_canvas(
@@ -110,8 +102,7 @@ def _empty_canvas(
     width = round(framing.width * scale)
     feet = FLOOR + float(generator.uniform(0.12, 0.5))  # further down is nearer to the camera
     left = float(generator.uniform(0.1, WIDE - 1.4))
-    place = place_of(style, camera_number)
-    pixels = place.seen((height, width), scale, left, feet - 1.0 + framing.top)
+    pixels = behind(place_of(style, camera_number), (height, width), scale, left, feet - 1.0 + framing.top)
     light = Light(
         float(np.clip(camera.light + generator.normal(0, 0.2), -1, 1)), float(generator.uniform(0.45, 0.65))
     )

@@ -23,29 +23,21 @@ FLOOR = 1.12
 Rgb = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class Place:
-    """The surroundings of one camera as a panorama, wider than any image."""
+def behind(place: Image.Image, size: tuple[int, int], scale: float, left: float, top: float) -> Array:
+    """The part of a place behind an image [H, W, 3] in [0, 1] of `size` (H, W), `scale` pixels a person height.
 
-    panorama: Image.Image
-
-    def seen(self, size: tuple[int, int], scale: float, left: float, top: float) -> Array:
-        """The part behind an image [H, W, 3] in [0, 1] of `size` (H, W) at `scale` pixels per person height.
-
-        `left` and `top` place the image in the panorama, in person heights.
-        """
-        height, width = size
-        reach = (left + width / scale, top + height / scale)
-        box = tuple(RESOLUTION * value for value in (left, top, *reach))
-        limits = self.panorama.width, self.panorama.height
-        fitted = (max(box[0], 0), max(box[1], 0), min(box[2], limits[0]), min(box[3], limits[1]))
-        view = self.panorama.resize((width, height), Image.Resampling.BILINEAR, box=fitted)
-        return np.asarray(view, np.float32) / 255
+    `left` and `top` say where the image is in the panorama, in person heights.
+    """
+    height, width = size
+    x0, y0, x1, y1 = (RESOLUTION * value for value in (left, top, left + width / scale, top + height / scale))
+    fitted = (max(x0, 0), max(y0, 0), min(x1, place.width), min(y1, place.height))
+    view = place.resize((width, height), Image.Resampling.BILINEAR, box=fitted)
+    return np.asarray(view, np.float32) / 255
 
 
 @lru_cache(maxsize=16)
-def place_of(style: DomainStyle, camera: int) -> Place:
-    """The place that camera `camera` of a domain watches; always the same."""
+def place_of(style: DomainStyle, camera: int) -> Image.Image:
+    """The surroundings of camera `camera` of a domain as a panorama, wider than any image; always the same."""
     generator = stream("place", style.seed, camera)
     kind = choose(generator, style.places)
     size = round(WIDE * RESOLUTION), round(TALL * RESOLUTION)
@@ -56,7 +48,7 @@ def place_of(style: DomainStyle, camera: int) -> Place:
     grain = generator.normal(0, 3.0, (size[1], size[0], 1))
     brightness = generator.uniform(*style.daylight)
     pixels = np.clip((np.asarray(image) + grain) * brightness, 0, 255).astype(np.uint8)
-    return Place(Image.fromarray(pixels))
+    return Image.fromarray(pixels)
 
 
 @dataclass(frozen=True)
