@@ -19,6 +19,8 @@ from pat.config import AugmentConfig
 _ERASED_AREA = (0.02, 0.4)
 _ERASED_ASPECT = (0.3, 1 / 0.3)
 _ERASE_ATTEMPTS = 10
+_FILL = 0.5
+"""Of erased rectangles, in each colour: the mean that the paper's input subtracts."""
 _LOW_RESOLUTIONS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Shares of the rows and columns that are left."""
 _BLURS = (0.5, 1.0, 1.5, 2.0)
@@ -66,20 +68,11 @@ class AugmentDraw:
 
 
 class Augmentation:
-    """Random changes as `config` sets them, for images of `image_size` (height, width).
+    """Random changes as `config` sets them, for images of `image_size` (height, width)."""
 
-    fill: RGB in [0, 1] of erased rectangles; the default is the mean that the paper's input subtracts.
-    """
-
-    def __init__(
-        self,
-        config: AugmentConfig,
-        image_size: tuple[int, int],
-        fill: tuple[float, float, float] = (0.5, 0.5, 0.5),
-    ) -> None:
+    def __init__(self, config: AugmentConfig, image_size: tuple[int, int]) -> None:
         self.config = config
         self.height, self.width = image_size
-        self.fill = fill
         self.softening = _softening(self.height), _softening(self.width, self.height)
 
     def draw(self, batch: int, generator: torch.Generator) -> AugmentDraw:
@@ -141,7 +134,7 @@ class Augmentation:
         if self.config.color_jitter > 0 or self.config.color_cast > 0:
             images = _jittered(images, draw.jitter, draw.cast)
         if self.config.erasing > 0:
-            images = _erased(images, draw.erased, self.fill)
+            images = _erased(images, draw.erased)
         return images
 
 
@@ -200,10 +193,10 @@ def _grey(images: Tensor) -> Tensor:
     return (images * weights).sum(dim=1, keepdim=True)  # [B, 1, H, W]
 
 
-def _erased(images: Tensor, boxes: Tensor, fill: tuple[float, float, float]) -> Tensor:
+def _erased(images: Tensor, boxes: Tensor) -> Tensor:
     row = torch.arange(images.shape[2], device=images.device)
     column = torch.arange(images.shape[3], device=images.device)
     top, bottom, left, right = boxes[:, :, None].unbind(1)  # [B, 1] each
     rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
     inside = rows[:, None, :, None] & columns[:, None, None, :]  # [B, 1, H, W]
-    return torch.where(inside, images.new_tensor(fill)[:, None, None], images)
+    return torch.where(inside, _FILL, images)

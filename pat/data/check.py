@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +138,8 @@ def _open_images(data_set: DataSet, finding: Finding, progress: Progress) -> Non
     for group in same.values():
         if len(group) > 1:
             # Where every count is the published one, the doubles are the data set's own.
-            (finding.remarks if counts_fit else finding.wrong).append(f"the same image: {_joined(group)}")
+            told = f"the same image: {' = '.join(map(str, group))}"
+            (finding.remarks if counts_fit else finding.wrong).append(told)
 
 
 def _opened(path: Path) -> tuple[str, str]:
@@ -153,7 +154,3 @@ def _opened(path: Path) -> tuple[str, str]:
     except UnreadableImage as error:
         return digest, error.reason
     return digest, ""
-
-
-def _joined(paths: Iterable[Path]) -> str:
-    return " = ".join(map(str, paths))

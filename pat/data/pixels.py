@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pat.base.progress import Progress
+from pat.base.progress import Progress, totals
 from pat.config import TargetConfig
 from pat.data.cache import cached_images
 from pat.data.sample import Sample
@@ -42,15 +42,8 @@ def read_images(
 
     Raises UserError for an unreadable one, unless `config.on_error` says to skip: then each is named.
     """
-    done = 0
     with progress.bar("decode", len(samples)) as advance:
-
-        def report(count: int, total: int) -> None:
-            nonlocal done
-            advance(count - done, "")
-            done = count
-
-        images = cached_images(samples, size, config.cache, on_error=config.on_error, progress=report)
+        images = cached_images(samples, size, config.cache, on_error=config.on_error, progress=totals(advance))
     for path, reason in images.broken:
         progress.say(f"skipped {path}: {reason}")
     return Images(tuple(samples[index] for index in images.kept), images.pixels, images.kept)

@@ -39,8 +39,6 @@ def batches_of_epoch(
     Raises UserError when there are fewer identities than a batch takes.
     """
     known = np.unique(labels)
-    if identities < 1 or images < 1:
-        raise UserError("--identities-per-batch and --images-per-identity must be at least 1")
     if len(known) < identities:
         raise UserError(
             f"the source has {len(known)} identities and a batch takes {identities}; "

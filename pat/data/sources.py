@@ -38,8 +38,6 @@ def merge_sources(data_sets: Sequence[DataSet]) -> TrainingSet:
     Raises UserError for a data set without training images, and where two hold the same image: one person
     would become two.
     """
-    if not data_sets:
-        raise UserError("no data set to train on; name one with --data.source")
     samples: list[Sample] = []
     notes: list[str] = []
     origin: dict[str, str] = {}

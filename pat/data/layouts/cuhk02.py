@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, parsed_names, wrong_layout
+from pat.data.layouts.reading import DataSet, Problems, parsed_names, require_folders
 from pat.data.sample import Sample
 
 FOLDERS: tuple[str, ...] = ("CUHK02",)
@@ -28,9 +28,7 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the folder of CUHK02. Raises UserError when a camera is missing or empty."""
     folder = _pairs_in(path)
     cameras = [f"{pair}/{camera}" for pair in _PAIRS for camera in ("cam1", "cam2")]
-    missing = [camera for camera in cameras if not (folder / camera).is_dir()]
-    if missing:
-        raise wrong_layout(path, "cuhk02", EXPECTED, ", ".join(missing))
+    require_folders(folder, cameras, "cuhk02", EXPECTED)
     found = [
         (image, (number // 2, int(match[1])), number)
         for number, camera in enumerate(cameras)

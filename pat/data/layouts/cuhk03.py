@@ -31,8 +31,6 @@ from pat.data.layouts.matlab import load_version_5, open_version_73
 from pat.data.layouts.reading import DataSet, Problems, Reader, Split, parsed_names, wrong_layout
 from pat.data.sample import Sample
 
-Boxes = Literal["detected", "labeled"]
-
 CLASSIC = "classic"
 
 _NAME = re.compile(r"(\d)_(\d{3})_([12])_\d{2}\.")
@@ -44,21 +42,21 @@ class Cuhk03:
 
     FOLDERS: tuple[str, ...] = ("cuhk03", "CUHK03-NP", "cuhk03_release")
 
-    def __init__(self, boxes: Boxes) -> None:
+    def __init__(self, boxes: Literal["detected", "labeled"]) -> None:
         self.boxes = boxes
         self.layout = "cuhk03" if boxes == "detected" else "cuhk03-labeled"
         self.config = f"cuhk03_new_protocol_config_{boxes}.mat"
         self.EXPECTED = f"the folder images_{boxes} and {self.config}, or {boxes} in Market-1501's layout"
 
     def recognises(self, path: Path) -> bool:
-        kinds: tuple[Boxes, ...] = ("detected", "labeled")
-        there = [boxes for boxes in kinds if _images(path, boxes).is_dir() or _like_market(path, boxes)]
+        kinds = ("detected", "labeled")
+        there = [kind for kind in kinds if _images(path, kind).is_dir() or market1501.recognises(path / kind)]
         # With the .mat alone both kinds are inside; one layout has to speak for it.
         return self.boxes in there or (self.boxes == "detected" and not there and mat_file(path) is not None)
 
     def read(self, path: Path, name: str, problems: Problems) -> DataSet:
         """Read the folder of CUHK03. Raises UserError when images or protocol are missing."""
-        if _like_market(path, self.boxes):
+        if market1501.recognises(path / self.boxes):
             return market1501.read(path / self.boxes, name, problems)
         folder = _images(path, self.boxes)
         mat = mat_file(path)
@@ -93,7 +91,6 @@ class Cuhk03:
 
     @property
     def DIVISIONS(self) -> Mapping[str, Reader]:
-        """Other ways to divide it, after a colon."""
         return {CLASSIC: self.read_classic}
 
     def _protocol(self, path: Path, domain: str, problems: Problems) -> list[tuple[Sample, ...]]:
@@ -145,9 +142,5 @@ def _test_sets(mat: Path) -> list[set[int]]:
     return people
 
 
-def _images(path: Path, boxes: Boxes) -> Path:
+def _images(path: Path, boxes: str) -> Path:
     return path / f"images_{boxes}"
-
-
-def _like_market(path: Path, boxes: Boxes) -> bool:
-    return market1501.recognises(path / boxes)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pat.base.errors import Failure, UserError
+from pat.base.errors import UserError
+from pat.base.files import folder_written_whole
 from pat.base.progress import Progress
 from pat.data.layouts.cuhk03 import mat_file
 from pat.data.layouts.matlab import open_version_73
@@ -37,62 +37,44 @@ def extract(path: Path, progress: Progress) -> dict[str, int]:
         for kind in _KINDS:
             folder = path / f"images_{kind}"
             if not folder.is_dir():
-                _extract_kind(_Stored(mat, kind, file), kind, folder, progress)
+                with folder_written_whole(folder) as draft:
+                    _extract_kind(_Stored(mat, kind, file), draft, progress)
             counts[kind] = sum(1 for _ in folder.iterdir())
     return counts
 
 
-def _extract_kind(stored: _Stored, kind: str, folder: Path, progress: Progress) -> None:
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir()
-        with progress.bar(f"extract {kind}", sum(len(table) for table in stored.tables)) as advance:
-            for pair, table in enumerate(stored.tables, 1):
-                for person, places in enumerate(table, 1):
-                    _write_person(stored.person(places), f"{pair}_{person:03d}", temporary)
-                    advance(1)
-        temporary.rename(folder)
-    except OSError as error:
-        raise Failure(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_person(images: Sequence[np.ndarray], start: str, folder: Path) -> None:
-    for number, pixels in enumerate(images):
-        if pixels.ndim == 3:  # an empty place is a vector
-            view = 1 + number // _PER_VIEW
-            Image.fromarray(pixels).save(folder / f"{start}_{view}_{number + 1:02d}.png")
-
-
+@dataclass(frozen=True)
 class _Stored:
-    """The images of one kind in the opened file; what is not as published raises UserError."""
+    """The images of one kind in the opened file."""
 
-    def __init__(self, mat: Any, kind: str, file: Path) -> None:
-        self._mat, self._kind, self._file = mat, kind, file
-        self.tables = [self._read(reference).T for reference in self._read_references()]  # each [people, 10]
+    mat: Any
+    kind: str
+    file: Path
 
-    def person(self, places: np.ndarray) -> list[np.ndarray]:
-        """uint8 [H, W, 3] of each place; of an empty one, a vector."""
-        images = [self._read(reference).T for reference in places]
-        if any(pixels.ndim == 3 and (pixels.dtype != np.uint8 or pixels.shape[2] != 3) for pixels in images):
-            raise self._unlike()
-        return images
-
-    def _read_references(self) -> np.ndarray:
+    def read(self, key: Any) -> np.ndarray:
+        """What is stored under a name or reference, in MATLAB's order. Raises UserError where it is not there."""
         try:
-            return np.atleast_1d(np.asarray(self._mat[self._kind])[0])
-        except (TypeError, ValueError, IndexError, OSError) as error:
-            raise self._unlike() from error
-
-    def _read(self, reference: Any) -> np.ndarray:
-        try:
-            return np.asarray(self._mat[reference])
+            return np.asarray(self.mat[key]).T
         except (TypeError, ValueError, KeyError, OSError) as error:
-            raise self._unlike() from error
+            raise self.unlike() from error
 
-    def _unlike(self) -> UserError:
+    def unlike(self) -> UserError:
+        """The error of what is not as published."""
         return UserError(
-            f"{self._file} is damaged or another version of the file: {self._kind} is not stored as published"
+            f"{self.file} is damaged or another version of the file: {self.kind} is not stored as published"
         )
+
+
+def _extract_kind(stored: _Stored, folder: Path, progress: Progress) -> None:
+    tables = [stored.read(reference) for reference in stored.read(stored.kind).ravel()]  # each [people, 10]
+    with progress.bar(f"extract {stored.kind}", sum(map(len, tables))) as advance:
+        for pair, table in enumerate(tables, 1):
+            for person, places in enumerate(table, 1):
+                for number, reference in enumerate(places):
+                    pixels = stored.read(reference)
+                    if pixels.ndim == 3:  # an empty place is a vector
+                        if pixels.dtype != np.uint8 or pixels.shape[2] != 3:
+                            raise stored.unlike()
+                        name = f"{pair}_{person:03d}_{1 + number // _PER_VIEW}_{number + 1:02d}.png"
+                        Image.fromarray(pixels).save(folder / name)
+                advance(1)

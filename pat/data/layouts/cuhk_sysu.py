@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, holds, parsed_names, wrong_layout
+from pat.data.layouts.reading import DataSet, Problems, folder_of, holds, parsed_names
 from pat.data.sample import JUNK, Sample
 
 FOLDERS: tuple[str, ...] = ("CUHK-SYSU",)
@@ -28,9 +28,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the cut images. Raises UserError when there are none."""
-    folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
-    if folder is None:
-        raise wrong_layout(path, "cuhk-sysu", EXPECTED, "such images")
+    folder = folder_of(path, _places(path), _NAME, "cuhk-sysu", EXPECTED)
     parsed = parsed_names(folder, _NAME, "p00001_n01_s00001_hard0.png", problems)
     train = tuple(Sample(image, int(match[1]), 0, name) for image, match in parsed if int(match[1]) != JUNK)
     problems.notes.append(f"{name}: no image tells a camera; all count as one, and it is for training alone")

@@ -57,16 +57,14 @@ def _part(folder: Path, domain: str, problems: Problems) -> list[Sample]:
 
 def _partitioned(file: Path, probe: Sequence[Sample], gallery: Sequence[Sample]) -> list[Split]:
     """The splits that the partitions of the file give."""
-    splits = []
-    for training in _training_people(file):
-        splits.append(
-            Split(
-                train=tuple(sample for sample in [*gallery, *probe] if sample.identity in training),
-                query=tuple(sample for sample in probe if sample.identity not in training),
-                gallery=tuple(sample for sample in gallery if sample.identity not in training),
-            )
+    return [
+        Split(
+            train=tuple(sample for sample in [*gallery, *probe] if sample.identity in training),
+            query=tuple(sample for sample in probe if sample.identity not in training),
+            gallery=tuple(sample for sample in gallery if sample.identity not in training),
         )
-    return splits
+        for training in _training_people(file)
+    ]
 
 
 def _training_people(file: Path) -> list[set[int]]:

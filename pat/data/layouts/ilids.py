@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, Split, holds, parsed_names, plain_name, wrong_layout
+from pat.data.layouts.reading import DataSet, Problems, Split, folder_of, holds, parsed_names, plain_name
 from pat.data.layouts.splits import SPLITS, divided, first_half, in_drawn_order
 from pat.data.sample import Sample
 
@@ -31,9 +31,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the folder of i-LIDS. Raises UserError when there are no such images."""
-    folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
-    if folder is None:
-        raise wrong_layout(path, "ilids", EXPECTED, "such images")
+    folder = folder_of(path, _places(path), _NAME, "ilids", EXPECTED)
     people: dict[int, dict[str, Sample]] = {}
     for image, match in parsed_names(folder, _NAME, "0001002.jpg", problems):
         sample = Sample(image, int(match[1]), int(match[2]) - 1, name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, holds, parsed_names, wrong_layout
+from pat.data.layouts.reading import DataSet, Problems, holds, parsed_names, require_folders
 from pat.data.sample import DISTRACTOR, Sample
 
 FOLDERS: tuple[str, ...] = ("Market-1501-v15.09.15", "Market-1501")
@@ -35,9 +35,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the folder of Market-1501. Raises UserError when a part is missing or empty."""
-    missing = [part for part in _PARTS if not (path / part).is_dir()]
-    if missing:
-        raise wrong_layout(path, "market1501", EXPECTED, ", ".join(missing))
+    require_folders(path, _PARTS, "market1501", EXPECTED)
     train, query, gallery = (_part(path / part, name, problems) for part in _PARTS)
     people = tuple(sample for sample in train if sample.identity > DISTRACTOR)
     return DataSet(name, people, query, gallery, tuple(problems.notes))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pat.data.layouts.reading import DataSet, Problems, holds, numbered, parsed_names, wrong_layout
+from pat.data.layouts.reading import DataSet, Problems, folder_of, holds, numbered, parsed_names
 from pat.data.sample import Sample
 
 FOLDERS: tuple[str, ...] = ("randperson_subset", "RandPerson")
@@ -25,9 +25,7 @@ def recognises(path: Path) -> bool:
 
 def read(path: Path, name: str, problems: Problems) -> DataSet:
     """Read the subset. Raises UserError when there are no such images."""
-    folder = next((folder for folder in _places(path) if holds(folder, _NAME)), None)
-    if folder is None:
-        raise wrong_layout(path, "randperson", EXPECTED, "such images")
+    folder = folder_of(path, _places(path), _NAME, "randperson", EXPECTED)
     parsed = parsed_names(folder, _NAME, "000000_s00_c00_f000264.jpg", problems)
     cameras = numbered((match[2] for _, match in parsed), start=0)
     train = tuple(Sample(image, int(match[1]), cameras[match[2]], name) for image, match in parsed)

@@ -88,6 +88,21 @@ def wrong_layout(path: Path, layout: str, expected: str, missing: str) -> UserEr
     )
 
 
+def require_folders(path: Path, parts: Iterable[str], layout: str, expected: str) -> None:
+    """Raise UserError where `path` lacks a folder of its layout."""
+    missing = [part for part in parts if not (path / part).is_dir()]
+    if missing:
+        raise wrong_layout(path, layout, expected, ", ".join(missing))
+
+
+def folder_of(path: Path, places: Iterable[Path], name: re.Pattern[str], layout: str, expected: str) -> Path:
+    """The first of some places in `path` with images of such names. Raises UserError where none has them."""
+    for place in places:
+        if holds(place, name):
+            return place
+    raise wrong_layout(path, layout, expected, "such images")
+
+
 def listing(folder: Path, shown: int = 6) -> str:
     """What is at a path: the first names in a folder, for messages."""
     if not folder.is_dir():

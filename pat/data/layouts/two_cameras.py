@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from pat.data.layouts.reading import Problems, Split, parsed_names, wrong_layout
+from pat.data.layouts.reading import Problems, Split, parsed_names, require_folders
 from pat.data.layouts.splits import SPLITS, first_half
 from pat.data.sample import Sample
 
@@ -20,9 +20,7 @@ def read_sides(
     folder: Path, layout: str, expected: str, name: re.Pattern[str], form: str, domain: str, problems: Problems
 ) -> tuple[Side, Side]:
     """The two cameras; group 1 of `name` is the person. Raises UserError when one is missing or empty."""
-    missing = [camera for camera in CAMERAS if not (folder / camera).is_dir()]
-    if missing:
-        raise wrong_layout(folder, layout, expected, ", ".join(missing))
+    require_folders(folder, CAMERAS, layout, expected)
     sides: list[Side] = []
     for number, camera in enumerate(CAMERAS):
         parsed = parsed_names(folder / camera, name, form, problems)
