@@ -34,17 +34,12 @@ class MemoryBank(nn.Module):
         shard: range | None = None,
     ) -> None:
         super().__init__()
-        if not 0.0 < momentum <= 1.0:
-            raise ValueError(f"momentum is {momentum}; expected a share of the new feature in (0, 1]")
-        if shard is not None and not 0 <= shard.start < shard.stop <= size:
-            raise ValueError(f"shard: {shard.start} to {shard.stop}, expected some of the slots 0 to {size}")
         self.momentum = momentum
         self.size, self.shard = size, range(size) if shard is None else shard
         held = len(self.shard)
         self.register_buffer("features", torch.zeros(parts, held, dim))
         self.register_buffer("squared_norms", torch.zeros(parts, held), persistent=False)
-        copied = read_dtype != torch.float32
-        copy = torch.zeros(parts, held, dim, dtype=read_dtype) if copied else None
+        copy = torch.zeros(parts, held, dim, dtype=read_dtype) if read_dtype != torch.float32 else None
         self.register_buffer("readable", copy, persistent=False)
 
     @property
@@ -118,8 +113,3 @@ class MemoryBank(nn.Module):
             self.readable.copy_(self.features)
         for part, norms in zip(self.reading, self.squared_norms, strict=True):
             norms.copy_(part.float().square().sum(-1))
-
-    def extra_repr(self) -> str:
-        parts, _, dim = self.features.shape
-        shard = "" if len(self.shard) == self.size else f", shard={self.shard.start} to {self.shard.stop}"
-        return f"parts={parts}, size={self.size}, dim={dim}, momentum={self.momentum}{shard}"

@@ -55,7 +55,7 @@ def file_at(path: Path) -> Path:
     if not path.is_dir():
         return path
     if not (path / NAME).is_file():
-        raise UserError(f"the folder {path} holds no {NAME}; give a model file")
+        raise UserError(f"the folder {path} holds no {NAME}; give a model file, or a run or bundle that holds one")
     return path / NAME
 
 

@@ -199,9 +199,7 @@ class PartAwareTransformer(nn.Module):
             self.patch_embed.proj.requires_grad_(False)
 
     def freeze_blocks(self, count: int) -> None:
-        """Fix the first `count` blocks and all that comes before them. Raises ValueError when there are fewer."""
-        if count > len(self.blocks):
-            raise ValueError(f"there are {len(self.blocks)} blocks, {count} cannot be frozen")
+        """Fix the first `count` blocks and all that comes before them."""
         if count:
             self.freeze_patches()
             for part in (self.cls_token, self.part_tokens, self.register_tokens, self.pos_embed):

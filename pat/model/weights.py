@@ -12,9 +12,12 @@ import torch
 from pat.base.errors import UserError
 from pat.base.mapping import from_mapping, to_mapping
 from pat.config import ModelConfig
-from pat.model import foreign
 from pat.model.backbone import build_backbone
-from pat.model.model_file import NAME, read, save_tensors
+from pat.model.foreign.assign import assign
+from pat.model.foreign.checkpoint import Activation, Hints, Normalisation, PartTokens
+from pat.model.foreign.fit import fitted, settings_that_fit, with_parts
+from pat.model.foreign.recognise import recognise
+from pat.model.model_file import file_at, read, save_tensors
 from pat.model.transformer import PartAwareTransformer
 
 _UNTOLD_INPUT = (
@@ -36,7 +39,7 @@ def load(path: str | Path, attention: str = "sdpa") -> PartAwareTransformer:
     tensors, file = read(path)
     config = from_mapping(ModelConfig, {**to_mapping(file.config), "attention": attention}, str(path))
     model = PartAwareTransformer(config)
-    foreign.assign(model, tensors, str(path))
+    assign(model, tensors, str(path))
     return model.eval()
 
 
@@ -51,22 +54,16 @@ def initialise(model: PartAwareTransformer, weights: str) -> list[str]:
     if weights == "none":
         return ["weights: random start"]
     if weights == "pretrained":
-        model_state = build_backbone(model.config, pretrained=True)
-        _take_backbone(model, model_state)
+        _take_backbone(model, build_backbone(model.config, pretrained=True))
         return [f"weights: timm's pretrained {model.config.backbone}"]
-    path = Path(weights)
-    if path.is_dir():
-        path /= NAME
-        if not path.is_file():
-            raise UserError(f"the folder {weights} holds no {NAME}; name a run, or a bundle that carries one")
-    checkpoint = foreign.fitted(path, model.config)
+    checkpoint = fitted(file_at(Path(weights)), model.config)
     tensors, file, report, untold = checkpoint
     heads = [name for name in tensors if name.startswith(("classifier.", "bottleneck."))]
     report += [f"  left out: {name} (identities of another training)" for name in heads]
     tensors = {name: tensor for name, tensor in tensors.items() if name not in heads}
     own = {n: t for n, t in model.state_dict().items() if n.startswith(("classifier.", "bottleneck."))}
-    advice = f"the file fits {foreign.settings_that_fit(checkpoint)}" if file.width else ""
-    foreign.assign(model, {**tensors, **own}, weights, advice)
+    advice = f"the file fits {settings_that_fit(checkpoint)}" if file.width else ""
+    assign(model, {**tensors, **own}, weights, advice)
     here = (model.config.mean, model.config.std)
     if file.mean and (file.mean, file.std) != here:
         report.append(f"  input: {_input(file.mean, file.std)} in the file's training, {_input(*here)} here")
@@ -81,9 +78,9 @@ def import_weights(
     *,
     image_size: tuple[int, int] | None = None,
     parts: int | None = None,
-    part_tokens: foreign.PartTokens = "auto",
-    activation: foreign.Activation = "auto",
-    normalisation: foreign.Normalisation = "auto",
+    part_tokens: PartTokens = "auto",
+    activation: Activation = "auto",
+    normalisation: Normalisation = "auto",
 ) -> list[str]:
     """Convert a foreign checkpoint into a model file; the lines that say what was done are returned.
 
@@ -95,17 +92,17 @@ def import_weights(
         raise UserError(f"--parts {parts}: expected 0 or more")
     if image_size is not None and min(image_size) < 1:
         raise UserError(f"--image-size {image_size[0]} {image_size[1]}: expected pixels, 1 or more")
-    hints = foreign.Hints(image_size, part_tokens, activation, normalisation)
-    tensors, config, report, untold = foreign.recognise(Path(source), hints)
+    hints = Hints(image_size, part_tokens, activation, normalisation)
+    tensors, config, report, untold = recognise(Path(source), hints)
     if parts is not None and parts != config.parts:
-        tensors = foreign.with_parts(tensors, config, parts)
+        tensors = with_parts(tensors, config, parts)
         config = dataclasses.replace(config, parts=parts)
         report.append(f"  {parts} part tokens copied from cls")
     model = PartAwareTransformer(config)
     fresh = {n: t for n, t in model.state_dict().items() if n.startswith("bottleneck.") and n not in tensors}
     if "bottleneck.weight" in fresh:
         report.append("  started fresh: the BNNeck (the file has none; embeddings do not use it)")
-    foreign.assign(model, {**tensors, **fresh}, str(source))
+    assign(model, {**tensors, **fresh}, str(source))
     if "normalisation" in untold:
         taken = _input(model.config.mean, model.config.std)
         report.append(f"  input: {taken} taken; {_UNTOLD_INPUT} (--normalisation)")

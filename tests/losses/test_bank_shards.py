@@ -83,9 +83,3 @@ def test_an_update_moves_each_slot_in_the_shard_that_holds_it_and_no_other(count
     for name in ("features", "squared_norms"):
         joined = torch.cat([getattr(bank, name) for bank in banks], dim=1)
         torch.testing.assert_close(joined, getattr(whole, name), rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("shard", [range(3, 3), range(4, 14), range(-1, 2)])
-def test_a_shard_outside_the_bank_is_refused(shard):
-    with pytest.raises(ValueError, match="shard"):
-        MemoryBank(PARTS, SIZE, DIM, shard=shard)

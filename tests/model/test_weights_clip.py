@@ -13,7 +13,8 @@ from torch import nn
 import pat
 from pat.base.errors import UserError
 from pat.model import ModelConfig, PartAwareTransformer, weights
-from pat.model.foreign import Hints, recognise
+from pat.model.foreign.checkpoint import Hints
+from pat.model.foreign.recognise import recognise
 
 WIDTH, SPACE = 128, 32
 MARKS = {"input_resolution": torch.tensor(64), "context_length": torch.tensor(7), "vocab_size": torch.tensor(9)}

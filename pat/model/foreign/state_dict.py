@@ -104,8 +104,5 @@ def _load(path: Path) -> Any:
             "save its state_dict alone"
         ) from error
     except _DAMAGE as error:
-        raise UserError(f"{path} is damaged or not a checkpoint: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(f"{path} is damaged or not a checkpoint: {said}") from error
