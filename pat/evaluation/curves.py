@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#d946ef", "#8b93a1", "#ef4444", "#0
 _GREY = "#{:02x}{:02x}{:02x}".format(*TEXT)
 
 
-def cmc_curve(curves: Mapping[str, NDArray[np.float64]], *, title: str = "") -> Image.Image:
+def cmc_curve(curves: Mapping[str, NDArray[np.float64]]) -> Image.Image:
     """Share of queries with a match among the first n answers, one line for each name."""
     figure, (axes,) = _figure(1, width=6.4, height=3.8)
-    for colour, (name, cmc) in zip(_colours(len(curves)), curves.items(), strict=True):
+    for colour, (name, cmc) in zip(cycle(COLOURS), curves.items(), strict=False):
         ranks = np.arange(1, len(cmc) + 1)
         axes.plot(ranks, 100 * np.asarray(cmc), color=colour, linewidth=2, label=name)
         axes.plot(1, 100 * cmc[0], "o", color=colour, markersize=5)
@@ -35,17 +36,16 @@ def cmc_curve(curves: Mapping[str, NDArray[np.float64]], *, title: str = "") -> 
     axes.set_ylim(0, 102)
     axes.set_xlabel("rank")
     axes.set_ylabel("queries with a match, %")
-    axes.set_title(title, loc="left", color=_GREY)
     axes.legend(frameon=False, labelcolor=_GREY, loc="lower right")
     return _drawn(figure)
 
 
-def training_curve(series: Mapping[str, Sequence[float]], *, first_epoch: int = 1) -> Image.Image:
+def training_curve(series: Mapping[str, Sequence[float]]) -> Image.Image:
     """A panel for each name, such as a loss: its value over the epochs. Gaps are NaN."""
     figure, panels = _figure(len(series), width=2.9 * len(series), height=2.3)
-    for axes, colour, (name, values) in zip(panels, _colours(len(series)), series.items(), strict=True):
-        epochs = np.arange(first_epoch, first_epoch + len(values))
-        axes.plot(epochs, values, color=colour, linewidth=2, marker="o" if len(values) < 3 else "")
+    for axes, colour, (name, values) in zip(panels, cycle(COLOURS), series.items(), strict=False):
+        epochs, marker = range(1, 1 + len(values)), "o" if len(values) < 3 else ""
+        axes.plot(epochs, values, color=colour, linewidth=2, marker=marker)
         axes.set_title(name, loc="left", color=_GREY)
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -61,7 +61,7 @@ def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: s
     names = list(next(iter(series.values())))
     figure, (axes,) = _figure(1, width=8.0, height=0.9 + 0.45 * len(names))
     step = 0.8 / (len(series) + 1)
-    for number, (colour, (title, lines)) in enumerate(zip(_colours(len(series)), series.items(), strict=True)):
+    for number, (colour, (title, lines)) in enumerate(zip(cycle(COLOURS), series.items(), strict=False)):
         shown = [(place, lines[name]) for place, name in enumerate(names) if len(lines.get(name, ()))]
         for place, each in shown:
             values = np.asarray(each, dtype=np.float64)
@@ -83,26 +83,27 @@ def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: s
 
 
 def curves_plot(
-    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], *, label: str, columns: int = 4
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]], *, label: str
 ) -> Image.Image:
-    """A panel for each title, `columns` in a row: lines by name, of x and y values each; `label` is y's."""
-    rows = -(-len(panels) // columns)
-    figure, all_axes = _figure(columns, width=2.6 * columns, height=2.3 * rows + 0.4, rows=rows)
+    """A panel for each title, four in a row: lines by name, of x and y values each; `label` is y's."""
+    rows = -(-len(panels) // 4)
+    figure, all_axes = _figure(4, width=10.4, height=2.3 * rows + 0.4, rows=rows)
     names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    colour_of = dict(zip(names, _colours(len(names)), strict=True))
+    colour_of = dict(zip(names, cycle(COLOURS), strict=False))
     highest = max(max(y) for lines in panels.values() for _, y in lines.values())
     for number, (axes, (title, lines)) in enumerate(zip(all_axes, panels.items(), strict=False)):
         for name, (x, y) in lines.items():
             axes.plot(x, y, color=colour_of[name], linewidth=2, marker="o", markersize=4, label=name)
         axes.set_ylim(0, 1.08 * highest)
         axes.set_title(title, loc="left", color=_GREY, fontsize=9)
-        if number % columns == 0:
+        if number % 4 == 0:
             axes.set_ylabel(label)
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
     handles = all_axes[0].get_legend_handles_labels()
-    place: Any = {"loc": "outside lower center", "ncols": len(names)}
-    figure.legend(*handles, frameon=False, labelcolor=_GREY, fontsize=9, **place)
+    figure.legend(
+        *handles, frameon=False, labelcolor=_GREY, loc="outside lower center", ncols=len(names), fontsize=9
+    )
     return _drawn(figure)
 
 
@@ -130,7 +131,3 @@ def _drawn(figure: Any) -> Image.Image:
     image = Image.open(buffer)
     image.load()
     return image
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]

@@ -33,8 +33,6 @@ def extract(
     Raises UserError when there are no images, ValueError when the embedder returns anything but floats [n, D],
     Failure when vectors are not finite.
     """
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(f"pixels must be uint8 [N, H, W, 3], not {pixels.dtype} {list(pixels.shape)}")
     if not len(pixels):
         raise UserError("there are no images to embed; check the folder and the split of the data set")
     vectors: Floats | None = None

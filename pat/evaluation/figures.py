@@ -7,13 +7,13 @@ twice their size on the page for dense screens.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pat.data.sample import JUNK
 from pat.evaluation.ranking import Features, rank_list
 
 Pixels = NDArray[np.uint8]
@@ -21,7 +21,6 @@ Colour = tuple[int, int, int]
 
 MATCH: Colour = (22, 163, 74)
 WRONG: Colour = (220, 38, 38)
-LEFT_OUT: Colour = (148, 153, 163)
 TEXT: Colour = (125, 131, 141)
 
 DENSITY = 2
@@ -46,42 +45,31 @@ def ranked_list_figure(
     rows: Sequence[int],
     *,
     k: int = 10,
-    leave_out: bool = True,
     names: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Image.Image:
     """The first k answers to the queries `rows`, one row each, with their identity, camera and distance.
 
-    Green frame: the same identity. Red: another, or a distractor. With `leave_out=False` the images that do
-    not count (same identity and camera, junk) are shown too, in grey. Pixels are uint8 [N, H, W, 3], in the
-    order of the features.
+    Green frame: the same identity. Red: another, or a distractor. Images that do not count (same identity and
+    camera, junk) are left out. Pixels are uint8 [N, H, W, 3], in the order of the features.
 
     Where nobody knows who is who, `names` (of queries, of gallery images) are the captions instead, nothing is
     left out and no frame judges.
     """
-    leave_out = leave_out and names is None
     chosen = np.asarray(rows, dtype=np.int64)
-    indices, distances = rank_list(query[chosen], gallery, k, leave_out=leave_out)
-    width = max(_fitted(pixels[0]).width for pixels in (query_pixels, gallery_pixels))
-    left = width + 3 * _GAP
-    row_height = _HEIGHT + 2 * _LINE + 2 * _GAP
-    top = _LINE + _GAP // 2
-    sheet = Image.new("RGBA", (left + k * (width + _GAP) - _GAP, top + len(chosen) * row_height))
-    draw = ImageDraw.Draw(sheet)
-    _centred(draw, 0, width, 0, "query", _NORMAL)
-    for rank in range(k):
-        _centred(draw, left + rank * (width + _GAP), width, 0, str(rank + 1), _NORMAL)
-    for r, i in enumerate(chosen):
-        y = top + r * row_height
-        caption = _who_and_where(query, i) if names is None else _shortened(names[0][i], width)
-        _cell(sheet, 0, y, query_pixels[i], None, [caption])
-        for rank, (j, distance) in enumerate(zip(indices[r], distances[r], strict=True)):
-            if j < 0:
-                break
-            x = left + rank * (width + _GAP)
-            verdict = _verdict(query, i, gallery, j) if names is None else None
-            caption = _who_and_where(gallery, j) if names is None else _shortened(names[1][j], width)
-            _cell(sheet, x, y, gallery_pixels[j], verdict, [caption, f"{distance:.3f}"])
-    return sheet
+    indices, distances = rank_list(query[chosen], gallery, k, leave_out=names is None)
+    cells = []
+    for i, answers, apart in zip(chosen, indices, distances, strict=True):
+        caption = _who_and_where(query, i) if names is None else _shortened(names[0][i], query_pixels[i])
+        row = [_Cell(query_pixels[i], (caption,))]
+        for j, distance in zip(answers[answers >= 0], apart, strict=False):
+            if names is None:
+                caption = _who_and_where(gallery, j)
+                verdict = MATCH if gallery.identities[j] == query.identities[i] else WRONG
+            else:
+                caption, verdict = _shortened(names[1][j], gallery_pixels[j]), None
+            row.append(_Cell(gallery_pixels[j], (caption, f"{distance:.3f}"), verdict))
+        cells.append(row)
+    return _grid(cells, ["query", *map(str, range(1, k + 1))], lines=2, apart=2 * _GAP)
 
 
 def attention_figure(images: Pixels, maps: NDArray[np.floating[Any]], names: Sequence[str]) -> Image.Image:
@@ -90,12 +78,10 @@ def attention_figure(images: Pixels, maps: NDArray[np.floating[Any]], names: Seq
     `images` uint8 [n, H, W, 3]; `maps` floats [n, T, R, C], attention of T tokens over the patch grid, not
     negative; each map is scaled to its own largest value. `names` are the tokens' captions, T of them.
     """
-    if maps.ndim != 4 or maps.shape[:2] != (len(images), len(names)):
-        raise ValueError(f"maps must be [{len(images)}, {len(names)}, R, C], not {list(maps.shape)}")
     rows = []
     for crop, tokens in zip(images, maps, strict=True):
         image = _fitted(crop)
-        rows.append([np.asarray(image), *(_overlaid(image, token) for token in tokens)])
+        rows.append([_Cell(crop), *(_Cell(_overlaid(image, token)) for token in tokens)])
     return _grid(rows, ["crop", *names])
 
 
@@ -109,40 +95,56 @@ def contact_sheet(rows: Mapping[str, Pixels]) -> Image.Image:
     for r, (name, images) in enumerate(rows.items()):
         draw.text((0, r * row_height), name, fill=TEXT, font=_font(_NORMAL))
         for c, crop in enumerate(images):
-            _cell(sheet, c * (width + _GAP), r * row_height + _LINE + _GAP // 2, crop, None, [])
+            _draw_cell(sheet, c * (width + _GAP), r * row_height + _LINE + _GAP // 2, _Cell(crop))
     return sheet
 
 
-def _grid(rows: list[list[Pixels]], names: Sequence[str]) -> Image.Image:
-    """Rows of images of one size under the columns' names."""
-    width = max(_fitted(rows[0][0]).width, max(_text_width(name, _NORMAL) for name in names))
-    top = _LINE + _GAP // 2
-    sheet = Image.new("RGBA", (len(names) * (width + _GAP) - _GAP, top + len(rows) * (_HEIGHT + _GAP) - _GAP))
+@dataclass(frozen=True)
+class _Cell:
+    """A crop, lines of text beneath it, and the colour of its frame."""
+
+    crop: Pixels
+    captions: Sequence[str] = ()
+    verdict: Colour | None = None
+
+
+def _grid(
+    rows: Sequence[Sequence[_Cell]], names: Sequence[str], *, lines: int = 0, apart: int = 0
+) -> Image.Image:
+    """Rows of crops under the columns' names, `lines` of text beneath each; the first column stands `apart`."""
+    widest = max(_fitted(cell.crop).width for row in rows for cell in row)
+    width = max(widest, *(_text_width(name, _NORMAL) for name in names))
+    top, below = _LINE + _GAP // 2, lines * _LINE + (2 * _GAP if lines else _GAP)
+    bottom = top + len(rows) * (_HEIGHT + below) - (0 if lines else _GAP)
+    sheet = Image.new("RGBA", (len(names) * (width + _GAP) - _GAP + apart, bottom))
     draw = ImageDraw.Draw(sheet)
     for c, name in enumerate(names):
-        _centred(draw, c * (width + _GAP), width, 0, name, _NORMAL)
+        x = c * (width + _GAP) + (apart if c else 0)
+        _centred(draw, x, width, 0, name, _NORMAL)
         for r, row in enumerate(rows):
-            inset = (width - _fitted(row[c]).width) // 2
-            _cell(sheet, c * (width + _GAP) + inset, top + r * (_HEIGHT + _GAP), row[c], None, [])
+            if c < len(row):
+                inset = (width - _fitted(row[c].crop).width) // 2
+                _draw_cell(sheet, x + inset, top + r * (_HEIGHT + below), row[c])
     return sheet
 
 
-def _cell(sheet: Image.Image, x: int, y: int, crop: Pixels, frame: Colour | None, captions: list[str]) -> None:
-    """A crop with round corners, its frame, and lines of text beneath."""
-    image = _fitted(crop)
-    box = (0, 0, image.width - 1, image.height - 1)
-    sheet.paste(image, (x, y), _rounded_mask(image.size))
+def _draw_cell(sheet: Image.Image, x: int, y: int, cell: _Cell) -> None:
+    """A crop with round corners, its frame, and its captions."""
+    image = _fitted(cell.crop)
+    mask = Image.new("L", image.size)
+    ImageDraw.Draw(mask).rounded_rectangle((0, 0, image.width - 1, image.height - 1), _RADIUS, fill=255)
+    sheet.paste(image, (x, y), mask)
     draw = ImageDraw.Draw(sheet)
-    if frame is not None:
-        outer = (x - 1, y - 1, x + box[2] + 1, y + box[3] + 1)
-        draw.rounded_rectangle(outer, _RADIUS, outline=frame, width=_FRAME)
-        _badge(sheet, x + image.width - _FRAME, y + _FRAME, frame)
-    for n, caption in enumerate(captions):
+    if cell.verdict is not None:
+        outer = (x - 1, y - 1, x + image.width, y + image.height)
+        draw.rounded_rectangle(outer, _RADIUS, outline=cell.verdict, width=_FRAME)
+        _badge(sheet, x + image.width - _FRAME, y + _FRAME, cell.verdict)
+    for n, caption in enumerate(cell.captions):
         _centred(draw, x, image.width, y + image.height + _GAP // 2 + n * _LINE, caption, _SMALL)
 
 
 def _badge(sheet: Image.Image, x: int, y: int, verdict: Colour) -> None:
-    """A tick, a cross or a dash in a disc, for those who do not tell green from red."""
+    """A tick or a cross in a disc, for those who do not tell green from red."""
     size, fine = 16 * DENSITY, 4
     disc = Image.new("RGBA", (size * fine, size * fine))
     draw = ImageDraw.Draw(disc)
@@ -150,7 +152,6 @@ def _badge(sheet: Image.Image, x: int, y: int, verdict: Colour) -> None:
     strokes = {
         MATCH: [[(0.27, 0.52), (0.44, 0.69), (0.74, 0.34)]],
         WRONG: [[(0.32, 0.32), (0.68, 0.68)], [(0.68, 0.32), (0.32, 0.68)]],
-        LEFT_OUT: [[(0.28, 0.5), (0.72, 0.5)]],
     }[verdict]
     for stroke in strokes:
         points = [(px * size * fine, py * size * fine) for px, py in stroke]
@@ -173,23 +174,14 @@ def _overlaid(image: Image.Image, attention: NDArray[np.floating[Any]]) -> Pixel
     return np.clip(grey * (1 - strength) + colours * strength, 0, 255).astype(np.uint8)
 
 
-def _verdict(query: Features, i: int, gallery: Features, j: int) -> Colour:
-    if gallery.identities[j] == JUNK:
-        return LEFT_OUT
-    if gallery.identities[j] != query.identities[i]:
-        return WRONG
-    return LEFT_OUT if gallery.cameras[j] == query.cameras[i] else MATCH
-
-
 def _who_and_where(features: Features, i: int) -> str:
     """The caption of a crop; for people, cameras count from 1."""
-    who = "junk" if features.identities[i] == JUNK else f"id {features.identities[i]}"
-    return f"{who}  cam {features.cameras[i] + 1}"
+    return f"id {features.identities[i]}  cam {features.cameras[i] + 1}"
 
 
-def _shortened(name: str, width: int) -> str:
+def _shortened(name: str, crop: Pixels) -> str:
     """The end of a file name, as much of it as fits beneath a crop."""
-    shown = name
+    shown, width = name, _fitted(crop).width
     while len(shown) > 4 and _text_width(shown, _SMALL) > width:
         shown = "…" + shown.lstrip("…")[1:]
     return shown
@@ -200,12 +192,6 @@ def _fitted(crop: Pixels) -> Image.Image:
     image = Image.fromarray(np.asarray(crop))
     width = round(image.width * _HEIGHT / image.height)
     return image if image.height == _HEIGHT else image.resize((width, _HEIGHT), Image.Resampling.BICUBIC)
-
-
-def _rounded_mask(size: tuple[int, int]) -> Image.Image:
-    mask = Image.new("L", size)
-    ImageDraw.Draw(mask).rounded_rectangle((0, 0, size[0] - 1, size[1] - 1), _RADIUS, fill=255)
-    return mask
 
 
 def _font(size: int) -> Any:

@@ -41,15 +41,15 @@ _BINS = 15
 _PULL = 1e-6
 
 
-def divide_identities(identities: Indices, seed: int, share: float = 0.5) -> tuple[Indices, Indices]:
-    """The people among `identities` i64 [N], a `share` of them enrolled and the others unknown, sorted.
+def divide_identities(identities: Indices, seed: int) -> tuple[Indices, Indices]:
+    """The people among `identities` i64 [N], half of them enrolled and the others unknown, sorted.
 
     Junk and distractors are nobody. The same for a seed on every machine. Raises UserError for fewer than two.
     """
     people = np.setdiff1d(identities, (JUNK, DISTRACTOR))
     if len(people) < 2:
         raise UserError("open-set figures need two identities, one to enrol and one to be unknown")
-    count = min(max(1, round(share * len(people))), len(people) - 1)
+    count = round(len(people) / 2)
     order = np.random.default_rng(seed).permutation(len(people))
     return np.sort(people[order[:count]]), np.sort(people[order[count:]])
 
@@ -64,23 +64,16 @@ class Identification:
     """[B] best cosine of each query of an unknown person."""
 
     def threshold(self, far: float) -> float:
-        """The lowest threshold with at most a share `far` of false alarms."""
-        return threshold_at(self.unknown, far)
+        """The lowest threshold that at most a share `far` of the queries of unknown people reach."""
+        falling = np.sort(self.unknown)[::-1]
+        allowed = int(np.floor(far * len(falling) + 1e-9))
+        return -1.0 if allowed >= len(falling) else float(np.nextafter(falling[allowed], np.float32(np.inf)))
 
     def dir_at(self, far: float) -> float:
         """DIR at that threshold; NaN where there are too few unknown queries to see one false alarm in 1 / far."""
         if far * len(self.unknown) < 1:
             return float("nan")
         return float((self.right >= self.threshold(far)).mean())
-
-
-def threshold_at(impostors: NDArray[np.floating], rate: float) -> float:
-    """The lowest threshold that at most a share `rate` of the scores [N] of impostors reach."""
-    falling = np.sort(np.asarray(impostors, dtype=np.float32))[::-1]
-    allowed = int(np.floor(rate * len(falling) + 1e-9))
-    if allowed >= len(falling):
-        return -1.0
-    return float(np.nextafter(falling[allowed], np.float32(np.inf)))
 
 
 def identify(query: Features, gallery: Features, enrolled: Indices) -> Identification:
@@ -170,7 +163,6 @@ def open_set(
     gallery: Features,
     threshold: float | None = None,
     *,
-    draws: int = DRAWS,
     progress: Callable[[int], object] | None = None,
 ) -> OpenSet:
     """All figures, and what `threshold` on the cosine costs. `progress` is called with 1 after each of the draws.
@@ -178,7 +170,7 @@ def open_set(
     Raises UserError where there are fewer than two identities, or no pair of one person by two cameras.
     """
     found = []
-    for seed in range(draws):
+    for seed in range(DRAWS):
         enrolled, _ = divide_identities(gallery.identities, seed)
         with contextlib.suppress(UserError):  # nobody whom two cameras saw was enrolled, or all of them were
             found.append(identify(query, gallery, enrolled))
@@ -222,17 +214,17 @@ def fit_probability(pairs: PairScores) -> tuple[float, float]:
     return float(beta[0]), float(beta[1])
 
 
-def calibration_error(pairs: PairScores, slope: float, offset: float, bins: int = _BINS) -> float:
+def calibration_error(pairs: PairScores, slope: float, offset: float) -> float:
     """Mean gap between the probability told and the share of pairs of one person, over bins of equal width.
 
     Each bin weighs as the pairs in it, both kinds weighing the same over all.
     """
     cosines, genuine, impostor = _coarse(pairs)
     told = _sigmoid(slope * cosines + offset)
-    places = np.minimum((told * bins).astype(np.int64), bins - 1)
-    weight = np.bincount(places, genuine + impostor, bins)
-    share = np.bincount(places, genuine, bins)
-    confidence = np.bincount(places, (genuine + impostor) * told, bins)
+    places = np.minimum((told * _BINS).astype(np.int64), _BINS - 1)
+    weight = np.bincount(places, genuine + impostor, _BINS)
+    share = np.bincount(places, genuine, _BINS)
+    confidence = np.bincount(places, (genuine + impostor) * told, _BINS)
     return float(np.abs(share - confidence).sum() / weight.sum())
 
 

@@ -119,8 +119,6 @@ def evaluate_ranking(
 
     Raises UserError when no query is valid or when the two sides' vectors differ in length.
     """
-    if max_rank < 1:
-        raise ValueError(f"max_rank must be at least 1, not {max_rank}")
     _check_comparable(query, gallery)
     if (gallery.identities == JUNK).any():
         gallery = gallery[gallery.identities != JUNK]

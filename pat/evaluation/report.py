@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 
 from pat.base.files import write_text
+from pat.base.mapping import flat
 from pat.evaluation.figures import DENSITY
 from pat.evaluation.table import Measured, table_of
 
@@ -60,9 +61,10 @@ class Report:
 
         Columns whose index is in `percent` hold numbers from 0 to 100: they get a bar, and the highest is marked.
         """
-        best = {c: max(_number(row[c]) for row in rows) for c in percent} if len(rows) > 1 else {}
+        best = {c: max(float(row[c]) for row in rows) for c in percent} if len(rows) > 1 else {}
+        numbers = [c for c, value in enumerate(rows[0]) if not isinstance(value, str)] if rows else []
         head = "".join(
-            f"<th{_class_of(rows[0][c] if rows else '')}>{_text(name)}</th>" for c, name in enumerate(columns)
+            f'<th{" class=number" * (c in numbers)}>{_text(name)}</th>' for c, name in enumerate(columns)
         )
         body = "".join(
             f"<tr><th>{_text(row[0])}</th>"
@@ -71,7 +73,8 @@ class Report:
             for row in rows
         )
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        self._blocks.append(f'<div class="box wide">{table}</div>{_caption(caption)}')
+        below = f'<p class="caption">{_text(caption)}</p>' if caption else ""
+        self._blocks.append(f'<div class="box wide">{table}</div>{below}')
 
     def add_results(self, results: Mapping[str, Measured], *, caption: str = "") -> None:
         """The figures of several results, a row each."""
@@ -79,19 +82,20 @@ class Report:
         shares = [place for place, value in enumerate(rows[0]) if isinstance(value, float)]
         self.add_table(columns, rows, caption=caption, percent=shares)
 
-    def add_figure(self, image: Image.Image, caption: str, *, alt: str = "") -> None:
-        """An image of `pat.evaluation.figures` or `.curves`; `alt` is for those who cannot see it."""
+    def add_figure(self, image: Image.Image, caption: str) -> None:
+        """An image of `pat.evaluation.figures` or `.curves`."""
         width = round(image.width / DENSITY)
         least = _NARROWEST if width > _WIDE else 0
         size = f'width="{width}" style="width:clamp({least}px, 100%, {width}px)"'
         self._blocks.append(
-            f'<figure class="box"><div class="wide"><img {size} alt="{_text(alt or caption)}" '
+            f'<figure class="box"><div class="wide"><img {size} alt="{_text(caption)}" '
             f'src="{_data_url(image)}"></div><figcaption>{_text(caption)}</figcaption></figure>'
         )
 
     def add_settings(self, title: str, settings: Mapping[str, Any]) -> None:
         """Nested values, folded away until asked for: `data.root`, `model.parts`, ..."""
-        rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in _flat(settings))
+        values = {key: _listed(value) for key, value in flat(settings).items()}
+        rows = "".join(f"<tr><th>{_text(key)}</th><td>{_text(value)}</td></tr>" for key, value in values.items())
         self._blocks.append(
             f'<details class="box"><summary>{_text(title)}</summary><table><tbody>{rows}</tbody></table></details>'
         )
@@ -137,20 +141,6 @@ def _cell(value: str | float, percent: bool, best: float | None) -> str:
     return f'<td class="number{mark}"{bar}>{_text(value)}</td>'
 
 
-def _class_of(example: str | float) -> str:
-    return "" if isinstance(example, str) else ' class="number"'
-
-
-def _number(value: str | float) -> float:
-    if isinstance(value, str):
-        raise ValueError(f"a percent column holds numbers, not {value!r}")
-    return value
-
-
-def _caption(text: str) -> str:
-    return f'<p class="caption">{_text(text)}</p>' if text else ""
-
-
 def _data_url(image: Image.Image) -> str:
     """WebP: an eighth of the PNG's size, transparency included."""
     buffer = io.BytesIO()
@@ -158,9 +148,5 @@ def _data_url(image: Image.Image) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

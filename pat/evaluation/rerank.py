@@ -41,12 +41,9 @@ def reranked(
 
     `progress` is called with the number of images whose neighbours were just found, N in all.
     """
-    if not (k1 >= 1 and k2 >= 1 and 0 <= weight <= 1):
-        raise ValueError(f"k1 {k1} and k2 {k2} must be at least 1 and weight {weight} between 0 and 1")
-
     def encode(vectors: Floats) -> tuple[Any, Floats]:
         check_number(len(vectors), max(k1, k2))
-        nearest, farthest = _neighbours(vectors, max(k1 + 1, k2), progress)
+        nearest, farthest = neighbours(vectors, lambda _, scores: least(scores, max(k1 + 1, k2)), progress)
         encoded = _encoded(vectors, nearest[:, : k1 + 1], nearest[:, : k1 // 2 + 1], farthest)
         return averaged(encoded, nearest[:, :k2]), farthest
 
@@ -77,24 +74,27 @@ def jaccard_slabs(
         yield begin, scores
 
 
-def _neighbours(vectors: Floats, count: int, progress: Callable[[int], object] | None) -> tuple[Numbers, Floats]:
-    """The `count` nearest of each image, itself first, [N, count], and its largest squared distance [N]."""
-    nearest = np.empty((len(vectors), count), dtype=np.int32)
-    farthest = np.empty(len(vectors), dtype=np.float32)
+def neighbours(
+    vectors: Floats,
+    select: Callable[[int, Floats], Numbers],
+    progress: Callable[[int], object] | None,
+) -> tuple[Numbers, Floats]:
+    """What `select` finds for each image, [N, n], and its largest squared distance [N].
+
+    It is given the number of a slab's first image and scores [b, N], least for the nearest: an image is its own,
+    also beside a copy of it.
+    """
+    found, farthest = [], []
     norms = squared_norms(vectors)
-    for begin, scores in score_slabs(vectors, vectors, slab_rows(len(vectors))):
+    size = max(1, _SLAB_BYTES // (8 * len(vectors)))  # argpartition makes int64 of the same shape
+    for begin, scores in score_slabs(vectors, vectors, size):
         rows = np.arange(len(scores))
-        farthest[begin : begin + len(scores)] = scores.max(axis=1) + norms[begin : begin + len(scores)]
-        scores[rows, begin + rows] = -np.inf  # an image is its own nearest, also beside a copy of it
-        nearest[begin : begin + len(scores)] = least(scores, count)
+        farthest.append(scores.max(axis=1) + norms[begin : begin + len(scores)])
+        scores[rows, begin + rows] = -np.inf
+        found.append(select(begin, scores))
         if progress is not None:
             progress(len(scores))
-    return nearest, np.maximum(farthest, np.float32(1e-12))
-
-
-def slab_rows(images: int) -> int:
-    """Rows of distances to so many images at a time."""
-    return max(1, _SLAB_BYTES // (8 * images))  # argpartition makes int64 of the same shape
+    return np.concatenate(found), np.maximum(np.concatenate(farthest), np.float32(1e-12))
 
 
 def least(scores: Floats, count: int) -> Numbers:

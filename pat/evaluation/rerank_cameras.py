@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pat.evaluation.ranking import Floats, Indices, score_slabs, squared_norms
+from pat.evaluation.ranking import Floats, Indices
 from pat.evaluation.rerank import (
     WEIGHT,
     Numbers,
@@ -21,8 +21,8 @@ from pat.evaluation.rerank import (
     check_number,
     jaccard_slabs,
     least,
+    neighbours,
     reciprocal,
-    slab_rows,
     weighted,
 )
 
@@ -40,32 +40,19 @@ def camera_reranked(
     """
     cameras = np.concatenate([query_cameras, gallery_cameras])
 
+    def select(begin: int, scores: Floats) -> Numbers:
+        """The nearest in an image's camera, itself first, then those in the others; -1 where there are fewer."""
+        same = cameras[begin : begin + len(scores), None] == cameras
+        return np.hstack([_among(scores, same, K1_OWN + 1), _among(scores, ~same, K1_OTHER + 1)])
+
     def encode(vectors: Floats) -> tuple[Any, Floats]:
         check_number(len(vectors), K1_OTHER)
-        own, other, farthest = _neighbours(vectors, cameras, progress)
+        found, farthest = neighbours(vectors, select, progress)
+        own, other = found[:, : K1_OWN + 1], found[:, K1_OWN + 1 :]
         encoded = weighted(vectors, reciprocal(own) + reciprocal(other), 0, farthest)
         return averaged(encoded, np.hstack([own[:, :K2_OWN], other[:, :K2_OTHER]])), farthest
 
     return lambda query, gallery, size: jaccard_slabs(query, gallery, size, encode, WEIGHT)
-
-
-def _neighbours(
-    vectors: Floats, cameras: Indices, progress: Callable[[int], object] | None
-) -> tuple[Numbers, Numbers, Floats]:
-    """The nearest of each image in its camera, itself first, and in the others, -1 where there are fewer; and its
-    largest squared distance [N]."""
-    own, other, farthest = [], [], []
-    norms = squared_norms(vectors)
-    for begin, scores in score_slabs(vectors, vectors, slab_rows(len(vectors))):
-        rows = np.arange(len(scores))
-        farthest.append(scores.max(axis=1) + norms[begin : begin + len(scores)])
-        scores[rows, begin + rows] = -np.inf
-        same = cameras[begin : begin + len(scores), None] == cameras
-        own.append(_among(scores, same, K1_OWN + 1))
-        other.append(_among(scores, ~same, K1_OTHER + 1))
-        if progress is not None:
-            progress(len(scores))
-    return np.concatenate(own), np.concatenate(other), np.maximum(np.concatenate(farthest), np.float32(1e-12))
 
 
 def _among(scores: Floats, allowed: np.ndarray, count: int) -> Numbers:

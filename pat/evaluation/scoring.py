@@ -164,13 +164,10 @@ def _ranked(
     with progress.bar(label, ranked) as advance:
 
         def slabs(query: Features, gallery: Features) -> Slabs:
-            def progress(count: int) -> None:
-                advance(count, "")
-
             if rerank == "re-ranked":
-                return reranked(progress=progress)
+                return reranked(progress=advance)
             people = gallery.cameras[gallery.identities != JUNK]
-            return camera_reranked(query.cameras, people, progress)
+            return camera_reranked(query.cameras, people, advance)
 
         return tuple(evaluate_ranking(*each, max_rank=max_rank, slabs=slabs(*each)) for each in splits)
 
@@ -194,7 +191,7 @@ def embed_images(
                 side.cameras,
                 batch_size=batch_size,
                 flip=flip,
-                progress=lambda count: advance(count, ""),
+                progress=advance,
             )
             for side in sides
         ]

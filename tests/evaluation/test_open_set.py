@@ -13,7 +13,6 @@ from pat.evaluation.open_set import (
     fit_probability,
     identify,
     open_set,
-    threshold_at,
 )
 from pat.evaluation.ranking import Features
 from pat.evaluation.verification import STEPS, PairScores, pairs_between
@@ -78,7 +77,7 @@ def test_people_are_enrolled_or_unknown_and_the_same_everywhere() -> None:
 @pytest.mark.parametrize(("rate", "reaching"), [(0.0, 0), (0.2, 1), (0.39, 1), (0.4, 1), (0.6, 3), (1.0, 5)])
 def test_no_more_than_the_rate_reach_the_threshold_ties_included(rate: float, reaching: int) -> None:
     scores = np.array([0.9, 0.5, 0.5, 0.2, 0.1], dtype=np.float32)
-    assert (scores >= threshold_at(scores, rate)).sum() == reaching
+    assert (scores >= Identification(scores, unknown=scores).threshold(rate)).sum() == reaching
 
 
 def test_verification_is_that_of_all_pairs() -> None:

@@ -100,9 +100,7 @@ def test_memory_grows_with_the_images_and_not_their_square(monkeypatch: pytest.M
     assert peaks[1] < 3600**2 * 4 / 2  # half of one float32 matrix of all distances
 
 
-def test_too_few_images_and_wrong_numbers() -> None:
+def test_too_few_images() -> None:
     few = people(np.random.default_rng(0), 8, 2)
     with pytest.raises(UserError, match="20 neighbours and there are 16 images"):
         evaluate_ranking(few, few, slabs=reranked())
-    with pytest.raises(ValueError, match="weight 2"):
-        reranked(weight=2)

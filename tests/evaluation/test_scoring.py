@@ -75,7 +75,7 @@ def test_the_bar_of_a_ranking_fills_though_there_is_junk() -> None:
         def bar(self, label: str, total: int) -> Iterator[Callable[..., None]]:
             bars[label] = [total, 0]
 
-            def advance(count: int, _text: str, _total: int | None = None) -> None:
+            def advance(count: int, _text: str = "", _total: int | None = None) -> None:
                 bars[label][1] += count
 
             yield advance
