@@ -56,7 +56,7 @@ def fill_bank(
                 continue
             (batch,) = read_batches(data.pixels, data.training.labels, indices[None, rows], ranks.device)
             bank.fill(batch.slots, _part_features(state, augmentation, batch, draws and draws.of(rows)))
-            advance(len(batch.slots), "")
+            advance(len(batch.slots))
             if stop():
                 return False
     return True

@@ -8,9 +8,10 @@ import numpy as np
 
 from pat.base.errors import UserError
 from pat.base.progress import Progress
-from pat.config import DataConfig
+from pat.config import DataConfig, TrainConfig
 from pat.data.layouts import open_data_set
 from pat.data.pixels import read_images
+from pat.data.sampler import batches_of_epoch
 from pat.data.sources import TrainingSet, merge_sources, split_holdout, subset
 from pat.evaluation.scoring import EvaluationSet, decoded
 
@@ -23,6 +24,22 @@ class TrainingData:
     pixels: np.ndarray
     """uint8 [M, H, W, 3], memory-mapped, row i for sample i"""
     heldout: EvaluationSet | None
+
+
+def batches(
+    config: TrainConfig, training: TrainingSet, epoch: int, alike: np.ndarray | None = None
+) -> np.ndarray:
+    """Indices of the images of every step of an epoch, i64 [steps, batch]; errors as in `batches_of_epoch`."""
+    return batches_of_epoch(
+        training.labels,
+        training.cameras,
+        identities=config.identities_per_batch,
+        images=config.images_per_identity,
+        spread_cameras=config.spread_cameras,
+        seed=config.seed,
+        epoch=epoch,
+        alike=alike,
+    )
 
 
 def open_training_data(

@@ -39,7 +39,7 @@ def most_alike(
             labels[faces],
             data.training.cameras[faces],
             batch_size=64 * ranks.count,
-            progress=lambda count: advance(count, ""),
+            progress=advance,
         ).vectors
     alike = vectors @ vectors.T
     np.fill_diagonal(alike, -np.inf)

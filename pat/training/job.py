@@ -169,7 +169,8 @@ class _Meeting:
             return error if shared or not told else type(error)(f"{self._named(self.rank)}: {error}")
         if not speakers and min(notes) == self.rank:
             return self._loss(silent, error)
-        return SystemExit(_exit_code(error))
+        code = 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+        return SystemExit(code)
 
     def _loss(self, gone: list[int], error: BaseException) -> Failure:
         """Nobody tells what happened: the ranks that say nothing are those that are gone."""
@@ -200,7 +201,3 @@ class _Meeting:
         key = f"host/{rank}"
         host = self.store.get(key).decode() if self.store.check([key]) else "never seen"
         return f"rank {rank} of {self.count} ({host})"
-
-
-def _exit_code(error: BaseException) -> int:
-    return 2 if isinstance(error, UserError) else 130 if isinstance(error, KeyboardInterrupt) else 1

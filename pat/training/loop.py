@@ -15,21 +15,20 @@ import torch
 from torch import Tensor
 
 from pat.base.errors import Failure
-from pat.base.files import copy_whole, write_text
+from pat.base.files import copy_whole, write_json
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.augment import Augmentation
-from pat.data.batches import Batch, read_batches
+from pat.data.batches import read_batches
 from pat.data.sample import digest
-from pat.data.sampler import batches_of_epoch
 from pat.evaluation.scoring import score
 from pat.model import weights as model_weights
 from pat.model.images import embedder
 from pat.training import run_folder
 from pat.training.bank_fill import fill_bank, measured_scale
 from pat.training.checkpoint import Position, load_checkpoint, save_checkpoint
-from pat.training.data import TrainingData, open_training_data
+from pat.training.data import TrainingData, batches, open_training_data
 from pat.training.distributed import Ranks
 from pat.training.graph import most_alike
 from pat.training.job import joined, stop_flag
@@ -89,24 +88,21 @@ def train(
             return _Run(config, data, state, ranks, progress, asked, leave).run()
 
 
+@dataclass
 class _Run:
     """A run in progress; `run` is its story."""
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        data: TrainingData,
-        state: TrainingState,
-        ranks: Ranks,
-        progress: Progress,
-        asked: Callable[[], bool],
-        leave: Callable[[], bool],
-    ) -> None:
-        self.config, self.data, self.state = config, data, state
-        self.ranks, self.progress, self.asked = ranks, progress, asked
-        self.stop = lambda: asked() or leave()
-        self.augmentation = Augmentation(config.augment, config.model.image_size)
-        self.samples = digest(data.training.samples, data.training.labels.tolist())
+    config: TrainConfig
+    data: TrainingData
+    state: TrainingState
+    ranks: Ranks
+    progress: Progress
+    asked: Callable[[], bool]
+    leave: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        self.augmentation = Augmentation(self.config.augment, self.config.model.image_size)
+        self.samples = digest(self.data.training.samples, self.data.training.labels.tolist())
         self.position, self.log = Position(), run_folder.Log()
 
     def run(self) -> TrainResult:
@@ -175,42 +171,42 @@ class _Run:
 
     def _train_epoch(self) -> None:
         config, position, training = self.config, self.position, self.data.training
-        steps = batches_of_epoch(
-            training.labels,
-            training.cameras,
-            identities=config.identities_per_batch,
-            images=config.images_per_identity,
-            spread_cameras=config.spread_cameras,
-            seed=config.seed,
-            epoch=position.epoch,
-            alike=None if config.sampling == "random" else self._alike(),
-        )
+        alike = None if config.sampling == "random" else self._alike()
+        steps = batches(config, training, position.epoch, alike)
         self.state.model.train()
         self.state.schedule.step(position.epoch)
         pending: list[Tensor] = []
         sums, seen, speed, started = np.zeros(()), 0, 0.0, time.perf_counter()
-        stopping = last = False
-        clock = started
+        stopping, last, clock = False, False, started
         with self.progress.bar(self._epoch(), len(steps)) as advance:
-            advance(position.step, "")
+            advance(position.step)
             ahead, rows = steps[position.step :], self.ranks.rows(steps.shape[1])
             for batch in read_batches(self.data.pixels, training.labels, ahead, self.ranks.device, rows):
                 if config.optim.per_step or config.minutes:
                     self.state.schedule.step(self._epochs_done(len(steps)))
                 self.state.model.take_images_of(self._image_size(self._epochs_done(len(steps)) / config.epochs))
-                pending.append(self._step(batch))
+                losses = training_step(
+                    config,
+                    self.state,
+                    self.augmentation,
+                    batch,
+                    self.ranks,
+                    epoch=position.epoch,
+                    step=position.step,
+                )
+                pending.append(losses)
                 position.step += 1
                 position.global_step += 1
                 position.seconds, clock = position.seconds + time.perf_counter() - clock, time.perf_counter()
-                stopping = self.ranks.any(self.stop())
-                last = position.step == len(steps) or (self.config.minutes > 0 and self._done())
+                stopping = self.ranks.any(self.asked() or self.leave())
+                last = position.step == len(steps) or (config.minutes > 0 and self._done())
                 if len(pending) == CHECK_EVERY or last or stopping:
                     sums = sums + self._log_losses(pending, steps)
                     seen += len(pending)
                     pending.clear()
                     speed = seen * steps.shape[1] / (time.perf_counter() - started)
                     advance(0, f"loss {Losses.by_term(sums / seen)['loss']:.3f}  {speed:.0f} images/s")
-                advance(1, "")
+                advance(1)
                 if stopping or last:
                     break
         self.state.model.take_images_of(config.model.image_size)
@@ -259,18 +255,6 @@ class _Run:
             return self.position.seconds >= 60 * self.config.minutes
         return self.position.epoch > self.config.epochs
 
-    def _step(self, batch: Batch) -> Tensor:
-        """One optimiser step; the losses, a row of Losses, stay on the device."""
-        return training_step(
-            self.config,
-            self.state,
-            self.augmentation,
-            batch,
-            self.ranks,
-            epoch=self.position.epoch,
-            step=self.position.step,
-        )
-
     def _log_losses(self, pending: list[Tensor], steps: np.ndarray) -> np.ndarray:
         """Log the losses of the last steps and return their sum. Raises Diverged when one is not finite."""
         values = torch.stack(pending).cpu().numpy()
@@ -296,13 +280,13 @@ class _Run:
         """Name the batch and stop; the checkpoint on disk is older than the bad step."""
         images = [str(self.data.training.samples[index].path) for index in indices]
         found = {name: str(value) for name, value in Losses.by_term(losses).items()}
-        described = {"epoch": self.position.epoch, "step": step, "losses": found, "images": images}
         self.log.flush()
         path = self.config.out / "diverged.json"
         checkpoint = (self.config.out / run_folder.CHECKPOINT).exists()
         kept = "the last checkpoint is kept" if checkpoint else "there is no checkpoint yet"
         if self.ranks.first:
-            write_text(path, json.dumps(described, indent=2) + "\n")
+            epoch = self.position.epoch
+            write_json(path, {"epoch": epoch, "step": step, "losses": found, "images": images})
         raise Diverged(
             f"the loss of epoch {self.position.epoch}, step {step} is not finite ({found['loss']}); its "
             f"{len(images)} images are listed in {path} and {kept}; "

@@ -22,10 +22,9 @@ class Regularisers(nn.Module):
 
     def __init__(self, config: LossConfig, training: TrainingSet, dim: int) -> None:
         super().__init__()
-        cameras = torch.from_numpy(training.cameras)
         self.config = config
-        self.register_buffer("cameras", cameras, persistent=False)
-        self.adversary = CameraAdversary(dim, int(cameras.max()) + 1) if config.camera else None
+        self.register_buffer("cameras", torch.from_numpy(training.cameras), persistent=False)
+        self.adversary = CameraAdversary(dim, int(training.cameras.max()) + 1) if config.camera else None
         self.prototypes = Prototypes(dim, _domains(training)) if config.domain_uniformity else None
 
     def forward(
@@ -46,12 +45,6 @@ class Regularisers(nn.Module):
             terms["domain_uniformity"] = torch.stack(spread).mean()
             self.prototypes.update(features, labels)
         return terms
-
-
-def build_regularisers(config: LossConfig, training: TrainingSet, dim: int) -> Regularisers | None:
-    """None where no weight asks for one."""
-    wanted = config.camera or config.alignment or config.uniformity or config.domain_uniformity
-    return Regularisers(config, training, dim) if wanted else None
 
 
 def _domains(training: TrainingSet) -> Tensor:

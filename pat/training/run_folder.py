@@ -11,8 +11,8 @@ from typing import Any
 import filelock
 
 from pat.base.errors import UserError
-from pat.base.files import write_text
-from pat.base.mapping import from_mapping, read_mapping, to_mapping
+from pat.base.files import write_json, write_text
+from pat.base.mapping import flat, from_mapping, read_mapping, to_mapping
 from pat.config import Role, TrainConfig, settings_of
 
 CONFIG = "config.json"
@@ -69,8 +69,7 @@ def prepare(folder: Path, config: TrainConfig) -> None:
         )
     for leftover in folder.glob(".*.part"):  # of a run that was killed while it saved; the folder is ours alone
         leftover.unlink(missing_ok=True)
-    values = {**to_mapping(config), "resume": False}
-    write_text(folder / CONFIG, json.dumps(values, indent=2) + "\n")
+    write_json(folder / CONFIG, {**to_mapping(config), "resume": False})
 
 
 class Log:
@@ -129,17 +128,6 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 def differences(before: dict[str, Any], now: dict[str, Any], leaving_out: Set[str]) -> list[str]:
     """Nested settings that are not the same, as `name before -> now`."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     names = [name for name in {**old, **new} if name not in leaving_out and old.get(name) != new.get(name)]
     return [f"{name} {old.get(name)} -> {new.get(name)}" for name in names]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found.update(_flat(value, f"{prefix}{key}."))
-        else:
-            found[prefix + key] = value
-    return found

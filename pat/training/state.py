@@ -24,7 +24,7 @@ from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
-from pat.training.regularisers import Regularisers, build_regularisers
+from pat.training.regularisers import TERMS, Regularisers
 from pat.training.teaching import Teachings
 
 
@@ -114,13 +114,14 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
     optimiser = build_optimiser(model, config.optim, scaled=scaler.is_enabled())
-    regularisers = build_regularisers(config.loss, training, model.dim)
-    if regularisers is not None:
-        regularisers.to(device)
+    regularisers = None
+    if any(getattr(config.loss, term) for term in TERMS):
+        regularisers = Regularisers(config.loss, training, model.dim).to(device)
         if learned := list(regularisers.parameters()):
             optimiser.add_param_group({"params": learned, "lr": config.optim.lr, "weight_decay": 0.0})
-    average = exponential_average(config.ema)
-    ema = AveragedModel(model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+    ema = None
+    if config.ema:
+        ema = AveragedModel(model, multi_avg_fn=exponential_average(config.ema), use_buffers=True)
     if config.compile != "off":
         model.features = torch.compile(model.features, mode=config.compile)  # type: ignore[method-assign]
     places = describe(device) + (f" and {ranks.count - 1} more ranks" if ranks.count > 1 else "")

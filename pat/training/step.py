@@ -40,9 +40,13 @@ PHASES = ("data", "forward", "CSL", "backward", "optimiser")
 and triplet loss; `CSL` the bank's update, the search in it and the soft targets."""
 
 
+OWN_TERMS = ("identity", "triplet", "csl", "contrastive", "distill")
+"""Of `LossConfig` weights and of `Losses` values, as TERMS are; the sums of both are added."""
+
+
 @dataclass(frozen=True)
 class Losses:
-    """The terms of one step, each float32 []; `loss`, their sum, carries the gradient."""
+    """The terms of one step, each float32 []; `loss`, their weighted sum, carries the gradient."""
 
     loss: Tensor
     identity: Tensor
@@ -101,9 +105,9 @@ def training_losses(
             global_feature, changed = global_feature.chunk(2)
             part_features = part_features[: len(labels)]
         logits = model.classify(global_feature)
+    terms = dict.fromkeys((*OWN_TERMS, *TERMS), global_feature.new_zeros(()))
 
     targets = None
-    csl = global_feature.new_zeros(())
     if bank is not None:
         assert bank_labels is not None
         with phase("CSL"):
@@ -111,7 +115,7 @@ def training_losses(
             if config.bank_update == "before":
                 bank.update(slots, parts)
             slot_labels = bank.of_slots(bank_labels)
-            csl, neighbours = cross_id_similarity(
+            terms["csl"], neighbours = cross_id_similarity(
                 parts if config.csl else parts.detach(),
                 bank,
                 slots,
@@ -128,26 +132,20 @@ def training_losses(
                 bank.update(slots, parts)
 
     with phase("forward"):
-        nothing = global_feature.new_zeros(())
-        identity = nothing
         if logits is not None:
-            identity = identity_loss(logits, labels, targets, smoothing=config.label_smoothing, share=config.psd)
-        triplet = batch_hard_triplet(global_feature, labels) if config.triplet else nothing
-        contrastive = nothing
+            terms["identity"] = identity_loss(
+                logits, labels, targets, smoothing=config.label_smoothing, share=config.psd
+            )
+        if config.triplet:
+            terms["triplet"] = batch_hard_triplet(global_feature, labels)
         if config.contrastive:
-            contrastive = supervised_contrastive(global_feature, labels, config.temperature)
-        loss = config.identity * identity + config.triplet * triplet + config.csl * csl
-        distill = nothing
+            terms["contrastive"] = supervised_contrastive(global_feature, labels, config.temperature)
         if taught is not None:
-            distill = distillation(global_feature, slots, taught, config.temperature)
-        loss = loss + config.contrastive * contrastive + config.distill * distill
-        others = dict.fromkeys(TERMS, nothing)
+            terms["distill"] = distillation(global_feature, slots, taught, config.temperature)
         if regularisers is not None:
-            others |= regularisers(global_feature, changed, labels, slots)
-            loss = loss + sum(getattr(config, name) * term for name, term in others.items())
-    return Losses(
-        loss=loss, identity=identity, triplet=triplet, csl=csl, contrastive=contrastive, distill=distill, **others
-    )
+            terms |= regularisers(global_feature, changed, labels, slots)
+        own, others = (sum(getattr(config, name) * terms[name] for name in names) for names in (OWN_TERMS, TERMS))
+        return Losses(loss=own + others, **terms)
 
 
 def training_step(

@@ -99,16 +99,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     whole = train(config("whole", epochs=3, **change))
 
     seen = 0
-    real = loop._Run._step
+    real = loop.training_step
 
-    def step_with_ctrl_c(self, batch):
+    def step_with_ctrl_c(*arguments, **place):
         nonlocal seen
         seen += 1
         if seen in (1, 3, 4):
             signal.raise_signal(signal.SIGINT)
-        return real(self, batch)
+        return real(*arguments, **place)
 
-    monkeypatch.setattr(loop._Run, "_step", step_with_ctrl_c)
+    monkeypatch.setattr(loop, "training_step", step_with_ctrl_c)
     for resume in (False, True, True):
         with pytest.raises(Interrupted, match="--resume"):
             train(config("parts", epochs=3, resume=resume, **change))
@@ -179,13 +179,13 @@ def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
 
 def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):
     sizes = []
-    real = loop._Run._step
+    real = loop.training_step
 
-    def seen(self, batch):
-        sizes.append(self.state.model.image_size)
-        return real(self, batch)
+    def seen(config, state, *arguments, **place):
+        sizes.append(state.model.image_size)
+        return real(config, state, *arguments, **place)
 
-    monkeypatch.setattr(loop._Run, "_step", seen)
+    monkeypatch.setattr(loop, "training_step", seen)
     result = train(config(epochs=4, small_images=(0.5, 0.75), model__parts=3))
     whole = pat.load(result.model).config.image_size
     order = list(dict.fromkeys(sizes))
