@@ -66,7 +66,8 @@ def looks(
             seen = np.flatnonzero(shown(facts, thing, band, size[0]))
             if len(seen) < FEWEST:
                 continue
-            boxes = [_box(facts[int(row)], thing) for row in seen]
+            parts = (facts[int(row)]["parts"] for row in seen)
+            boxes = [next(part["box"] for part in each if part["part"] == thing) for each in parts]
             covers = np.stack([cover(box, size, grid) for box in boxes])[:, rows]  # [n, r, C]
             attention = maps[seen, token][:, rows].astype(np.float64)
             attention /= attention.sum((1, 2), keepdims=True)
@@ -83,8 +84,3 @@ def cells(look: Look) -> list[str]:
     change = f"{100 * (look.attention - look.area):+.1f} [{100 * look.low:+.1f}, {100 * look.high:+.1f}]"
     shares = [f"{100 * share:.1f}" for share in (look.area, look.attention)]
     return [token, look.thing, str(look.images), str(look.people), *shares, change]
-
-
-def _box(facts: Facts, thing: str) -> Sequence[float]:
-    box: Sequence[float] = next(part["box"] for part in facts["parts"] if part["part"] == thing)
-    return box

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pat.base.errors import UserError
-from pat.base.files import write_text
+from pat.base.files import write_json
 from pat.base.mapping import from_mapping, to_mapping
 from pat.config import Role, TrainConfig, settings_of
 from pat.training.run_folder import differences
@@ -25,7 +25,7 @@ def prepare(folder: Path, study: str, base: TrainConfig, **more: Any) -> None:
     if not path.exists():
         if (folder / "runs").exists():
             raise UserError(f"{folder} holds runs but no {STUDY}; name another folder with --out")
-        write_text(path, json.dumps(facts, indent=2) + "\n")
+        write_json(path, facts)
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.base.files import write_text
 from pat.evaluation.scoring import Score
 
 FILE = "people.json"
@@ -39,11 +38,6 @@ def of_score(score: Score) -> dict[str, list[float]]:
             entry[0] += 1
             entry[1] += float(precision)
     return found
-
-
-def write(folder: Path, people: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> None:
-    """Write people.json into a run's `folder`."""
-    write_text(folder / FILE, json.dumps(people) + "\n")
 
 
 def read(folder: Path, target: str, kind: str) -> dict[str, list[float]]:

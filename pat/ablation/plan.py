@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pat.ablation.study import Arm
 from pat.base.errors import UserError
@@ -69,9 +69,6 @@ class Result:
     """Of one step, by the clock: the median over epochs."""
     bank_bytes: int = 0
     """Of the memory bank with all that is kept for reading it."""
-
-    def to_mapping(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def scored_run(base: TrainConfig, arm: Arm, rate: float, seed: int) -> Run:

@@ -8,8 +8,8 @@ from pat.base.errors import UserError
 from pat.config import TrainConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.sample import Sample
-from pat.data.sampler import batches_of_epoch
-from pat.data.sources import TrainingSet, merge_sources, split_holdout
+from pat.data.sources import merge_sources, split_holdout
+from pat.training.data import batches
 
 
 def check_images(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -> None:
@@ -23,24 +23,11 @@ def check_images(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -
         for specs in (base.data.source, base.data.target)
     )
     training = merge_sources(sources)
-    _check_batches(base, training)
-    for seed in tuning_seeds:
-        _check_batches(base, split_holdout(training, share, seed)[0])
+    for each in (training, *(split_holdout(training, share, seed)[0] for seed in tuning_seeds)):
+        batches(base, each, epoch=1)
     known = _files([sample for each in sources for sample in (*each.train, *each.query, *each.gallery)])
     for target in targets:
         _check_target(target, [each for each in targets if each is not target], known)
-
-
-def _check_batches(base: TrainConfig, training: TrainingSet) -> None:
-    batches_of_epoch(
-        training.labels,
-        training.cameras,
-        identities=base.identities_per_batch,
-        images=base.images_per_identity,
-        spread_cameras=base.spread_cameras,
-        seed=base.seed,
-        epoch=1,
-    )
 
 
 def _check_target(target: DataSet, others: Iterable[DataSet], known: Set[str]) -> None:

@@ -14,8 +14,8 @@ from pat.config import TrainConfig
 SCALE = 0.02
 """The paper's s, where the configuration has it measured."""
 
-SHORT = {"scale": "s", "psd_mix": "lambda", "psd": "w", "csl": "CSL", "k": "K", "csl_start": "from epoch"}
-"""What a table calls the settings of CSL and PSD; others by their own names."""
+HEADS = ("s", "CSL", "lambda", "w", "momentum", "K", "from epoch")
+"""What a table calls the settings of a candidate, in their order."""
 
 
 def candidates(base: TrainConfig, count: int) -> tuple[Arm, ...]:
@@ -49,8 +49,7 @@ def by_score(arms: Sequence[Arm], runs: Sequence[Run]) -> list[tuple[Arm, float]
 
 def columns() -> list[str]:
     """The heads of a table of candidates."""
-    settings = ("scale", "csl", "psd_mix", "psd", "momentum", "k", "csl_start")
-    return ["arm", *(SHORT.get(name, name) for name in settings), "held-out mAP, %"]
+    return ["arm", *HEADS, "held-out mAP, %"]
 
 
 def cells(arm: Arm, score: float) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 import pat
 from pat.ablation import people
 from pat.ablation.plan import RESULT, Result, Run
-from pat.base.files import write_text
+from pat.base.files import write_json
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.evaluation.extract import Embedder
@@ -44,7 +44,7 @@ def carry_out(run: Run, device: str) -> Result:
             scores = _scores(run, config, torch.device(device))
             result = Result("finished", seconds, scores=scores)
         result = dataclasses.replace(result, step_seconds=_step_seconds(config), bank_bytes=_bank_bytes(config))
-    write_text(run.folder / RESULT, json.dumps(result.to_mapping(), indent=2) + "\n")
+    write_json(run.folder / RESULT, dataclasses.asdict(result))
     spent = [run_folder.CHECKPOINT, "best.safetensors"]  # large, and of no more use
     if run.purpose == "tune":
         spent.append(run_folder.MODEL)
@@ -102,5 +102,5 @@ def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, di
             kind: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for kind, each in found.items()
         }
         of_people[images.name] = {kind: people.of_score(each) for kind, each in found.items()}
-    people.write(config.out, of_people)
+    write_json(config.out / people.FILE, of_people, indent=None)
     return scores

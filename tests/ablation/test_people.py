@@ -1,5 +1,6 @@
 """The bootstrap over people: by hand where it has no spread, and wide where people differ."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,7 @@ def scored(identities, precision):
 def test_queries_without_a_match_do_not_count(tmp_path):
     found = people.of_score(scored([7, 7, 9, 9], [0.5, 1.0, np.nan, 0.25]))
     assert found == {"7": [2, 1.5], "9": [1, 0.25]}
-    people.write(tmp_path, {"elsewhere": {"cls": found}})
+    (tmp_path / people.FILE).write_text(json.dumps({"elsewhere": {"cls": found}}))
     assert people.read(tmp_path, "elsewhere", "cls") == found
     assert people.read(tmp_path, "elsewhere", "cls, flip") == {}
     assert people.read(tmp_path / "older", "elsewhere", "cls") == {}

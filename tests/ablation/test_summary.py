@@ -170,7 +170,7 @@ def test_the_interval_over_people(study, make_runs):
     for run in runs:
         gain = 0.1 * (run.arm.key == "csl")
         kinds = {kind.named(): {str(i): [2, 0.1 * i + gain] for i in range(8)} for kind in run.arm.kinds}
-        people.write(run.folder, {"elsewhere": kinds})
+        (run.folder / people.FILE).write_text(json.dumps({"elsewhere": kinds}))
     table = rows(study, runs, "elsewhere")
     found = of(table, "PAT + CSL").over_people
     assert (found.people, found.low, found.high) == (8, pytest.approx(0.05), pytest.approx(0.05))
@@ -190,7 +190,7 @@ def test_the_smallest_that_loses_nothing(base, make_runs):
                 score = {"mAP": scores[arm.key] + 0.05 * seed + change, "rank1": 0.5}
                 result = Result("finished", 1.0, scores={"elsewhere": {"cls": score}}, bank_bytes=banks[arm.key])
                 run.folder.mkdir(parents=True, exist_ok=True)
-                (run.folder / RESULT).write_text(json.dumps(result.to_mapping()))
+                (run.folder / RESULT).write_text(json.dumps(dataclasses.asdict(result)))
                 made.append(run)
         return made
 

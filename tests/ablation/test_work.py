@@ -1,6 +1,7 @@
 """A run from start to result: what it leaves, what is not done twice, what becomes of a diverged one."""
 
 import dataclasses
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import torch
 
 from pat.ablation import people
 from pat.ablation.plan import scored_run, tuning_runs
-from pat.ablation.studies.components import KINDS
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
 from pat.training import loop, step
@@ -24,7 +24,7 @@ def whole(base, study):
 def test_a_run_is_scored_in_every_way_and_keeps_its_model(whole):
     result = carry_out(whole, "cpu")
     assert whole.result() == result
-    assert list(result.scores["elsewhere"]) == [kind.named() for kind in KINDS]
+    assert list(result.scores["elsewhere"]) == [kind.named() for kind in whole.arm.kinds]
     assert all(0 < score["mAP"] <= 1 for score in result.scores["elsewhere"].values())
     assert {path.name for path in whole.folder.iterdir()} >= {"config.json", "log.jsonl", "model.safetensors"}
     assert not (whole.folder / "checkpoint.pt").exists()
@@ -57,14 +57,14 @@ def test_a_run_cut_short_goes_on(whole, base, monkeypatch, study):
     longer = dataclasses.replace(whole, config=config)
     straight = dataclasses.replace(longer, config=dataclasses.replace(config, out=base.out / "straight"))
     carry_out(straight, "cpu")
-    real = loop._Run._step
+    real = loop.training_step
 
-    def step_then_stop(self, batch):
-        losses = real(self, batch)
-        self.stop = lambda: self.position.epoch == 2
-        return losses
+    def step_then_stop(*arguments, **place):
+        if place["epoch"] == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*arguments, **place)
 
-    monkeypatch.setattr(loop._Run, "_step", step_then_stop)
+    monkeypatch.setattr(loop, "training_step", step_then_stop)
     with pytest.raises(Interrupted):
         carry_out(longer, "cpu")
     assert longer.result() is None
@@ -99,17 +99,17 @@ def test_weights_that_the_last_step_broke_have_diverged_too(base, study, monkeyp
     run = scored_run(base, arm, 1e-3, 0)
     if purpose == "tune":
         (run,) = tuning_runs(base, [arm], (1e-3,), (0,), share=0.4)
-    real = loop._Run._step
+    real = loop.training_step
 
-    def broken(self, batch):
-        losses = real(self, batch)
+    def broken(config, state, *arguments, **place):
+        losses = real(config, state, *arguments, **place)
         with torch.no_grad():
-            self.state.model.cls_token.fill_(float("nan"))
-        self.state.model.blocks[0].norm1.bias.data.zero_()
+            state.model.cls_token.fill_(float("nan"))
+        state.model.blocks[0].norm1.bias.data.zero_()
         return losses
 
     monkeypatch.setattr(loop, "CHECK_EVERY", 1000)
-    monkeypatch.setattr(loop._Run, "_step", broken)
+    monkeypatch.setattr(loop, "training_step", broken)
     result = carry_out(run, "cpu")
     assert result.status == "diverged"
     assert "not finite" in result.note

@@ -1,6 +1,7 @@
 """`pat ablate` as it is typed: a study that is interrupted, continued, extended; and what it refuses."""
 
 import csv
+import dataclasses
 import json
 import signal
 import subprocess
@@ -128,7 +129,7 @@ def written(monkeypatch):
             tune = each.purpose == "tune"
             result = Result("finished", 1.0, heldout if tune else None, {} if tune else {"elsewhere": kinds})
             each.folder.mkdir(parents=True)
-            (each.folder / RESULT).write_text(json.dumps(result.to_mapping()))
+            (each.folder / RESULT).write_text(json.dumps(dataclasses.asdict(result)))
 
     monkeypatch.setattr("pat.commands.ablate.trainings.side_by_side", pretend)
     return asked
