@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import tyro
 
 from pat.base.errors import UserError
 from pat.base.mapping import overlay, read_mapping
+from pat.config import TrainConfig
 
 Config = TypeVar("Config")
 
@@ -44,11 +46,25 @@ def writable(folder: Path) -> Path:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
 
 
+def left_to_the_device(config: TrainConfig) -> TrainConfig:
+    """`config` with implementations and the bank's precision that `pat.device` chooses."""
+    model = dataclasses.replace(config.model, attention="auto")
+    return dataclasses.replace(
+        config, model=model, loss=dataclasses.replace(config.loss, neighbours="auto", bank_read="auto")
+    )
+
+
 def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config, list[str]]:
     """`default` with the values of `--config FILE` laid over it, and the arguments that remain."""
-    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    reader.add_argument("--config", action="append", type=Path, default=[])
-    known, rest = reader.parse_known_args(list(arguments))
+    known, rest = looked_for(arguments, config={"action": "append", "type": Path, "default": []})
     for path in known.config:
         default = overlay(default, read_mapping(path), str(path))
     return default, rest
+
+
+def looked_for(arguments: Sequence[str], **flags: dict[str, Any]) -> tuple[argparse.Namespace, list[str]]:
+    """The values of some flags, told as `add_argument` takes them, and the arguments that remain."""
+    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name, how in flags.items():
+        reader.add_argument(f"--{name}", **how)
+    return reader.parse_known_args(list(arguments))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from pat.base.errors import Failure, UserError
-from pat.base.files import write_text
+from pat.base.files import write_json, write_text
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
 from pat.data.check import Finding, check, size_of
@@ -89,7 +88,7 @@ def _check(given: Check) -> None:
     if others:
         print(f"not recognised in {root}: {', '.join(others)}")
     if given.json:
-        write_text(given.json, json.dumps([finding.to_mapping() for finding in findings], indent=2) + "\n")
+        write_json(given.json, [finding.to_mapping() for finding in findings])
     wrong = [finding.found.name for finding in findings if finding.wrong]
     if wrong:
         raise Failure(f"{len(wrong)} of {len(findings)} data sets are not as they should be: {', '.join(wrong)}")

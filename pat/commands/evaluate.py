@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from pat.base.errors import UserError
-from pat.base.files import write_image, write_text
+from pat.base.files import write_image, write_json
 from pat.base.mapping import check_limits, to_mapping
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
@@ -106,7 +105,7 @@ def _evaluate(shared: SharedModel, config: EvaluateConfig, progress: Progress) -
     if not shared.first:
         return {}
     facts = {"model": str(opened.path), "targets": values, "versions": versions(), "settings": to_mapping(config)}
-    write_text(config.out / "evaluation.json", json.dumps(facts, indent=2) + "\n")
+    write_json(config.out / "evaluation.json", facts)
     report.add_settings("Settings", to_mapping(config))
     report.add_settings("Versions", versions())
     report.write(config.out / "report.html")

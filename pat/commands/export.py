@@ -101,7 +101,7 @@ def main(arguments: Sequence[str]) -> None:
         check_images=given.check_images,
         lower=_lower(given, decide),
         decision=decide,
-        merge=_merge(given),
+        merge=Merge(given.merge, given.merge_from, given.gate, given.gate_images) if given.merge else None,
         kernels=architectures,
         half_weights=given.half_weights,
         trainable=given.trainable,
@@ -137,8 +137,3 @@ def _lower(given: Arguments, decide: Decide | None) -> Request | None:
     return Request(
         given.precision, given.backend, settings, given.gate, given.gate_images, given.data, decide
     )
-
-
-def _merge(given: Arguments) -> Merge | None:
-    """What the options ask of merging."""
-    return Merge(given.merge, given.merge_from, given.gate, given.gate_images) if given.merge else None

@@ -43,7 +43,7 @@ def open_set_facts(
         query, gallery = scores[row].query, scores[row].gallery
         try:
             with progress.bar(f"{name}: {row}, open set", DRAWS) as advance:
-                found[row] = open_set(query, gallery, threshold, progress=lambda count: advance(count, ""))
+                found[row] = open_set(query, gallery, threshold, progress=advance)
         except UserError as error:
             progress.say(f"note: {name}: {row}: {error}")
             report.add_text(f"{row}: {error}")

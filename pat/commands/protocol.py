@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +9,12 @@ from typing import Any
 
 from export.manifest import MANIFEST, Manifest
 from pat.base.errors import UserError
-from pat.base.files import write_text
+from pat.base.files import write_json
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel
 from pat.commands.shared import SharedModel
+from pat.commands.tables import show_table
 from pat.config import EvaluateConfig
 from pat.data.layouts import DataSet, find_data_set
 from pat.evaluation.protocols import AVERAGE, PUBLISHED, Plan, Published, Spread, average
@@ -73,7 +72,8 @@ def evaluate_protocol(
     divided = tuple(_division(data_set) for data_set in data_sets if data_set.splits)
     outcome = Outcome(protocol, planned, absent, results, divided)
     if shared.first:
-        _print(outcome)
+        show_table(f"protocol {outcome.protocol}", *table(outcome))
+        print("\n".join(_sources(outcome)))
         _write(outcome, shared.opened, config)
     progress.say(f"wrote {config.out / 'protocol.json'} and report.html")
     return outcome
@@ -144,20 +144,6 @@ def _published(outcome: Outcome) -> list[Published]:
     return [figure for figure in PUBLISHED[outcome.protocol] if figure.target in shown]
 
 
-def _print(outcome: Outcome) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    columns, rows = table(outcome)
-    drawn = Table(*columns, title=f"protocol {outcome.protocol}")
-    for row in rows:
-        drawn.add_row(*row)
-    console = Console(file=sys.stdout)
-    console.print(drawn)
-    for line in _sources(outcome):
-        console.print(line, markup=False, highlight=False)
-
-
 def _write(outcome: Outcome, opened: OpenedModel, config: EvaluateConfig) -> None:
     columns, rows = table(outcome)
     values = {
@@ -176,7 +162,7 @@ def _write(outcome: Outcome, opened: OpenedModel, config: EvaluateConfig) -> Non
         "versions": versions(),
         "settings": to_mapping(config),
     }
-    write_text(config.out / "protocol.json", json.dumps(values, indent=2) + "\n")
+    write_json(config.out / "protocol.json", values)
     report = Report(f"Protocol {outcome.protocol}", str(opened.path))
     report.add_table(columns, rows)
     report.add_text("\n\n".join([*outcome.plan.warnings, *_sources(outcome)]))

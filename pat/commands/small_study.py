@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pat.base.progress import Progress
+from pat.base.progress import Progress, totals
 from pat.config import AugmentConfig, LossConfig, ModelConfig, OptimConfig, TrainConfig
 from pat.synthetic.flat import generate
 
@@ -54,11 +54,5 @@ def draw_domains(folder: Path, progress: Progress, domains: Mapping[str, Mapping
             progress.say(f"using the images in {folder / name}")
             continue
         with progress.bar(f"draw {name}", 0) as advance:
-            done = 0
-
-            def report(count: int, total: int) -> None:
-                nonlocal done
-                advance(count - done, "", total)
-                done = count
-
-            generate(folder / name, style=name, cameras=4, seed=1, progress=report, **numbers)  # type: ignore[arg-type]
+            count = totals(advance)
+            generate(folder / name, style=name, cameras=4, seed=1, progress=count, **numbers)  # type: ignore[arg-type]

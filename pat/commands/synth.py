@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
@@ -12,7 +11,7 @@ from typing import Annotated, Literal, Protocol
 from tyro.conf import Positional, arg, subcommand
 
 from pat.base.errors import UserError
-from pat.base.progress import Progress, TerminalProgress
+from pat.base.progress import Progress, TerminalProgress, totals
 from pat.commands.arguments import parse
 from pat.synthetic.flat import generate
 
@@ -65,7 +64,7 @@ class People:
                 )
             plan = replace(TEST_DOMAIN, size=size, segmentation=self.segmentation)
         with progress.bar("places", 0) as places, progress.bar("crops", 0) as crops:
-            tell = {"places": _counted(places, ""), "crops": _counted(crops, "crops/s")}
+            tell = {"places": totals(places), "crops": totals(crops, "crops/s")}
             images = write_people(
                 self.out,
                 plan,
@@ -102,20 +101,8 @@ class Flat:
 
     def run(self, progress: Progress) -> None:
         with progress.bar("draw", 0) as advance:
-            summary = generate(
-                self.out,
-                style=self.style,
-                identities_train=self.identities_train,
-                identities_test=self.identities_test,
-                cameras=self.cameras,
-                images_per_camera=self.images_per_camera,
-                distractors=self.distractors,
-                junk=self.junk,
-                seed=self.seed,
-                size=_pixels(self.size),
-                workers=_processes(self.workers),
-                progress=_counted(advance, ""),
-            )
+            numbers = {**vars(self), "size": _pixels(self.size), "workers": _processes(self.workers)}
+            summary = generate(**numbers, progress=totals(advance))
         people = f"{summary.identities} people in {summary.cameras} cameras"
         progress.say(f"wrote {self.out}: {summary.images} images of {people}")
 
@@ -153,7 +140,7 @@ class Street:
                 rate=self.rate,
                 seed=self.seed,
                 workers=_processes(self.workers),
-                progress=_counted(advance, ""),
+                progress=totals(advance),
             )
         videos = f"{self.street_cameras} videos of up to {frames} frames"
         progress.say(f"wrote {self.out}: {videos}, {self.people} people in each")
@@ -191,19 +178,3 @@ def _processes(workers: str) -> int | None:
     if not workers.isdigit():
         raise UserError(f"workers is a number of processes or auto, not {workers}")
     return int(workers)
-
-
-def _counted(advance: Callable[..., None], unit: str) -> Callable[[int, int], None]:
-    """Turns running totals into steps of a bar, with what is done in a second where it has a `unit`."""
-    before, first, began = 0, -1, time.monotonic()
-
-    def count(done: int, total: int) -> None:
-        nonlocal before, first, began
-        if first < 0:  # what an earlier run did is not this one's speed
-            first, began = done, time.monotonic()
-        passed = time.monotonic() - began
-        figures = f"{(done - first) / passed:.0f} {unit}" if unit and passed > 0.5 else ""
-        advance(done - before, figures, total)
-        before = done
-
-    return count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from tyro.conf import arg
 
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
-from pat.commands.arguments import ConfigFile, parse, with_config_file
+from pat.commands.arguments import ConfigFile, left_to_the_device, looked_for, parse, with_config_file
 from pat.commands.embedders import opened_model
 from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
@@ -64,27 +63,19 @@ def run(config: TrainConfig) -> None:
 
 def read_arguments(arguments: Sequence[str]) -> TrainConfig:
     """The configuration that the command line asks for."""
-    default = TrainConfig()
     resumed = _resumed_folder(arguments)
     if resumed is not None:
         default = dataclasses.replace(saved_config(resumed), resume=True)
     else:
-        default = dataclasses.replace(
-            default,
-            model=dataclasses.replace(architecture_of_weights(arguments) or default.model, attention="auto"),
-            loss=dataclasses.replace(default.loss, neighbours="auto", bank_read="auto"),
-        )
+        default = left_to_the_device(TrainConfig(model=architecture_of_weights(arguments) or ModelConfig()))
     default, rest = with_config_file(default, arguments)
-    given = parse(Arguments, rest, "train", Arguments(default))
-    assert isinstance(given, Arguments)
+    given: Arguments = parse(Arguments, rest, "train", Arguments(default))
     return given.training
 
 
 def architecture_of_weights(arguments: Sequence[str]) -> ModelConfig | None:
     """That of the model of this project which --weights names, file or folder: it is the default then."""
-    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    reader.add_argument("--weights", type=Path, default=Path())
-    path = reader.parse_known_args(list(arguments))[0].weights
+    path = looked_for(arguments, weights={"type": Path, "default": Path()})[0].weights
     path = path / NAME if path.is_dir() else path
     if path.suffix != Path(NAME).suffix or not path.is_file():
         return None
@@ -96,8 +87,6 @@ def architecture_of_weights(arguments: Sequence[str]) -> ModelConfig | None:
 
 def _resumed_folder(arguments: Sequence[str]) -> Path | None:
     """The folder of the run to continue, when --resume is given: its settings are then the defaults."""
-    reader = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    reader.add_argument("--resume", action="store_true")
-    reader.add_argument("--out", type=Path, default=TrainConfig.out)
-    known, _ = reader.parse_known_args(list(arguments))
+    out = {"type": Path, "default": TrainConfig.out}
+    known, _ = looked_for(arguments, resume={"action": "store_true"}, out=out)
     return known.out if known.resume else None

@@ -148,7 +148,7 @@ def _features(
             maps.append(attention_maps(model, images).float().cpu())
             plain.append(torch.nn.functional.normalize(global_feature.float(), dim=1).cpu())
             parts.append(part_features.float().transpose(0, 1).cpu())
-            advance(len(global_feature), "")
+            advance(len(global_feature))
     return torch.cat(plain).numpy(), torch.cat(parts, dim=1).contiguous().numpy(), torch.cat(maps).numpy()
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +25,9 @@ from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
 from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import ConfigFile, parse, with_config_file
+from pat.commands.arguments import ConfigFile, left_to_the_device, parse, with_config_file
 from pat.commands.small_study import DOMAINS, TRAINING, draw_domains
+from pat.commands.tables import show_table
 from pat.config import TrainConfig
 from pat.device import choose_device, describe, resolve_loss, resolve_model
 from pat.training.run_folder import claimed
@@ -99,18 +99,13 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     own = "--config" in words or "--data.source" in words
     quick = "--quick" in words
     training = TrainConfig(tensorboard=False) if own else TRAINING
-    training = dataclasses.replace(
-        training,
-        out=OUT,
-        model=dataclasses.replace(training.model, attention="auto"),
-        loss=dataclasses.replace(training.loss, neighbours="auto", bank_read="auto"),
-    )
+    training = dataclasses.replace(left_to_the_device(training), out=OUT)
     training, rest = with_config_file(training, arguments)
     if quick:
         optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
         training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
-    given = parse(Arguments, rest, "ablate", Arguments(tyro.MISSING, training, **(QUICK if quick else {})))
-    assert isinstance(given, Arguments)
+    default = Arguments(tyro.MISSING, training, **(QUICK if quick else {}))
+    given: Arguments = parse(Arguments, rest, "ablate", default)
     if given.training.out == OUT:
         out = OUT / (f"{given.study}-quick" if given.quick else given.study)
         given = dataclasses.replace(given, training=dataclasses.replace(given.training, out=out))
@@ -156,7 +151,8 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
         shared = f"{describe(device).split(',')[0]}; runs at a time: {len(where)}{threads}"
         write_report(base.out, findings, command, shared)
     for target in targets_of(findings.same_rate):
-        print_tables(findings, target)
+        for title, rows in tables(findings, target).items():
+            show_table(f"{target}: {title}", SHORT_COLUMNS, [short_cells(row) for row in rows])
     progress.say(f"wrote {base.out / TABLE}")
     return findings
 
@@ -255,20 +251,3 @@ def _finish(runs: Sequence[Run], where: Sequence[Place], label: str, progress: P
         result = run.result()
         if result is not None and result.status == "diverged":
             progress.say(f"warning: diverged: {run.name}: {result.note} (delete {run.folder} to repeat it)")
-
-
-def print_tables(findings: Findings, target: str) -> None:
-    """The tables of a target on standard output."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Column, Table
-
-    console, heads = Console(file=sys.stdout), list(enumerate(SHORT_COLUMNS))
-    if not console.is_terminal:  # nothing to fit into
-        console.width = 120
-    for title, rows in tables(findings, target).items():
-        columns = [Column(name, no_wrap=True, justify="right" if place else "left") for place, name in heads]
-        table = Table(*columns, title=f"{target}: {title}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for row in rows:
-            table.add_row(*short_cells(row))
-        console.print(table)

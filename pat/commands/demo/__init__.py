@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pat.base.errors import UserError
-from pat.base.files import write_image, write_text
+from pat.base.files import write_image, write_json
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
 from pat.commands.demo import first_day, training
@@ -52,8 +51,9 @@ def run(given: Arguments, progress: Progress) -> None:
     """The demo from images to report."""
     started = time.perf_counter()
     box = first_day.run(given.out / "box", progress)
-    asked = training.Settings(given.out, given.epochs, given.seed, given.device)
-    arms = training.run(asked, progress) if given.training else None
+    arms = None
+    if given.training:
+        arms = training.run(given.out, given.epochs, given.seed, given.device, progress)
     minutes = (time.perf_counter() - started) / 60
 
     report = Report("Finding people on cameras never seen", "On people who do not exist")
@@ -66,6 +66,6 @@ def run(given: Arguments, progress: Progress) -> None:
     report.add_settings("Versions", versions())
     for name, image in figures.items():
         write_image(image, given.out / f"{name}.png")
-    write_text(given.out / "report.json", json.dumps(facts, indent=2) + "\n")
+    write_json(given.out / "report.json", facts)
     report.write(given.out / "report.html")
     progress.say(f"done in {minutes:.1f} minutes; open {given.out / 'report.html'}")

@@ -18,7 +18,7 @@ from deploy.frames import Frame
 from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
 from deploy.shipped import shipped_bundle
-from pat.base.progress import Progress
+from pat.base.progress import Progress, totals
 from pat.commands.embedders import opened_model
 from pat.commands.street import read_street, run_street
 from pat.commands.tables import print_table
@@ -118,15 +118,8 @@ def run(folder: Path, progress: Progress) -> FirstDay:
 def _draw(folder: Path, progress: Progress) -> None:
     """People and street, where an earlier demo did not leave them."""
     with progress.bar("render people", PEOPLE.total) as advance:
-        before = 0
-
-        def tell(what: str, done: int, total: int) -> None:
-            nonlocal before
-            if what == "crops":
-                advance(done - before, "")
-                before = done
-
-        write_people(folder / "people", PEOPLE, progress=tell)
+        tell = {"places": lambda done, total: None, "crops": totals(advance)}
+        write_people(folder / "people", PEOPLE, progress=lambda what, *counts: tell[what](*counts))
     if (folder / "street").exists():
         return
     draft = folder / "street.unfinished"
@@ -134,7 +127,7 @@ def _draw(folder: Path, progress: Progress) -> None:
     with progress.bar("film a street", STREET_CAMERAS) as advance:
         film_people(
             draft, cameras=STREET_CAMERAS, people=STREET_PEOPLE, seed=STREET_SEED,
-            progress=lambda done, total: advance(1, ""),
+            progress=totals(advance),
         )  # fmt: skip
     draft.rename(folder / "street")
 

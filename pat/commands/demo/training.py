@@ -20,6 +20,7 @@ from pat.commands.tables import print_table
 from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.evaluation.curves import cmc_curve, training_curve
+from pat.evaluation.extract import Embedder
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import StripeHistogram
 from pat.evaluation.report import Report
@@ -36,16 +37,6 @@ NAMES = {
     "baseline": "trained, no CSL, no PSD",
     "pat": "PAT: CSL + PSD",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line says of the training."""
-
-    out: Path
-    epochs: int
-    seed: int
-    device: str
 
 
 @dataclass(frozen=True)
@@ -93,44 +84,45 @@ class Arms:
         return {name: image for name, (image, _) in self.figures.items()}
 
 
-def run(given: Settings, progress: Progress) -> Arms:
-    """Draw both domains, train, score on the one that no training saw."""
-    device = choose_device(given.device)
-    draw_domains(given.out / "data", progress)
-    arms = train_arms(given, device, progress)
-    progress.say("scoring on the target domain, which no training saw")
-    config = TargetConfig(root=given.out / "data", cache=given.out / "cache")
-    images = open_evaluation_set(str(given.out / "data" / "target"), SIZE, config, progress)
-    scores = score_all(arms, images, device, progress)
-    print_table("people of the unseen domain", {NAMES[name]: each.result for name, each in scores.items()})
-    copy_whole(given.out / "pat" / "model.safetensors", given.out / "model.safetensors")
-    return Arms(scores, draw_figures(given, scores, arms["pat"], images, device), given.epochs)
-
-
-def train_arms(given: Settings, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
-    """The untrained network, the same training without CSL and PSD, and PAT."""
-    optim = dataclasses.replace(TRAINING.optim, cosine_epochs=given.epochs)
-    data = DataConfig(source=(str(given.out / "data" / "source"),), cache=given.out / "cache")
+def run(out: Path, epochs: int, seed: int, asked: str, progress: Progress) -> Arms:
+    """Draw both domains, train on the device `asked` for, score on the one that no training saw."""
+    device = choose_device(asked)
+    draw_domains(out / "data", progress)
     shared = dataclasses.replace(
         TRAINING,
-        data=data,
-        optim=optim,
+        data=DataConfig(source=(str(out / "data" / "source"),), cache=out / "cache"),
+        optim=dataclasses.replace(TRAINING.optim, cosine_epochs=epochs),
         model=resolve_model(TRAINING.model, device),
         loss=resolve_loss(TRAINING.loss, device),
-        epochs=given.epochs,
-        seed=given.seed,
-        device=given.device,
+        epochs=epochs,
+        seed=seed,
+        device=asked,
+        out=out,
     )
-    torch.manual_seed(given.seed)
+    arms = train_arms(shared, device, progress)
+    progress.say("scoring on the target domain, which no training saw")
+    images = open_evaluation_set(str(out / "data" / "target"), SIZE, shared.data, progress)
+    embedders: dict[str, Embedder] = {"histogram": StripeHistogram()}
+    embedders |= {name: embedder(model, device) for name, model in arms.items()}
+    scores = {name: score(each, images, progress, label=name) for name, each in embedders.items()}
+    print_table("people of the unseen domain", {NAMES[name]: each.result for name, each in scores.items()})
+    copy_whole(out / "pat" / "model.safetensors", out / "model.safetensors")
+    return Arms(scores, draw_figures(out, scores, arms["pat"], images, device), epochs)
+
+
+def train_arms(shared: TrainConfig, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
+    """The untrained network, the same training without CSL and PSD, and PAT, in folders of `shared.out`."""
+    torch.manual_seed(shared.seed)
     arms = {"untrained": PartAwareTransformer(shared.model).eval().to(device)}
     losses = {"baseline": dataclasses.replace(shared.loss, csl=0.0, psd=0.0), "pat": shared.loss}
-    runs = {name: dataclasses.replace(shared, loss=loss, out=given.out / name) for name, loss in losses.items()}
+    runs = {name: dataclasses.replace(shared, loss=loss, out=shared.out / name) for name, loss in losses.items()}
     for run_config in runs.values():
         if (run_config.out / "config.json").exists():  # an earlier demo's
             shutil.rmtree(run_config.out)
     progress.say(f"training: {' · '.join(NAMES[name] for name in runs)}")
     jobs = [_Arm(NAMES[name], run_config) for name, run_config in runs.items()]
-    side_by_side(_train, jobs, places(device, given.device, len(jobs) if device.type == "cpu" else None), progress)
+    at_once = len(jobs) if device.type == "cpu" else None
+    side_by_side(_train, jobs, places(device, shared.device, at_once), progress)
     for name, run_config in runs.items():
         arms[name] = pat.load(run_config.out / "model.safetensors", shared.model.attention).to(device)
     return arms
@@ -146,18 +138,8 @@ def _train(arm: _Arm, device: str) -> None:
     train(dataclasses.replace(arm.config, device=device))
 
 
-def score_all(
-    arms: Mapping[str, PartAwareTransformer], images: EvaluationSet, device: torch.device, progress: Progress
-) -> dict[str, Score]:
-    """The histogram's score and every network's, by their names."""
-    scores = {"histogram": score(StripeHistogram(), images, progress, label="histogram")}
-    for name, model in arms.items():
-        scores[name] = score(embedder(model, device), images, progress, label=name)
-    return scores
-
-
 def draw_figures(
-    given: Settings,
+    out: Path,
     scores: Mapping[str, Score],
     model: PartAwareTransformer,
     images: EvaluationSet,
@@ -165,10 +147,9 @@ def draw_figures(
 ) -> dict[str, tuple[Image.Image, str]]:
     """Name -> image and caption, in the order of the page."""
     found = scores["pat"]
-    epochs = epochs_of(given.out / "pat")
-    source = open_evaluation_set(
-        str(given.out / "data" / "source"), SIZE, TargetConfig(cache=given.out / "cache"), Progress()
-    )
+    epochs = epochs_of(out / "pat")
+    config = TargetConfig(cache=out / "cache")
+    source = open_evaluation_set(str(out / "data" / "source"), SIZE, config, Progress())
     rows = spread_rows(len(images.query.pixels), 6)
     sheet = {
         name: each.gallery.pixels[spread_rows(len(each.gallery.pixels), 12)]
