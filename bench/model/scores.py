@@ -15,7 +15,7 @@ from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import TargetConfig
 from pat.evaluation.extract import Embedder
-from pat.evaluation.histogram import StripeHistogram
+from pat.evaluation.histogram import stripe_histogram
 from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score
 from pat.synthetic.people.dataset import TABLE
@@ -86,7 +86,7 @@ def scores_on(
     images = open_evaluation_set(f"market1501={folder}", size, config, progress)
     rows = _attributes(folder, images)
     ours = score(embed, images, progress, label="model")
-    histogram = score(StripeHistogram(), images, progress, label="histogram")
+    histogram = score(stripe_histogram, images, progress, label="histogram")
     everyone = np.ones(len(rows), dtype=bool)
     groups = {}
     for name, group_of in GROUPS.items():

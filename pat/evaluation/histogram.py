@@ -14,46 +14,39 @@ from numpy.typing import NDArray
 
 from pat.evaluation.ranking import Floats
 
+STRIPES, HUES, SATURATIONS, GREYS = 8, 12, 2, 8
+"""Stripes of an image, and bins of each."""
 
-class StripeHistogram:
-    """An embedder: uint8 RGB [n, H, W, 3] to float32 [n, stripes * (hues * saturations + greys)], unit length.
+
+def stripe_histogram(pixels: NDArray[np.uint8]) -> Floats:
+    """An embedder: uint8 RGB [n, H, W, 3] to float32 [n, STRIPES * (HUES * SATURATIONS + GREYS)], unit length.
 
     Each stripe has joint bins of hue and saturation for what is coloured, and bins of brightness for what is
     grey or dark; a pixel is shared between the two by its chroma.
     """
+    return np.stack([_embedded(image) for image in pixels])
 
-    def __init__(self, stripes: int = 8, hues: int = 12, saturations: int = 2, greys: int = 8) -> None:
-        self.stripes, self.hues, self.saturations, self.greys = stripes, hues, saturations, greys
 
-    @property
-    def dimension(self) -> int:
-        return self.stripes * (self.hues * self.saturations + self.greys)
+def _embedded(image: NDArray[np.uint8]) -> Floats:
+    height, width = image.shape[:2]
+    hue, saturation, value = _hsv(image)
+    chroma = np.minimum(1, saturation * value * 4)  # [H, W]; 1: all colour, 0: all grey
+    across = np.exp(-0.5 * np.linspace(-2, 2, width, dtype=np.float32) ** 2)  # the person stands in the middle
+    weight = np.broadcast_to(across, (height, width))
+    stripe = np.broadcast_to((np.arange(height) * STRIPES // height)[:, None], (height, width))
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> Floats:
-        return np.stack([self._embed(image) for image in pixels])
+    colours = np.zeros(STRIPES * HUES * SATURATIONS)
+    for h, h_share in _soft_bins(hue, HUES, around=True):
+        for s, s_share in _soft_bins(saturation, SATURATIONS):
+            bins = (stripe * HUES + h) * SATURATIONS + s
+            colours += _sums(bins, weight * chroma * h_share * s_share, len(colours))
+    greys = np.zeros(STRIPES * GREYS)
+    for v, v_share in _soft_bins(value, GREYS):
+        greys += _sums(stripe * GREYS + v, weight * (1 - chroma) * v_share, len(greys))
 
-    def _embed(self, image: NDArray[np.uint8]) -> Floats:
-        height, width = image.shape[:2]
-        hue, saturation, value = _hsv(image)
-        chroma = np.minimum(1, saturation * value * 4)  # [H, W]; 1: all colour, 0: all grey
-        across = np.exp(-0.5 * np.linspace(-2, 2, width, dtype=np.float32) ** 2)  # the person stands in the middle
-        weight = np.broadcast_to(across, (height, width))
-        stripe = np.broadcast_to((np.arange(height) * self.stripes // height)[:, None], (height, width))
-
-        colours = np.zeros(self.stripes * self.hues * self.saturations)
-        for h, h_share in _soft_bins(hue, self.hues, around=True):
-            for s, s_share in _soft_bins(saturation, self.saturations):
-                bins = (stripe * self.hues + h) * self.saturations + s
-                colours += _sums(bins, weight * chroma * h_share * s_share, len(colours))
-        greys = np.zeros(self.stripes * self.greys)
-        for v, v_share in _soft_bins(value, self.greys):
-            greys += _sums(stripe * self.greys + v, weight * (1 - chroma) * v_share, len(greys))
-
-        histogram = np.concatenate(
-            [colours.reshape(self.stripes, -1), greys.reshape(self.stripes, -1)], axis=1
-        )  # [stripes, bins]
-        histogram /= np.maximum(histogram.sum(axis=1, keepdims=True), 1e-12) * self.stripes
-        return np.sqrt(histogram).astype(np.float32).reshape(-1)  # Hellinger; the squares sum to 1
+    histogram = np.concatenate([colours.reshape(STRIPES, -1), greys.reshape(STRIPES, -1)], axis=1)
+    histogram /= np.maximum(histogram.sum(axis=1, keepdims=True), 1e-12) * STRIPES
+    return np.sqrt(histogram).astype(np.float32).reshape(-1)  # Hellinger; the squares sum to 1
 
 
 def _sums(bins: NDArray[np.int64], weights: Floats, size: int) -> NDArray[np.float64]:

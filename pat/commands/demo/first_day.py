@@ -24,7 +24,7 @@ from pat.commands.street import read_street, run_street
 from pat.commands.tables import print_table
 from pat.config import TargetConfig
 from pat.evaluation.figures import DENSITY, ranked_list_figure
-from pat.evaluation.histogram import StripeHistogram
+from pat.evaluation.histogram import stripe_histogram
 from pat.evaluation.ranking import RankingResult
 from pat.evaluation.report import Report
 from pat.evaluation.scoring import open_evaluation_set, score, spread_rows
@@ -138,7 +138,7 @@ def _find(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Ran
     with opened_model(bundle, "cpu", "auto", progress) as model:
         images = open_evaluation_set(f"market1501={folder / 'people'}", model.image_size, config, progress)
         ours = score(model.embedder(), images, progress, label="model")
-    histogram = score(StripeHistogram(), images, progress, label="histogram")
+    histogram = score(stripe_histogram, images, progress, label="histogram")
     rows = spread_rows(len(images.query.pixels), 6)
     ranked = ranked_list_figure(images.query.pixels, ours.query, images.gallery.pixels, ours.gallery, rows)
     return {HISTOGRAM: histogram.result, MODEL: ours.result}, ranked

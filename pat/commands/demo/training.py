@@ -22,7 +22,7 @@ from pat.device import choose_device, resolve_loss, resolve_model
 from pat.evaluation.curves import cmc_curve, training_curve
 from pat.evaluation.extract import Embedder
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
-from pat.evaluation.histogram import StripeHistogram
+from pat.evaluation.histogram import stripe_histogram
 from pat.evaluation.report import Report
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.model import PartAwareTransformer
@@ -102,7 +102,7 @@ def run(out: Path, epochs: int, seed: int, asked: str, progress: Progress) -> Ar
     arms = train_arms(shared, device, progress)
     progress.say("scoring on the target domain, which no training saw")
     images = open_evaluation_set(str(out / "data" / "target"), SIZE, shared.data, progress)
-    embedders: dict[str, Embedder] = {"histogram": StripeHistogram()}
+    embedders: dict[str, Embedder] = {"histogram": stripe_histogram}
     embedders |= {name: embedder(model, device) for name, model in arms.items()}
     scores = {name: score(each, images, progress, label=name) for name, each in embedders.items()}
     print_table("people of the unseen domain", {NAMES[name]: each.result for name, each in scores.items()})
