@@ -24,30 +24,32 @@ class Strip:
     """Above 0: painted dashes of half this length, with the strip before it in between."""
 
 
+STRIP = np.dtype(
+    [
+        ("begins", np.float64),
+        ("kind", np.int64),
+        ("colours", np.float64, (2, 3)),
+        ("size", np.float64),
+        ("dash", np.float64),
+    ]
+)
+"""A strip, as compiled code reads it."""
+
+
 @dataclass(frozen=True)
 class Floor:
-    """Strips along an axis turned by `yaw`, as arrays; `wobble` metres bend them. K strips, from the right."""
+    """`strips` STRIP [K], from the right, along an axis turned by `yaw`; `wobble` metres bend them."""
 
     yaw: float
     wobble: float
     seed: int
-    begins: NDArray[np.float64]
-    kinds: NDArray[np.int64]
-    colours: NDArray[np.float64]
-    sizes: NDArray[np.float64]
-    dashes: NDArray[np.float64]
+    strips: NDArray[np.void]
 
 
 def floor_of(strips: Sequence[Strip], yaw: float, seed: int, wobble: float = 0.0) -> Floor:
     """A floor of strips in any order; the first one reaches to infinity."""
     ordered = sorted(strips, key=lambda strip: strip.begins)
-    return Floor(
-        yaw,
-        wobble,
-        seed,
-        np.array([-1e9, *(strip.begins for strip in ordered[1:])]),
-        np.array([int(strip.kind) for strip in ordered], np.int64),
-        np.array([(strip.colour, strip.other) for strip in ordered], np.float64),
-        np.array([strip.size for strip in ordered], np.float64),
-        np.array([strip.dash for strip in ordered], np.float64),
-    )
+    rows = [(each.begins, each.kind, (each.colour, each.other), each.size, each.dash) for each in ordered]
+    table = np.array(rows, STRIP)
+    table["begins"][0] = -1e9
+    return Floor(yaw, wobble, seed, table)

@@ -388,12 +388,9 @@ def blocked(place: Place, spots: NDArray, margin: float = 0.3) -> NDArray[np.boo
     out = np.zeros(len(spots), bool)
     for height in (0.25, 0.9, 1.5):
         points = np.concatenate([spots, np.full((len(spots), 1), height)], axis=1)
-        for index, count in enumerate(place.things.counts):
-            near = (
-                np.linalg.norm(points - place.things.spheres[index, :3], axis=1)
-                < place.things.spheres[index, 3] + margin
-            )
+        for solid in place.things:
+            near = np.linalg.norm(points - solid["sphere"][:3], axis=1) < solid["sphere"][3] + margin
             if near.any():
-                planes = place.things.planes[index, :count]
+                planes = solid["planes"][: solid["count"]]
                 out |= near & (points @ planes[:, :3].T <= planes[:, 3] + margin).all(axis=1)
     return out

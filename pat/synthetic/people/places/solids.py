@@ -36,30 +36,28 @@ class Material(IntEnum):
     DOOR_WALL = 14
 
 
-@dataclass(frozen=True)
-class Things:
-    """All solids of a place as arrays, for compiled code. N solids.
-
-    `planes` f64 [N, PLANES, 4]: inside where n·p <= d; `counts` i64 [N]; `spheres` f64 [N, 4]: centre and radius;
-    `origins` f64 [N, 3] and `yaws` f64 [N]: the frame that patterns follow; `materials` i64 [N];
-    `colours` f64 [N, 2, 3]: linear albedo; `values` f64 [N, 3]: pattern size, pattern seed, light given off.
-    """
-
-    planes: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    spheres: NDArray[np.float64]
-    origins: NDArray[np.float64]
-    yaws: NDArray[np.float64]
-    materials: NDArray[np.int64]
-    colours: NDArray[np.float64]
-    values: NDArray[np.float64]
+SOLID = np.dtype(
+    [
+        ("planes", np.float64, (PLANES, 4)),  # inside where n·p <= d
+        ("count", np.int64),  # of planes
+        ("sphere", np.float64, 4),  # centre and radius
+        ("origin", np.float64, 3),  # of the frame that patterns follow
+        ("turn", np.float64, 2),  # cosine and sine of its yaw
+        ("material", np.int64),
+        ("colours", np.float64, (2, 3)),  # linear albedo
+        ("size", np.float64),  # of the pattern, metres
+        ("seed", np.int64),  # of the pattern
+        ("glow", np.float64),  # light given off
+    ]
+)
+"""A solid, as compiled code reads it: records can be handed on there for nothing, arrays are counted each time."""
 
 
 @dataclass
 class Builder:
     """Collects solids."""
 
-    rows: list[tuple[NDArray, int, NDArray, NDArray, float, int, NDArray, NDArray]] = field(default_factory=list)
+    rows: list[tuple[object, ...]] = field(default_factory=list)
 
     def extrude(
         self,
@@ -153,28 +151,9 @@ class Builder:
         sphere = np.array([*(turn @ np.array(middle) + origin), radius])
         colours = np.array([colour, colour if other is None else other], np.float64)
         self.rows.append(
-            (
-                world,
-                len(planes),
-                sphere,
-                origin,
-                yaw,
-                int(material),
-                colours,
-                np.array([size, seed, glow], np.float64),
-            )
+            (world, len(planes), sphere, origin, turn[:2, 0], material, colours, size, int(seed), glow)
         )
 
-    def things(self) -> Things:
-        """Everything collected, as arrays; a place has at least one solid."""
-        planes, counts, spheres, origins, yaws, materials, colours, values = zip(*self.rows, strict=True)
-        return Things(
-            np.array(planes),
-            np.array(counts, np.int64),
-            np.array(spheres),
-            np.array(origins),
-            np.array(yaws, np.float64),
-            np.array(materials, np.int64),
-            np.array(colours),
-            np.array(values),
-        )
+    def things(self) -> NDArray[np.void]:
+        """Everything collected, SOLID [N]."""
+        return np.array(self.rows, SOLID)

@@ -23,13 +23,14 @@ class Ground(IntEnum):
     BAYS = 7
 
 
-@njit(cache=True)
-def open_at(material: int, u: float, v: float, size: float, seed: int) -> bool:
+@njit(cache=True, error_model="numpy")
+def open_at(solid, u, v):
     """True where one sees through a surface with holes; u and v in metres on it."""
+    material = solid.material
     if material == 6:  # foliage
-        return cloudy(u * 4.0, v * 4.0, seed) < 0.42
+        return cloudy(u * 4.0, v * 4.0, solid.seed) < 0.42
     if material == 7:  # fence or railing
-        near = u / size - math.floor(u / size)
+        near = u / solid.size - math.floor(u / solid.size)
         return not (near < 0.14 or v - math.floor(v) < 0.05)
     if material == 8:  # bicycle: two rings and a frame; u from -0.9 to 0.9, v from -0.5
         w = v + 0.16
@@ -51,10 +52,13 @@ def open_at(material: int, u: float, v: float, size: float, seed: int) -> bool:
     return False
 
 
-@njit(cache=True)
-def albedo(material: int, face_up: bool, u: float, v: float, first, second, size: float, seed: int, out) -> float:
-    """Write the albedo of a solid's surface at (u, v) metres into `out` [3]; returns the light it gives off."""
-    share, dirt, glow = 0.0, 0.88 + 0.24 * cloudy(u * 0.7, v * 0.7, seed), 0.0
+@njit(cache=True, error_model="numpy")
+def albedo(solid, face_up, u, v):
+    """Red, green and blue of a solid's surface at (u, v) metres, and the light it gives off."""
+    material, size, seed = solid.material, solid.size, solid.seed
+    share, dirt, glow = 0.0, 1.0, 0.0
+    if not (material == 6 or 9 <= material <= 13 or (material == 5 and not face_up)):  # these have dirt of their own
+        dirt = 0.88 + 0.24 * cloudy(u * 0.7, v * 0.7, seed)
     if material == 1:  # brick
         row = math.floor(v / 0.075)
         x = u / 0.24 + 0.5 * (row - 2 * math.floor(row / 2))
@@ -91,11 +95,16 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
             item = math.floor(u * 2.7 + 0.8 * smooth(0.0, v * 1.1, seed))
             tall = 0.5 + 1.9 * hashed(item, 1, seed + 2)
             grey = hashed(item, 2, seed + 1) if v < tall else 0.3 + 0.2 * smooth(u * 0.6, v, seed + 3)
-            for c in range(3):
-                own = hashed(item, 3 + c, seed + 4) if v < tall else 0.5
-                bright = 0.32 * grey * grey * (0.7 + 0.6 * smooth(u * 7.0, v * 5.0, seed))
-                out[c] = 0.03 + bright * (0.6 + 0.8 * own)
-            return 0.15
+            bright = 0.32 * grey * grey * (0.7 + 0.6 * smooth(u * 7.0, v * 5.0, seed))
+            r, g, b = 0.5, 0.5, 0.5
+            if v < tall:
+                r, g, b = hashed(item, 3, seed + 4), hashed(item, 4, seed + 4), hashed(item, 5, seed + 4)
+            return (
+                0.03 + bright * (0.6 + 0.8 * r),
+                0.03 + bright * (0.6 + 0.8 * g),
+                0.03 + bright * (0.6 + 0.8 * b),
+                0.15,
+            )
     elif material == 5 and not face_up:  # shelves full of goods
         row = math.floor(v / 0.38)
         if (v / 0.38 - row) > 0.9:
@@ -106,14 +115,17 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
             kind = math.floor(column / 5.0)
             tall = 0.45 + 0.4 * hashed(int(kind), int(row), seed + 4)
             if (v / 0.38 - row) > tall or (u / width - column) < 0.08:
-                out[0] = out[1] = out[2] = 0.03
-                return 0.0
-            for c in range(3):
-                own = hashed(int(kind), int(row), seed + 20 + c)
-                grey = hashed(int(kind), int(row), seed + 30)
-                worn = 0.75 + 0.5 * hashed(int(column), int(row), seed + 5)
-                out[c] = 0.05 + (0.12 * own * own + 0.45 * grey * grey) * worn
-            return 0.0
+                return 0.03, 0.03, 0.03, 0.0
+            r, g = hashed(int(kind), int(row), seed + 20), hashed(int(kind), int(row), seed + 21)
+            b, grey = hashed(int(kind), int(row), seed + 22), hashed(int(kind), int(row), seed + 30)
+            grey = 0.45 * grey * grey
+            worn = 0.75 + 0.5 * hashed(int(column), int(row), seed + 5)
+            return (
+                0.05 + (0.12 * r * r + grey) * worn,
+                0.05 + (0.12 * g * g + grey) * worn,
+                0.05 + (0.12 * b * b + grey) * worn,
+                0.0,
+            )
     elif material == 6:  # foliage
         n = cloudy(u * 2.6, v * 2.6, seed + 5)
         share, dirt = smooth(u * 9.0, v * 9.0, seed + 6), 0.35 + 1.25 * n * n
@@ -141,16 +153,20 @@ def albedo(material: int, face_up: bool, u: float, v: float, first, second, size
             dirt *= 0.6
         if door and (abs((x - i) * size - 0.5 * size - 0.38) < 0.04 and abs(v - 1.0) < 0.05):
             dirt *= 0.3
-    for c in range(3):
-        out[c] = (first[c] * (1 - share) + second[c] * share) * dirt
-    return glow
+    return (
+        (solid.colours[0, 0] * (1 - share) + solid.colours[1, 0] * share) * dirt,
+        (solid.colours[0, 1] * (1 - share) + solid.colours[1, 1] * share) * dirt,
+        (solid.colours[0, 2] * (1 - share) + solid.colours[1, 2] * share) * dirt,
+        glow,
+    )
 
 
-@njit(cache=True)
-def ground_albedo(kind: int, u: float, v: float, first, second, size: float, seed: int, far: float, out) -> None:
-    """Write the albedo of the ground at (u, v) metres into `out` [3]; `far` is the distance: patterns fade."""
+@njit(cache=True, error_model="numpy")
+def ground_albedo(strip, u, v, seed, far):
+    """Red, green and blue of a strip of the ground at (u, v) metres; `far` is the distance: patterns fade."""
+    kind, size = strip.kind, strip.size
     share = cloudy(u * 0.35, v * 0.35, seed)
-    shade = 0.82 + 0.36 * cloudy(u * 1.1, v * 1.1, seed + 4)
+    shade = 0.82 + 0.36 * cloudy(u * 1.1, v * 1.1, seed + 4) if kind != 3 else 1.0
     fade = 1.0 / (1.0 + (far / 22.0) ** 2)
     if kind == 0 or kind == 7:
         shade *= 0.9 + 0.2 * fade * smooth(u * 26.0, v * 26.0, seed)
@@ -163,9 +179,7 @@ def ground_albedo(kind: int, u: float, v: float, first, second, size: float, see
             bay = (x - math.floor(x)) * 2.5
             row = v - 11.0 * math.floor(v / 11.0)
             if (bay < 0.1 and row < 4.8) or abs(row - 4.8) < 0.05:
-                for c in range(3):
-                    out[c] = 0.55 * shade
-                return
+                return 0.55 * shade, 0.55 * shade, 0.55 * shade
     elif kind == 1 or kind == 4 or kind == 5:
         i, j = math.floor(u / size), math.floor(v / size)
         tone = hashed(int(i), int(j), seed)
@@ -189,5 +203,8 @@ def ground_albedo(kind: int, u: float, v: float, first, second, size: float, see
         shade = (0.55 + 0.7 * fade * blade + 0.35 * (1 - fade)) * (0.75 + 0.5 * cloudy(u * 2.2, v * 2.2, seed + 3))
     else:
         shade *= 0.7 + 0.6 * fade * smooth(u * 30.0, v * 30.0, seed) + 0.3 * (1 - fade)
-    for c in range(3):
-        out[c] = (first[c] * (1 - share) + second[c] * share) * shade
+    return (
+        (strip.colours[0, 0] * (1 - share) + strip.colours[1, 0] * share) * shade,
+        (strip.colours[0, 1] * (1 - share) + strip.colours[1, 1] * share) * shade,
+        (strip.colours[0, 2] * (1 - share) + strip.colours[1, 2] * share) * shade,
+    )
