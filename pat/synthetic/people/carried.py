@@ -218,7 +218,7 @@ def held(body: Body, hands: str, side: str) -> list[Mesh]:
     if hands == "phone":
         hand = body.mesh.rest[(body.arm > 1.1) & ((body.mesh.cloth[:, 0] > 0) == (side == "L"))]
         middle, wrist = hand.mean(0), body.joint(f"wrist.{side}")
-        along, across, _ = np.linalg.svd(hand - middle)[2]
+        along, across, _ = np.linalg.svd(hand - middle, full_matrices=False)[2]
         along = along * np.sign(along @ (middle - wrist))
         flat = np.cross(along, across)
         flat = flat * -np.sign(flat[0] * middle[0])  # the palm looks inwards

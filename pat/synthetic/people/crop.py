@@ -137,9 +137,8 @@ def _company(others: Sequence[Person], spot: NDArray, site: Site, g: np.random.G
 
 def tight_box(target: Figure, site: Site) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of a figure in pixels of the camera's plate."""
-    points = site.view.project(target.vertices)[:, :2]
-    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-    return float(left), float(top), float(right), float(bottom)
+    u, v, _ = site.view.project(target.vertices).T
+    return float(u.min()), float(v.min()), float(u.max()), float(v.max())
 
 
 def light_at(site: Site, spot: NDArray) -> tuple[Light, float]:

@@ -20,7 +20,7 @@ class Figure:
     cloth: NDArray[np.float32]  # [V, 5] place on the template body, along the arm, along the leg
     faces: NDArray[np.int32]  # [F, 3]
     material: NDArray[np.int32]  # [F] row of `materials`
-    materials: NDArray[np.float32]  # [M, shade.COLUMNS]
+    materials: NDArray[np.void]  # shade.MATERIAL [M]
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,16 @@ def _hand(mesh: Mesh, sides: str) -> NDArray:
 
 
 @lru_cache(maxsize=64)
-def materials(person: Person) -> NDArray[np.float32]:
-    """The table the renderer colours by, f32 [13, shade.COLUMNS]."""
-    table = np.zeros((13, shade.COLUMNS), np.float32)
+def materials(person: Person) -> NDArray[np.void]:
+    """The table the renderer colours by, shade.MATERIAL [13]."""
+    table = np.zeros(13, shade.MATERIAL)
 
     def put(
         row: int, part: str, kind: int, colour: tuple[float, ...], **columns: float | tuple[float, ...]
     ) -> None:
-        table[row, shade.PART], table[row, shade.KIND] = PARTS.index(part), kind
-        table[row, shade.SCALE], table[row, shade.SEED] = 0.06, 1 + abs(person.tint[34]) * 3
-        for offset in (shade.COLOUR, shade.SECOND, shade.THIRD):
-            table[row, offset : offset + 3] = colour
-        for name, value in columns.items():
-            column = getattr(shade, name.upper())
-            table[row, column : column + (len(value) if isinstance(value, tuple) else 1)] = value
+        own = {"scale": 0.06, "seed": 1 + abs(person.tint[34]) * 3, "second": colour, "third": colour} | columns
+        for name, value in {"part": PARTS.index(part), "kind": kind, "colour": colour, **own}.items():
+            table[name][row] = value
 
     hair = HAIR_COLOURS[person.hair_colour]
     bag = person.colour(person.bag_colour, 5)

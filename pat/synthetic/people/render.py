@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pat.synthetic.people.figure import Figure
 from pat.synthetic.people.raster import point_normals, raster
-from pat.synthetic.people.shade import OWNER, shade
+from pat.synthetic.people.shade import shade
 from pat.synthetic.people.shadow import Shadow, shadow_map, shadow_on_ground, softened
 from pat.synthetic.people.view import Light, View
 
@@ -86,13 +86,13 @@ def ground_shadow(
 def _together(figures: Sequence[Figure]) -> Figure:
     if len(figures) == 1:
         table = figures[0].materials.copy()
-        table[:, OWNER] = 1
+        table["owner"] = 1
         return replace(figures[0], materials=table)
     vertices = np.cumsum([0, *(len(figure.vertices) for figure in figures)])
     tables = np.cumsum([0, *(len(figure.materials) for figure in figures)])
     materials = [figure.materials.copy() for figure in figures]
     for index, table in enumerate(materials):
-        table[:, OWNER] = index + 1
+        table["owner"] = index + 1
     return replace(
         figures[0],
         vertices=np.concatenate([figure.vertices for figure in figures]),

@@ -5,11 +5,26 @@ from numba import njit
 
 from pat.synthetic.people.raster import lit
 
-# Columns of the table of materials, f32 [M, COLUMNS].
-PART, KIND, COLOUR, SECOND, THIRD, PATTERN, SCALE, FOLDS, GLOSS, SEED = 0, 1, 2, 5, 8, 11, 12, 13, 14, 15
-TRIM, STRAP, OWNER, FINISH, COLUMNS = 16, 17, 18, 19, 20
-CLOTH, SKIN, FACE, HAIR, BAG, SHOE = range(6)  # KIND
-RIBBED, QUILTED, POCKETS = 1, 2, 3  # FINISH
+MATERIAL = np.dtype(
+    [
+        ("part", np.int64),  # an index into PARTS
+        ("kind", np.int64),
+        ("colour", np.float32, 3),
+        ("second", np.float32, 3),
+        ("third", np.float32, 3),
+        ("pattern", np.int64),  # an index into PATTERNS
+        ("scale", np.float32),
+        ("folds", np.float32),
+        ("gloss", np.float32),
+        ("seed", np.float32),
+        ("trim", np.float32),
+        ("strap", np.int64),
+        ("owner", np.int64),
+        ("finish", np.int64),
+    ]
+)
+CLOTH, SKIN, FACE, HAIR, BAG, SHOE = range(6)  # kind
+RIBBED, QUILTED, POCKETS = 1, 2, 3  # finish
 PATTERNS = (
     "plain", "stripes", "pinstripes", "check", "tartan", "camouflage", "colour block", "chest logo", "lettering",
     "dots", "raglan", "heather", "back print", "sleeve stripes", "chest band", "gradient", "flowers", "zigzag",
@@ -182,9 +197,9 @@ def _cloth_detail(mat, x, y, z, arm, leg):
     """How dark seams, fasteners, ribs and pockets are at a place of a garment, 1 where there are none."""
     trunk = arm < 0 and leg < 0.1
     dark = 1.0
-    if mat[TRIM] > 0 and trunk and y < -0.03 and abs(x) < 0.005:
+    if mat.trim > 0 and trunk and y < -0.03 and abs(x) < 0.005:
         dark = 0.55  # a zip or a row of buttons
-    finish = int(mat[FINISH])
+    finish = mat.finish
     if finish == RIBBED and (arm > 0.93 or (trunk and z < 0.94)):
         dark *= 0.82
     elif finish == QUILTED:
@@ -225,13 +240,13 @@ def _face(mat, x, y, z, red, green, blue):
         red, green, blue = red * 0.85, green * 0.6, blue * 0.6
     if side < 0.018 and abs(z - 1.666) < 0.005:
         dark *= 0.7
-    if mat[TRIM] > 0 and not mouth:  # thinner towards the cheeks
-        hairy = max(hairy, mat[TRIM] * min(1.0, max(0.0, (1.672 + 0.25 * side - z) / 0.015)))
+    if mat.trim > 0 and not mouth:  # thinner towards the cheeks
+        hairy = max(hairy, mat.trim * min(1.0, max(0.0, (1.672 + 0.25 * side - z) / 0.015)))
     red, green, blue = red * dark, green * dark, blue * dark
     return (
-        red + (mat[SECOND] - red) * hairy,
-        green + (mat[SECOND + 1] - green) * hairy,
-        blue + (mat[SECOND + 2] - blue) * hairy,
+        red + (mat.second[0] - red) * hairy,
+        green + (mat.second[1] - green) * hairy,
+        blue + (mat.second[2] - blue) * hairy,
     )
 
 
@@ -296,23 +311,23 @@ def shade(
                     nx, ny, nz = -nx, -ny, -nz
                     inner = 0.6
                 mat = mats[m]
-                kind = int(mat[KIND])
-                seed = mat[SEED]
-                red, green, blue = mat[COLOUR], mat[COLOUR + 1], mat[COLOUR + 2]
+                kind = mat.kind
+                seed = mat.seed
+                red, green, blue = mat.colour[0], mat.colour[1], mat.colour[2]
                 dark = inner
-                share_second = pattern(int(mat[PATTERN]), mat[SCALE], seed, x, y, z, arm, leg)
-                base = SECOND
+                share_second = pattern(mat.pattern, mat.scale, seed, x, y, z, arm, leg)
+                red2, green2, blue2 = mat.second[0], mat.second[1], mat.second[2]
                 if share_second >= 2:
                     share_second -= 2
-                    base = THIRD
-                red += (mat[base] - red) * share_second
-                green += (mat[base + 1] - green) * share_second
-                blue += (mat[base + 2] - blue) * share_second
-                gloss = mat[GLOSS]
+                    red2, green2, blue2 = mat.third[0], mat.third[1], mat.third[2]
+                red += (red2 - red) * share_second
+                green += (green2 - green) * share_second
+                blue += (blue2 - blue) * share_second
+                gloss = mat.gloss
                 if kind == CLOTH:
                     dark *= _cloth_detail(mat, x, y, z, arm, leg)
-                    if mat[STRAP] > 0 and _strapped(int(mat[STRAP]), x, y, z, arm):
-                        red, green, blue = mat[THIRD], mat[THIRD + 1], mat[THIRD + 2]
+                    if mat.strap > 0 and _strapped(mat.strap, x, y, z, arm):
+                        red, green, blue = mat.third[0], mat.third[1], mat.third[2]
                 elif kind == FACE:
                     red, green, blue = _face(mat, x, y, z, red, green, blue)
                 elif kind == HAIR:
@@ -322,11 +337,11 @@ def shade(
                 elif kind == BAG:
                     dark *= 0.9 if abs(z * 9 % 1 - 0.5) < 0.06 else 1.0
                 elif kind == SHOE and z < 0.016:
-                    red, green, blue = mat[SECOND], mat[SECOND + 1], mat[SECOND + 2]
-                if mat[FOLDS] > 0:
+                    red, green, blue = mat.second[0], mat.second[1], mat.second[2]
+                if mat.folds > 0:
                     gx, gy, gz, hollow = _folds(x, y, z, arm, leg, seed)
-                    nx, ny, nz = nx - mat[FOLDS] * gx, ny - mat[FOLDS] * gy, nz - mat[FOLDS] * gz
-                    dark *= 1 - mat[FOLDS] * hollow
+                    nx, ny, nz = nx - mat.folds * gx, ny - mat.folds * gy, nz - mat.folds * gz
+                    dark *= 1 - mat.folds * hollow
                 n = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
                 nx, ny, nz = nx / n, ny / n, nz / n
                 facing = max(0.0, nx * sun_dir[0] + ny * sun_dir[1] + nz * sun_dir[2])
@@ -350,6 +365,6 @@ def shade(
                 alpha[row, col] += weight
                 if inverse > nearest_depth:
                     nearest_depth = inverse
-                    part[row, col] = int(mat[PART])
-                    owner[row, col] = int(mat[OWNER])
+                    part[row, col] = mat.part
+                    owner[row, col] = mat.owner
                     depth[row, col] = 1 / inverse

@@ -27,7 +27,7 @@ def shadow_map(figures: Sequence[Figure], light: Light) -> Shadow:
     side /= np.linalg.norm(side)
     axes = np.stack([side, np.cross(direction, side), direction])
     points = np.concatenate([figure.vertices for figure in figures]).astype(np.float64) @ axes.T
-    low, high = points.min(0), points.max(0)
+    low, high = (np.array([bound(column) for column in points.T]) for bound in (np.min, np.max))
     scale = (SIZE - 4) / max(high[0] - low[0], high[1] - low[1])
     rows = np.array([scale, scale, 1.0])
     frame = np.concatenate(
