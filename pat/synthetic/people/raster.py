@@ -35,7 +35,8 @@ def point_normals(points, faces):
             out[faces[f, k], 2] += z
     for v in range(out.shape[0]):
         n = np.sqrt(out[v, 0] ** 2 + out[v, 1] ** 2 + out[v, 2] ** 2) + 1e-12
-        out[v] /= n
+        for k in range(3):
+            out[v, k] /= n
     return out
 
 

@@ -97,7 +97,7 @@ def _together(figures: Sequence[Figure]) -> Figure:
         figures[0],
         vertices=np.concatenate([figure.vertices for figure in figures]),
         cloth=np.concatenate([figure.cloth for figure in figures]),
-        faces=np.concatenate([f.faces + start for f, start in zip(figures, vertices, strict=False)]),
-        material=np.concatenate([f.material + start for f, start in zip(figures, tables, strict=False)]),
+        faces=np.concatenate([f.faces + np.int32(start) for f, start in zip(figures, vertices, strict=False)]),
+        material=np.concatenate([f.material + np.int32(start) for f, start in zip(figures, tables, strict=False)]),
         materials=np.concatenate(materials),
     )

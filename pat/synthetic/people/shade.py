@@ -312,7 +312,7 @@ def shade(
                     inner = 0.6
                 mat = mats[m]
                 kind = mat.kind
-                seed = mat.seed
+                seed = np.float64(mat.seed)
                 red, green, blue = mat.colour[0], mat.colour[1], mat.colour[2]
                 dark = inner
                 share_second = pattern(mat.pattern, mat.scale, seed, x, y, z, arm, leg)

@@ -386,11 +386,14 @@ def is_indoor(kind: str) -> bool:
 def blocked(place: Place, spots: NDArray, margin: float = 0.3) -> NDArray[np.bool_]:
     """Whether someone who stands at each of the spots [N, 2] would touch something."""
     out = np.zeros(len(spots), bool)
+    centres, reach = place.things["sphere"][:, :3], place.things["sphere"][:, 3] + margin
     for height in (0.25, 0.9, 1.5):
         points = np.concatenate([spots, np.full((len(spots), 1), height)], axis=1)
-        for solid in place.things:
-            near = np.linalg.norm(points - solid["sphere"][:3], axis=1) < solid["sphere"][3] + margin
+        low, high = points.min(axis=0, initial=np.inf), points.max(axis=0, initial=-np.inf)
+        away = np.maximum(low - centres, centres - high).max(axis=1)  # from a box around all points
+        for index in np.flatnonzero(away < reach):
+            near = np.linalg.norm(points - centres[index], axis=1) < reach[index]
             if near.any():
-                planes = solid["planes"][: solid["count"]]
+                planes = place.things["planes"][index, : place.things["count"][index]]
                 out |= near & (points @ planes[:, :3].T <= planes[:, 3] + margin).all(axis=1)
     return out

@@ -52,15 +52,16 @@ def spans(planes, matrix, nearest, height, width):
     """
     count = len(planes)
     cut = np.empty((count + 1, 4))
-    cut[:count] = planes
-    for k in range(3):
-        cut[count, k] = -matrix[2, k]
-    cut[count, 3] = matrix[2, 3] - nearest
+    for k in range(4):
+        for p in range(count):
+            cut[p, k] = planes[p, k]
+        cut[count, k] = -matrix[2, k] if k < 3 else matrix[2, 3] - nearest
     points, bits = corners(cut)
     columns = np.zeros((height, 2), np.int64)
-    columns[:, 0] = width
+    for row in range(height):
+        columns[row, 0] = width
     for i in range(len(points)):
-        x, y, z = points[i]
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
         w = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3]
         points[i, 0] = (matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3]) / w
         points[i, 1] = (matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + matrix[1, 3]) / w
@@ -112,8 +113,11 @@ def _boxes(things, axes):
     for i in range(len(things)):
         points, _ = corners(things[i].planes[: things[i].count])
         for k in range(2):
-            along = points[:, 0] * axes[k, 0] + points[:, 1] * axes[k, 1] + points[:, 2] * axes[k, 2]
-            out[i, 0, k], out[i, 1, k] = along.min() - 1e-3, along.max() + 1e-3
+            low, high = np.inf, -np.inf
+            for p in range(len(points)):
+                along = points[p, 0] * axes[k, 0] + points[p, 1] * axes[k, 1] + points[p, 2] * axes[k, 2]
+                low, high = min(low, along), max(high, along)
+            out[i, 0, k], out[i, 1, k] = low - 1e-3, high + 1e-3
     return out
 
 
@@ -121,15 +125,17 @@ def _boxes(things, axes):
 def _by_cell(boxes):
     """Starts and indices of the boxes i64 [N, 2, 2] (first and last row and column) in each cell."""
     first = np.zeros(CELLS * CELLS + 2, np.int64)
-    for low, high in boxes:
-        for row in range(low[0], high[0] + 1):
-            first[row * CELLS + low[1] + 1 : row * CELLS + high[1] + 2] += 1
-    first = first.cumsum()
+    for i in range(len(boxes)):
+        for row in range(boxes[i, 0, 0], boxes[i, 1, 0] + 1):
+            for column in range(boxes[i, 0, 1], boxes[i, 1, 1] + 1):
+                first[row * CELLS + column + 1] += 1
+    for cell in range(len(first) - 1):
+        first[cell + 1] += first[cell]
     free, found = first.copy(), np.empty(first[-1], np.int64)
-    for index in range(len(boxes)):
-        low, high = boxes[index]
-        for row in range(low[0], high[0] + 1):
-            for cell in range(row * CELLS + low[1], row * CELLS + high[1] + 1):
-                found[free[cell]] = index
+    for i in range(len(boxes)):
+        for row in range(boxes[i, 0, 0], boxes[i, 1, 0] + 1):
+            for column in range(boxes[i, 0, 1], boxes[i, 1, 1] + 1):
+                cell = row * CELLS + column
+                found[free[cell]] = i
                 free[cell] += 1
     return first, found
