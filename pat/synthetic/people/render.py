@@ -88,8 +88,8 @@ def _together(figures: Sequence[Figure]) -> Figure:
         table = figures[0].materials.copy()
         table["owner"] = 1
         return replace(figures[0], materials=table)
-    vertices = np.cumsum([0, *(len(figure.vertices) for figure in figures)])
-    tables = np.cumsum([0, *(len(figure.materials) for figure in figures)])
+    vertices = np.cumsum([0, *(len(figure.vertices) for figure in figures)], dtype=np.int32)
+    tables = np.cumsum([0, *(len(figure.materials) for figure in figures)], dtype=np.int32)
     materials = [figure.materials.copy() for figure in figures]
     for index, table in enumerate(materials):
         table["owner"] = index + 1
@@ -97,7 +97,7 @@ def _together(figures: Sequence[Figure]) -> Figure:
         figures[0],
         vertices=np.concatenate([figure.vertices for figure in figures]),
         cloth=np.concatenate([figure.cloth for figure in figures]),
-        faces=np.concatenate([f.faces + np.int32(start) for f, start in zip(figures, vertices, strict=False)]),
-        material=np.concatenate([f.material + np.int32(start) for f, start in zip(figures, tables, strict=False)]),
+        faces=np.concatenate([f.faces + start for f, start in zip(figures, vertices, strict=False)]),
+        material=np.concatenate([f.material + start for f, start in zip(figures, tables, strict=False)]),
         materials=np.concatenate(materials),
     )

@@ -33,8 +33,8 @@ def shadow_map(figures: Sequence[Figure], light: Light) -> Shadow:
     frame = np.concatenate(
         [axes * rows[:, None], np.array([2 - low[0] * scale, 2 - low[1] * scale, FAR])[:, None]], 1
     )
-    starts = np.cumsum([0, *(len(figure.vertices) for figure in figures)])
-    faces = np.concatenate([figure.faces + np.int32(start) for figure, start in zip(figures, starts, strict=False)])
+    starts = np.cumsum([0, *(len(figure.vertices) for figure in figures)], dtype=np.int32)
+    faces = np.concatenate([figure.faces + start for figure, start in zip(figures, starts, strict=False)])
     _, close = raster(points * rows + frame[:, 3], faces, SIZE, SIZE)
     return Shadow(close, frame)
 

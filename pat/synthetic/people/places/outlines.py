@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
 CELLS = 256
 """A side of the plane across the sun's rays, in which solids are looked up by where their shadows fall."""
 
@@ -83,8 +84,8 @@ def spans(planes, matrix, nearest, height, width):
 class Shadows(NamedTuple):
     """Solids by where their shadows fall, in cells of a plane across the rays of the sun.
 
-    `frame` f64 [2, 4]: world point -> row and column of its cell, both to be rounded down. The solids of a cell are
-    solids[first[k]:first[k + 1]] with k = row * CELLS + column; k = CELLS² is empty, for all that is outside.
+    `frame` f64 [2, 4]: world point -> row and column of its cell, to be rounded down. The solids of a cell are
+    solids[first[k]:first[k + 1]] with k = row * CELLS + column; cell CELLS² is empty: what is outside.
     """
 
     frame: NDArray[np.float64]

@@ -33,7 +33,7 @@ class Sky:
 
 @dataclass(frozen=True)
 class Place:
-    """A place without people. `things` SOLID [N]; `lamps` f64 [L, 6]: position and strength (RGB) of lamps at night."""
+    """A place without people. `things`: SOLID [N]; `lamps` f64 [L, 6]: position and strength (RGB) of lamps."""
 
     kind: str
     indoor: bool
@@ -83,7 +83,7 @@ def render_plate(place: Place, view: View) -> Plate:
 
 @njit(cache=True, error_model="numpy")
 def _draw(things, eye, matrix, rays, depth, hit, face):
-    """Draw all solids into the depth buffer. `matrix` f64 [3, 4]: world -> samples; `rays` f64 [3, 3]: pixel -> ray."""
+    """Draw all solids. `matrix` f64 [3, 4]: world -> samples; `rays` f64 [3, 3]: pixel -> ray."""
     height, width = depth.shape
     x, y, z = eye[0], eye[1], eye[2]
     for i in range(len(things)):

@@ -11,7 +11,7 @@ FAR = 1e6
 
 @njit(cache=True, error_model="numpy")
 def entered(solid, x, y, z, dx, dy, dz, near):
-    """How far along a ray from (x, y, z), beyond `near`, a solid begins, and by which of its planes; -1 if nowhere."""
+    """How far along a ray from (x, y, z), beyond `near`, a solid begins, and which plane is there, or -1."""
     plane = -1
     for p in range(solid.count):
         nx, ny, nz, d = solid.planes[p, 0], solid.planes[p, 1], solid.planes[p, 2], solid.planes[p, 3]

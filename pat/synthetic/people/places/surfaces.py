@@ -57,7 +57,7 @@ def albedo(solid, face_up, u, v):
     """Red, green and blue of a solid's surface at (u, v) metres, and the light it gives off."""
     material, size, seed = solid.material, solid.size, solid.seed
     share, dirt, glow = 0.0, 1.0, 0.0
-    if not (material == 6 or 9 <= material <= 13 or (material == 5 and not face_up)):  # these have dirt of their own
+    if not (material == 6 or 9 <= material <= 13 or (material == 5 and not face_up)):  # these say it below
         dirt = 0.88 + 0.24 * cloudy(u * 0.7, v * 0.7, seed)
     if material == 1:  # brick
         row = math.floor(v / 0.075)
