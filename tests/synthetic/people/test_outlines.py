@@ -24,7 +24,8 @@ def test_what_is_met_lies_in_the_span_of_its_row(kind):
         columns = spans(solid["planes"][: solid["count"]], matrix, 0.04, height, width)
         for row in range(height):
             for column in range(width):
-                if entered(solid, *view.eye, *(rays @ (column + 0.5, row + 0.5, 1.0)), 0.05)[1] >= 0:
+                ray = *view.eye, *(rays @ (column + 0.5, row + 0.5, 1.0)), 0.05
+                if entered(solid, *ray)[1] >= 0:
                     met += 1
                     left_out += not columns[row, 0] <= column < columns[row, 1]
         if solid["sphere"][3] < 0.5:  # small things do not fill the image
