@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import logging
 import math
 import tempfile
@@ -107,14 +108,15 @@ def export_bundle(
         half_weights=half_weights, progress=progress,
     )  # fmt: skip
     graph, manifest = exported.graph, exported.manifest
-    run = batched(runner(graph, manifest))
-    if decision is not None:
-        size = (manifest.input.height, manifest.input.width)
-        manifest = dataclasses.replace(manifest, decision=decision.choose(run, size, progress))
-    if merge is not None:
-        check_set = Images("check set", exported.inputs, exported.embeddings)
-        full = batched(exported.full)
-        manifest = judged(manifest, exported.left, merge, check_set, full, run, decision, progress)
+    if decision is not None or merge is not None:
+        run = batched(runner(graph, manifest))
+        if decision is not None:
+            size = (manifest.input.height, manifest.input.width)
+            manifest = dataclasses.replace(manifest, decision=decision.choose(run, size, progress))
+        if merge is not None:
+            check_set = Images("check set", exported.inputs, exported.embeddings)
+            full = batched(exported.full)
+            manifest = judged(manifest, exported.left, merge, check_set, full, run, decision, progress)
     if lower is not None:
         graph, manifest = lower_graph(graph, manifest, exported.inputs, exported.embeddings, lower, progress)
     others = dict(compile_kernels(manifest, kernels))
@@ -260,9 +262,9 @@ def to_graph(
     crops = torch.zeros(shape, dtype=getattr(torch, input_type))
     network = _Network(model, parts, channels_last=input_type == "uint8").eval()
     batch = {"crops": {0: torch.export.Dim("batch")}}
-    with _quiet(), torch.no_grad():
-        # strict: the model asks for len(images), which only Dynamo keeps symbolic
-        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=True)
+    with _undisturbed(), torch.no_grad():
+        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=False)
+        select_instead_of_unbind(traced.graph_module)
         program = torch.onnx.export(
             traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             optimize=False, verbose=False,
@@ -281,6 +283,21 @@ def to_graph(
     proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")
     proto.graph.name = "embed"
     return proto
+
+
+def select_instead_of_unbind(module: torch.fx.GraphModule) -> None:
+    """Take `k, v = pair` apart by index: one Gather each in ONNX, where unbinding makes Split or Slice and Squeeze."""
+    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.unbind.int):
+        source, dimension = node.args[0], node.args[1] if len(node.args) > 1 else 0
+        for taken in list(node.users):
+            with module.graph.inserting_before(taken):
+                one = module.graph.call_function(
+                    torch.ops.aten.select.int, (source, dimension, taken.args[1])
+                )
+            one.meta = taken.meta
+            taken.replace_all_uses_with(one)
+            module.graph.erase_node(taken)
+        module.graph.erase_node(node)
 
 
 def describe(
@@ -335,14 +352,20 @@ def _version(distribution: str) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about its own internals from the reader."""
-    logger = logging.getLogger("torch.onnx")
+def _undisturbed() -> Iterator[None]:
+    """Keep the exporter's remarks about its own internals from the reader, and the garbage collector from it.
+
+    Tracing makes objects by the million and nearly all of them stay: looking for garbage finds none.
+    """
+    logger, collected = logging.getLogger("torch.onnx"), gc.isenabled()
     level = logger.level
     logger.setLevel(logging.ERROR)
+    gc.disable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
+        if collected:
+            gc.enable()
