@@ -13,14 +13,15 @@ import multiprocessing
 import os
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.deadline import UNFINISHED, Deadline
 from bench.device import device_name
 from bench.results import Row, append_row, path_for, read_rows, store, table, versions
+from pat.base.errors import UserError
 
 if TYPE_CHECKING:
     from bench.rows.plan import Plan
@@ -31,9 +32,6 @@ LIMIT, INTERPRETED_LIMIT = 120.0, 1800.0
 
 START = "spawn"
 """How the other process is started: a fork has no GPU."""
-
-UNFINISHED = 75
-"""Exit status of a call that left in time: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
 
 LOG_TAIL = 2000
 """Characters of standard error that a failed row keeps."""
@@ -52,13 +50,13 @@ class Options:
 
 def main(options: Options) -> int:
     """Returns the exit status: 0, UNFINISHED when time was up, 1 when a row failed, 2 for a user's mistake."""
-    deadline = time.monotonic() + 60 * (options.minutes or float("inf"))
     if options.interpret:
         os.environ |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
+        deadline = Deadline(options.minutes)
         check(options)
         done = begin(options)
-    except (ValueError, OSError) as error:
+    except (UserError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     from bench.rows import plan as planning
@@ -71,7 +69,7 @@ def main(options: Options) -> int:
     left, limit = len(waiting), INTERPRETED_LIMIT if options.interpret else LIMIT
     with tempfile.TemporaryDirectory() as scratch, contextlib.closing(Worker(options, Path(scratch))) as worker:
         for plan in waiting:
-            remaining = deadline - time.monotonic()
+            remaining = deadline.left()
             if remaining <= 0:
                 break
             found = worker.measure(plan, min(limit, remaining))
@@ -89,8 +87,6 @@ def check(options: Options) -> None:
     """Raises ValueError for options that cannot be."""
     if unknown := set(options.only) - set(SUITES):
         raise ValueError(f"--only {','.join(sorted(unknown))}: expected some of {','.join(SUITES)}")
-    if options.minutes is not None and not options.minutes > 0:
-        raise ValueError(f"--minutes {options.minutes}: expected more than 0")
     from kernels.timing import ON_GPU
 
     if not ON_GPU and not options.interpret:

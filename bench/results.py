@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pat.base.files import write_json
+
 BENCH = Path(__file__).parent
 RESULTS = BENCH / "results"
 Row = dict[str, Any]
@@ -93,9 +95,7 @@ def store(path: Path, device: str, found: Sequence[Row]) -> None:
     measured, failed = [entry for entry in found if "median" in entry], [row for row in found if "failed" in row]
     facts: dict[str, Any] = {"device": device, **versions()} | ({"failed": failed} if failed else {})
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".part")
-    draft.write_text(json.dumps({**facts, "rows": measured}, indent=1) + "\n")
-    draft.replace(path)
+    write_json(path, {**facts, "rows": measured}, indent=1)
 
 
 def read_result(path: Path) -> tuple[str, list[Row]]:

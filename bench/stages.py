@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.train import UNFINISHED, Deadline, Lines
+from bench.deadline import UNFINISHED, Deadline
+from bench.train import Lines
 from pat.base.errors import Failure, UserError
 from pat.base.progress import Progress
 from pat.training.run_folder import claimed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kernels.aot import resource_report
+from kernels.command import exit_status
 from kernels.compiler import ARCHITECTURES, compile_each, write_whole
 from kernels.resources import LIMITS
 
@@ -167,17 +167,18 @@ def main(
     if table:
         print(markdown(), end="")
         return 0
-    try:
-        if update:
-            print(f"wrote {rewrite()}")
-            return 0
-        problems = check(archs or ARCHITECTURES, every_shape=every_shape)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if update:
+        return exit_status(_update)
+    return exit_status(lambda: _compare(archs or ARCHITECTURES, every_shape))
+
+
+def _update() -> int:
+    print(f"wrote {rewrite()}")
+    return 0
+
+
+def _compare(archs: Sequence[str], every_shape: bool) -> int:
+    problems = check(archs, every_shape=every_shape)
     print(compared_with())
     compared = baseline(_triton_version()).exists()
     print("\n".join(problems) or "no kernel breaks a rule" + " or takes more than stored" * compared)

@@ -20,10 +20,12 @@ from typing import Any
 
 import torch
 
+from bench.deadline import UNFINISHED, Deadline
 from bench.device import device_name
 from bench.measure import product_rate, watch_memory
 from bench.people import draw_people
 from bench.results import Row, path_for, quantiles, row, store, table
+from bench.rows.plan import dtype_name
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE
 from pat.base.errors import Failure, UserError
@@ -47,9 +49,6 @@ two runs."""
 OWN_CHOICE = (SAME_RUN | settings_of(Role.PACE) | {"weights"}) - {"amp"}
 """Settings in which a result may differ from the defaults of `pat train`; with any other the run is a try."""
 
-UNFINISHED = 75
-"""Exit status of a call that left in time: the same command goes on (EX_TEMPFAIL of sysexits.h)."""
-
 
 @dataclass(frozen=True)
 class Options:
@@ -69,18 +68,6 @@ class Lines(Progress):
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
-
-
-class Deadline:
-    """A moment some minutes from now; never, without."""
-
-    def __init__(self, minutes: float | None) -> None:
-        if minutes is not None and not minutes > 0:
-            raise UserError(f"--minutes {minutes}: expected more than 0")
-        self.moment = time.monotonic() + 60 * (minutes or float("inf"))
-
-    def passed(self) -> bool:
-        return time.monotonic() >= self.moment
 
 
 def main(options: Options) -> int:
@@ -224,7 +211,7 @@ def result(options: Options, config: TrainConfig) -> Row:
         "operation": "training run",
         "shape": f"{config.model.backbone} B={batch} M={options.images} identities={options.identities} "
         f"epochs={config.epochs}",
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
         "implementation": "ours" if config.compile == "off" else f"ours, compiled ({config.compile})",
         "images_per_second": rate,
         "teraflops": rate * flops_of_image / 1e12,

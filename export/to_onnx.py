@@ -286,7 +286,7 @@ def to_graph(
 
 
 def select_instead_of_unbind(module: torch.fx.GraphModule) -> None:
-    """Take `k, v = pair` apart by index: one Gather each in ONNX, where unbinding makes Split or Slice and Squeeze."""
+    """Take `k, v = pair` apart by index: one Gather each in ONNX, where unbinding makes Slice and Squeeze."""
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.unbind.int):
         source, dimension = node.args[0], node.args[1] if len(node.args) > 1 else 0
         for taken in list(node.users):

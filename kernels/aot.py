@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kernels.command import exit_status
 from kernels.compiler import ARCHITECTURES, compile_all, write_whole
 
 __all__ = ["ARCHITECTURES", "build", "resource_report", "table"]
@@ -82,20 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--only", default="*", metavar="PATTERN", help="configurations by name, e.g. 'crop_*'"
         )
     options = parser.parse_args(arguments)
-    archs = options.arch or ARCHITECTURES
-    try:
-        if options.command == "build":
-            written = build(options.out, archs, options.only)
-            print(f"wrote {len(written)} kernels to {options.out}")
-        else:
-            rows = resource_report(archs, options.only)
-            print(json.dumps(rows, indent=1) if options.json else table(rows))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: _run(options, options.arch or ARCHITECTURES))
+
+
+def _run(options: argparse.Namespace, archs: Sequence[str]) -> int:
+    if options.command == "build":
+        written = build(options.out, archs, options.only)
+        print(f"wrote {len(written)} kernels to {options.out}")
+    else:
+        rows = resource_report(archs, options.only)
+        print(json.dumps(rows, indent=1) if options.json else table(rows))
     return 0
 
 

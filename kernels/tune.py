@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from kernels import tuning
+from kernels.command import exit_status
 from kernels.compiler import compile_each, modules, write_whole
 from kernels.job import Job
 from kernels.resources import LIMITS
@@ -187,19 +188,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = "--arch is for --dry-run" if options.arch else "no CUDA GPU here; --dry-run works anywhere"
         print(f"error: tiles are timed on this machine's GPU: {reason}", file=sys.stderr)
         return 2
-    arch = options.arch or (tuning.architecture(DEVICE) if ON_GPU else "sm_90")
-    try:
-        if arch not in DEVICES:
-            raise ValueError(f"this GPU is {arch}; expected one of {', '.join(DEVICES)}")
-        jobs = find_jobs(arch, options.only)
-        print(f"{arch}; estimates for {DEVICES[arch].name} at its data sheet's peaks; * is the default")
-        tune(jobs, arch, None if options.dry_run else options.out / f"{arch}.json")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return exit_status(lambda: _run(options, options.arch or (tuning.architecture(DEVICE) if ON_GPU else "sm_90")))
+
+
+def _run(options: argparse.Namespace, arch: str) -> int:
+    if arch not in DEVICES:
+        raise ValueError(f"this GPU is {arch}; expected one of {', '.join(DEVICES)}")
+    jobs = find_jobs(arch, options.only)
+    print(f"{arch}; estimates for {DEVICES[arch].name} at its data sheet's peaks; * is the default")
+    tune(jobs, arch, None if options.dry_run else options.out / f"{arch}.json")
     return 0
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
+from bench.deadline import Deadline
 from bench.detector.card import card
 from bench.detector.data import read_frames, render_cameras
 from bench.detector.graph import MODEL, export_detector
 from bench.detector.scores import Found, look
 from bench.detector.train import averaged, train
 from bench.stages import Options, all_done
-from bench.train import Deadline
 from deploy.detect import HOG, open_detector
 from deploy.detect.manifest import MANIFEST
 from pat.base.files import write_text

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
+from bench.deadline import Deadline
 from bench.model.card import card
 from bench.model.scores import scores_on
 from bench.stages import Options, all_done
-from bench.train import Deadline
 from deploy import runtime
 from export.labelled import Decide
 from export.manifest import MANIFEST

@@ -120,18 +120,9 @@ def _attributes(folder: Path, images: EvaluationSet) -> list[Attributes]:
     import pyarrow.parquet as parquet
 
     columns = [
-        "path",
-        "sex",
-        "tone",
-        "body_weight",
-        "hat",
-        "hair",
-        "top",
-        "bottom",
-        "weather",
-        "box",
-        "camera_rows",
-    ]
-    table = parquet.read_table(folder / TABLE, columns=[*columns, "family"]).to_pylist()
+        "path", "sex", "tone", "body_weight", "hat", "hair", "top", "bottom", "weather", "box", "camera_rows",
+        "family",
+    ]  # fmt: skip
+    table = parquet.read_table(folder / TABLE, columns=columns).to_pylist()
     rows = {Path(row["path"]).name: row for row in table}
     return [rows[sample.path.name] for sample in images.query.samples]

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.authors.network import masked_attention
 from bench.measure import Work
-from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Errors, Plan, Ready, checked, kernel_plan, relative_error, sizes
 from kernels.cases import PART_ATTENTION_LARGE, PART_ATTENTION_SMALL, PartAttentionCase
 from kernels.part_attention import part_attention, visibility
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -136,12 +136,7 @@ IMPLEMENTATIONS: dict[str, Callable[[PartAttentionCase, Tensor], Attention]] = {
 
 def plans() -> list[Plan]:
     found = [
-        kernel_plan(
-            "attention",
-            min(number, 2) + 2 * (dtype != DTYPES[0]),
-            facts(case, dtype, implementation, backward=backward),
-            functools.partial(prepare, case, dtype, implementation, backward=backward),
-        )
+        plan(min(number, 2) + 2 * (dtype != DTYPES[0]), case, dtype, implementation, backward=backward)
         for number, case in enumerate(CASES)
         for dtype in DTYPES
         for backward in (False, True)
@@ -149,25 +144,22 @@ def plans() -> list[Plan]:
         if ON_GPU or INTERPRETED or not implementation.startswith(("SDPA cuDNN", "SDPA memory"))
     ]
     odd = sizes(PART_ATTENTION_SMALL, [], [])
-    return found + [
-        kernel_plan(
-            "attention",
-            1,
-            facts(case, torch.bfloat16, "ours", backward=True),
-            functools.partial(prepare, case, torch.bfloat16, "ours", backward=True),
-        )
-        for case in odd
-    ]
+    return found + [plan(1, case, torch.bfloat16, "ours", backward=True) for case in odd]
 
 
-def facts(case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool) -> dict[str, str]:
+def plan(
+    priority: int, case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool
+) -> Plan:
     grid = f"{case.grid[0]}x{case.grid[1]}+{1 + case.parts + case.registers}"
-    return {
-        "operation": "part attention " + ("forward+backward" if backward else "forward"),
-        "shape": f"B={case.batch} H={case.heads} n={case.queries or case.tokens} N={grid} D={case.dim}",
-        "dtype": str(dtype).removeprefix("torch."),
-        "implementation": implementation,
-    }
+    return kernel_plan(
+        "attention",
+        priority,
+        "part attention " + ("forward+backward" if backward else "forward"),
+        f"B={case.batch} H={case.heads} n={case.queries or case.tokens} N={grid} D={case.dim}",
+        dtype,
+        implementation,
+        functools.partial(prepare, case, dtype, implementation, backward=backward),
+    )
 
 
 def prepare(case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool) -> Ready:
@@ -180,19 +172,17 @@ def prepare(case: PartAttentionCase, dtype: torch.dtype, implementation: str, *,
     errors = compare(case, attend, qkv, regions, masked="no mask" not in implementation)
 
     if not backward:
-        return Ready(lambda: attend(qkv), least_work(case, dtype, backward=False), **errors)  # type: ignore[arg-type]
+        return Ready(lambda: attend(qkv), least_work(case, dtype, backward=False), errors)
     qkv.requires_grad_()
     grad = torch.randn_like(attend(qkv))
 
     def function() -> object:
         return torch.autograd.grad(attend(qkv), qkv, grad)
 
-    return Ready(function, least_work(case, dtype, backward=True), **errors)  # type: ignore[arg-type]
+    return Ready(function, least_work(case, dtype, backward=True), errors)
 
 
-def compare(
-    case: PartAttentionCase, attend: Attention, qkv: Tensor, regions: Tensor, *, masked: bool
-) -> dict[str, float | None]:
+def compare(case: PartAttentionCase, attend: Attention, qkv: Tensor, regions: Tensor, *, masked: bool) -> Errors:
     """Relative errors of the first images. Raises ValueError where one is too large."""
     with_gradient = ON_GPU or attend.__qualname__ != ONLY_FORWARD_ON_A_CPU
     leaf = qkv.clone().requires_grad_(with_gradient)
@@ -211,7 +201,7 @@ def compare(
         (gradient,) = torch.autograd.grad(out, leaf, upstream)
         (true_gradient,) = torch.autograd.grad(truth, exact, upstream[some].double())
         gradient_error = relative_error(gradient[some], true_gradient)
-    return checked(qkv.dtype, error=error, gradient_error=gradient_error)
+    return checked(qkv.dtype, error, gradient_error)
 
 
 def least_work(case: PartAttentionCase, dtype: torch.dtype, *, backward: bool) -> Work:

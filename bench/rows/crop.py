@@ -67,12 +67,10 @@ def plans() -> list[Plan]:
         kernel_plan(
             "crop",
             1 + number,
-            {
-                "operation": "crop-resize bicubic",
-                "shape": f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}",
-                "dtype": str(DTYPE).removeprefix("torch."),
-                "implementation": implementation,
-            },
+            "crop-resize bicubic",
+            f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}",
+            DTYPE,
+            implementation,
             functools.partial(prepare, case, implementation),
         )
         for number, case in enumerate(CASES)
@@ -89,8 +87,5 @@ def prepare(case: CropResizeCase, implementation: str) -> Ready:
     error = relative_error(crops()[:2][inner], expected[inner])
     source = int(((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()) * 3
     written = case.people * 3 * case.size[0] * case.size[1] * DTYPE.itemsize
-    return Ready(
-        crops,
-        Work(bytes=source + written),  # pixels of the boxes read once, crops written once
-        **checked(torch.bfloat16, error=error, gradient_error=None),  # type: ignore[arg-type]
-    )
+    # Pixels of the boxes are read once, crops written once.
+    return Ready(crops, Work(bytes=source + written), checked(torch.bfloat16, error))

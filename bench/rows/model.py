@@ -37,12 +37,10 @@ def plans() -> list[Plan]:
         kernel_plan(
             "model",
             2 + number,
-            {
-                "operation": "embed",
-                "shape": f"{config.backbone} B={batch}",
-                "dtype": str(DTYPE).removeprefix("torch."),
-                "implementation": way,
-            },
+            "embed",
+            f"{config.backbone} B={batch}",
+            DTYPE,
+            way,
             functools.partial(prepare, config, batch, way),
         )
         for number, (config, batch) in enumerate(CASES)
@@ -71,7 +69,7 @@ def prepare(config: ModelConfig, batch: int, way: str) -> Ready:
         with torch.no_grad(), torch.autocast(DEVICE.type, dtype=DTYPE, enabled=ON_GPU):
             return embed(images)
 
-    errors = checked(DTYPE, error=relative_error(function()[:2], truth), gradient_error=None)
+    errors = checked(DTYPE, relative_error(function()[:2], truth))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     work = Work(bytes=images.nbytes + 4 * parameters, flops=batch * network_flops(config, 1) // 3)
-    return Ready(function, work, **errors)  # type: ignore[arg-type]
+    return Ready(function, work, errors)

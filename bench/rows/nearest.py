@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.measure import Work
-from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Errors, Plan, Ready, checked, kernel_plan, relative_error, sizes
 from kernels.cases import NEAREST_PARTS_LARGE, NearestPartsCase
 from kernels.nearest_parts import nearest_parts
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -61,12 +61,10 @@ def plans() -> list[Plan]:
         kernel_plan(
             "nearest",
             min(number, 1) + 2 * (dtype != DTYPES[0]) + (implementation == "full sort"),
-            {
-                "operation": "nearest parts " + ("forward+backward" if backward else "forward"),
-                "shape": f"P={case.parts} M={case.slots} B={case.batch} D={case.dim} K={case.k}",
-                "dtype": str(dtype).removeprefix("torch."),
-                "implementation": implementation,
-            },
+            "nearest parts " + ("forward+backward" if backward else "forward"),
+            f"P={case.parts} M={case.slots} B={case.batch} D={case.dim} K={case.k}",
+            dtype,
+            implementation,
             functools.partial(prepare, case, dtype, IMPLEMENTATIONS[implementation], backward=backward),
         )
         for number, case in enumerate(CASES)
@@ -96,19 +94,17 @@ def prepare(case: NearestPartsCase, dtype: torch.dtype, search: Search, *, backw
     products = 2 * bank.numel() * case.batch
     work = Work(bytes=read, flops=products * (2 if backward else 1))  # the floor: the bank is read once
     if not backward:
-        return Ready(lambda: search(query, bank, norms, own, case.k), work, **errors)  # type: ignore[arg-type]
+        return Ready(lambda: search(query, bank, norms, own, case.k), work, errors)
     query.requires_grad_()
 
     def function() -> object:
         log_sum, distances, _ = search(query, bank, norms, own, case.k)
         return torch.autograd.grad(objective(log_sum, distances), query)
 
-    return Ready(function, work, **errors)  # type: ignore[arg-type]
+    return Ready(function, work, errors)
 
 
-def compare(
-    search: Search, query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int
-) -> dict[str, float | None]:
+def compare(search: Search, query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Errors:
     """Relative errors of the first queries. Raises ValueError where one is too large."""
     leaf = query.clone().requires_grad_()
     log_sum, distances, _ = search(leaf, bank, norms, own, k)

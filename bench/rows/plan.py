@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -45,16 +45,20 @@ class Plan:
         return " ".join(self.facts.values())
 
 
+class Errors(NamedTuple):
+    """Of the output and of the gradient (None where there is none), relative to float64."""
+
+    error: float
+    gradient_error: float | None = None
+
+
 @dataclass(frozen=True)
 class Ready:
     """A call that has been checked and may be timed."""
 
     function: Callable[[], object]
     work: Work
-    error: float
-    """Of the output, relative to float64."""
-    gradient_error: float | None
-    """Of the gradient; None where there is none."""
+    errors: Errors
 
 
 def plans(suites: Sequence[str] = SUITES) -> list[Plan]:
@@ -83,13 +87,22 @@ def sizes(large: Sequence[T], small: Sequence[T], tiny: Sequence[T]) -> Sequence
     return large if ON_GPU else tiny if INTERPRETED else small
 
 
-def kernel_plan(suite: str, priority: int, facts: dict[str, str], prepare: Callable[[], Ready]) -> Plan:
+def kernel_plan(
+    suite: str, priority: int, operation: str, shape: str, dtype: torch.dtype, implementation: str,
+    prepare: Callable[[], Ready],
+) -> Plan:  # fmt: skip
     """A call that is checked, then timed as eager PyTorch makes it and as a CUDA graph."""
 
     def run(_: Path) -> list[Row]:
-        return [timed(prepare(), facts)]
+        return [timed(prepare(), plan.facts)]
 
-    return Plan(suite, **facts, priority=priority, run=run)
+    plan = Plan(suite, operation, shape, dtype_name(dtype), implementation, priority, run)
+    return plan
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """E.g. "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
 
 
 def timed(ready: Ready, facts: dict[str, str], rounds: int = ROUNDS, warmup: int = WARMUP) -> Row:
@@ -99,8 +112,7 @@ def timed(ready: Ready, facts: dict[str, str], rounds: int = ROUNDS, warmup: int
     stats = quantiles([timing.device for timing in found])
     more: dict[str, Any] = {
         "host": statistics.median(timing.host for timing in found),
-        "error": ready.error,
-        "gradient_error": ready.gradient_error,
+        **ready.errors._asdict(),
         "peak_memory": peak,
         "note": "launch gaps are in the time" if sum(timing.gaps for timing in found) > rounds // 2 else None,
     }
@@ -124,10 +136,9 @@ def relative_error(found: Tensor, exact: Tensor) -> float:
     return float(difference / exact.detach().norm().clamp_min(1e-30))
 
 
-def checked(dtype: torch.dtype, **errors: float | None) -> dict[str, float | None]:
+def checked(dtype: torch.dtype, error: float, gradient_error: float | None = None) -> Errors:
     """The errors, for `Ready`. Raises ValueError where one is too large, or no number."""
-    for what, error in errors.items():
-        if error is not None and not error <= TOLERANCE[dtype]:
-            name = what.replace("_", " ")
-            raise ValueError(f"wrong: {name} {error:.2g} relative to float64, allowed {TOLERANCE[dtype]:g}")
-    return errors
+    for name, found in (("error", error), ("gradient error", gradient_error)):
+        if found is not None and not found <= TOLERANCE[dtype]:
+            raise ValueError(f"wrong: {name} {found:.2g} relative to float64, allowed {TOLERANCE[dtype]:g}")
+    return Errors(error, gradient_error)

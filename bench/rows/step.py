@@ -17,7 +17,7 @@ from bench.measure import Work, watch_memory
 from bench.phases import Phases
 from bench.results import Row, quantiles, rows
 from bench.rows import training
-from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Plan, Ready, checked, dtype_name, kernel_plan, relative_error, sizes
 from bench.rows.training import Setting, Step
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -50,7 +50,7 @@ if ON_GPU:
 
 def plans() -> list[Plan]:
     config = training.run_config()
-    dtype = str(amp_dtype(config.amp, DEVICE) or torch.float32).removeprefix("torch.")
+    dtype = dtype_name(amp_dtype(config.amp, DEVICE) or torch.float32)
     batch = config.identities_per_batch * config.images_per_identity
     whole = [
         Plan(
@@ -66,17 +66,9 @@ def plans() -> list[Plan]:
     ]
     shape = f"P={PARTS} M={MSMT} B={BATCH} D={DIM} K={K}"
     csl = [
-        kernel_plan(
-            "step",
-            priority,
-            {
-                "operation": "CSL step", "shape": shape, "dtype": str(read).removeprefix("torch."),
-                "implementation": name,
-            },
-            functools.partial(prepare_csl, way, read),
-        )
+        kernel_plan("step", priority, "CSL step", shape, read, name, functools.partial(prepare_csl, way, read))
         for name, way, read, priority in CSL_STEPS
-    ]  # fmt: skip
+    ]
     return csl + whole
 
 
@@ -106,7 +98,7 @@ def run_step(implementation: str, _: Path) -> list[Row]:
     facts = {
         "operation": "training step",
         "shape": f"{model.backbone} B={chosen.batch} M={slots}",
-        "dtype": str(amp or torch.float32).removeprefix("torch."),
+        "dtype": dtype_name(amp or torch.float32),
         "implementation": implementation.split(", bank")[0],
         "images_per_second": chosen.batch / statistics.median(taken),
         "teraflops": flops / statistics.median(taken) / 1e12,
@@ -183,9 +175,6 @@ def prepare_csl(way: Callable[..., CSLStep], read: torch.dtype) -> Ready:
         bytes=PARTS * MSMT * DIM * read.itemsize,  # the bank, once
         flops=4 * PARTS * BATCH * MSMT * DIM,  # distances, then the average that the gradient needs
     )
-    errors = checked(
-        read,
-        error=relative_error(loss, true_loss),
-        gradient_error=relative_error(gradient, true_gradient),
+    return Ready(
+        step, work, checked(read, relative_error(loss, true_loss), relative_error(gradient, true_gradient))
     )
-    return Ready(step, work, **errors)  # type: ignore[arg-type]

@@ -10,10 +10,9 @@ import dataclasses
 from pathlib import Path
 
 from export.bundle import check_target, write_bundle
-from export.check import read_graph
 from export.check_set import Agreement, read_check_set, read_identities
-from export.integrations.float_input import Scaling, with_float_input
-from export.integrations.same import check_same, run_graph
+from export.integrations.float_input import Scaling
+from export.integrations.same import float_graph
 from export.manifest import MODEL, Input, Manifest
 from export.precisions import PRECISIONS
 from pat.base.errors import UserError
@@ -33,12 +32,8 @@ def write_deepstream(bundle: str | Path, out: str | Path) -> Agreement:
     manifest, out = Manifest.load(bundle), check_target(out)
     if "tensorrt" not in manifest.backends:
         raise UserError(f"{bundle} was written for {', '.join(manifest.backends)}, and DeepStream runs TensorRT")
-    scaling = Scaling()  # 0 to 255, as the graph wants them
-    graph = with_float_input(read_graph(str(manifest.file(MODEL))), manifest, manifest.input.name, scaling)
-    found = check_same(
-        manifest, lambda pixels: run_graph(graph, scaling.planes(pixels)), "the graph for DeepStream"
-    )
     size = manifest.input
+    graph, found = float_graph(manifest, size.name, Scaling(), "DeepStream")  # 0 to 255, as the graph wants them
     described = dataclasses.replace(
         manifest,
         input=Input(size.name, "float32", "NCHW", size.height, size.width),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.runtime.crops import prepared
 from export.check_set import Agreement
 from export.integrations.same import check_same
-from export.integrations.triton_server import rows
 from export.manifest import MODEL, Manifest
 from pat.base.errors import UserError
 from pat.base.files import folder_written_whole
@@ -28,4 +28,4 @@ def write_openvino(bundle: str | Path, out: str | Path) -> Agreement:
     with folder_written_whole(out) as draft:
         openvino.save_model(core.read_model(manifest.file(MODEL)), draft / "model.xml", compress_to_fp16=False)
         model = core.compile_model(draft / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        return check_same(manifest, lambda pixels: model(rows(manifest, pixels))[0], "OpenVINO's model")
+        return check_same(manifest, lambda pixels: model(prepared(pixels, manifest))[0], "OpenVINO's model")

@@ -1,4 +1,4 @@
-"""Does a bundle in another form still say the same?"""
+"""A bundle in another form, and whether it still says the same."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from export.check import read_graph
 from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
-from export.integrations.float_input import Pixels
-from export.manifest import Manifest
+from export.integrations.float_input import Pixels, Scaling, with_float_input
+from export.manifest import MODEL, Manifest
 from pat.base.errors import Failure
 
 
@@ -25,8 +26,16 @@ def check_same(manifest: Manifest, embed: Callable[[Pixels], Any], what: str) ->
     return found
 
 
-def run_graph(graph: onnx.ModelProto, values: np.ndarray) -> np.ndarray:
-    """The one output of a graph for the values of its one input, in ONNX Runtime on the CPU."""
+def float_graph(
+    manifest: Manifest, name: str, scaling: Scaling, program: str
+) -> tuple[onnx.ModelProto, Agreement]:
+    """The bundle's graph with the float input `name` for a program that scales pixels so, run on the check set.
+
+    Raises as `read_graph` and `check_same`.
+    """
+    graph = with_float_input(read_graph(str(manifest.file(MODEL))), manifest, name, scaling)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    (result,) = session.run(None, {session.get_inputs()[0].name: values})
-    return np.asarray(result)
+    found = check_same(
+        manifest, lambda pixels: session.run(None, {name: scaling.planes(pixels)})[0], f"the graph for {program}"
+    )
+    return graph, found

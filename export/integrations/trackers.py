@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from export.check import read_graph
 from export.check_set import Agreement
-from export.integrations.float_input import Scaling, with_float_input
-from export.integrations.same import check_same, run_graph
-from export.manifest import MODEL, Manifest
+from export.integrations.float_input import Scaling
+from export.integrations.same import float_graph
+from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.files import write_bytes
 
@@ -34,10 +33,6 @@ def write_tracker_model(bundle: str | Path, out: str | Path, tracker: Tracker) -
     manifest, out = Manifest.load(bundle), Path(out)
     if out.suffix != ".onnx" or out.is_dir():
         raise UserError(f"{out}: name the file to write, ending in .onnx, by which {tracker} knows the format")
-    scaling = SCALINGS[tracker]
-    graph = with_float_input(read_graph(str(manifest.file(MODEL))), manifest, "images", scaling)
-    found = check_same(
-        manifest, lambda pixels: run_graph(graph, scaling.planes(pixels)), f"the graph for {tracker}"
-    )
+    graph, found = float_graph(manifest, "images", SCALINGS[tracker], tracker)
     write_bytes(out, graph.SerializeToString())
     return found

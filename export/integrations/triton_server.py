@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-
+from deploy.runtime.crops import prepared
 from deploy.runtime.plan import PLAN, Plan
-from export.check import read_graph
+from export.check import read_graph, runner
 from export.check_set import Agreement, read_check_set
-from export.integrations.float_input import Pixels
-from export.integrations.same import check_same, run_graph
+from export.integrations.same import check_same
 from export.manifest import MODEL, Manifest
 from pat.base.errors import UserError
 from pat.base.files import folder_written_whole
@@ -31,8 +29,7 @@ def write_repository(bundle: str | Path, out: str | Path) -> Agreement:
     if out.exists():
         raise UserError(f"{out} exists; name a new folder for the model repository")
     images, _ = read_check_set(manifest)
-    graph = read_graph(str(manifest.file(MODEL)))
-    found = check_same(manifest, lambda pixels: run_graph(graph, rows(manifest, pixels)), "the graph for Triton")
+    found = check_same(manifest, runner(read_graph(str(manifest.file(MODEL))), manifest), "the graph for Triton")
     models = {"reid_onnx": ("onnxruntime_onnx", manifest.file(MODEL), 64)}
     if (manifest.folder / PLAN).is_file():
         plan = Plan.find(manifest, None)
@@ -44,16 +41,9 @@ def write_repository(bundle: str | Path, out: str | Path) -> Agreement:
             (place / "1").mkdir(parents=True)
             (place / "warmup").mkdir()
             shutil.copyfile(file, place / "1" / (MODEL if platform == "onnxruntime_onnx" else PLAN))
-            (place / "warmup" / CROP).write_bytes(rows(manifest, images[:1]).tobytes())
+            (place / "warmup" / CROP).write_bytes(prepared(images[:1], manifest).tobytes())
             (place / "config.pbtxt").write_text(configuration(manifest, name, platform, most), encoding="utf-8")
     return found
-
-
-def rows(manifest: Manifest, pixels: Pixels) -> np.ndarray:
-    """Images uint8 [N, H, W, 3] of the model's own size as its input wants them."""
-    if manifest.input.layout == "NHWC":
-        return pixels
-    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 def configuration(manifest: Manifest, name: str, platform: str, most: int) -> str:

@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 
 from deploy.runtime.crops import prepared
 from deploy.runtime.onnxruntime import open_session
@@ -91,7 +90,8 @@ def calibrate(graph: onnx.ModelProto, manifest: Manifest, settings: Settings, pr
         ranges, version = _with_modelopt(graph, manifest, pixels, settings), metadata.version("nvidia-modelopt")
     else:
         ranges, version = _with_onnxruntime(graph, manifest, pixels, settings, progress), onnxruntime.__version__
-    facts: dict[str, Any] = {"method": settings.method, "images": len(paths), "sha256": _digest(pixels)}
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    facts: dict[str, Any] = {"method": settings.method, "images": len(paths), "sha256": digest}
     if settings.method == "percentile":
         facts["percentile"] = settings.percentile
     return Calibration(ranges, f"ranges: {tool} {version}", facts)
@@ -172,10 +172,6 @@ def _showing(graph: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     known = {value.name: value for value in onnx.shape_inference.infer_shapes(graph).graph.value_info}
     shown.graph.output.extend(known[name] for name in names)
     return shown
-
-
-def _digest(pixels: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(pixels.tobytes()).hexdigest()
 
 
 def _has_modelopt() -> bool:

@@ -95,13 +95,9 @@ def _check_vectors(query: Tensor, bank: Tensor) -> None:
 
 
 def _check_slots(
-    query: Tensor,
-    bank: Tensor,
-    exclude: Tensor,
-    squared_norms: Tensor | None,
-    query_identity: Tensor | None,
+    query: Tensor, bank: Tensor, exclude: Tensor, squared_norms: Tensor | None, query_identity: Tensor | None,
     bank_identity: Tensor | None,
-) -> None:
+) -> None:  # fmt: skip
     (parts, batch, _), slots = query.shape, bank.shape[1]
     _check_tensor("exclude", exclude, (batch,), query.device, integer=True)
     if squared_norms is not None:
@@ -156,18 +152,9 @@ def _find(
     # Distances must not be rounded to half precision; a kernel is launched on the current device.
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False), torch.cuda.device_of(query):
         return search(
-            query,
-            bank,
-            exclude,
-            k=k,
-            scale=scale,
-            squared_norms=squared_norms,
-            master=master,
-            query_identity=query_identity,
-            bank_identity=bank_identity,
-            offset=offset,
-            save=save,
-        )
+            query, bank, exclude, k=k, scale=scale, squared_norms=squared_norms, master=master,
+            query_identity=query_identity, bank_identity=bank_identity, offset=offset, save=save,
+        )  # fmt: skip
 
 
 def _find_gradient(
@@ -204,19 +191,10 @@ class _Search(torch.autograd.Function):
 
 @torch.library.custom_op("pat_kernels::nearest_parts", mutates_args=())
 def _search(
-    query: Tensor,
-    bank: Tensor,
-    exclude: Tensor,
-    k: int,
-    scale: float,
-    squared_norms: Tensor | None,
-    master: Tensor | None,
-    query_identity: Tensor | None,
-    bank_identity: Tensor | None,
-    offset: int,
-    save: bool,
+    query: Tensor, bank: Tensor, exclude: Tensor, k: int, scale: float, squared_norms: Tensor | None,
+    master: Tensor | None, query_identity: Tensor | None, bank_identity: Tensor | None, offset: int, save: bool,
     impl: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """`NearestParts` and `Saved` as one flat tuple; `Saved` is empty unless asked for."""
     found, saved = _find(
         query, bank, exclude, k, scale, squared_norms, master, query_identity, bank_identity, offset, save, impl
@@ -243,15 +221,9 @@ def _(query, bank, exclude, k, scale, squared_norms, master, query_identity, ban
 
 @torch.library.custom_op("pat_kernels::nearest_parts_backward", mutates_args=())
 def _search_backward(
-    grad_log_sum: Tensor | None,
-    grad_distances: Tensor | None,
-    query: Tensor,
-    indices: Tensor,
-    average: Tensor,
-    neighbours: Tensor,
-    scale: float,
-    impl: str,
-) -> Tensor:
+    grad_log_sum: Tensor | None, grad_distances: Tensor | None, query: Tensor, indices: Tensor, average: Tensor,
+    neighbours: Tensor, scale: float, impl: str,
+) -> Tensor:  # fmt: skip
     """An operator without autograd of its own, so that a second derivative fails loudly instead of being wrong."""
     return _find_gradient(grad_log_sum, grad_distances, query, indices, average, neighbours, scale, impl)
 

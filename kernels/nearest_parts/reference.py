@@ -81,19 +81,9 @@ def merge_nearest(parts: Sequence[NearestParts]) -> NearestParts:
 
 
 def nearest_parts_reference(
-    query: Tensor,
-    bank: Tensor,
-    exclude: Tensor,
-    *,
-    k: int,
-    scale: float,
-    squared_norms: Tensor | None,
-    master: Tensor | None,
-    query_identity: Tensor | None,
-    bank_identity: Tensor | None,
-    offset: int,
-    save: bool,
-) -> tuple[NearestParts, Saved | None]:
+    query: Tensor, bank: Tensor, exclude: Tensor, *, k: int, scale: float, squared_norms: Tensor | None,
+    master: Tensor | None, query_identity: Tensor | None, bank_identity: Tensor | None, offset: int, save: bool,
+) -> tuple[NearestParts, Saved | None]:  # fmt: skip
     """Search the bank; see `kernels.nearest_parts.nearest_parts` for the arguments, which are valid here.
 
     `save` asks for what the backward needs. Outputs are float32, or float64 for a float64 bank.
@@ -200,14 +190,9 @@ def _ranked_again(found: NearestParts, query: Tensor, master: Tensor, k: int, of
 
 
 def nearest_parts_backward(
-    grad_log_sum: Tensor | None,
-    grad_distances: Tensor | None,
-    query: Tensor,
-    indices: Tensor,
-    average: Tensor,
-    neighbours: Tensor,
-    scale: float,
-) -> Tensor:
+    grad_log_sum: Tensor | None, grad_distances: Tensor | None, query: Tensor, indices: Tensor, average: Tensor,
+    neighbours: Tensor, scale: float,
+) -> Tensor:  # fmt: skip
     """Gradient to the query in closed form: -2 scale (q - E_S[m]) per log_sum, 2 (q - m_k) per distance.
 
     Missing neighbours and queries without any allowed slot get exactly 0, whatever gradient arrives for them. None
@@ -253,14 +238,9 @@ def smallest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _walk(
-    q: Tensor,
-    bank: Tensor,
-    squared_norms: Tensor | None,
-    own: Tensor,
-    same: Tensor | None,
-    scale: float,
+    q: Tensor, bank: Tensor, squared_norms: Tensor | None, own: Tensor, same: Tensor | None, scale: float,
     average: bool,
-) -> tuple[Tensor, Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
     """Of q [B, D] and slots [c, D] of one part: distances [B, c] (+inf where not allowed), log-sum-exp [B], and
     softmax average [B, D].
 

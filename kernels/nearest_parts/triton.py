@@ -1,5 +1,6 @@
 """Launchers of the Triton kernels, the tile sizes they are launched with, and what is compiled ahead of time."""
 
+import functools
 from typing import Any
 
 import torch
@@ -36,20 +37,10 @@ LOG2_E = 1.4426950408889634
 
 
 def nearest_parts_triton(
-    query: Tensor,
-    bank: Tensor,
-    exclude: Tensor,
-    *,
-    k: int,
-    scale: float,
-    squared_norms: Tensor | None,
-    master: Tensor | None,
-    query_identity: Tensor | None,
-    bank_identity: Tensor | None,
-    offset: int,
-    save: bool,
+    query: Tensor, bank: Tensor, exclude: Tensor, *, k: int, scale: float, squared_norms: Tensor | None,
+    master: Tensor | None, query_identity: Tensor | None, bank_identity: Tensor | None, offset: int, save: bool,
     tiles: Tiles | None = None,
-) -> tuple[NearestParts, Saved | None]:
+) -> tuple[NearestParts, Saved | None]:  # fmt: skip
     """As `nearest_parts_reference`, on a GPU. `tiles` replaces the choice of `forward_tiles`.
 
     Deterministic: no atomics, and splits that depend only on the shapes and the device. A bank of more than
@@ -59,24 +50,17 @@ def nearest_parts_triton(
     if tiles is None:
         tiles = forward_tiles(bank.dtype, query.shape[2], query.shape[1], architecture(query.device))
     slots, most = bank.shape[1], MOST_TILES * tiles.slots
-    ranges = [slice(start, min(start + most, slots)) for start in range(0, slots, most)]
-    pieces = [
-        _search(
-            query,
-            bank[:, held],
-            exclude,
-            k=k,
-            scale=scale,
+    pieces = []
+    for held in (slice(start, min(start + most, slots)) for start in range(0, slots, most)):
+        piece = _search(
+            query, bank[:, held], exclude, k=k, scale=scale,
             squared_norms=None if squared_norms is None else squared_norms[:, held],
             master=None if master is None else master[:, held],
             query_identity=query_identity,
             bank_identity=None if bank_identity is None else bank_identity[held],
-            offset=offset + held.start,
-            save=save,
-            tiles=tiles,
-        )
-        for held in ranges
-    ]
+            offset=offset + held.start, save=save, tiles=tiles,
+        )  # fmt: skip
+        pieces.append(piece)
     if len(pieces) == 1:
         return pieces[0]
     found, average = joined([(piece, None if saved is None else saved.average) for piece, saved in pieces])
@@ -98,41 +82,24 @@ def _search(
     listed = k if master is None else candidates(k)
     fetched = bank if master is None else master
 
-    def scratch(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.empty(shape, dtype=dtype, device=query.device)
+    scratch = functools.partial(torch.empty, dtype=torch.float32, device=query.device)
 
     q = query.to(bank.dtype).contiguous()
     norms = None if squared_norms is None else squared_norms.float().contiguous()
     log_sums, minima = scratch(splits, parts, batch), scratch(parts, batch, count)
     tile_distances = scratch(parts, batch, count, tiles.slots)
     averages = scratch(splits, parts, batch, dim) if save else log_sums
+    # Where there is nothing to give, any pointer of its type stands for it: the kernel does not read it.
     nearest_parts_fwd_kernel[(triton.cdiv(batch, tiles.queries), splits, parts)](
-        q,
-        bank,
-        q if norms is None else norms,
-        (exclude - offset).contiguous(),
+        q, bank, q if norms is None else norms, (exclude - offset).contiguous(),
         exclude if query_identity is None else query_identity.contiguous(),
         exclude if bank_identity is None else bank_identity.contiguous(),
-        log_sums,
-        tile_distances,
-        minima,
-        averages,
-        batch,
-        slots,
-        count,
-        tiles_per_split,
-        scale * LOG2_E,
-        *bank.stride(),
-        DIM=dim,
-        BLOCK_B=tiles.queries,
-        BLOCK_M=tiles.slots,
-        CHUNK=tiles.chunk,
-        AVERAGE=save,
-        HAS_NORMS=norms is not None,
-        HAS_IDENTITY=query_identity is not None,
-        num_warps=tiles.warps,
-        num_stages=tiles.stages,
-    )
+        log_sums, tile_distances, minima, averages,
+        batch, slots, count, tiles_per_split, scale * LOG2_E, *bank.stride(),
+        DIM=dim, BLOCK_B=tiles.queries, BLOCK_M=tiles.slots, CHUNK=tiles.chunk,
+        AVERAGE=save, HAS_NORMS=norms is not None, HAS_IDENTITY=query_identity is not None,
+        num_warps=tiles.warps, num_stages=tiles.stages,
+    )  # fmt: skip
     found = NearestParts(
         scratch(parts, batch), scratch(parts, batch, k), scratch(parts, batch, k, dtype=torch.int64)
     )
@@ -140,83 +107,55 @@ def _search(
     if save:
         saved = Saved(scratch(parts, batch, dim), scratch(parts, batch, k, dim, dtype=fetched.dtype))
     nearest_parts_merge_kernel[(parts, batch)](
-        log_sums,
-        tile_distances,
-        minima,
-        averages,
-        fetched,
-        q if master is None else query.float().contiguous(),
-        *found,
-        *(saved or (averages, fetched)),
-        batch,
-        count,
-        splits,
-        k,
-        listed,
-        offset,
-        *fetched.stride(),
-        DIM=dim,
-        BLOCK_D=triton.next_power_of_2(dim),
-        LIST=max(16, triton.next_power_of_2(listed)),
-        BLOCK_M=tiles.slots,
-        TILES=triton.next_power_of_2(count),
-        SPLITS=triton.next_power_of_2(splits),
-        AVERAGE=save,
-        MASTER=master is not None,
-        num_warps=MERGE_WARPS,
-    )
+        log_sums, tile_distances, minima, averages,
+        fetched, q if master is None else query.float().contiguous(), *found, *(saved or (averages, fetched)),
+        batch, count, splits, k, listed, offset, *fetched.stride(),
+        DIM=dim, BLOCK_D=triton.next_power_of_2(dim), LIST=list_length(listed), BLOCK_M=tiles.slots,
+        TILES=triton.next_power_of_2(count), SPLITS=triton.next_power_of_2(splits),
+        AVERAGE=save, MASTER=master is not None, num_warps=MERGE_WARPS,
+    )  # fmt: skip
     return found, saved
 
 
+def list_length(listed: int) -> int:
+    """Entries of the merge's running list for the `listed` nearest."""
+    return max(16, triton.next_power_of_2(listed))
+
+
 def nearest_parts_triton_backward(
-    grad_log_sum: Tensor | None,
-    grad_distances: Tensor | None,
-    query: Tensor,
-    indices: Tensor,
-    average: Tensor,
-    neighbours: Tensor,
-    scale: float,
-) -> Tensor:
+    grad_log_sum: Tensor | None, grad_distances: Tensor | None, query: Tensor, indices: Tensor, average: Tensor,
+    neighbours: Tensor, scale: float,
+) -> Tensor:  # fmt: skip
     """As `nearest_parts_backward`, in one launch."""
     parts, batch, dim = query.shape
     grad = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     nearest_parts_bwd_kernel[(parts * batch,)](
         average if grad_log_sum is None else grad_log_sum.contiguous(),
         average if grad_distances is None else grad_distances.contiguous(),
-        query.contiguous(),
-        indices,
-        average,
-        neighbours,
-        grad,
-        indices.shape[-1],
-        scale,
-        DIM=dim,
-        BLOCK_D=triton.next_power_of_2(dim),
-        FOR_SUM=grad_log_sum is not None,
-        FOR_DISTANCES=grad_distances is not None,
-        num_warps=BACKWARD_WARPS,
-    )
+        query.contiguous(), indices, average, neighbours, grad, indices.shape[-1], scale,
+        DIM=dim, BLOCK_D=triton.next_power_of_2(dim),
+        FOR_SUM=grad_log_sum is not None, FOR_DISTANCES=grad_distances is not None, num_warps=BACKWARD_WARPS,
+    )  # fmt: skip
     return grad
 
 
 def aot_configurations() -> list[Configuration]:
-    """Training with 16 neighbours at most and norms at hand, tiles that every architecture has room for (99 KiB).
+    """Training with norms at hand, tiles that every architecture has room for (99 KiB).
 
-    D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches.
+    D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches;
+    it keeps a list of 16, and over a rounded bank one of 32, or of 64 for more than 16 neighbours.
     """
     tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
-    merge: dict[str, object] = {"BLOCK_M": tiles.slots, "TILES": 2048, "SPLITS": 32}
+    merge = functools.partial(
+        _configuration, kernel=nearest_parts_merge_kernel, dim=768, warps=MERGE_WARPS, stages=1,
+        BLOCK_M=tiles.slots, TILES=2048, SPLITS=32,
+    )  # fmt: skip
     return [
-        forward_configuration("bf16", 768),
-        forward_configuration("fp16", 768),
-        forward_configuration("fp32", 768),
+        *(forward_configuration(dtype, 768) for dtype in ("bf16", "fp16", "fp32")),
         forward_configuration("bf16", 384),
-        _configuration(
-            "merge", nearest_parts_merge_kernel, "bf16", 768, MERGE_WARPS, 1, LIST=16, MASTER=False, **merge
-        ),
-        _configuration(
-            "merge_again", nearest_parts_merge_kernel, "fp32", 768, MERGE_WARPS, 1, LIST=32, MASTER=True, **merge
-        ),
+        merge("merge", dtype="bf16", LIST=list_length(16), MASTER=False),
+        merge("merge_again", dtype="fp32", LIST=list_length(candidates(1)), MASTER=True),
+        merge("merge_again_list64", dtype="fp32", LIST=list_length(candidates(MOST_NEIGHBOURS)), MASTER=True),
         _configuration(
             "backward", nearest_parts_bwd_kernel, "bf16", 768, BACKWARD_WARPS, 1, FOR_SUM=True, FOR_DISTANCES=True
         ),
@@ -228,18 +167,9 @@ def forward_configuration(dtype: str, dim: int, tiles: Tiles | None = None) -> C
     if tiles is None:
         tiles = default_tiles(torch.float32 if dtype == "fp32" else torch.bfloat16, dim, LEAST_SHARED)
     return _configuration(
-        "forward",
-        nearest_parts_fwd_kernel,
-        dtype,
-        dim,
-        tiles.warps,
-        tiles.stages,
-        BLOCK_B=tiles.queries,
-        BLOCK_M=tiles.slots,
-        CHUNK=tiles.chunk,
-        HAS_NORMS=True,
-        HAS_IDENTITY=False,
-    )
+        "forward", nearest_parts_fwd_kernel, dtype, dim, tiles.warps, tiles.stages, BLOCK_B=tiles.queries,
+        BLOCK_M=tiles.slots, CHUNK=tiles.chunk, HAS_NORMS=True, HAS_IDENTITY=False,
+    )  # fmt: skip
 
 
 def _configuration(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.deadline import Deadline
 from bench.detector import make
 from bench.detector.card import card
 from bench.detector.data import BOXES, Labelled, read_frames
@@ -19,7 +20,6 @@ from bench.detector.network import MEAN, SCALES, STD, PersonDetector, fused, gri
 from bench.detector.patches import Frame, cut_patch
 from bench.detector.scores import look
 from bench.stages import Options, all_done, run
-from bench.train import Deadline
 from deploy.detect import open_detector
 from deploy.frames import Detections
 from pat.base.errors import Failure, UserError

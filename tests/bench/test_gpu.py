@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from bench import gpu
-from bench.gpu import SUITES, UNFINISHED, Options
+from bench.deadline import UNFINISHED
+from bench.gpu import SUITES, Options
 from bench.results import Row, quantiles, read_rows, row
 from bench.rows import plan as planning
 from bench.rows.plan import Plan

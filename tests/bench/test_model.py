@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bench.deadline import Deadline
 from bench.model import make, scores
 from bench.model.card import card
 from bench.model.scores import GROUPS, figures, scores_on
 from bench.stages import Options, run
-from bench.train import Deadline
 from bundles import described
 from export.manifest import MODEL, Decision, FileFact, Manifest
 from pat.base.errors import UserError

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from bench import train as bench_train
+from bench.deadline import UNFINISHED
 from bench.people import chosen, draw_people, place
-from bench.train import UNFINISHED, Options
+from bench.train import Options
 from bench.work import network_flops
 from pat.base.errors import UserError
 from pat.base.progress import Progress
