@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,6 +54,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def keep(pytestconfig: pytest.Config) -> Callable[[list[Row]], None]:
     """`keep(rows)` notes rows for the table and the file."""
     return lambda found: _note(pytestconfig, found)
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle given, or one of a ViT with random weights."""
+    if given := os.environ.get("PAT_BENCH_BUNDLE"):
+        return Path(given)
+    pytest.importorskip("torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE")
+    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
+    from bench.test_embedding import noise_crops, random_model
+    from export.to_onnx import export_bundle
+
+    folder = tmp_path_factory.mktemp("bundle")
+    return export_bundle(random_model(folder), folder / "fp32", check_images=noise_crops(folder)).folder
 
 
 @pytest.fixture

@@ -66,15 +66,8 @@ def step(bank: MemoryBank, number: int, batch: int, ranks: Ranks) -> tuple[float
     parts = everyones.transpose(0, 1)  # [P, B, D]
     bank.update(slots, parts)
     impl = "triton" if device.type == "cuda" else "reference"
-    loss, _ = cross_id_similarity(
-        parts,
-        bank,
-        slots,
-        k=K,
-        scale=SCALE * 768 / dim,
-        impl=impl,  # type: ignore[arg-type]
-        merge=ranks.merge,
-    )
+    scale = SCALE * 768 / dim
+    loss, _ = cross_id_similarity(parts, bank, slots, k=K, scale=scale, impl=impl, merge=ranks.merge)  # type: ignore[arg-type]
     (loss / ranks.count).backward()
     value = loss.item()
     assert features.grad is not None
@@ -84,11 +77,7 @@ def step(bank: MemoryBank, number: int, batch: int, ranks: Ranks) -> tuple[float
 
 
 def report(
-    options: argparse.Namespace,
-    ranks: Ranks,
-    bank: MemoryBank,
-    filling: float,
-    steps: list[tuple[float, float]],
+    options: argparse.Namespace, ranks: Ranks, bank: MemoryBank, filling: float, steps: list[tuple[float, float]]
 ) -> None:
     """What the first rank measured, and what a step sends, counted from shapes."""
     seconds = [each for each, _ in steps]

@@ -15,7 +15,7 @@ import pytest
 from deploy.pipeline import named_sources, run
 from deploy.settings import GallerySettings, OutputSettings, ProcessSettings
 
-VIDEO, BUNDLE = os.environ.get("PAT_BENCH_VIDEO"), os.environ.get("PAT_BENCH_BUNDLE")
+VIDEO = os.environ.get("PAT_BENCH_VIDEO")
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +27,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("street") / "street"
     film_street(out, cameras=1, people=6)
     return out / "camera-1.mp4"
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if BUNDLE:
-        return Path(BUNDLE)
-    pytest.importorskip("torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE")
-    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
-    from bench.test_embedding import noise_crops, random_model
-    from export.to_onnx import export_bundle
-
-    folder = tmp_path_factory.mktemp("bundle")
-    export_bundle(random_model(folder), folder / "fp32", check_images=noise_crops(folder))
-    return folder / "fp32"
 
 
 @pytest.mark.benchmark(group="camera process")

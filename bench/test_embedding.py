@@ -181,10 +181,7 @@ def flops(manifest: Manifest) -> int:
     """Operations of one image, a multiply-add counted as two: patch embedding, blocks, the last one in full."""
     model, output = manifest.model, manifest.output
     width = output.size // (1 + model["parts"] if output.kind == "cls+parts" else 1)
-    depth, patch = (
-        model["depth"] or 12,
-        model["patch_size"] or 16,
-    )  # None: the backbone's own, all recipes' is this
+    depth, patch = model["depth"] or 12, model["patch_size"] or 16  # None: the backbone's own, in all recipes this
     patches = (manifest.input.height // patch) * (manifest.input.width // patch)
     tokens = 1 + model["parts"] + patches
     block = tokens * width * (4 * width + 2 * 4 * width + 2 * tokens)

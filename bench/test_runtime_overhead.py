@@ -3,7 +3,7 @@
     python -m pytest bench/test_runtime_overhead.py
     PAT_BENCH_BUNDLE=BUNDLE python -m pytest bench/test_runtime_overhead.py
 
-ViT-S with random weights, unless a bundle is given; boxes of 80 to 400 pixels' height in a frame of 1080p. `model`
+A ViT with random weights, unless a bundle is given; boxes of 80 to 400 pixels' height in a frame of 1080p. `model`
 is `embed` of crops that have the right size; ratios are of medians of one run. Then what it takes to import it.
 """
 
@@ -14,7 +14,6 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,29 +26,6 @@ from deploy.runtime.session import Runtime
 
 BATCHES = (1, 8, 32)
 ROUNDS = 7
-GIVEN = os.environ.get("PAT_BENCH_BUNDLE")
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of ViT-S, or the one given."""
-    if GIVEN:
-        return Path(GIVEN)
-    torch = pytest.importorskip(
-        "torch", reason="without PyTorch there is no model to export; set PAT_BENCH_BUNDLE"
-    )
-    pytest.importorskip("onnxscript", reason="no model can be exported; set PAT_BENCH_BUNDLE")
-    from export.to_onnx import export_bundle
-    from pat.config import ModelConfig
-    from pat.model import PartAwareTransformer
-    from pat.model.weights import save
-
-    folder = tmp_path_factory.mktemp("overhead")
-    torch.manual_seed(0)
-    config = ModelConfig(backbone="vit_small_patch16_224", width=384, heads=6)
-    save(PartAwareTransformer(config), folder / "model.safetensors")
-    export_bundle(folder / "model.safetensors", folder / "bundle")
-    return folder / "bundle"
 
 
 def street(people: int) -> tuple[np.ndarray, np.ndarray]:

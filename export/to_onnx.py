@@ -286,14 +286,13 @@ def to_graph(
 
 
 def select_instead_of_unbind(module: torch.fx.GraphModule) -> None:
-    """Take `k, v = pair` apart by index: one Gather each in ONNX, where unbinding makes Slice and Squeeze."""
+    """Take what is unpacked, `k, v = pair`, by index: one Gather each in ONNX, instead of Slice and Squeeze."""
     for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.unbind.int):
-        source, dimension = node.args[0], node.args[1] if len(node.args) > 1 else 0
+        if len(node.args) > 1:  # asked for by name, in another dimension
+            continue
         for taken in list(node.users):
             with module.graph.inserting_before(taken):
-                one = module.graph.call_function(
-                    torch.ops.aten.select.int, (source, dimension, taken.args[1])
-                )
+                one = module.graph.call_function(torch.ops.aten.select.int, (node.args[0], 0, taken.args[1]))
             one.meta = taken.meta
             taken.replace_all_uses_with(one)
             module.graph.erase_node(taken)

@@ -74,18 +74,9 @@ def training_step(
         (regions,) = random_regions(state.model.host_bands, 1)  # one draw for all images of the batch
         drop_path = state.model.draw_drop_path(len(labels))
     losses = training_losses(
-        state.model,
-        memory,
-        memory_labels,
-        images,
-        labels,
-        paths,
-        regions,
-        drop_path,
-        config.loss,
-        state.amp,
+        state.model, memory, memory_labels, images, labels, paths, regions, drop_path, config.loss, state.amp,
         phase,
-    )
+    )  # fmt: skip
     with phase("backward"):
         state.optimiser.zero_grad(set_to_none=True)
         state.scaler.scale(losses.loss).backward()

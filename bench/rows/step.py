@@ -54,16 +54,11 @@ def plans() -> list[Plan]:
     batch = config.identities_per_batch * config.images_per_identity
     whole = [
         Plan(
-            "step",
-            "training step",
-            f"{config.model.backbone} B={batch} M={slots}",
-            dtype,
-            implementation.split(", bank")[0],
-            priority,
-            functools.partial(run_step, implementation),
+            "step", "training step", f"{config.model.backbone} B={batch} M={slots}", dtype,
+            implementation.split(", bank")[0], priority, functools.partial(run_step, implementation),
         )
         for implementation, (_, slots, priority) in STEPS.items()
-    ]
+    ]  # fmt: skip
     shape = f"P={PARTS} M={MSMT} B={BATCH} D={DIM} K={K}"
     csl = [
         kernel_plan("step", priority, "CSL step", shape, read, name, functools.partial(prepare_csl, way, read))

@@ -70,19 +70,11 @@ class Setting:
         """Image indices of some epochs, int64 [S, B]."""
         training, config = self.training, self.config
         synthetic = slice(len(self.paths))
-        epochs = [
-            batches_of_epoch(
-                training.labels[synthetic],
-                training.cameras[synthetic],
-                identities=config.identities_per_batch,
-                images=config.images_per_identity,
-                spread_cameras=False,
-                seed=0,
-                epoch=epoch,
-            )
-            for epoch in range(EPOCHS)
-        ]
-        return np.concatenate(epochs)
+        epoch = functools.partial(
+            batches_of_epoch, training.labels[synthetic], training.cameras[synthetic], spread_cameras=False,
+            seed=0, identities=config.identities_per_batch, images=config.images_per_identity,
+        )  # fmt: skip
+        return np.concatenate([epoch(epoch=number) for number in range(EPOCHS)])
 
     def state(self) -> TrainingState:
         state = build_state(self.config, self.training, RANKS, Progress())
@@ -123,14 +115,9 @@ def images() -> tuple[list[Path], np.ndarray]:
     folder = Path(tempfile.mkdtemp(prefix="pat-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     generate(
-        folder / "set",
-        style="source",
-        identities_train=4 if INTERPRETED else 64,
-        identities_test=0,
-        cameras=4,
-        images_per_camera=2,
-        workers=1,
-    )
+        folder / "set", style="source", identities_train=4 if INTERPRETED else 64, identities_test=0, cameras=4,
+        images_per_camera=2, workers=1,
+    )  # fmt: skip
     paths = sorted((folder / "set").rglob("*.jpg"))
     return paths, cached_images(paths, run_config().model.image_size, folder / "cache").pixels
 

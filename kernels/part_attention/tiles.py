@@ -103,7 +103,8 @@ def forward_candidates(dim: int, bits: int, where: Cut) -> tuple[Tiles, ...]:
     """What may be launched, the default first. The body is a whole number of every block and step.
 
     The default is chosen from the resource report: no spills on any architecture, at most 99 KiB of shared
-    memory. Up to D = 64 two steps of keys and values are in flight while a third is multiplied. Beyond, a tile
+    memory. Up to D = 64 two steps of keys and values are in flight while a third is multiplied; in tiles of 64
+    rows one, for with two Triton 3.9 spills 8 bytes on sm_86, 87 and 89. Beyond, a tile
     of 128 needs its eight warps to hold the sums; one of 64 spills a few registers on sm_80 whatever the rest.
     Where D is no power of two, its bounds take registers too: steps of 32 spill on sm_120, steps of 16 nowhere.
     fp32 is multiplied without matrix instructions: small tiles, for checking more than for speed.
@@ -130,7 +131,7 @@ def _forward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: in
         return (Tiles(small, small, 4 if dim <= 64 else 8, 1),)
     default = Tiles(small, small, 4, 2)
     if dim <= 64 and multiple > 32:
-        default = Tiles(multiple, 64, multiple // 16, 3)
+        default = Tiles(multiple, 64, multiple // 16, 3 if multiple == 128 else 2)
     elif multiple == 128:
         default = Tiles(128, 32 if dim == power_of_two(dim) else 16, 8, 2)
     found = _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
