@@ -211,9 +211,9 @@ def configure(flavour: Flavour, network: Network, options: BuildOptions) -> Any:
     if options.optimisation_level is not None:
         config.builder_optimization_level = options.optimisation_level
     if options.refit:
-        _set_flags(flavour, config, "--refit", "REFIT")
+        _set_flag(flavour, config, "--refit", "REFIT")
     if options.strip:
-        _set_flags(flavour, config, "--strip", "STRIP_PLAN")
+        _set_flag(flavour, config, "--strip", "STRIP_PLAN")
     if options.hardware_compatible:
         level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatible, None)
         if level is not None:
@@ -247,13 +247,12 @@ def _add_profile(config: Any, network: Network, batches: Batches) -> None:
         raise UserError(f"TensorRT refuses the batches {batches} for input {name} of {network.path}")
 
 
-def _set_flags(flavour: Flavour, config: Any, option: str, *names: str) -> None:
-    for name in names:
-        flag = getattr(flavour.trt.BuilderFlag, name, None)
-        if flag is not None:
-            config.set_flag(flag)
-        if flag is None or not config.get_flag(flag):
-            raise UserError(f"{option}: {flavour.name} {flavour.version} has no {name}; leave the option out")
+def _set_flag(flavour: Flavour, config: Any, option: str, name: str) -> None:
+    flag = getattr(flavour.trt.BuilderFlag, name, None)
+    if flag is not None:
+        config.set_flag(flag)
+    if flag is None or not config.get_flag(flag):
+        raise UserError(f"{option}: {flavour.name} {flavour.version} has no {name}; leave the option out")
 
 
 def _use_dla(flavour: Flavour, builder: Any, config: Any, core: int) -> None:

@@ -65,17 +65,9 @@ def crop_resize(
 
 @torch.library.custom_op("pat_kernels::crop_resize", mutates_args=())
 def _crop_resize(
-    frame: Tensor,
-    boxes: Tensor,
-    size: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str,
-    layout: str,
-    matrix: str,
-    dtype: torch.dtype,
-    impl: str,
-) -> Tensor:
+    frame: Tensor, boxes: Tensor, size: Sequence[int], mean: Sequence[float], std: Sequence[float],
+    interpolation: str, layout: str, matrix: str, dtype: torch.dtype, impl: str,
+) -> Tensor:  # fmt: skip
     """The operator behind `crop_resize`. Box values are checked here: a traced graph has none."""
     boxes = _inside_frame(boxes, *_frame_size(frame, layout))
     if impl == "triton":
@@ -88,18 +80,7 @@ def _crop_resize(
 
 
 @_crop_resize.register_fake
-def _(
-    frame: Tensor,
-    boxes: Tensor,
-    size: Sequence[int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str,
-    layout: str,
-    matrix: str,
-    dtype: torch.dtype,
-    impl: str,
-) -> Tensor:
+def _(frame, boxes, size, mean, std, interpolation, layout, matrix, dtype, impl):  # type: ignore[no-untyped-def]
     return frame.new_empty(crops_shape(boxes.shape[0], size, dtype), dtype=dtype)
 
 
@@ -142,14 +123,9 @@ def _check_tensors(frame: Tensor, boxes: Tensor, layout: str) -> None:
 
 
 def _check_options(
-    size: tuple[int, int],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    interpolation: str,
-    matrix: str,
-    dtype: torch.dtype,
-    impl: str,
-) -> None:
+    size: tuple[int, int], mean: Sequence[float] | None, std: Sequence[float] | None, interpolation: str,
+    matrix: str, dtype: torch.dtype, impl: str,
+) -> None:  # fmt: skip
     if len(size) != 2 or min(size) < 1:
         raise ValueError(f"size is {tuple(size)}; expected (height, width), each at least 1")
     if dtype == torch.uint8 and (mean is not None or std is not None):

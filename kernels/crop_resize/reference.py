@@ -14,16 +14,9 @@ LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 
 def crop_resize(
-    frame: Tensor,
-    boxes: Tensor,
-    size: tuple[int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str,
-    layout: str,
-    matrix: str,
-    dtype: torch.dtype,
-) -> Tensor:
+    frame: Tensor, boxes: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float],
+    interpolation: str, layout: str, matrix: str, dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
     """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns `crops_shape`."""
     precision = torch.float64 if dtype == torch.float64 else torch.float32
     image = to_rgb(frame, layout, matrix, precision)  # [3, H, W]; bytes stay bytes, most are not needed

@@ -158,16 +158,9 @@ def crop_resize_kernel(
 
 
 def crop_resize(
-    frame: Tensor,
-    boxes: Tensor,
-    size: tuple[int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    interpolation: str,
-    layout: str,
-    matrix: str,
-    dtype: torch.dtype,
-) -> Tensor:
+    frame: Tensor, boxes: Tensor, size: tuple[int, int], mean: Sequence[float], std: Sequence[float],
+    interpolation: str, layout: str, matrix: str, dtype: torch.dtype,
+) -> Tensor:  # fmt: skip
     """As `kernels.crop_resize.crop_resize`, for boxes inside the frame. Returns `crops_shape`."""
     if not frame.is_cuda and isinstance(crop_resize_kernel, triton.runtime.JITFunction):
         raise ValueError(
