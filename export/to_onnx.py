@@ -269,16 +269,16 @@ def to_graph(
             traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
             optimize=False, verbose=False,
         )  # fmt: skip
-    assert program is not None
-    graph = program.model
-    name_layers(graph)
-    # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
-    with np.errstate(divide="ignore"):  # the logarithm of 0 is minus infinity, which hides a token
-        onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
-    passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
-    rename_batch(graph)
-    finish_names(graph)
-    passes.ClearMetadataAndDocStringPass()(graph)
+        assert program is not None
+        graph = program.model
+        name_layers(graph)
+        # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
+        with np.errstate(divide="ignore"):  # the logarithm of 0 is minus infinity, which hides a token
+            onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+        passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
+        rename_batch(graph)
+        finish_names(graph)
+        passes.ClearMetadataAndDocStringPass()(graph)
     proto = program.model_proto
     proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")
     proto.graph.name = "embed"

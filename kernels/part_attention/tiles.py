@@ -106,8 +106,8 @@ def forward_candidates(dim: int, bits: int, where: Cut) -> tuple[Tiles, ...]:
     memory. Up to D = 64 two steps of keys and values are in flight while a third is multiplied; in tiles of 64
     rows one, for with two Triton 3.9 spills 8 bytes on sm_86, 87 and 89. Beyond, a tile
     of 128 needs its eight warps to hold the sums; one of 64 spills a few registers on sm_80 whatever the rest.
-    Where D is no power of two its bounds take registers too, so steps are shorter: at D = 96 those of 32 spill on
-    sm_120, at D = 48 beside a head of 32 rows those of 64 do.
+    Where D is no power of two its bounds take registers too, so steps are shorter, on sm_120 for want of them: at
+    D = 96 those of 32 spill in tiles of 128; beside a head of 32 rows those of 64 at D = 48, of 32 at D = 80.
     fp32 is multiplied without matrix instructions: small tiles, for checking more than for speed.
 
     The others give a warp 16 or 32 rows: what one or two matrix instructions span.
@@ -131,11 +131,13 @@ def _forward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: in
     if bits == 32:
         return (Tiles(small, small, 4 if dim <= 64 else 8, 1),)
     bounded = dim != power_of_two(dim)
-    default = Tiles(small, small, 4, 2)
+    tight = bounded and rows == 32
     if multiple == 128:
         default = Tiles(128, 64, 8, 3) if dim <= 64 else Tiles(128, 16 if bounded else 32, 8, 2)
     elif multiple == 64 and dim <= 64:
-        default = Tiles(64, 32 if bounded and rows == 32 else 64, 4, 2)
+        default = Tiles(64, 32 if tight else 64, 4, 2)
+    else:
+        default = Tiles(small, 16 if tight and dim > 64 else small, 4, 2)
     found = _with_default_first(default, _grid(((128, 8), (128, 4), (64, 4)), (32, 64, 128), multiple))
     return _whole_tiles(whole, ((64, 4), (32, 4), (128, 8)), dim) + found
 
