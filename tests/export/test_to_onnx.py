@@ -20,7 +20,7 @@ from export.check import check_graph, check_numbers
 from export.check_set import compare, read_check_set
 from export.manifest import MODEL, Manifest
 from export.precision import Request
-from export.to_onnx import export_bundle
+from export.to_onnx import export_bundle, select_instead_of_unbind
 from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
@@ -346,3 +346,20 @@ def test_vit_base_in_fp16_has_twelve_attentions_and_fits_in_175_megabytes(tmp_pa
     graph = onnx.load(tmp_path / "bundle" / MODEL).graph
     assert sum(node.op_type == "Attention" for node in graph.node) == 12
     assert manifest.precision.measured["check set"]["centred_worst"] >= 0.99
+
+
+def test_what_is_unpacked_is_taken_by_index():
+    """One Gather each in ONNX, where unbinding makes Slice and Squeeze."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, pair):
+            first, second = pair
+            return first + 2 * second
+
+    pair = torch.arange(6.0).view(2, 3)
+    program = torch.export.export(Sum(), (pair,), strict=False)
+    select_instead_of_unbind(program.graph_module)
+    called = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    assert called.count(torch.ops.aten.select.int) == 2
+    assert torch.ops.aten.unbind.int not in called
+    assert torch.equal(program.graph_module(pair)[0], Sum()(pair))
