@@ -70,17 +70,27 @@ class People:
             return self._everybody
 
     def forget_what_was_read(self) -> None:
-        """The next look sees what was changed just now."""
-        self._read = -math.inf
+        """The next look sees what was changed just now, also when another thread is reading meanwhile."""
+        with self._lock:
+            self._read = -math.inf
 
     def person(self, key: str) -> Person:
         """The person of this key, also one that was merged into another. Raises NotThere."""
         with self._store.reading() as connection:
             number = number_of(connection, key)
-        found = next((each for each in self.everybody() if each.number == number), None)
+        found = None if number is None else self._among_everybody(number)
         if found is None:
             raise NotThere(f"there is nobody with the key {key}")
         return found
+
+    def _among_everybody(self, number: int) -> Person | None:
+        """Looked for twice: whoever hears of somebody new may ask before the list is read anew."""
+        for _ in range(2):
+            found = next((each for each in self.everybody() if each.number == number), None)
+            if found is not None:
+                return found
+            self.forget_what_was_read()
+        return None
 
     def by_number(self) -> dict[int, Person]:
         """Everybody by the number in the database, merged ones too."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 
 import numpy as np
@@ -36,3 +37,45 @@ def test_who_was_enrolled_for_an_hour_is_not_kept_and_is_gone_after_it(tmp_path)
         assert people.entries(bob) == []
         now[0] += 86400
         assert shown() == {"anna": True}
+
+
+def test_what_was_changed_while_another_thread_read_is_seen(tmp_path, monkeypatch):
+    """Fifty clients read at once: one of them is always at it."""
+    with (
+        Gallery.open(tmp_path / "gallery", dimension=8, model="test") as gallery,
+        Store(tmp_path / "gallery") as store,
+    ):
+        gallery.add(np.eye(1, 8, dtype=np.float32), identity="gate-1", camera="gate", time=time.time())
+        people, reading, changed = People(store, 86400.0), threading.Event(), threading.Event()
+        summaries = people._summaries
+
+        def slowly(connection):
+            found = summaries(connection)
+            reading.set()
+            changed.wait(0.5)
+            return found
+
+        monkeypatch.setattr(people, "_summaries", slowly)
+        reader = threading.Thread(target=people.everybody)
+        reader.start()
+        assert reading.wait(10)
+        change = gallery.merge("gate-1", "anna")
+        people.forget_what_was_read()
+        changed.set()
+        reader.join()
+        (anna,) = people.everybody()
+        assert anna.name == "anna"
+        assert gallery.undo(change.number)
+        people.forget_what_was_read()
+        assert people.person(gallery.key_of("gate-1")).name == "gate-1"
+
+
+def test_somebody_new_is_there_as_soon_as_an_event_may_tell_of_it(tmp_path):
+    with (
+        Gallery.open(tmp_path / "gallery", dimension=8, model="test") as gallery,
+        Store(tmp_path / "gallery") as store,
+    ):
+        people = People(store, 86400.0)
+        assert people.everybody() == []
+        gallery.add(np.eye(1, 8, dtype=np.float32), identity="gate-1", camera="gate", time=time.time())
+        assert people.person(gallery.key_of("gate-1")).name == "gate-1"
