@@ -108,11 +108,19 @@ class Guard:
         if body is None:
             await _rest(receive)
             return await refuse(413, f"{most:,} bytes are the most here", headers={"Connection": "close"})
+        asked = caller or Caller("nobody", "view", address)
+
+        async def noted(message: Any) -> None:
+            """What was done is in the audit log before anybody hears of it, whatever happens to the process."""
+            if message["type"] == "http.response.start" and path.startswith("/api/"):
+                await to_thread.run_sync(self._note, scope, asked, message["status"])
+            await answer(message)
+
         try:
-            await self._app(scope, _given(body, receive), answer)
+            await self._app(scope, _given(body, receive), noted)
         finally:
-            if path.startswith("/api/"):
-                await to_thread.run_sync(self._note, scope, caller or Caller("nobody", "view", address), status)
+            if not status and path.startswith("/api/"):  # nothing was answered
+                await to_thread.run_sync(self._note, scope, asked, status)
 
     def _known_host(self, host: str) -> bool:
         """Whether the request names this service; a name that was pointed here (DNS rebinding) is another."""

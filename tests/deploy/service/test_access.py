@@ -164,12 +164,26 @@ def test_what_was_done_is_noted_without_names(service, people):
     service.api("PATCH", f"/people/{key}", json={"name": "bob"})
     service.api("DELETE", f"/people/{key}")
     asked(service, "DELETE", f"/api/v1/people/{key}")
-    service.settled(lambda: len(service.get("/audit")["items"]) == 3)  # noted after the answer went out
     lines = service.get("/audit")["items"]
+    assert len(lines) == 3
     assert [(each["action"], each["subject"], each["status"], each["who"]) for each in lines] == [
         ("forget_person", key, 404, "local"), ("forget_person", key, 200, "local"),
         ("rename_person", key, 200, "local"),
     ]  # fmt: skip
+
+
+def test_what_was_done_is_noted_before_anybody_hears_of_it(service, people, monkeypatch):
+    """Who was told that it is done may be told the last thing before a kill."""
+    noted, note = [], service.site.audit.note
+
+    def slowly(*what):
+        time.sleep(0.3)
+        note(*what)
+        noted.append(what[1])
+
+    monkeypatch.setattr(service.site.audit, "note", slowly)
+    service.api("PATCH", f"/people/{people['gate-1']['key']}", json={"name": "bob"})
+    assert noted == ["rename_person"]
 
 
 def test_others_can_only_reach_it_with_a_token(colour_bundle, tmp_path):
