@@ -90,7 +90,9 @@ class Gallery(Answers, Closing):
                 )  # fmt: skip
                 with database.changing() as connection:
                     write_facts(connection, facts)
-            return cls(database, facts, clock=clock)
+            found = cls(database, facts, clock=clock)
+            found._empty_log()  # a process that was killed while it forgot somebody has left that person there
+            return found
         except BaseException:
             database.close()
             raise
@@ -282,11 +284,14 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.close()
         if not self._database.closed:
-            try:
-                self._database.truncate_log()
-            except (UserError, Failure) as error:
-                log.warning("the log of the gallery stays for now: %s", error)
+            self._empty_log()
             self._database.close()
+
+    def _empty_log(self) -> None:
+        try:
+            self._database.truncate_log()
+        except (UserError, Failure) as error:
+            log.warning("the log of the gallery stays for now: %s", error)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:

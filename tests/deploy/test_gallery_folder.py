@@ -203,6 +203,25 @@ def test_what_is_forgotten_leaves_the_disk(tmp_path):
     assert not on_disk(path, b"Secret-Person-07")
 
 
+def test_who_was_being_forgotten_when_the_process_was_killed_leaves_the_disk(tmp_path):
+    path = tmp_path / "gallery"
+    with opened(path) as gallery:
+        gallery.add(units(3), identity=["a", "b", "Secret-Person"], camera="gate", time=time.time())
+    child = start(
+        "import os\ngallery = opened()\n"
+        "gallery.merge('Secret-Person', 'Secret-Name')\n"
+        "gallery._database.truncate_log = lambda: os.kill(os.getpid(), 9)\n"
+        "gallery.forget('Secret-Name')",
+        path,
+    )
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL, errors
+    assert on_disk(path, b"Secret-")
+    with opened(path) as gallery:
+        assert not on_disk(path, b"Secret-")
+        assert gallery.count() == 2
+
+
 def test_what_has_expired_leaves_the_disk_by_the_end(tmp_path):
     path, now = tmp_path / "gallery", 1_700_000_000.0
     vectors = units(20)
