@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from anyio import create_task_group
 from fastapi import FastAPI
@@ -34,6 +35,7 @@ def make_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        app.state.photos = anyio.CapacityLimiter(cameras.PHOTOS)
         streams.begin()
         async with create_task_group() as group:
             for task in tasks:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Annotated, Literal
 
 import numpy as np
-from anyio import to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
@@ -19,7 +19,7 @@ from deploy.service.api.parts import TheNeighbours, TheSite, Viewer, decision, i
 from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
 from deploy.service.people import NotThere
-from deploy.service.photos import Found, Limits
+from deploy.service.photos import ANSWER_WITHIN, Found, Limits
 from deploy.service.site import Site
 from deploy.service.streams import Streams
 from pat.base.errors import Failure
@@ -27,6 +27,8 @@ from pat.base.errors import Failure
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
 """Pictures a second of a stream at most."""
+PHOTOS = 2
+"""Decoded and looked up at once. Others wait without a thread: people, health and pictures go on meanwhile."""
 SEEN: dict[str, Literal["yes", "perhaps", "no"]] = {"same": "yes", "perhaps": "perhaps", "different": "no"}
 KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
@@ -156,7 +158,16 @@ async def search_by_photo(
         found = site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
         return _answer(site, neighbours, pixels.shape, found)
 
-    return await to_thread.run_sync(search)
+    line: CapacityLimiter = request.app.state.photos
+    try:
+        with fail_after(ANSWER_WITHIN):
+            await line.acquire()
+    except TimeoutError:
+        raise Failure("other photos are being looked up; try again") from None
+    try:
+        return await to_thread.run_sync(search)
+    finally:
+        line.release()
 
 
 def _known(site: Site, name: str):  # type: ignore[no-untyped-def]

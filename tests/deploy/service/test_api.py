@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -236,6 +239,30 @@ def test_a_photo_finds_who_it_shows(service, colour_bundle):
     assert elsewhere["people"][0] == {**person, "seen_before": "no", "matches": []}
     nobody = service.api("POST", "/search", content=photo(), headers={"Content-Type": "image/jpeg"}).json()
     assert nobody["people"] == []
+
+
+def test_photos_that_wait_for_one_another_keep_nobody_else_waiting(service, people, monkeypatch):
+    going, searched = threading.Event(), threading.Semaphore(0)
+    people_in = service.site.photos._people
+
+    def slowly(pixels):
+        searched.release()
+        assert going.wait(30)
+        return people_in(pixels)
+
+    monkeypatch.setattr(service.site.photos, "_people", slowly)
+    with ThreadPoolExecutor(20) as pool:
+        kind = {"Content-Type": "image/jpeg"}
+        photos = [pool.submit(service.api, "POST", "/search", content=photo(), headers=kind) for _ in range(20)]
+        try:
+            assert searched.acquire(timeout=30)
+            answers = [
+                httpx.get(f"{service.service.address}{path}", timeout=10) for path in ("healthz", "api/v1/people")
+            ]
+        finally:
+            going.set()
+        assert [each.status_code for each in answers] == [200, 200]
+        assert [each.result().status_code for each in photos] == [200] * 20
 
 
 def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
