@@ -1,4 +1,4 @@
-"""`python -m bench gpu | train | model | detector | compare | static | street`."""
+"""`python -m bench gpu | train | model | detector | compare | static | street | service | kills`."""
 
 from __future__ import annotations
 
@@ -60,6 +60,25 @@ def main() -> int:
     )
     street.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
     street.add_argument("--out", type=Path, help="write the table as JSON, too")
+    service = commands.add_parser("service", help="`pat serve` asked by many clients while cameras run")
+    service.add_argument("--requests", type=int, default=10_000, help="default: %(default)s")
+    service.add_argument("--clients", type=int, default=50, help="default: %(default)s")
+    service.add_argument("--rate", type=float, default=25.0, help="requests a second; default: %(default)s")
+    service.add_argument("--frames", type=float, default=2.0, help="a second and camera; default: %(default)s")
+    service.add_argument("--rounds", type=int, default=10, help="times with and without; default: %(default)s")
+    service.add_argument("--people", type=int, default=1000, help="in the gallery; default: %(default)s")
+    kills = commands.add_parser("kills", help="kill -9 under load: nothing acknowledged is lost")
+    kills.add_argument("kind", choices=("service", "camera"))
+    kills.add_argument("--times", type=int, default=50, help="default: %(default)s")
+    kills.add_argument("--seed", type=int, default=0)
+    for made in (service, kills):
+        made.add_argument(
+            "streets", type=Path, nargs="*", help="folders of `pat synth street`; by default one is filmed"
+        )
+        made.add_argument("--bundle", type=Path, help="default: the model in the box")
+        made.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
+        made.add_argument("--quick", action="store_true", help="little: to try the way")
+        made.add_argument("--out", type=Path, default=Path("runs"), help="for what is made; default: %(default)s")
     options = parser.parse_args()
     given = {name: value for name, value in vars(options).items() if name != "command"}
 
@@ -81,6 +100,10 @@ def main() -> int:
         from bench import street as streets
 
         return streets.main(streets.Options(**given))
+    if options.command in ("service", "kills"):
+        measured = importlib.import_module(f"bench.{options.command}")
+        quick = measured.QUICK if given.pop("quick") else {}
+        return measured.main(measured.Options(**{**given, **quick}))
     if options.command == "compare":
         from bench import compare as comparison
 

@@ -6,10 +6,7 @@ import concurrent.futures
 import json
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,10 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
+from bench.children import PAGE, Child
+
 from .brokers import Broker, Listener, needs_broker
 from .conftest import unit
 
-ROOT = Path(__file__).resolve().parents[3]
 REQUESTS, CLIENTS = int(os.environ.get("PAT_REQUESTS", "1000")), 50
 PATHS = ("people", "people?q=gate", "status", "cameras", "events", "reviews", "threshold", "changes")
 
@@ -69,40 +67,14 @@ def test_50_clients_get_answers_and_memory_stays_flat(service, people):
     assert process.num_threads() <= threads + 8
 
 
-class Process:
+class Process(Child):
     """`pat serve` in a process of its own."""
 
     def __init__(self, bundle: Path, gallery: Path, *flags: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "pat",
-            "serve",
-            str(bundle),
-            "--gallery.path",
-            str(gallery),
-            "--port",
-            "0",
-        ]
-        command += ["--gallery.threshold", "0.8", "--runtime.threads", "1", "--keep.views", "none", *flags]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self.child = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        self.said: list[str] = []
-        assert self.child.stderr is not None
-        for line in self.child.stderr:
-            self.said.append(line)
-            if found := re.search(r"the page is at (\S+)", line):
-                self.address = found[1]
-                break
-        else:
-            raise AssertionError("".join(self.said))
-        threading.Thread(target=self.said.extend, args=(self.child.stderr,), daemon=True).start()
-
-    def end(self, number: int) -> int:
-        self.child.send_signal(number)
-        return self.child.wait(timeout=60)
+        words = [str(bundle), "--gallery.path", str(gallery), "--gallery.threshold", "0.8", "--port", "0"]
+        words += ["--runtime.threads", "1", "--keep.views", "none", *flags]
+        super().__init__("serve", *words, until=PAGE)
+        self.address = self.found
 
 
 def killed(bundle: Path, gallery: Path, kills: int, *flags: str) -> None:
@@ -119,11 +91,11 @@ def killed(bundle: Path, gallery: Path, kills: int, *flags: str) -> None:
                     if client.patch(f"/api/v1/people/{person['key']}", json=change).status_code == 200:
                         acknowledged = number
                         if killer is None:
-                            killer = threading.Timer(moments.uniform(0, 0.5), process.child.kill)
+                            killer = threading.Timer(moments.uniform(0, 0.5), process.process.kill)
                             killer.start()
             except httpx.TransportError:
                 pass
-        assert process.child.wait(timeout=60) == -signal.SIGKILL, process.said
+        assert process.process.wait(timeout=60) == -signal.SIGKILL, process.said
     last = Process(bundle, gallery, *flags)
     (person,) = httpx.get(f"{last.address}api/v1/people", params={"q": "person"}, timeout=30).json()["items"]
     lines = httpx.get(f"{last.address}api/v1/audit", timeout=30).json()["items"]
