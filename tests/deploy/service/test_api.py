@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import httpx
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from deploy import pipeline
 from deploy.annotate import Label
 from deploy.frames import Frame
+from deploy.service.api import cameras
 from pat.base.errors import Failure
 
 JSON = {"Content-Type": "application/json"}
@@ -263,6 +264,18 @@ def test_photos_that_wait_for_one_another_keep_nobody_else_waiting(service, peop
             going.set()
         assert [each.status_code for each in answers] == [200, 200]
         assert [each.result().status_code for each in photos] == [200] * 20
+
+
+def test_a_photo_waits_for_others_for_so_long_alone(service, people, monkeypatch):
+    going, kind = threading.Event(), {"Content-Type": "image/jpeg"}
+    monkeypatch.setattr(cameras, "ANSWER_WITHIN", 0.2)
+    monkeypatch.setattr(service.site.photos, "_people", lambda pixels: going.wait(30) and (np.empty((0, 4)), []))
+    with ThreadPoolExecutor(3) as pool:
+        photos = [pool.submit(service.api, "POST", "/search", content=photo(), headers=kind) for _ in range(3)]
+        refused = next(as_completed(photos)).result()
+        going.set()
+    problem(refused, 503, "unavailable")
+    assert sorted(each.result().status_code for each in photos) == [200, 200, 503]
 
 
 def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
