@@ -20,6 +20,8 @@ KEPT_LINES = 10_000
 MOST_LINES = 1_000_000
 """Of the outbox, kept for a mirror that is away (about 60 MB); after these the mirror is filled anew."""
 AT_ONCE = 500
+TRACE = 32
+"""Bytes of a vector by which it is known again."""
 
 GROUP = """WITH RECURSIVE members(id) AS (
     SELECT ? UNION SELECT identities.id FROM identities JOIN members ON identities.merged_into = members.id
@@ -187,6 +189,13 @@ def ids_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     numbers = [number_of(connection, each) for each in ids]
     more = [id for number in numbers if number is not None for id in ids_of(connection, number)]
     return list(dict.fromkeys((*ids, *more)))
+
+
+def traces_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[bytes]:
+    """Bytes by which these people (by key) and entries (by uuid) would be known again in the file."""
+    names = "SELECT CAST(name AS BLOB) FROM identities WHERE key = ?"
+    vectors = f"SELECT substr(vector, 1, {TRACE}) FROM entries WHERE uuid = ?"
+    return [row[0] for each in ids for what in (names, vectors) for row in connection.execute(what, (each,))]
 
 
 def forget(connection: sqlite3.Connection, person: int, now: float) -> int:

@@ -7,12 +7,13 @@ is overwritten with zeros (`secure_delete`), and leaves the write-ahead log with
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deploy.closing import Closing
@@ -149,6 +150,23 @@ class Database(Closing):
                 if time.monotonic() > until:
                     raise Failure(f"another process is reading the gallery {self.folder}; try again")
                 time.sleep(0.01)
+
+    def scrub(self, traces: Sequence[bytes]) -> None:
+        """Empty the log, and make sure that what was deleted, which held these bytes, is nowhere in the file.
+
+        `secure_delete` overwrites the place where a row was last. A row that SQLite has moved to make room may
+        leave a copy in the unused part of a page; where one is found the whole file is written anew. Raises
+        Failure as `truncate_log` does.
+        """
+        self.truncate_log()
+        if self._holds(traces):
+            with self._writing, translated(self.folder):
+                self._write.execute("VACUUM")
+            self.truncate_log()
+
+    def _holds(self, traces: Sequence[bytes]) -> bool:
+        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return any(content.find(each) >= 0 for each in traces)
 
     def connect(self) -> sqlite3.Connection:
         """One more connection. Raises sqlite3.Error."""

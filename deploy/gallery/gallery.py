@@ -226,11 +226,12 @@ class Gallery(Answers, Closing):
         with self._changing() as connection:
             person = changes.find(connection, name)
             ids = [] if person is None else changes.ids_of(connection, person)
+            traces = changes.traces_of(connection, ids)
             if self._before is not None:  # first: a second try still knows the ids
                 self._before.obey(ids)
             count = None if person is None else changes.forget(connection, person, self._clock())
         try:
-            self._database.truncate_log()
+            self._database.scrub(traces)
         except Failure as error:
             raise Failure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
         return count
@@ -241,10 +242,12 @@ class Gallery(Answers, Closing):
         What is not known here is noted too: it shall not come back. Raises Failure as `forget` does.
         """
         with self._changing() as connection:
+            known = changes.ids_with(connection, ids)
             if self._before is not None:
-                self._before.obey(changes.ids_with(connection, ids))
+                self._before.obey(known)
+            traces = changes.traces_of(connection, known)
             count = changes.obey(connection, ids, self._clock())
-        self._database.truncate_log()
+        self._database.scrub(traces)
         return count
 
     def expire(self, before: float) -> int:

@@ -203,6 +203,26 @@ def test_what_is_forgotten_leaves_the_disk(tmp_path):
     assert not on_disk(path, b"Secret-Person-07")
 
 
+def test_a_copy_that_sqlite_made_of_a_row_leaves_the_disk_too(tmp_path):
+    """A row that grows may move, and those beside it: here one of them is forgotten later."""
+    path, chance = tmp_path / "gallery", random.Random(5)
+    names = [f"Secret-{number:034d}" for number in range(150)]
+    with opened(path) as gallery:
+        gallery.add(units(150), identity=names, camera="gate", time=time.time())
+        for step in range(150, 430):
+            name, other = chance.sample(names, 2)
+            turn = chance.random()
+            if turn < 0.15:
+                names.remove(name)
+                gallery.forget(name)
+                assert not on_disk(path, name.encode())
+            elif turn < 0.6:
+                names[names.index(name)] = f"Secret-{step:034d}"
+                gallery.merge(name, f"Secret-{step:034d}")
+            else:
+                gallery.undo(gallery.merge(name, other).number)
+
+
 def test_who_was_being_forgotten_when_the_process_was_killed_leaves_the_disk(tmp_path):
     path = tmp_path / "gallery"
     with opened(path) as gallery:
