@@ -142,7 +142,7 @@ def run(options: Options) -> Outcome:
             outcome.events, outcome.torn = len(found), events.torn
             sys.stderr.write(
                 f"{number + 1} of {options.times}: start {child.seconds:.1f} s, {len(new)} events, "
-                f"{len(problems)} problems\n"
+                f"{len(problems)} problems\n" + "".join(f"    {problem}\n" for problem in problems)
             )
         outcome.acknowledged = sum((each.acknowledged for each in clients), Counter())
     return outcome

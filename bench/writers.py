@@ -155,10 +155,12 @@ class Client:
             )
         )
         buried = {row[0] for row in connection.execute("SELECT key FROM tombstones")}
+        borne = {row[0] for row in connection.execute("SELECT name FROM identities")}
         for key, allowed in self.allowed.items():
             name = names.get(key, GONE)
             if name not in allowed or (name == GONE) != (key in buried):
                 yield f"{key} is {name or 'gone'}, which should be one of {allowed}; tombstone: {key in buried}"
-            if allowed == {GONE} and (left := [each for each in self._bore[key] if each.encode() in content]):
+            theirs = [each for each in self._bore[key] if each not in borne]  # not by somebody merged for a while
+            if allowed == {GONE} and (left := [each for each in theirs if each.encode() in content]):
                 yield f"{key} was forgotten, and its names are on the disk: {left}"
             self.allowed[key] = {name}
