@@ -26,7 +26,7 @@ def test_what_is_told_of_phases():
 def test_clients_beside_cameras_get_what_they_ask_for(colour_bundle, street, tmp_path):
     options = Options(
         [street], requests=200, clients=10, rate=20.0, rounds=2, people=60, bundle=colour_bundle, threshold="0.8",
-        out=tmp_path, flags=("--detect.detector", "hog:720", "--camera.rate", "4"),
+        out=tmp_path, flags=("--detect.detector", "hog:720"),
     )  # fmt: skip
     outcome = run(options)
     print(*outcome.lines(), sep="\n")
