@@ -20,8 +20,6 @@ KEPT_LINES = 10_000
 MOST_LINES = 1_000_000
 """Of the outbox, kept for a mirror that is away (about 60 MB); after these the mirror is filled anew."""
 AT_ONCE = 500
-TRACE = 32
-"""Bytes of a vector by which it is known again."""
 
 GROUP = """WITH RECURSIVE members(id) AS (
     SELECT ? UNION SELECT identities.id FROM identities JOIN members ON identities.merged_into = members.id
@@ -191,13 +189,6 @@ def ids_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*ids, *more)))
 
 
-def traces_of(connection: sqlite3.Connection, ids: Sequence[str]) -> list[bytes]:
-    """Bytes by which these people (by key) and entries (by uuid) would be known again in the file."""
-    names = "SELECT CAST(name AS BLOB) FROM identities WHERE key = ?"
-    vectors = f"SELECT substr(vector, 1, {TRACE}) FROM entries WHERE uuid = ?"
-    return [row[0] for each in ids for what in (names, vectors) for row in connection.execute(what, (each,))]
-
-
 def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
     """Delete a person, all names included; what stays says that somebody was forgotten, and not who."""
     connection.executemany(
@@ -207,7 +198,13 @@ def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
     entries = connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks_for(group)})", group)
     count = delete(connection, [row[0] for row in entries])
     _delete_people(connection, group)
+    leave_no_copy(connection)
     return count
+
+
+def leave_no_copy(connection: sqlite3.Connection) -> None:
+    """Note in the file that it has to be written anew, for SQLite may have copied what was just deleted."""
+    connection.execute("PRAGMA user_version = 1")
 
 
 def _group(connection: sqlite3.Connection, person: int) -> list[int]:
@@ -246,6 +243,7 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
         number = number_of(connection, each)
         count += 0 if number is None else forget(connection, number, now)
     connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
+    leave_no_copy(connection)
     return count + delete(connection, entries_of(connection, ids))
 
 

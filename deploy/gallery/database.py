@@ -1,13 +1,14 @@
 """The gallery's file: SQLite in WAL mode, the one truth, shared by threads and processes of one machine.
 
 A change is on disk when its transaction ends (`synchronous=full`). Readers never wait for writers. What is deleted
-is overwritten with zeros (`secure_delete`), and leaves the write-ahead log with `truncate_log`.
+is overwritten with zeros (`secure_delete`), leaves the write-ahead log with `truncate_log`, and its copies the unused
+parts of the file with `rewrite`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import mmap
+import logging
 import os
 import sqlite3
 import threading
@@ -19,6 +20,8 @@ from pathlib import Path
 from deploy.closing import Closing
 from deploy.gallery.facts import Facts
 from pat.base.errors import Failure, UserError
+
+log = logging.getLogger(__name__)
 
 FILE = "gallery.sqlite"
 OLD_FACTS = "gallery.json"
@@ -151,22 +154,18 @@ class Database(Closing):
                     raise Failure(f"another process is reading the gallery {self.folder}; try again")
                 time.sleep(0.01)
 
-    def scrub(self, traces: Sequence[bytes]) -> None:
-        """Empty the log, and make sure that what was deleted, which held these bytes, is nowhere in the file.
+    def rewrite(self) -> None:
+        """Write the file anew where somebody was forgotten since it last was (`changes.leave_no_copy`).
 
-        `secure_delete` overwrites the place where a row was last. A row that SQLite has moved to make room may
-        leave a copy in the unused part of a page; where one is found the whole file is written anew. Raises
-        Failure as `truncate_log` does.
+        `secure_delete` overwrites the place where a row was last; a row that SQLite had moved to make room may have
+        left a copy in the unused part of a page. Writers wait meanwhile, about a second for 200 MB, and it takes
+        that much memory: not for each deletion.
         """
-        self.truncate_log()
-        if self._holds(traces):
-            with self._writing, translated(self.folder):
+        with self._writing, translated(self.folder):
+            if self._write.execute("PRAGMA user_version").fetchone()[0]:
+                log.info("%s: written anew, for somebody was forgotten", self.folder)
                 self._write.execute("VACUUM")
-            self.truncate_log()
-
-    def _holds(self, traces: Sequence[bytes]) -> bool:
-        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(each) >= 0 for each in traces)
+                self._write.execute("PRAGMA user_version = 0")
 
     def connect(self) -> sqlite3.Connection:
         """One more connection. Raises sqlite3.Error."""

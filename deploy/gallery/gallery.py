@@ -34,6 +34,8 @@ from pat.base.errors import Failure, UserError
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
+CLEAN_EVERY = 3600.0
+"""Seconds from one look for what is left of the forgotten to the next; opening and closing look, too."""
 """Seconds between two deletions of expired entries at least."""
 
 
@@ -59,7 +61,7 @@ class Gallery(Answers, Closing):
         before = find_before(database)
         self._before = None if before is None else self._open_before(before)
         self._opened = clocks.monotonic()
-        self._swept = -math.inf
+        self._swept, self._cleaned = -math.inf, clocks.monotonic()
         self.sweep()
 
     @classmethod
@@ -91,7 +93,7 @@ class Gallery(Answers, Closing):
                 with database.changing() as connection:
                     write_facts(connection, facts)
             found = cls(database, facts, clock=clock)
-            found._empty_log()  # a process that was killed while it forgot somebody has left that person there
+            found._clean_up()  # a process that was killed while it forgot somebody has left that person there
             return found
         except BaseException:
             database.close()
@@ -220,18 +222,18 @@ class Gallery(Answers, Closing):
     def forget(self, identity: str) -> int | None:
         """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
 
-        Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
+        Tracks in view do not bring the person back. Backups and exports that were made before still hold it. Copies
+        that SQLite may have made of a row when it moved it go when the gallery is closed, or within the hour.
         """
         name = checked_name("identity", identity)
         with self._changing() as connection:
             person = changes.find(connection, name)
             ids = [] if person is None else changes.ids_of(connection, person)
-            traces = changes.traces_of(connection, ids)
             if self._before is not None:  # first: a second try still knows the ids
                 self._before.obey(ids)
             count = None if person is None else changes.forget(connection, person, self._clock())
         try:
-            self._database.scrub(traces)
+            self._database.truncate_log()
         except Failure as error:
             raise Failure(f"{identity} is deleted, but not yet gone from the disk: {error}") from error
         return count
@@ -242,12 +244,10 @@ class Gallery(Answers, Closing):
         What is not known here is noted too: it shall not come back. Raises Failure as `forget` does.
         """
         with self._changing() as connection:
-            known = changes.ids_with(connection, ids)
             if self._before is not None:
-                self._before.obey(known)
-            traces = changes.traces_of(connection, known)
+                self._before.obey(changes.ids_with(connection, ids))
             count = changes.obey(connection, ids, self._clock())
-        self._database.scrub(traces)
+        self._database.truncate_log()
         return count
 
     def expire(self, before: float) -> int:
@@ -276,6 +276,8 @@ class Gallery(Answers, Closing):
             changes.prune_outbox(connection)
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
+        if clocks.monotonic() - self._cleaned > CLEAN_EVERY:
+            self._clean_up()
         return count
 
     def backup(self, path: str | Path) -> int:
@@ -287,11 +289,14 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.close()
         if not self._database.closed:
-            self._empty_log()
+            self._clean_up()
             self._database.close()
 
-    def _empty_log(self) -> None:
+    def _clean_up(self) -> None:
+        """Leave nothing of the forgotten in the log or in unused parts of the file."""
+        self._cleaned = clocks.monotonic()
         try:
+            self._database.rewrite()
             self._database.truncate_log()
         except (UserError, Failure) as error:
             log.warning("the log of the gallery stays for now: %s", error)

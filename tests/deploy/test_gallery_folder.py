@@ -19,6 +19,7 @@ import pytest
 
 from deploy.gallery import Gallery, restore
 from deploy.gallery.database import FILE
+from deploy.gallery.gallery import CLEAN_EVERY
 from pat.base.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,24 +204,38 @@ def test_what_is_forgotten_leaves_the_disk(tmp_path):
     assert not on_disk(path, b"Secret-Person-07")
 
 
-def test_a_copy_that_sqlite_made_of_a_row_leaves_the_disk_too(tmp_path):
-    """A row that grows may move, and those beside it: here one of them is forgotten later."""
+@pytest.mark.parametrize("end", ["closed", "an hour later", "killed"])
+def test_a_copy_that_sqlite_made_of_a_row_leaves_the_disk_too(tmp_path, monkeypatch, end):
+    """A row that grows may move, and those beside it: here some of them are forgotten later."""
     path, chance = tmp_path / "gallery", random.Random(5)
-    names = [f"Secret-{number:034d}" for number in range(150)]
-    with opened(path) as gallery:
-        gallery.add(units(150), identity=names, camera="gate", time=time.time())
-        for step in range(150, 430):
-            name, other = chance.sample(names, 2)
-            turn = chance.random()
-            if turn < 0.15:
-                names.remove(name)
-                gallery.forget(name)
-                assert not on_disk(path, name.encode())
-            elif turn < 0.6:
-                names[names.index(name)] = f"Secret-{step:034d}"
-                gallery.merge(name, f"Secret-{step:034d}")
-            else:
-                gallery.undo(gallery.merge(name, other).number)
+    names, forgotten = [f"Secret-{number:034d}" for number in range(150)], []
+    gallery = opened(path)
+    gallery.add(units(150), identity=names, camera="gate", time=time.time())
+    for step in range(150, 430):
+        name, other = chance.sample(names, 2)
+        turn = chance.random()
+        if turn < 0.15:
+            names.remove(name)
+            forgotten.append(name)
+            gallery.forget(name)
+        elif turn < 0.6:
+            names[names.index(name)] = f"Secret-{step:034d}"
+            gallery.merge(name, f"Secret-{step:034d}")
+        else:
+            gallery.undo(gallery.merge(name, other).number)
+    assert any(on_disk(path, name.encode()) for name in forgotten)  # or there is nothing to clean up
+    if end == "an hour later":
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + CLEAN_EVERY + 1)
+        gallery.sweep()
+    elif end == "killed":
+        opened(shutil.copytree(path, tmp_path / "copy")).close()
+        path = tmp_path / "copy"
+    else:
+        gallery.close()
+    assert not any(on_disk(path, name.encode()) for name in forgotten)
+    assert on_disk(path, names[0].encode())
+    gallery.close()
 
 
 def test_who_was_being_forgotten_when_the_process_was_killed_leaves_the_disk(tmp_path):
