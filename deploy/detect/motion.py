@@ -41,6 +41,10 @@ STANDS = 5.0
 """Seconds for which it is remembered where somebody was, who may stand there."""
 SAME = 0.3
 """IoU of two boxes of somebody who stands."""
+THING = 0.8
+"""IoU of two boxes of one thing that is no person."""
+REMEMBERED = 60.0
+"""Seconds for which it is remembered where such a thing was found."""
 MOST = 0.7
 """Share of the image from which on all of it is looked at."""
 
@@ -63,6 +67,7 @@ class MotionGate:
         self._shape: tuple[int, ...] = ()
         self._time = self._looked = -math.inf
         self._found: list[tuple[float, Boxes]] = []  # when, and where
+        self._things: list[tuple[float, Boxes]] = []  # when and where somebody was found who is none
         self._motion, self._zoom = np.zeros((1, 1), dtype=np.uint8), 1.0
 
     def regions(self, frame: Frame) -> Boxes | None:
@@ -100,13 +105,20 @@ class MotionGate:
 
     def people(self, frame: Frame, found: Detections) -> Detections:
         """Those found that move, stand where somebody came, or are sure to be people; the next images are looked
-        at there too."""
+        at there too. What was found before where nobody had come is no person when somebody passes it, either."""
         if self._full_look == 0 or not len(found):
             return found
         before = [boxes for _, boxes in self._found]
-        kept = (self._moves(found.boxes) >= STILL) | (found.scores >= SURE)
+        kept = self._moves(found.boxes) >= STILL
         if before:
             kept |= ious(found.boxes, np.concatenate(before)).max(axis=1) >= SAME
+        self._things = [each for each in self._things if frame.time - each[0] <= REMEMBERED]
+        if self._things:
+            things = np.concatenate([boxes for _, boxes in self._things])
+            kept &= ious(found.boxes, things).max(axis=1) < THING
+        kept |= found.scores >= SURE
+        if not kept.all():
+            self._things.append((frame.time, found.boxes[~kept]))
         people = Detections(found.boxes[kept], found.scores[kept])
         if len(people):
             self._found.append((frame.time, people.boxes))

@@ -124,5 +124,6 @@ def test_a_poster_is_no_person_and_who_stops_is_one():
     assert found(5, poster, 0.8) == 1  # sure to be somebody
     walks = [found(6 + step, [[x, 80, x + 40, 180]], 0.5, left=x) for step, x in enumerate(range(100, 160, 10))]
     assert walks == [1] * 6
-    stands = [found(12 + second * 10, [[150, 80, 190, 180]], 0.5, left=150) for second in range(60)]
+    assert found(12, poster, 0.5, left=50) == 0  # though somebody passes it
+    stands = [found(13 + second * 10, [[150, 80, 190, 180]], 0.5, left=150) for second in range(60)]
     assert stands == [1] * 60
