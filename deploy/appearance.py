@@ -177,12 +177,13 @@ class EmbeddingPolicy:
         """Tracks that are remembered."""
         return len(self._embedded)
 
-    def wants(self, track: int, time: float, quality: float) -> bool:
-        """Whether this view is to be embedded; if so it is noted as embedded. NaN is no quality."""
+    def wants(self, track: int, time: float, quality: float, *, at_once: bool = False) -> bool:
+        """Whether this view is to be embedded; if so it is noted as embedded. NaN is no quality. `at_once` does
+        not wait until `every` seconds have passed."""
         if not quality >= self._least:
             return False
         last, best = self._embedded.get(track, (time - self._every, quality))
-        due = time - last >= self._every - ROUNDING or time < last  # a clock that was set back
+        due = at_once or time - last >= self._every - ROUNDING or time < last  # a clock that was set back
         if not due and quality < best + self._better_by:
             return False
         self._embedded[track] = time, max(best, quality)

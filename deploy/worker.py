@@ -33,7 +33,7 @@ TOUCHING = 0.05
 """IoU of a track's box with another one from which on the track may jump there."""
 NEW = 2
 """Views that a new person takes at least: one alone may be of a pillar, or of half a person."""
-FAR = 2.5
+FAR = 2.0
 """How many times as far from 1 as the threshold a view's likeness must be, to show a jump of a track that was
 never out of sight or near another one."""
 FRAME_WAIT = 0.2
@@ -53,8 +53,8 @@ class Person:
     doubtful: bool = False
     """Since the last view that looked like the track it was lost for a while, or touched another one: only then
     can it have jumped to somebody else."""
-    odd: list[tuple[Array, float]] = field(default_factory=list)
-    """Views, one after the other, that do not look like the track: perhaps it has jumped."""
+    odd: Array | None = None
+    """The last view, when it does not look like the track: perhaps it has jumped."""
     recognition: Recognition = NOBODY
     """What the gallery said last."""
     asked: int = 0
@@ -69,6 +69,13 @@ class Person:
     @property
     def identity(self) -> str | None:
         return self.recognition.identity
+
+    def wondered_at(self, quality: float) -> bool:
+        """Whether a view of this quality could show that the track has jumped, which it may have."""
+        return self.doubtful and self.appearance.samples > 0 and self.clear(quality)
+
+    def clear(self, quality: float) -> bool:
+        return quality >= CLEAR * self.appearance.best
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,14 @@ class Worker:
         chosen = [
             row
             for row, each in enumerate(seen)
-            if usable[row] and self._policy.wants(each.track, frame.time, float(quality[row]))
+            if usable[row]
+            and self._policy.wants(
+                each.track,
+                frame.time,
+                float(quality[row]),
+                # Who may be somebody else by now is looked at as soon as the view can show it.
+                at_once=each.track not in touching and self._people[each.track].wondered_at(float(quality[row])),
+            )
         ]
         if not chosen:
             return
@@ -249,29 +263,26 @@ class Worker:
         person, least = self._people[track], self._recogniser.threshold
         likeness = person.appearance.likeness(vector)
         if likeness < least:
-            if not alone or quality < CLEAR * person.appearance.best:
+            if not alone or not person.clear(quality):
                 return  # half hidden, cut off or blurred: no reason to think of somebody else
             if not person.doubtful and 1 - likeness < FAR * (1 - least):
                 # Followed from image to image: the same person, from another side.
                 self._accept(person, vector, quality)
                 return
-            alike = [(seen, each) for seen, each in person.odd if float(seen @ vector) >= least]
-            if alike:
+            if person.odd is not None and float(person.odd @ vector) >= least:
                 self._tell_left(person)
                 self._people[track] = person = Person(
                     self._track_numbers(), person.last, person.frame, person.frame.time
                 )
                 _meet([each for each in self._people.values() if each.frame is person.frame])
-                for seen, each in alike:
-                    person.appearance.add(seen, each)
             else:
-                person.odd = [(vector, quality)]
+                person.odd = vector
                 return
         self._accept(person, vector, quality)
 
     def _accept(self, person: Person, vector: Array, quality: float) -> None:
         if person.appearance.add(vector, quality):
-            person.odd, person.doubtful = [], False
+            person.odd, person.doubtful = None, False
             self._recognise(person)
 
     def _recognise(self, person: Person, *, final: bool = False) -> None:
@@ -297,7 +308,6 @@ class Worker:
                 if other is not person and other.track in person.met and other.recognition.key is not None
             },
             known=before,
-            final=final,
             agrees=person.appearance.samples >= NEW and person.appearance.agrees(self._recogniser.threshold),
         )
         if now.forgotten:

@@ -216,6 +216,15 @@ def test_a_clearly_better_view_is_not_waited_for():
     assert wanted(policy, [0.4, 0.5, 0.59, 0.61, 0.7, 0.85, *[0.9] * 12]) == [0, 3, 5, 15]
 
 
+def test_a_view_may_be_wanted_at_once():
+    policy = EmbeddingPolicy(every=1.0, least_quality=0.2)
+    assert policy.wants(1, 0.0, 0.5)
+    assert not policy.wants(1, 0.1, 0.5)
+    assert policy.wants(1, 0.2, 0.5, at_once=True)
+    assert not policy.wants(1, 0.3, 0.1, at_once=True)
+    assert not policy.wants(1, 1.1, 0.5)  # 0.9 s after the last
+
+
 def test_bad_views_are_never_embedded_and_do_not_postpone_good_ones():
     policy = EmbeddingPolicy(every=5, least_quality=0.3)
     assert wanted(policy, [0.5, *[0.1] * 20, 0.5, 0.5]) == [0, 21]

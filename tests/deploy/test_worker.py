@@ -216,6 +216,35 @@ def test_a_track_that_jumps_to_somebody_else_is_split(tmp_path, gallery):
     assert found[1].score < 0.1  # what is stored of anna is anna
 
 
+def test_a_track_that_was_lost_is_looked_at_as_soon_as_it_is_seen_again(tmp_path, gallery):
+    """Who was out of sight and comes back as another is told as another, before the next view is due."""
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 12 + [[]] * 2 + [[PERSON]] * 9), Jump(3), every=1.0)
+    assert [each["event"] for each in told] == ["new", "left", "unknown", "left"]
+
+
+class Sequence(Answers):
+    """One box that looks like this, view after view."""
+
+    def __init__(self, *vectors):
+        super().__init__()
+        self.vectors = vectors
+
+    def submit(self, pixels, boxes):
+        super().submit(pixels, boxes)
+        future: Future = Future()
+        future.set_result(np.array([self.vectors[min(len(self.asked), len(self.vectors)) - 1]], dtype=np.float32))
+        return future
+
+
+def test_half_a_jump_is_a_jump_and_its_first_view_is_left_out(tmp_path, gallery):
+    """In sight all the time, but not so alike by far; the first view after may show a bit of both people."""
+    anna, mixed, other = np.zeros((3, 8))
+    anna[0], mixed[:2], other[:3] = 1, (0.35, 0.937), (0.35, 0.7, 0.623)
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 30), Sequence(*[anna] * 6, mixed, other))
+    assert [each["event"] for each in told] == ["new", "left", "new", "left"]
+    assert gallery.people(other, 1)[0].score == pytest.approx(1, abs=1e-3)
+
+
 class Copies(Answers):
     """From the sixth image on the person on the left looks like the one on the right."""
 
