@@ -48,7 +48,7 @@ class Recognition:
     entry: str | None = None
     """What was stored of this track."""
     sure: bool = True
-    """False when another person is almost as likely: then nothing of the track is learned."""
+    """False when another person is almost as likely: then it is not told who it is."""
     forgotten: bool = False
     """The person was forgotten while in view: the track is never looked up or stored again."""
 
@@ -85,7 +85,6 @@ class Recogniser:
         track: int,
         others: Collection[str] = (),
         known: Recognition = NOBODY,
-        final: bool = True,
         agrees: bool = True,
     ) -> Recognition:
         """Look up a track's vector [D], unit length; a person the gallery lacks is taken up when it should be.
@@ -93,7 +92,8 @@ class Recogniser:
         `others` are the keys of people who were seen in one image with the track: nobody is in an image twice.
         Views that do not agree with each other make no new person.
         `known` is what was said of this track before: it stays unless the views have come to say something else.
-        Unless `final`, who is not ahead of the second stays undecided for now (`sure` is False, no identity).
+        Who is not ahead of the second stays undecided (`sure` is False, no identity): of two people who are alike
+        either is as likely, and a wrong name is worse than none.
         """
         with self._lock, self._metrics.timed("gallery"):
             try:
@@ -108,12 +108,11 @@ class Recogniser:
                 score = None if best is None else best.score
                 if best is not None and best.score >= self.threshold:
                     second = rivals[1].score if len(rivals) > 1 else -1.0
-                    sure = best.score - second >= self._margin
-                    if not sure and not final:
-                        return Recognition(None, score, sure=False)
+                    if best.score - second < self._margin:
+                        return known if known.new else Recognition(None, score, sure=False)
                     if known.new and known.entry is not None:
                         self._gallery.remove([known.entry])  # it was somebody known after all
-                    return Recognition(best.identity, score, key=best.key, sure=sure)
+                    return Recognition(best.identity, score, key=best.key)
                 if known.new:
                     return known
                 if self._remember != "all" or not agrees:
@@ -128,8 +127,8 @@ class Recogniser:
 
     def add_view(self, vector: NDArray[np.float32], known: Recognition, *, camera: str, time: float) -> bool:
         """Keep the final vector of a track in place of what was stored of it before, when tracks are to be
-        remembered and it is sure who it is; whether it is stored."""
-        if self._remember == "nothing" or known.key is None or not known.sure:
+        remembered and it is known who it is; whether it is stored."""
+        if self._remember == "nothing" or known.key is None:
             return False
         with self._lock, self._metrics.timed("gallery"):
             try:

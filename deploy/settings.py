@@ -85,9 +85,9 @@ class GallerySettings:
     threshold: str = ""
     """Least cosine to a known identity: a number, or the file that `pat gallery calibrate` wrote; by default what
     the bundle was given when it was made."""
-    margin: float = 0.02
-    """By how much the best identity must be ahead of the second; else the track is undecided until it ends, and
-    nothing of it is learned."""
+    margin: float = 0.05
+    """By how much the best identity must be ahead of the second; else the track stays unknown, and nothing of it
+    is learned."""
     remember: Literal["all", "known", "nothing"] = "all"
     """Tracks that the gallery takes up: all (a person never seen becomes a new identity), known people's, none."""
     retention_hours: float = 24.0
