@@ -1,8 +1,8 @@
 """The gallery's file: SQLite in WAL mode, the one truth, shared by threads and processes of one machine.
 
 A change is on disk when its transaction ends (`synchronous=full`). Readers never wait for writers. What is deleted
-is overwritten with zeros (`secure_delete`), leaves the write-ahead log with `truncate_log`, and its copies the unused
-parts of the file with `rewrite`.
+is overwritten with zeros (`secure_delete`), leaves the write-ahead log with `truncate_log`, and the unused parts
+of the file, where SQLite may have left a copy, with `rewrite`.
 """
 
 from __future__ import annotations
@@ -157,9 +157,9 @@ class Database(Closing):
     def rewrite(self) -> None:
         """Write the file anew where somebody was forgotten since it last was (`changes.leave_no_copy`).
 
-        `secure_delete` overwrites the place where a row was last; a row that SQLite had moved to make room may have
-        left a copy in the unused part of a page. Writers wait meanwhile, about a second for 200 MB, and it takes
-        that much memory: not for each deletion.
+        `secure_delete` overwrites the place where a row was last; a row that SQLite had moved to make room may
+        have left a copy in the unused part of a page. Writers wait meanwhile, about a second for 200 MB, and
+        it takes that much memory: not for each deletion.
         """
         with self._writing, translated(self.folder):
             if self._write.execute("PRAGMA user_version").fetchone()[0]:

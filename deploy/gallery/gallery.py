@@ -222,8 +222,9 @@ class Gallery(Answers, Closing):
     def forget(self, identity: str) -> int | None:
         """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
 
-        Tracks in view do not bring the person back. Backups and exports that were made before still hold it. Copies
-        that SQLite may have made of a row when it moved it go when the gallery is closed, or within the hour.
+        Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
+        Copies that SQLite may have made of a row when it moved it go when the gallery is closed, or within
+        the hour.
         """
         name = checked_name("identity", identity)
         with self._changing() as connection:
