@@ -1,12 +1,15 @@
-"""A small part-aware transformer as ONNX in every precision and operator set, made once for the session."""
+"""A small part-aware transformer as ONNX in every precision and operator set, made once for all."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
+from filelock import FileLock
 
 from bundles import described, make_bundle, noise
 from export.lowering.cast import cast_graph
@@ -43,25 +46,27 @@ def small_model(opset: int) -> PartAwareTransformer:
 @pytest.fixture(scope="session")
 def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
     """The path of the small model's graph in a precision and operator set."""
-    folder = tmp_path_factory.mktemp("graphs")
-    fp32 = {}
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"  # one for all workers
+    folder.mkdir(exist_ok=True)
+    alone = FileLock(folder / ".lock")
 
     def make(precision: PrecisionName, opset: int) -> Path:
         path = folder / f"{precision}-{opset}.onnx"
-        if path.exists():
-            return path
-        if opset not in fp32:
-            fp32[opset] = to_graph(small_model(opset), opset=opset)
-        graph = fp32[opset]
+        with alone:
+            if not path.exists():
+                path.write_bytes(graph(precision, opset).SerializeToString())
+        return path
+
+    def graph(precision: PrecisionName, opset: int) -> onnx.ModelProto:
+        if precision == "fp32":
+            return to_graph(small_model(opset), opset=opset)
+        found = onnx.load(make("fp32", opset))
         if precision in ("int8", "fp8"):
             # The ranges only set scales here: what is built does not depend on their values.
-            graph = quantise_graph(
-                graph, precision, dict.fromkeys(activations(graph).values(), 8.0), layers(graph)
-            )
-        if precision != "fp32":
-            graph = cast_graph(graph, "bf16" if precision == "bf16" else "fp16")
-        path.write_bytes(graph.SerializeToString())
-        return path
+            ranges = dict.fromkeys(activations(found).values(), 8.0)
+            found = quantise_graph(found, precision, ranges, layers(found))
+        return cast_graph(found, "bf16" if precision == "bf16" else "fp16")
 
     return make
 

@@ -60,7 +60,13 @@ def test_jobs_are_grouped_by_what_the_choice_depends_on():
     assert [len(job.cases) for job in JOBS] == [2, 1, 2, 1, 1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("job", JOBS, ids=tune.name)
+def slow_where_large(job):
+    """Forty queries in the interpreter take four times as long as twenty."""
+    many = any(case.name == "many queries" for case in job.cases)
+    return pytest.param(job, id=tune.name(job), marks=[pytest.mark.slow] if many else [])
+
+
+@pytest.mark.parametrize("job", map(slow_where_large, JOBS))
 def test_every_candidate_computes_the_same(job):
     candidates = job.candidates
     if not torch.cuda.is_available():  # warps and stages mean nothing to the interpreter
@@ -142,10 +148,10 @@ def test_estimate():
     assert estimate(works, DEVICES["sm_90"], matrix=False, blocks=2).floor > found.floor
 
 
-def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path):
-    result = run(cache=tmp_path)
-    assert result.returncode == 2
-    assert result.stderr == (
+def test_a_machine_without_a_gpu_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(tune, "ON_GPU", False)
+    assert tune.main([]) == 2
+    assert capsys.readouterr().err == (
         "error: tiles are timed on this machine's GPU: no CUDA GPU here; --dry-run works anywhere\n"
     )
 
@@ -158,14 +164,17 @@ def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path):
             ["--dry-run", "--only", "part_atention*"],
             "nothing is named 'part_atention*'; there are part_attention_f",
         ),
-        (["--dry-run", "--arch", "sm_75"], "invalid choice: 'sm_75'"),
     ],
 )
-def test_mistakes_on_the_command_line(arguments: list[str], message: str, tmp_path: Path):
-    result = run(*arguments, cache=tmp_path)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_mistakes_on_the_command_line(arguments: list[str], message: str, capsys):
+    assert tune.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_architecture_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tune.main(["--dry-run", "--arch", "sm_75"])
+    assert "invalid choice: 'sm_75'" in capsys.readouterr().err
 
 
 def test_dry_run_lists_real_resources(tmp_path: Path):
