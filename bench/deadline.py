@@ -16,11 +16,11 @@ class Deadline:
     def __init__(self, minutes: float | None) -> None:
         if minutes is not None and not minutes > 0:
             raise UserError(f"--minutes {minutes}: expected more than 0")
-        self._moment = time.monotonic() + 60 * (minutes or float("inf"))
+        self.moment = time.monotonic() + 60 * (minutes or float("inf"))
 
     def left(self) -> float:
         """Seconds until then, below 0 after it."""
-        return self._moment - time.monotonic()
+        return self.moment - time.monotonic()
 
     def passed(self) -> bool:
         return self.left() <= 0
