@@ -109,7 +109,8 @@ class MotionGate:
         if self._full_look == 0 or not len(found):
             return found
         before = [boxes for _, boxes in self._found]
-        kept = self._moves(found.boxes) >= STILL
+        moving = self._moves(found.boxes) >= STILL
+        kept = moving.copy()
         if before:
             kept |= ious(found.boxes, np.concatenate(before)).max(axis=1) >= SAME
         self._things = [each for each in self._things if frame.time - each[0] <= REMEMBERED]
@@ -117,8 +118,8 @@ class MotionGate:
             things = np.concatenate([boxes for _, boxes in self._things])
             kept &= ious(found.boxes, things).max(axis=1) < THING
         kept |= found.scores >= SURE
-        if not kept.all():
-            self._things.append((frame.time, found.boxes[~kept]))
+        if (still := ~kept & ~moving).any():  # what is only passed by does not stay a thing for ever
+            self._things.append((frame.time, found.boxes[still]))
         people = Detections(found.boxes[kept], found.scores[kept])
         if len(people):
             self._found.append((frame.time, people.boxes))

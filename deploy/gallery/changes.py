@@ -11,6 +11,7 @@ import uuid
 import zlib
 from collections.abc import Iterable, Sequence, Sized
 
+from deploy.gallery.database import WRITTEN_ANEW
 from deploy.gallery.entries import Record
 from deploy.gallery.vectors import to_bytes
 from pat.base.errors import UserError
@@ -203,8 +204,9 @@ def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
 
 
 def leave_no_copy(connection: sqlite3.Connection) -> None:
-    """Note in the file that it has to be written anew, for SQLite may have copied what was just deleted."""
-    connection.execute("PRAGMA user_version = 1")
+    """Note in the file that it is to be written anew, for SQLite may have copied what was just deleted."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {max(version, WRITTEN_ANEW) + 1}")
 
 
 def _group(connection: sqlite3.Connection, person: int) -> list[int]:
@@ -243,8 +245,10 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
         number = number_of(connection, each)
         count += 0 if number is None else forget(connection, number, now)
     connection.executemany("INSERT OR IGNORE INTO tombstones VALUES (?, ?)", [(each, now) for each in ids])
-    leave_no_copy(connection)
-    return count + delete(connection, entries_of(connection, ids))
+    count += delete(connection, entries_of(connection, ids))
+    if count:
+        leave_no_copy(connection)
+    return count
 
 
 def merge(connection: sqlite3.Connection, source: str, target: str, now: float) -> int | None:

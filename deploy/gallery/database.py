@@ -8,7 +8,6 @@ of the file, where SQLite may have left a copy, with `rewrite`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
 import threading
@@ -21,9 +20,11 @@ from deploy.closing import Closing
 from deploy.gallery.facts import Facts
 from pat.base.errors import Failure, UserError
 
-log = logging.getLogger(__name__)
-
 FILE = "gallery.sqlite"
+WRITTEN_ANEW = 1
+"""As `user_version`: nobody was forgotten since. 0 is a gallery of before it was noted."""
+LARGEST_REWRITTEN = 1 << 30
+"""Bytes."""
 OLD_FACTS = "gallery.json"
 """Stands in the folder of a gallery that an earlier version made."""
 PATIENCE = 10.0
@@ -154,18 +155,28 @@ class Database(Closing):
                     raise Failure(f"another process is reading the gallery {self.folder}; try again")
                 time.sleep(0.01)
 
+    def must_be_rewritten(self) -> bool:
+        """Whether somebody was forgotten since the file was last written anew."""
+        (version,) = self.row("PRAGMA user_version") or (0,)
+        return version != WRITTEN_ANEW and self.row("SELECT 1 FROM tombstones LIMIT 1") is not None
+
     def rewrite(self) -> None:
-        """Write the file anew where somebody was forgotten since it last was (`changes.leave_no_copy`).
+        """Write the file anew, so that its unused parts hold nothing of the forgotten.
 
         `secure_delete` overwrites the place where a row was last; a row that SQLite had moved to make room may
-        have left a copy in the unused part of a page. Writers wait meanwhile, about a second for 200 MB, and
-        it takes that much memory: not for each deletion.
+        have left a copy in the unused part of a page. Writers wait meanwhile, a second or two for 200 MB, and
+        it takes that much memory: not for each deletion. Raises Failure when the disk refuses or the file is
+        too large.
         """
+        if (size := self.path.stat().st_size) > LARGEST_REWRITTEN:
+            raise Failure(f"the gallery {self.folder} has {size >> 20} MiB, too many to write it anew in memory")
         with self._writing, translated(self.folder):
-            if self._write.execute("PRAGMA user_version").fetchone()[0]:
-                log.info("%s: written anew, for somebody was forgotten", self.folder)
-                self._write.execute("VACUUM")
-                self._write.execute("PRAGMA user_version = 0")
+            self._check_open()
+            (version,) = self._write.execute("PRAGMA user_version").fetchone()
+            self._write.execute("VACUUM")
+        with self.changing() as connection:
+            if connection.execute("PRAGMA user_version").fetchone() == (version,):  # else somebody was forgotten
+                connection.execute(f"PRAGMA user_version = {WRITTEN_ANEW}")
 
     def connect(self) -> sqlite3.Connection:
         """One more connection. Raises sqlite3.Error."""
@@ -198,6 +209,7 @@ class Database(Closing):
             if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
                 for statement in SCHEMA.split(";\n"):
                     connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {WRITTEN_ANEW}")
                 write_facts(connection, facts)
             return read_facts(connection, self.folder)
 

@@ -26,7 +26,7 @@ class Facts:
     """Seconds after which entries are deleted; None keeps them."""
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.dimension, int) and 1 <= self.dimension <= LARGEST_DIMENSION):
+        if not (type(self.dimension) is int and 1 <= self.dimension <= LARGEST_DIMENSION):
             raise UserError(f"the dimension is {self.dimension!r}; it must be 1 to {LARGEST_DIMENSION}")
         checked_name("model fingerprint", self.model)
         if self.retention is not None and not (math.isfinite(self.retention) and self.retention > 0):

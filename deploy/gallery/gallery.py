@@ -34,8 +34,6 @@ from pat.base.errors import Failure, UserError
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
-CLEAN_EVERY = 3600.0
-"""Seconds from one look for what is left of the forgotten to the next; opening and closing look, too."""
 """Seconds between two deletions of expired entries at least."""
 
 
@@ -61,7 +59,7 @@ class Gallery(Answers, Closing):
         before = find_before(database)
         self._before = None if before is None else self._open_before(before)
         self._opened = clocks.monotonic()
-        self._swept, self._cleaned = -math.inf, clocks.monotonic()
+        self._swept = -math.inf
         self.sweep()
 
     @classmethod
@@ -93,7 +91,8 @@ class Gallery(Answers, Closing):
                 with database.changing() as connection:
                     write_facts(connection, facts)
             found = cls(database, facts, clock=clock)
-            found._clean_up()  # a process that was killed while it forgot somebody has left that person there
+            if database.must_be_rewritten():  # a process that was killed after it had forgotten somebody
+                found._clean_up()
             return found
         except BaseException:
             database.close()
@@ -223,8 +222,7 @@ class Gallery(Answers, Closing):
         """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
 
         Tracks in view do not bring the person back. Backups and exports that were made before still hold it.
-        Copies that SQLite may have made of a row when it moved it go when the gallery is closed, or within
-        the hour.
+        Copies that SQLite may have made of a row when it moved it go when the gallery is closed or opened next.
         """
         name = checked_name("identity", identity)
         with self._changing() as connection:
@@ -277,8 +275,6 @@ class Gallery(Answers, Closing):
             changes.prune_outbox(connection)
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
-        if clocks.monotonic() - self._cleaned > CLEAN_EVERY:
-            self._clean_up()
         return count
 
     def backup(self, path: str | Path) -> int:
@@ -290,14 +286,21 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.close()
         if not self._database.closed:
-            self._clean_up()
+            if self._database.must_be_rewritten():
+                self._clean_up()
+            self._empty_log()
             self._database.close()
 
     def _clean_up(self) -> None:
-        """Leave nothing of the forgotten in the log or in unused parts of the file."""
-        self._cleaned = clocks.monotonic()
+        """Leave nothing of the forgotten in unused parts of the file, nor in the log."""
         try:
             self._database.rewrite()
+        except (UserError, Failure) as error:
+            log.warning("who was forgotten may still be in unused parts of the gallery's file: %s", error)
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        try:
             self._database.truncate_log()
         except (UserError, Failure) as error:
             log.warning("the log of the gallery stays for now: %s", error)

@@ -127,3 +127,18 @@ def test_a_poster_is_no_person_and_who_stops_is_one():
     assert found(12, poster, 0.5, left=50) == 0  # though somebody passes it
     stands = [found(13 + second * 10, [[150, 80, 190, 180]], 0.5, left=150) for second in range(60)]
     assert stands == [1] * 60
+
+
+def test_who_was_there_first_and_moves_is_a_person_after_a_while():
+    gate, noise = MotionGate(100.0), np.random.default_rng(0)
+
+    def found(index: int, moving: bool) -> int:
+        shown = frame(index, left=100)
+        if moving:
+            shown.pixels[80:180, 100:140] = noise.integers(0, 256, (100, 40, 3))
+        gate.regions(shown)
+        box = np.array([[100, 80, 140, 180]], np.float32)
+        return len(gate.people(shown, Detections(box, np.array([0.6], np.float32))))
+
+    assert [found(index, False) for index in range(5)] == [0] * 5
+    assert [found(10 * second, True) for second in (30, 50, 65)] == [0, 0, 1]
