@@ -153,10 +153,9 @@ async def search_by_photo(
         raise HTTPException(415, f"send the photo itself as the body, with a type of {', '.join(KINDS)}")
     content = await request.body()
 
-    def search() -> models.Search:
+    def search() -> tuple[tuple[int, ...], list[Found]]:
         pixels = site.photos.decode(content)
-        found = site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
-        return _answer(site, neighbours, pixels.shape, found)
+        return pixels.shape, site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
 
     line: CapacityLimiter = request.app.state.photos
     try:
@@ -165,9 +164,10 @@ async def search_by_photo(
     except TimeoutError:
         raise Failure("other photos are being looked up; try again") from None
     try:
-        return await to_thread.run_sync(search)
+        shape, found = await to_thread.run_sync(search)
     finally:
         line.release()
+    return await to_thread.run_sync(_answer, site, neighbours, shape, found)  # asks the cluster, out of the line
 
 
 def _known(site: Site, name: str):  # type: ignore[no-untyped-def]
