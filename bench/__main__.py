@@ -65,7 +65,7 @@ def main() -> int:
     service.add_argument("--clients", type=int, default=50, help="default: %(default)s")
     service.add_argument("--rate", type=float, default=25.0, help="requests a second; default: %(default)s")
     service.add_argument("--frames", type=float, default=2.0, help="a second and camera; default: %(default)s")
-    service.add_argument("--rounds", type=int, default=10, help="times with and without; default: %(default)s")
+    service.add_argument("--rounds", type=int, default=10, help="with and without clients; default: %(default)s")
     service.add_argument("--people", type=int, default=1000, help="in the gallery; default: %(default)s")
     kills = commands.add_parser("kills", help="kill -9 under load: nothing acknowledged is lost")
     kills.add_argument("kind", choices=("service", "camera"))
@@ -77,7 +77,7 @@ def main() -> int:
         )
         made.add_argument("--bundle", type=Path, help="default: the model in the box")
         made.add_argument("--threshold", default="", help="as --gallery.threshold; default: the bundle's own")
-        made.add_argument("--quick", action="store_true", help="little: to try the way")
+        made.add_argument("--quick", action="store_true", help="a short try, with numbers of its own")
         made.add_argument("--out", type=Path, default=Path("runs"), help="for what is made; default: %(default)s")
     options = parser.parse_args()
     given = {name: value for name, value in vars(options).items() if name != "command"}

@@ -143,7 +143,7 @@ def aot_configurations() -> list[Configuration]:
     """Training with norms at hand, tiles that every architecture has room for (99 KiB).
 
     D = 768 is ViT-B, D = 384 ViT-S. The merge depends on the bank's dtype only through the neighbours it fetches;
-    it keeps a list of 16, and over a rounded bank one of 32, or of 64 for more than 16 neighbours.
+    it keeps a list of 16, for at most 16 neighbours, and over a rounded bank one of 32, or of 64 for more than 16.
     """
     tiles = default_tiles(torch.bfloat16, 768, LEAST_SHARED)
     merge = functools.partial(

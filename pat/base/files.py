@@ -100,7 +100,8 @@ def copy_whole(source: Path, path: Path) -> None:
 def sync(path: Path) -> None:
     """Make a file, or the names in a folder, durable. Not every platform can open a folder."""
     with contextlib.suppress(PermissionError, IsADirectoryError):
-        descriptor = os.open(path, os.O_RDONLY)
+        # Windows syncs only what is open for writing
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -84,7 +84,11 @@ def seldom(look: pipeline.Look, every: float) -> pipeline.Look:
     return called
 
 
+@dataclass(frozen=True)
 class _OnGallery(OnGallery):
+    gallery: Annotated[Positional[str], arg(metavar="GALLERY")]
+    """The folder of the gallery that the service uses."""
+
     def store(self) -> Store:
         facts_of(self.gallery)
         return Store(self.gallery)

@@ -9,7 +9,10 @@ from pat.evaluation.table import Measured, table_of
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table. Numbers and headings stay on one line; the first column folds where the width ends."""
+    """Print a table. Headings and numbers stay on one line, several numbers of a cell where the width suffices.
+
+    The first column folds where the width ends.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Column, Table
@@ -17,8 +20,11 @@ def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
     console = Console(file=sys.stdout)
     if not console.is_terminal:  # nothing to fit into
         console.width = max(console.width, 120)
-    heads = [Column(name, no_wrap=True, min_width=len(name), justify="right") for name in columns[1:]]
-    first = Column(columns[0], overflow="fold")
+    heads = [
+        Column(name, no_wrap=not any(" " in row[place] for row in rows), min_width=len(name), justify="right")
+        for place, name in enumerate(columns[1:], 1)
+    ]
+    first = Column(columns[0], overflow="fold", min_width=min(12, max((len(row[0]) for row in rows), default=0)))
     table = Table(first, *heads, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)

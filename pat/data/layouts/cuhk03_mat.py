@@ -67,6 +67,8 @@ class _Stored:
 
 def _extract_kind(stored: _Stored, folder: Path, progress: Progress) -> None:
     tables = [stored.read(reference) for reference in stored.read(stored.kind).ravel()]  # each [people, 10]
+    if not tables or any(table.ndim != 2 for table in tables):
+        raise stored.unlike()
     with progress.bar(f"extract {stored.kind}", sum(map(len, tables))) as advance:
         for pair, table in enumerate(tables, 1):
             for person, places in enumerate(table, 1):

@@ -225,6 +225,8 @@ def _write_folder(
                 progress(len(lines), len(shots))
         text = "".join(json.dumps(line) + "\n" for line in sorted(lines, key=lambda line: line["path"]))
         (temporary / ATTRIBUTES).write_text(text, encoding="utf-8")
+        if out.is_dir():
+            out.rmdir()  # refuses what has come in meanwhile
 
 
 def _mapped(
