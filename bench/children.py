@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,13 +76,32 @@ class Child:
         return [line for line in self.said if "Traceback" in line]
 
 
+def exit_status(command: str, measured: Callable[[], tuple[Iterable[str], bool]]) -> int:
+    """Print the lines of a measurement; 0 when all was well, 1 when not or when it failed, 2 for a mistake."""
+    try:
+        lines, well = measured()
+    except (UserError, Failure) as error:
+        print(f"bench {command}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UserError) else 1
+    print(*lines, sep="\n")
+    return 0 if well else 1
+
+
+def check_numbers(options: Any, *names: str) -> None:
+    """Raise UserError, naming the option, where one of these numbers is not above 0."""
+    for name in names:
+        if not 0 < getattr(options, name) < math.inf:
+            raise UserError(f"--{name} {getattr(options, name)}: expected a number above 0")
+
+
 def sources(streets: Sequence[Path], out: Path) -> list[str]:
     """CAMERAS sources NAME=FILE: the videos of these folders; without any, of a street filmed in `out`."""
     if not streets:
         from pat.synthetic.people.street import film_people
 
         streets = [out / "bench-street"]
-        if not streets[0].exists():
+        if len([*streets[0].glob("*.mp4")]) < CAMERAS:  # none yet, or the filming was stopped
+            shutil.rmtree(streets[0], ignore_errors=True)
             film_people(streets[0], cameras=CAMERAS, people=8, rate=5, seed=1)
     videos = [video for street in streets for video in sorted(street.glob("*.mp4"))]
     if not videos:

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +27,12 @@ from typing import Literal
 import httpx
 import numpy as np
 
-from bench.children import LIVE, PAGE, Child, opened, settle, sources
+from bench.children import LIVE, PAGE, Child, check_numbers, exit_status, opened, settle, sources
 from bench.losses import Events, audited, copied, stored, whole
 from bench.writers import GUESTS, Client, InGallery, OverHttp
 from deploy.gallery import Gallery
 from deploy.shipped import shipped_bundle
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure
 
 CLIENTS = 4
 PATIENCE = 10.0
@@ -86,18 +86,18 @@ class Outcome:
 
 
 def main(options: Options) -> int:
-    """Kill, print what it came to; 1 when something acknowledged was lost, 2 for a mistake."""
-    try:
+    """Kill and print what it came to; the exit status: 1 when something acknowledged was lost, 2 for a mistake."""
+
+    def measured() -> tuple[Iterable[str], bool]:
         outcome = run(options)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write("".join(f"{line}\n" for line in outcome.lines()))
-    return 1 if outcome.problems else 0
+        return outcome.lines(), not outcome.problems
+
+    return exit_status("kills", measured)
 
 
 def run(options: Options) -> Outcome:
     """The kills, each checked. Raises UserError for a mistake, Failure when the process does not start."""
+    check_numbers(options, "times")
     bundle = options.bundle or shipped_bundle()
     options.out.mkdir(parents=True, exist_ok=True)
     cameras = sources(options.streets, options.out)

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ import psutil
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.children import PAGE, Child, opened, settle, sources
+from bench.children import PAGE, Child, check_numbers, exit_status, opened, settle, sources
 from deploy.service.store import Store
 from deploy.shipped import shipped_bundle
 from pat.base.errors import UserError
@@ -204,18 +204,20 @@ class Outcome:
 
 
 def main(options: Options) -> int:
-    """Ask, print what was measured; 1 when an answer was wrong or memory grew, 2 for a mistake."""
-    try:
+    """Ask and print what was measured; the exit status: 1 for a wrong answer or more memory, 2 for a mistake."""
+
+    def measured() -> tuple[Iterable[str], bool]:
         outcome = run(options)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    sys.stdout.write("".join(f"{line}\n" for line in outcome.lines()))
-    return 1 if outcome.errors or outcome.growth > GROWTH else 0
+        return outcome.lines(), not outcome.errors and outcome.growth <= GROWTH
+
+    return exit_status("service", measured)
 
 
 def run(options: Options) -> Outcome:
     """The measurement. Raises UserError for a mistake, Failure when the service does not start."""
+    check_numbers(options, "requests", "clients", "rate", "frames", "rounds", "people")
+    if options.requests < options.rounds or options.people < 2 * options.clients:
+        raise UserError("each round needs a request, and each client two --people whom it may change")
     bundle = options.bundle or shipped_bundle()
     options.out.mkdir(parents=True, exist_ok=True)
     cameras = sources(options.streets, options.out)

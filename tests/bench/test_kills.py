@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from bench.kills import Options, run
+from bench.kills import Options, main, run
 from bench.losses import Events, audited, copied, stored, whole
 from bench.writers import GONE, Client, InGallery
 from deploy.gallery import Gallery
@@ -113,6 +113,15 @@ def test_events_that_are_gone_or_cut_off(tmp_path):
     glued, gone = events.problems
     assert glued.startswith("a line that was cut off took another with it")
     assert gone == "the event 2 was in the file, and is gone"
+
+
+@pytest.mark.parametrize(
+    ("change", "status"), [({"times": 0}, 2), ({"flags": ["--detect.detector", "nobody"]}, 1)]
+)
+def test_what_does_not_start_is_told(change, status, colour_bundle, street, tmp_path, capsys):
+    options = {"streets": [street], "bundle": colour_bundle, "threshold": "0.8", "out": tmp_path, "times": 1}
+    assert main(Options("camera", **{**options, **change})) == status
+    assert capsys.readouterr().err.startswith("bench kills: ")
 
 
 @pytest.mark.slow

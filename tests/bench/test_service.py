@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from bench.service import Options, Outcome, Phase, run
+from bench.service import Options, Outcome, Phase, main, run
 
 
 def test_what_is_told_of_phases():
@@ -19,6 +21,22 @@ def test_what_is_told_of_phases():
     assert "without clients: 9.00 frames/s" in told
     assert "errors: 0" in told
     assert outcome.growth == 2.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rate": 0.0}, "bench service: --rate 0.0: expected a number above 0"),
+        ({"requests": 5, "rounds": 10}, "each round needs a request"),
+        ({"clients": 600}, "each client two --people"),
+        ({"streets": [Path("no/street")]}, "no/street: no videos (*.mp4)"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(change, message, tmp_path, capsys):
+    assert main(Options(**{"out": tmp_path, **change})) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.slow
