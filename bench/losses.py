@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.gallery import changes
+from deploy.gallery import Gallery, changes, facts_of
 from deploy.gallery.database import FILE
 from deploy.recognise import VIEWS
 
@@ -55,14 +55,18 @@ class Events:
 
 @contextlib.contextmanager
 def copied(folder: Path) -> Iterator[tuple[sqlite3.Connection, bytes]]:
-    """A copy of a gallery without SQLite's shared memory, open; and all bytes that are on the disk."""
+    """A copy of a gallery without SQLite's shared memory, open; and all bytes that the next process leaves of it.
+
+    That process, not the one that was killed, writes the file anew where somebody was forgotten.
+    """
     with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        content = b""
-        for file in folder.glob(f"{FILE}*"):
-            content += file.read_bytes()
-            if not file.name.endswith("-shm"):
-                shutil.copy(file, place)
-        with contextlib.closing(sqlite3.connect(Path(place, FILE))) as connection:
+        left, next_one = Path(place, "left"), Path(place, "next")
+        shutil.copytree(folder, left, ignore=shutil.ignore_patterns("*-shm"))
+        shutil.copytree(left, next_one)
+        facts = facts_of(next_one)
+        Gallery.open(next_one, dimension=facts.dimension, model=facts.model, retention=facts.retention).close()
+        content = b"".join(file.read_bytes() for file in next_one.glob(f"{FILE}*"))
+        with contextlib.closing(sqlite3.connect(left / FILE)) as connection:
             yield connection, content
 
 
