@@ -233,6 +233,31 @@ def test_a_copy_that_sqlite_made_of_a_row_leaves_the_disk_too(tmp_path, end):
     gallery.close()
 
 
+def test_a_file_that_cannot_be_written_anew_stays_whole_and_due(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "gallery"
+    monkeypatch.setattr("deploy.gallery.database.LARGEST_REWRITTEN", 0)
+    with opened(path) as gallery:
+        gallery.add(units(2), identity=["anna", "ben"], camera="gate", time=time.time())
+        gallery.forget("anna")
+    assert "who was forgotten may still be in unused parts of the gallery's file" in caplog.text
+    assert not list(path.glob("*-wal"))  # emptied all the same
+    monkeypatch.undo()
+    with opened(path) as gallery:
+        assert [each.identity for each in gallery.identities()] == ["ben"]
+        assert not gallery._database.must_be_rewritten()
+
+
+def test_a_gallery_of_before_is_written_anew_once(tmp_path):
+    path = tmp_path / "gallery"
+    with opened(path) as gallery:
+        gallery.add(units(1), identity="anna", camera="gate", time=time.time())
+        gallery.forget("anna")
+    with closing(sqlite3.connect(path / FILE)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+    with opened(path) as gallery:
+        assert not gallery._database.must_be_rewritten()
+
+
 def test_what_another_process_forgets_while_the_file_is_written_anew_is_not_lost(tmp_path, monkeypatch):
     path, changing = tmp_path / "gallery", Database.changing
     with opened(path) as gallery, opened(path) as other:
