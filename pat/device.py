@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import platform
+from pathlib import Path
 
 import torch
 
@@ -43,6 +45,17 @@ def resolve_loss(config: LossConfig, device: torch.device) -> LossConfig:
     if config.bank_read == "auto":
         config = dataclasses.replace(config, bank_read="bfloat16" if _triton_suits(device) else "float32")
     return config
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for products of bfloat16; where they are emulated they do not pay."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.machine() in ("aarch64", "arm64")
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def describe(device: torch.device) -> str:

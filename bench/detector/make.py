@@ -23,7 +23,7 @@ from deploy.detect.manifest import MANIFEST
 from pat.base.files import write_text
 from pat.base.progress import Progress
 
-CAMERAS, TEST_CAMERAS = 65, 12
+CAMERAS, TEST_CAMERAS = 110, 12
 SEED = 0
 LEAST_SCORE = 0.05
 """From which on boxes count for the average precision."""

@@ -19,6 +19,7 @@ from bench.detector.patches import Frame, Patch, cut_patch
 from pat.base.errors import Failure
 from pat.base.files import written_whole
 from pat.base.progress import Progress
+from pat.device import multiplies_bfloat16
 from pat.synthetic.people.randomness import stream
 
 RATE, DECAY, WARM_UP = 3e-3, 0.02, 50
@@ -48,6 +49,7 @@ def train(
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, worked = state["step"], state["worked"]
+    fast = multiplies_bfloat16()
     batches = _batches(frames, seed + step, lambda: worked / (60 * minutes))
     began = saved = time.monotonic()
     while worked < 60 * minutes and not leave():
@@ -55,9 +57,10 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = RATE * min((step + 1) / WARM_UP, 0.02 + 0.49 * (1 + math.cos(math.pi * share)))
         images, people, unclear = next(batches)
-        scores, boxes = detector(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            scores, boxes = detector(images)
         cells = grid(*images.shape[2:])
-        score_loss, box_loss = detection_loss(scores, boxes, cells, people, unclear)
+        score_loss, box_loss = detection_loss(scores.float(), boxes.float(), cells, people, unclear)
         optimiser.zero_grad(set_to_none=True)
         (score_loss + box_loss).backward()
         torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from pat.base.files import write_text
 from pat.base.mapping import overlay, read_mapping
 from pat.base.progress import Progress
 from pat.config import DataConfig, TrainConfig
-from pat.device import choose_device, resolve_loss, resolve_model
+from pat.device import choose_device, multiplies_bfloat16, resolve_loss, resolve_model
 from pat.model.model_file import NAME
 from pat.processes import cores
 from pat.synthetic.people.dataset import write_people
@@ -75,26 +74,16 @@ def settings(options: Options) -> TrainConfig:
     model = resolve_model(dataclasses.replace(config.model, attention="auto"), device)
     if device.type == "cpu":
         model = dataclasses.replace(model, attention="reference")  # faster than SDPA on 33 tokens
-    # bfloat16 on a CPU pays where its products are fast; elsewhere they are emulated.
-    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bfloat16_products()
     return dataclasses.replace(
         config,
         data=DataConfig(source=(f"market1501={options.out / 'people'}",), cache=options.out / "cache"),
         model=model,
         loss=resolve_loss(dataclasses.replace(config.loss, neighbours="auto"), device),
         minutes=0.2 if options.small else options.training,
-        amp="bfloat16" if device.type == "cpu" and fast else "auto",
+        amp="bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "auto",
         out=options.out / "run",
         tensorboard=False,
     )
-
-
-def _has_bfloat16_products() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.machine() in ("aarch64", "arm64")
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def _render(folder: Path, plan: Plan, progress: Progress) -> None:
