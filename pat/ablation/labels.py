@@ -8,7 +8,7 @@ and against the neighbours of the global feature.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pat.ablation.people import interval_of
 from pat.ablation.rendered import Facts
+from pat.ablation.summary import Paired, holm, paired
 from pat.losses import MemoryBank, cross_id_similarity
 
 WORN = {
@@ -43,7 +44,10 @@ Neighbours = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How often neighbours agree with an image in one attribute that a part's region shows; shares of 1."""
+    """How often neighbours agree with an image in one attribute that a part's region shows; shares of 1.
+
+    Means over the models, which are trainings of one configuration with several seeds, or one.
+    """
 
     part: int
     attribute: str
@@ -54,7 +58,11 @@ class Agreement:
     by_part: float
     low: float
     high: float
-    """95 % interval of by_part - by_global, by a bootstrap over people."""
+    """95 % interval of by_part - by_global, by a bootstrap over people; models are averaged, not drawn."""
+    over_models: Paired | None = None
+    """The same difference over the models; None where there is one."""
+    p: float | None = None
+    """Holm's p value of it, over the rows of the table."""
 
 
 def neighbours(
@@ -100,11 +108,14 @@ def agreements(
     facts: Sequence[Facts],
     height: int,
     bands: Sequence[tuple[float, float]],
-    of_parts: Sequence[Neighbours],
-    of_global: Neighbours,
+    of_parts: Sequence[Sequence[Neighbours]],
+    of_global: Sequence[Neighbours],
     identities: NDArray[np.int64],
 ) -> list[Agreement]:
-    """A row for each part and attribute that enough images show; neighbours must be other people's."""
+    """A row for each part and attribute that enough images show; neighbours must be other people's.
+
+    of_parts: for each model and part; of_global: for each model.
+    """
     table = []
     for part, band in enumerate(bands):
         for thing, attributes in WORN.items():
@@ -113,8 +124,9 @@ def agreements(
                 continue
             for attribute in attributes:
                 values = np.unique([str(row[attribute]) for row in facts], return_inverse=True)[1]
-                ours, plain = (_share(values, each, seen) for each in (of_parts[part], of_global))
-                low, high = interval_of(ours - plain, identities[seen])
+                ours = np.stack([_share(values, model[part], seen) for model in of_parts])
+                plain = np.stack([_share(values, model, seen) for model in of_global])
+                low, high = interval_of((ours - plain).mean(0), identities[seen])
                 table.append(
                     Agreement(
                         part,
@@ -126,9 +138,11 @@ def agreements(
                         float(ours.mean()),
                         low,
                         high,
+                        paired(dict(enumerate(ours.mean(1))), dict(enumerate(plain.mean(1)))),
                     )
                 )
-    return table
+    corrected = holm([None if row.over_models is None else row.over_models.p for row in table])
+    return [replace(row, p=p) for row, p in zip(table, corrected, strict=True)]
 
 
 def same_person(found: Neighbours, identities: NDArray[np.int64]) -> float:

@@ -146,12 +146,20 @@ def _tested(row: Row, other: Row, name: str) -> Row:
     return replace(row, against=name, test=paired(row.mAP, other.mAP), over_people=over)
 
 
-def _corrected(table: Sequence[Row]) -> list[Row]:
-    """Holm: the smallest of m p values times m, the next times m - 1, and so on, never falling."""
-    tested = sorted((row.test.p, number) for number, row in enumerate(table) if row.test is not None)
-    corrected: dict[int, float] = {}
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's correction: the smallest of m p values times m, the next times m - 1, and so on, never falling.
+
+    None, where nothing was tested, stays.
+    """
+    tested = sorted((p, number) for number, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
     least = 0.0
     for done, (p, number) in enumerate(tested):
         least = max(least, min(1.0, p * (len(tested) - done)))
         corrected[number] = least
-    return [replace(row, p=corrected.get(number)) for number, row in enumerate(table)]
+    return corrected
+
+
+def _corrected(table: Sequence[Row]) -> list[Row]:
+    corrected = holm([None if row.test is None else row.test.p for row in table])
+    return [replace(row, p=p) for row, p in zip(table, corrected, strict=True)]

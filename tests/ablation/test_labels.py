@@ -51,7 +51,7 @@ def test_agreement_and_chance():
         features = np.stack([values[people], 0.01 * generator.normal(size=60)], axis=1)
         return neighbours(features[None].astype(np.float32), 4, people)[0]
 
-    table = agreements(facts, 100, [(0.0, 0.6)], [near(coat)], near(trousers), people)
+    table = agreements(facts, 100, [(0.0, 0.6)], [[near(coat)]], [near(trousers)], people)
     rows = {row.attribute: row for row in table}
     assert set(rows) == {"top", "top colour", "top pattern"}  # the trousers lie outside
     row = rows["top"]
@@ -61,12 +61,22 @@ def test_agreement_and_chance():
     assert row.low <= row.by_part - row.by_global <= row.high
     assert row.low > 0
     assert rows["top colour"].chance == rows["top colour"].by_part == 1
+    assert row.over_models is row.p is None
 
+    several = agreements(
+        facts, 100, [(0.0, 0.6)], [[near(coat)], [near(trousers)], [near(coat)]], [near(trousers)] * 3, people
+    )
+    top, colour, _ = several
+    differences = 1 - row.by_global, 0, 1 - row.by_global  # that of the second is the noise of its near ties
+    assert top.by_part - top.by_global == pytest.approx(np.mean(differences), abs=0.05)
+    assert top.over_models.pairs == 3
+    assert top.p == pytest.approx(min(1, 3 * top.over_models.p))
+    assert colour.p == 1  # everybody wears red: no model differs
 
 def test_what_too_few_show_is_not_told():
     facts = [worn("coat", "jeans")] * (FEWEST - 1)
     none = np.full((len(facts), 3), -1)
-    assert agreements(facts, 100, [(0.0, 0.6)], [none], none, np.arange(len(facts))) == []
+    assert agreements(facts, 100, [(0.0, 0.6)], [[none]], [none], np.arange(len(facts))) == []
 
 
 def test_own_person():

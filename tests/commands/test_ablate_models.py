@@ -72,6 +72,18 @@ def test_labels(trained, tmp_path, capsys):
         assert Image.open(tmp_path / "out" / name).width > 200
 
 
+def test_labels_of_two_models(trained, tmp_path):
+    given = words(trained, "labels", tmp_path / "one", "--k", "4")
+    assert run("ablate", given) == 0
+    assert run("ablate", [given[0], given[1], *given[1:], "--out", str(tmp_path / "two")]) == 0
+    one, two = ((tmp_path / out / "table.md").read_text() for out in ("one", "two"))
+    assert "p (Holm)" in two
+    assert "p (Holm)" not in one
+    row = next(line for line in one.splitlines() if line.startswith("| 1 ") and "| top |" in line)
+    assert row.removesuffix("|") in two  # the mean of a model with itself
+    assert sum(int(row[1]) for row in rows_of(two) if row[0].endswith("0 %")) == 144
+
+
 def test_shifts(trained, tmp_path, capsys):
     assert run("ablate", words(trained, "shifts", tmp_path / "out")) == 0
     text = (tmp_path / "out" / "table.md").read_text()

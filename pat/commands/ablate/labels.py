@@ -17,6 +17,7 @@ from pat.ablation import attention, calibration, labels
 from pat.ablation.attention import Look, looks
 from pat.ablation.calibration import Bin, expected_error, reliability
 from pat.ablation.labels import Agreement, Neighbours
+from pat.ablation.power import LEVEL
 from pat.ablation.rendered import facts_of, size_of
 from pat.ablation.report import markdown_table
 from pat.base.errors import UserError
@@ -44,6 +45,8 @@ COLUMNS = (
     "global feature, %",
     "part, %",
     "part - global, 95 % interval",
+    "over models, 95 % interval",
+    "p (Holm)",
 )
 
 
@@ -54,12 +57,13 @@ class Arguments:
     Query and gallery of rendered people (pat synth people) stand for the memory bank. For every image and part:
     the share of its K neighbours, other people's images, that wear the same garment, colour or bag where the
     part's region shows it, against chance and against the neighbours of the global feature. Then how far soft
-    labels can be believed, and how much of each token's attention lies on what is worn. Writes table.md,
-    figure.png and examples.png.
+    labels can be believed, and how much of each token's attention lies on what is worn. Of several models, such
+    as the seeds of one arm of a study, the mean is told, and a test over them. Writes table.md, figure.png and
+    examples.png.
     """
 
-    model: Annotated[Positional[Path], arg(metavar="MODEL")]
-    """A model file with part tokens, or the folder of a finished run."""
+    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    """Model files with part tokens, or folders of finished runs: trainings of one configuration."""
     data: TargetConfig = field(default_factory=TargetConfig)
     out: Path = Path("runs/ablate/labels")
     images: Count = 4000
@@ -71,9 +75,23 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the neighbours say."""
+class Seen:
+    """What one model makes of the images."""
 
+    bands: list[tuple[float, float]]
+    others: list[Neighbours]
+    """Of each part, other people's images; the global feature's last."""
+    anybody: list[Neighbours]
+    """The same where one's own images are neighbours too."""
+    maps: np.ndarray
+    """What the tokens look at, f32 [N, 1 + P, R, C]."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the neighbours say; means over the models."""
+
+    models: int
     bands: list[tuple[float, float]]
     table: list[Agreement]
     same_person: list[float]
@@ -90,40 +108,70 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def run(given: Arguments, command: str, progress: Progress) -> Found:
-    """The study from model to table."""
+    """The study from models to table."""
     check_limits(given)
+    if not given.models:
+        raise UserError("name at least one model with part tokens: a model file, or the folder of a run")
     if len(given.data.target) != 1:
         raise UserError("name one data set of rendered people with --data.target")
     writable(given.out)
-    with opened_model(given.model, given.device, given.attention, progress) as opened:
-        model = opened.model
-        if model is None or not model.parts:
-            raise UserError(f"{given.model} has no part tokens to look at; train with --model.parts 3")
-        images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
-        pixels, samples = _chosen(images, given.images)
-        facts, size = facts_of(samples, labels.COLUMNS), size_of(samples[0])
-        plain, parts, maps = _features(model, torch.device(opened.device), pixels, progress)
-    identities = np.array([sample.identity for sample in samples], dtype=np.int64)
-    bands = _bands(model)
-    others = labels.neighbours(parts, given.k, identities)
-    (of_global,) = labels.neighbours(plain[None], given.k, identities)
-    table = labels.agreements(facts, size[0], bands, others, of_global, identities)
+    seen = []
+    for path in given.models:
+        with opened_model(path, given.device, given.attention, progress) as opened:
+            model = opened.model
+            if model is None or not model.parts:
+                raise UserError(f"{path} has no part tokens to look at; train with --model.parts 3")
+            images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
+            pixels, samples = _chosen(images, given.images)
+            facts, size = facts_of(samples, labels.COLUMNS), size_of(samples[0])
+            identities = np.array([sample.identity for sample in samples], dtype=np.int64)
+            seen.append(_seen(model, torch.device(opened.device), pixels, identities, given.k, progress))
+        if seen[-1].bands != seen[0].bands or seen[-1].maps.shape != seen[0].maps.shape:
+            raise UserError(f"{path} has other part tokens than {given.models[0]}; their means say nothing")
+    bands = seen[0].bands
+    table = labels.agreements(
+        facts, size[0], bands, [each.others[:-1] for each in seen], [each.others[-1] for each in seen], identities
+    )
     if not table:
         raise UserError(
             f"no attribute is shown by {labels.FEWEST} of these {len(samples)} images; take more with --images"
         )
-    anybody = [*labels.neighbours(parts, given.k), *labels.neighbours(plain[None], given.k)]
     people = np.unique(identities, return_counts=True)[1]
     by_luck = float((people * (people - 1)).sum() / (len(samples) * (len(samples) - 1)))
-    own = [labels.same_person(each, identities) for each in anybody]
-    bins = reliability(*calibration.guesses(anybody[:-1], identities), identities)
-    found = Found(bands, table, own, by_luck, bins, looks(maps, facts, size, bands, identities))
+    own = [[labels.same_person(near, identities) for near in each.anybody] for each in seen]
+    guessed = [calibration.guesses(each.anybody[:-1], identities) for each in seen]
+    confidence, right = (np.concatenate(each) for each in zip(*guessed, strict=True))
+    found = Found(
+        len(seen),
+        bands,
+        table,
+        np.mean(own, axis=0).tolist(),
+        by_luck,
+        reliability(confidence, right, np.tile(identities, len(seen))),
+        looks(np.mean([each.maps for each in seen], axis=0), facts, size, bands, identities),
+    )
     write_text(given.out / TABLE, markdown(found, given, len(samples), command))
     write_image(_figure(found), given.out / FIGURE)
-    write_image(_examples(pixels, bands, others, of_global), given.out / EXAMPLES)
+    write_image(_examples(pixels, seen[-1]), given.out / EXAMPLES)
     progress.say(f"wrote {given.out / TABLE}")
     print("\n".join(_rows(found)))
     return found
+
+
+def _seen(
+    model: PartAwareTransformer,
+    device: torch.device,
+    pixels: np.ndarray,
+    identities: np.ndarray,
+    k: int,
+    progress: Progress,
+) -> Seen:
+    plain, parts, maps = _features(model, device, pixels, progress)
+    others, anybody = (
+        [*labels.neighbours(parts, k, people), *labels.neighbours(plain[None], k, people)]
+        for people in (identities, None)
+    )
+    return Seen(_bands(model), others, anybody, maps)
 
 
 def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Any]]:
@@ -171,14 +219,19 @@ def _rows(found: Found) -> list[str]:
         change = 100 * (row.by_part - row.by_global)
         interval = f"{change:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
         name = _part_name(found, row.part)
-        body.append([name, row.attribute, str(row.images), str(row.people), *shares, interval])
-    return markdown_table(COLUMNS, body)
+        cells = [name, row.attribute, str(row.images), str(row.people), *shares, interval]
+        if row.over_models is not None and row.p is not None:
+            test = row.over_models
+            cells += [f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]", f"{row.p:.3f}"]
+        body.append(cells)
+    return markdown_table(COLUMNS if found.models > 1 else COLUMNS[:-2], body)
 
 
 def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
     """The table with what it counts."""
     better = [row for row in found.table if row.low > 0]
     worse = [row for row in found.table if row.high < 0]
+    certain = [row for row in found.table if row.p is not None and row.p < LEVEL]
     same = [
         [_part_name(found, part) if part < len(found.bands) else "global feature", f"{100 * share:.1f}"]
         for part, share in enumerate(found.same_person)
@@ -191,7 +244,15 @@ def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
         *_rows(found),
         "",
         f"Of {len(found.table)} rows the part's neighbours agree more than the global feature's in {len(better)}, "
-        f"less in {len(worse)}, and in the others the interval holds 0.",
+        f"less in {len(worse)}, and in the others the interval holds 0; no correction for their number.",
+        *(
+            [
+                f"Over {found.models} models, corrected by Holm over the rows: {len(certain)} rows below "
+                f"{100 * LEVEL:.0f} %. All shares are means over the models."
+            ]
+            if found.models > 1
+            else []
+        ),
         "",
         f"Neighbours: the {given.k} nearest images of other people among {images}. An image counts where the "
         f"thing is visible and lies in the part's region by {100 * labels.INSIDE:.0f} % of its height. Chance: "
@@ -255,13 +316,12 @@ def _figure(found: Found) -> Image.Image:
     return spread_plot(series, label="neighbours that wear the same, %")
 
 
-def _examples(
-    pixels: np.ndarray, bands: list[tuple[float, float]], others: list[Neighbours], of_global: Neighbours
-) -> Image.Image:
-    """For two images: themselves and their neighbours in each part, the rest of the image faded."""
+def _examples(pixels: np.ndarray, seen: Seen) -> Image.Image:
+    """For two images: themselves and their neighbours in each part, the rest of the image faded; of one model."""
     rows = {}
+    *others, of_global = seen.others
     for number, row in enumerate(spread_rows(len(pixels), 4)[1:3], 1):
-        for part, (band, found) in enumerate(zip(bands, others, strict=True), 1):
+        for part, (band, found) in enumerate(zip(seen.bands, others, strict=True), 1):
             near = pixels[[row, *_first(found[row])]]
             rows[f"{number}: the image, then its neighbours in part {part}"] = _faded(near, band)
         rows[f"{number}: by the global feature"] = pixels[[row, *_first(of_global[row])]]
