@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -100,8 +99,7 @@ def sources(streets: Sequence[Path], out: Path) -> list[str]:
         from pat.synthetic.people.street import film_people
 
         streets = [out / "bench-street"]
-        if len([*streets[0].glob("*.mp4")]) < CAMERAS:  # none yet, or the filming was stopped
-            shutil.rmtree(streets[0], ignore_errors=True)
+        if not streets[0].exists():
             film_people(streets[0], cameras=CAMERAS, people=8, rate=5, seed=1)
     videos = [video for street in streets for video in sorted(street.glob("*.mp4"))]
     if not videos:

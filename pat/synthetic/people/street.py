@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.base.errors import Failure, UserError
-from pat.base.files import write_text, written_whole
+from pat.base.files import folder_written_whole
 from pat.processes import cores
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
 from pat.synthetic.people.composing import background, over, touching
@@ -102,8 +102,8 @@ def film_people(
     families of FAMILY that differ in one attribute. With `returns` everyone comes back to one of the cameras, the
     first after returns[0] seconds out of sight (and up to LONGEST more), the next after returns[1], and so on
     around. A line of the truth holds camera, frame of the video, time in seconds since the street began, person,
-    and visible box (x0, y0, x1, y1) in pixels. `rate` is in frames per second. Raises UserError when OUT exists or
-    a number makes no sense.
+    and visible box (x0, y0, x1, y1) in pixels. `rate` is in frames per second. OUT appears when all is filmed.
+    Raises UserError when OUT exists or a number makes no sense.
     """
     if out.exists():
         raise UserError(f"{out} already exists; give a folder that does not")
@@ -120,15 +120,16 @@ def film_people(
         raise UserError(f"people return after seconds above 0, not {' '.join(f'{wait:g}' for wait in returns)}")
     shown = street_people(people, look_alikes, seed)
     plan = visits(cameras, people, returns, stream("visits", seed))
-    film = partial(_film, out, shown, seed, rate)
-    films = in_processes(film, enumerate(plan, 1), min(workers or cores(), cameras))
     lines: dict[int, list[str]] = {}
     longest = 0
-    for number, frames, told in films:
-        lines[number] = told
-        longest = max(longest, frames)
-        progress(len(lines), cameras)
-    write_text(out / TRUTH, "".join(line for number in sorted(lines) for line in lines[number]))
+    with folder_written_whole(out) as draft:
+        film = partial(_film, draft, shown, seed, rate)
+        for number, frames, told in in_processes(film, enumerate(plan, 1), min(workers or cores(), cameras)):
+            lines[number] = told
+            longest = max(longest, frames)
+            progress(len(lines), cameras)
+        truth = "".join(line for number in sorted(lines) for line in lines[number])
+        (draft / TRUTH).write_text(truth, encoding="utf-8")
     return longest
 
 
@@ -170,8 +171,7 @@ def _film(
     told: list[str] = []
     times = [tick / rate for tick in ticks]
     film = film_camera(site, number, walks, times, lambda line: told.append(json.dumps(line) + "\n"))
-    with written_whole(out / f"camera-{number}.mp4") as temporary:
-        _encode(temporary, film, ticks, rate)
+    _encode(out / f"camera-{number}.mp4", film, ticks, rate)
     return number, len(ticks), told
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pat.base.errors import UserError
+from pat.synthetic.people import street
 from pat.synthetic.people.camera import COLUMNS, ROWS
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.street import (
@@ -80,6 +81,18 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path, wrong):
     with pytest.raises(UserError):
         film_people(tmp_path / "street", people=1, **wrong)
     assert not (tmp_path / "street").exists()
+
+
+def test_a_street_that_is_stopped_leaves_nothing_behind(tmp_path, monkeypatch):
+    def stopped(film, jobs, workers):
+        film.args[0].joinpath("camera-1.mp4").write_bytes(b"half a video")
+        yield 1, 9, []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(street, "in_processes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        film_people(tmp_path / "street", cameras=2, people=1)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_share_of_the_people_are_look_alikes():
