@@ -4,6 +4,9 @@ BIN := .venv/bin
 NEWEST := .venv-newest
 TEST_PROCESSES ?= 2
 
+# Tests start processes by the dozen: what Python compiled for one is kept for the next, and for the next call.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv demo model test test-newest test-slow test-page lint bench pin clean
 
 venv: .venv/installed
