@@ -59,8 +59,9 @@ def test_reference_is_within_the_stated_error_of_pillow(interpolation, size, mak
         assert error.mean() <= 0.4  # rounding alone gives 0.25 to 0.35
 
 
-@pytest.mark.parametrize("make", [noise, extremes])
-@pytest.mark.parametrize("impl", ["reference", "triton"])
+@pytest.mark.parametrize(
+    ("impl", "make"), [("reference", noise), ("reference", extremes), ("triton", extremes)]
+)
 def test_pixels_are_within_a_level_of_pillow(impl, make):
     frame = make(HEIGHT, WIDTH, 3)
     crops = crop_resize(frame.to(DEVICE), BOXES.to(DEVICE), size=(48, 24), dtype=torch.uint8, impl=impl).cpu()
@@ -127,9 +128,10 @@ def test_kernel_rounds_pixels_of_the_reference(layout, size, count):
         assert (pixels.permute(0, 3, 1, 2).double() - exact).abs().max() <= 0.502
 
 
-def test_kernel_matches_reference_at_full_size_in_half_precision():
+def test_kernel_matches_reference_in_half_precision():
+    """Three tiles down and three across, the last ones hanging over."""
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    check_kernel(noise(HEIGHT, WIDTH, 3), BOXES[:1], torch.float16, **options)
+    check_kernel(noise(HEIGHT, WIDTH, 3), BOXES[:1], torch.float16, size=(40, 70), **options)
 
 
 @pytest.mark.parametrize("layout", ["rgb", "bgr"])

@@ -41,10 +41,6 @@ def python(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run(*arguments: object, cache: Path) -> subprocess.CompletedProcess[str]:
-    return python("-m", "kernels.tune", *map(str, arguments), cache=cache)
-
-
 def test_jobs_are_grouped_by_what_the_choice_depends_on():
     names = [tune.name(job) for job in JOBS]
     assert names == [
@@ -156,13 +152,12 @@ def test_a_machine_without_a_gpu_is_told_in_one_line(monkeypatch, capsys):
     )
 
 
-def test_mistakes_on_the_command_line(tmp_path: Path, capsys):
+def test_mistakes_on_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert tune.main(["--arch", "sm_90"]) == 2
     assert "--arch is for --dry-run" in capsys.readouterr().err
-    result = run("--dry-run", "--only", "part_atention*", cache=tmp_path)
-    assert result.returncode == 2
-    assert "nothing is named 'part_atention*'; there are part_attention_f" in result.stderr
-    assert "Traceback" not in result.stderr
+    assert tune.main(["--dry-run", "--only", "part_atention*"]) == 2
+    assert "error: nothing is named 'part_atention*'; there are part_attention_f" in capsys.readouterr().err
 
 
 def test_an_unknown_architecture_is_refused(capsys):
@@ -171,11 +166,20 @@ def test_an_unknown_architecture_is_refused(capsys):
     assert "invalid choice: 'sm_75'" in capsys.readouterr().err
 
 
+TWO_CANDIDATES = """
+import dataclasses, sys
+from kernels import tune
+found = tune.find_jobs
+tune.find_jobs = lambda *asked: [dataclasses.replace(job, candidates=job.candidates[:2]) for job in found(*asked)]
+sys.exit(tune.main())
+"""
+"""`python -m kernels.tune`, with less to compile."""
+
+
 def test_dry_run_lists_real_resources(tmp_path: Path):
     only = "part_attention_forward, 16-bit d64 tile64 head16"
-    result = run(
-        "--dry-run", "--arch", "sm_87", "--only", only, "--out", tmp_path / "out", cache=tmp_path / "cache"
-    )
+    arguments = ["--dry-run", "--arch", "sm_87", "--only", only, "--out", str(tmp_path / "out")]
+    result = python("-c", TWO_CANDIDATES, *arguments, cache=tmp_path / "cache")
     assert result.returncode == 0, result.stderr
     device, title, header, default, *others = result.stdout.splitlines()
     assert "AGX Orin" in device
@@ -188,7 +192,8 @@ def test_dry_run_lists_real_resources(tmp_path: Path):
         assert int(figures["registers"]) == expected["registers"]
         assert int(figures["shared"]) == expected["shared_memory"]
     assert default.startswith("*")
-    assert len(others) == 3
+    (other,) = others
+    assert "*" not in other
     assert not (tmp_path / "out").exists()
 
 
