@@ -1,5 +1,7 @@
+import contextlib
 import dataclasses
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -88,13 +90,11 @@ OTHERS = {
     "augment__mix_style": 0.5, "augment__erasing": 0.5, "sampling": "graph", "model__neck": "renorm",
     "loss__bank_queue": 12,
 }  # fmt: skip
+KEPT = {"ema": 0.9, "loss__bank_read": "bfloat16", "optim__name": "sgd"}  # each has a state of its own
 FLOAT16 = {"amp": "float16", "optim__clip_norm": 1.0}  # losses scaled, gradients unscaled and clipped
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{}, {"ema": 0.9}, {"loss__bank_read": "bfloat16"}, {"optim__name": "sgd"}, FLOAT16, SCRATCH, BANK, OTHERS],
-)
+@pytest.mark.parametrize("change", [{}, KEPT, FLOAT16, SCRATCH, BANK, OTHERS])
 def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, change):
     whole = train(config("whole", epochs=3, **change))
 
@@ -418,27 +418,33 @@ def test_kill_9_leaves_a_run_that_resumes(config, tmp_path, tiny):
 
 
 SAVE_FOREVER = """
-import sys, torch
-from pathlib import Path
+import torch
 from pat.training.checkpoint import Position, save_checkpoint
 model, epoch = torch.nn.Linear(2000, 2000), 0
 while True:
     epoch += 1
-    save_checkpoint(Path(sys.argv[1]), Position(epoch=epoch), "samples", {"model": model})
-    print(epoch, flush=True)
+    save_checkpoint(path, Position(epoch=epoch), "samples", {"model": model})
+    acknowledge.send(epoch)
 """
 
 
 @pytest.mark.parametrize("moment", [0.01, 0.06, 0.11])
 def test_kill_9_during_a_save_keeps_what_was_acknowledged(tmp_path, moment):
     path = tmp_path / "checkpoint.pt"
-    process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    first = process.stdout.readline()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pat.commands.train"])  # torch is imported once, as in test_distributed.py
+    told, acknowledge = context.Pipe(duplex=False)
+    names = {"path": path, "acknowledge": acknowledge}
+    process = context.Process(target=exec, args=(SAVE_FOREVER, names), daemon=True)
+    process.start()
+    acknowledge.close()
+    acknowledged = told.recv()
     time.sleep(moment)
     process.kill()
-    acknowledged = int([first, *process.stdout.read().split()][-1])
-    process.wait()
+    process.join()
+    with contextlib.suppress(EOFError, OSError):  # the last may be cut off
+        while True:
+            acknowledged = told.recv()
     position = load_checkpoint(path, "samples", {"model": torch.nn.Linear(2000, 2000)})
     assert position.epoch >= acknowledged
 
