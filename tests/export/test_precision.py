@@ -18,7 +18,7 @@ from export import precision as script
 from export.check import check_graph, read_graph, runner
 from export.check_set import compare
 from export.judge import Images, Judge, Verdict
-from export.lowering.calibration import Settings, calibrate
+from export.lowering.calibration import Calibration, Settings, calibrate
 from export.lowering.cast import cast_graph
 from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits, SixteenBits
@@ -68,18 +68,28 @@ class Case:
         return self.score(graph).telling.worst
 
 
-@pytest.fixture(scope="module", params=[18, 23])
-def case(request) -> Case:
+@functools.cache
+def case_of(opset: int) -> Case:
     torch.manual_seed(1)
-    attention = "sdpa" if request.param == 23 else "reference"
+    attention = "sdpa" if opset == 23 else "reference"
     config = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, attention=attention)
     model = PartAwareTransformer(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    manifest = described((64, 32), 192, opset=request.param)
+    manifest = described((64, 32), 192, opset=opset)
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
-    return Case(to_graph(model, opset=request.param), manifest, images, model.embed(to_images(images)).numpy())
+    return Case(to_graph(model, opset=opset), manifest, images, model.embed(to_images(images)).numpy())
+
+
+@pytest.fixture(params=[18, 23])
+def case(request) -> Case:
+    """What is done to a graph is tested in both operator sets; what is done with the graph then, in one."""
+    return case_of(request.param)
+
+
+def in_opset(number: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", [number], indirect=True)
 
 
 @pytest.fixture
@@ -94,19 +104,29 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
 
-@pytest.fixture
-def crops(tmp_path):
-    folder = tmp_path / "crops"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crops")
     for number in range(5):
         pixels = np.random.default_rng(100 + number).integers(0, 256, (70, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     return folder
 
 
+@pytest.fixture(scope="module")
+def ranges_of(crops):
+    """The ranges of the case in an operator set."""
+
+    @functools.cache
+    def measured(opset: int) -> Calibration:
+        return calibrate(case_of(opset).graph, case_of(opset).manifest, Settings(crops), SILENT)
+
+    return measured
+
+
 @pytest.fixture
-def measured(case, crops):
-    return calibrate(case.graph, case.manifest, Settings(crops), SILENT)
+def measured(case, ranges_of):
+    return ranges_of(case.manifest.opset)
 
 
 def types(graph: onnx.ModelProto) -> dict[str, tuple[str, set[int], set[int]]]:
@@ -204,6 +224,7 @@ def test_a_kept_block_computes_in_fp32(case):
     assert kinds["blocks.0.mlp.fc2"][1] == {HALF}
 
 
+@in_opset(18)
 def test_a_weight_beyond_fp16_is_named_and_bf16_takes_it(case):
     graph = onnx.ModelProto()
     graph.CopyFrom(case.graph)
@@ -216,6 +237,7 @@ def test_a_weight_beyond_fp16_is_named_and_bf16_takes_it(case):
     assert cast_graph(graph, "bf16").graph.node
 
 
+@in_opset(18)
 def test_emulation_rounds_exactly_where_the_graph_says(case):
     """A graph with one 16-bit product, against numpy."""
     helper = onnx.helper
@@ -290,6 +312,7 @@ def test_stored_weights_are_the_nearest_representable(kind):
     assert (np.abs(restored - weight) <= np.maximum(relative, least) * 1.01 + 127 * scale * 2.0**-11).all()
 
 
+@in_opset(23)
 def test_ranges_follow_the_images_and_the_method(case, crops):
     names = set(activations(case.graph).values())
     found = {
@@ -333,6 +356,7 @@ def calibrate_max(case: Case) -> dict[str, float]:
     return _with_onnxruntime(case.graph, case.manifest, case.images, Settings(None, "max"), SILENT)
 
 
+@in_opset(23)
 def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
     layer = "blocks.0.mlp.fc2"
     lowering = EightBits(case.graph, "int8", spoiled(case, layer), FORMS["tensorrt"])
@@ -354,6 +378,7 @@ def test_the_layer_that_breaks_the_target_is_found_and_excluded(case):
     assert made[readers["blocks.1.mlp.fc2"]] == "DequantizeLinear"
 
 
+@in_opset(23)
 def test_a_gate_out_of_reach_is_a_failure(case):
     lowering = SixteenBits(case.graph, "bf16")
     other = dataclasses.replace(case, embeddings=np.roll(case.embeddings, 1, 0))
@@ -362,6 +387,7 @@ def test_a_gate_out_of_reach_is_a_failure(case):
         find_graph(lowering, score, score, SILENT, always_rank=False)
 
 
+@in_opset(18)
 def test_blocks_are_excluded_from_16_bits_until_the_gate_is_passed(case):
     lowering = SixteenBits(case.graph, "bf16")
     assert list(lowering.units) == ["patch_embed", "blocks.0", "blocks.1"]
@@ -378,7 +404,9 @@ def test_blocks_are_excluded_from_16_bits_until_the_gate_is_passed(case):
     assert found.verdict.telling.centred.min() >= limit
 
 
-@pytest.mark.parametrize("kind", ["fp16", "bf16", "int8", "fp8"])
+@pytest.mark.parametrize(
+    ("case", "kind"), [(18, "fp16"), (23, "bf16"), (23, "int8"), (18, "fp8")], indirect=["case"]
+)
 def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path):
     settings = Settings(crops, "max", tool="onnxruntime") if kind in ("int8", "fp8") else None
     gate = WIDE if settings else ()
@@ -406,6 +434,7 @@ def test_a_bundle_is_converted_and_says_how(case, bundle, crops, kind, tmp_path)
         lower_bundle(out, tmp_path / "again", Request("fp16"))
 
 
+@in_opset(18)
 def test_a_graph_that_keeps_most_of_its_work_in_16_bits_is_not_called_int8(case, bundle, crops, tmp_path):
     """A gate that only fp16 passes leaves out layer after layer."""
     settings = Settings(crops, "max", tool="onnxruntime")
@@ -435,6 +464,7 @@ def test_int8_is_written_for_what_runs_it(case, measured, backend, unsigned):
     assert share_in(graph, "int8") > 0.75
 
 
+@in_opset(23)
 def test_the_old_bundle_stays_when_the_gate_is_missed(case, bundle, tmp_path):
     out = tmp_path / "out"
     lower_bundle(bundle, out, Request("fp16"))
@@ -451,6 +481,7 @@ def run(*arguments: object) -> int:
     return script.main([str(argument) for argument in arguments])
 
 
+@in_opset(18)
 def test_the_script_prints_what_it_found(bundle, crops, tmp_path, capsys):
     assert run(bundle, tmp_path / "o", "--precision", "int8", "--calibration", crops, "--gate", *WIDE) == 0
     said = capsys.readouterr().out
@@ -465,6 +496,7 @@ def test_the_script_prints_what_it_found(bundle, crops, tmp_path, capsys):
         assert words in said
 
 
+@in_opset(18)
 def test_mistakes_are_one_line_with_exit_code_2(case, bundle, crops, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -500,6 +532,7 @@ def test_mistakes_are_one_line_with_exit_code_2(case, bundle, crops, tmp_path, c
         assert not out.exists()
 
 
+@in_opset(18)
 @pytest.mark.parametrize("content", ["empty", "truncated", "text", "no graph"])
 def test_an_onnx_file_that_is_none_is_one_line(case, bundle, tmp_path, content):
     """Files whose hash is right, because the manifest was made for them."""
