@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,15 +12,23 @@ from pathlib import Path
 import pytest
 
 from deploy.settings import ProcessSettings
+from pat import cli
 from pat.base.errors import UserError
-from pat.commands.camera import read_arguments
+from pat.commands.camera import read_arguments, stopped_by_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pat(*words, **options):
-    command = [sys.executable, "-m", "pat.cli", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120, **options)
+@pytest.fixture
+def camera(monkeypatch, capsys):
+    """Runs `pat camera` in this process: its exit code, standard output and error."""
+    monkeypatch.setattr("pat.commands.camera.set_up", lambda style: None)  # the log stays pytest's
+
+    def run(*words):
+        code = cli.run("camera", [*map(str, words)])
+        return code, *capsys.readouterr()
+
+    return run
 
 
 def test_the_example_of_the_service_is_a_configuration():
@@ -68,10 +75,19 @@ def test_nothing_given():
         (["none", "a.mp4", "--config", "nowhere.toml"], "cannot read nowhere.toml"),
     ],
 )
-def test_a_mistake_is_one_line(words, says, tmp_path):
-    done = pat("camera", *words, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def test_a_mistake_is_one_line(words, says, camera):
+    code, out, err = camera(*words)
+    assert code == 2
+    (line,) = [each for each in err.splitlines() if "no bundle is named" not in each]
+    assert says in line
+    assert out == ""
+
+
+def test_a_mistake_ends_the_process_without_a_traceback():
+    command = [sys.executable, "-m", "pat.cli", "camera", "none", "a.mp4"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=120)
     assert done.returncode == 2, done.stderr
-    assert says in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("pat camera: none does not exist")
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -90,16 +106,16 @@ def test_a_mistake_is_one_line(words, says, tmp_path):
         (["--track.every", "0"], "every"),
     ],
 )
-def test_settings_that_cannot_work(flags, says, colour_bundle, tmp_path):
-    environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
-    done = pat(
-        *("camera", colour_bundle, tmp_path, "--gallery.threshold", "0.5", "--gallery.path", tmp_path / "gallery"),
+def test_settings_that_cannot_work(flags, says, colour_bundle, tmp_path, camera, monkeypatch):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    code, _, err = camera(
+        *(colour_bundle, tmp_path, "--gallery.threshold", "0.5", "--gallery.path", tmp_path / "gallery"),
         *("--output.metrics-port", "0", *flags),
-        env=environment,
     )
-    assert done.returncode == 2, done.stderr
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert code == 2
+    (line,) = err.splitlines()
+    assert says in line
 
 
 def start(bundle, source, tmp_path, *flags):
@@ -112,7 +128,7 @@ def start(bundle, source, tmp_path, *flags):
         "--runtime.threads",
         "1",
     ]
-    command += ["--output.metrics-port", "0", "--camera.rate", "5", "--detect.detector", "hog:720"]
+    command += ["--output.metrics-port", "0", "--camera.rate", "5", "--detect.detector", "hog:540"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -126,11 +142,20 @@ def read_until(stream, wanted):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_everything_kept(number, colour_bundle, street, tmp_path):
+def test_what_asks_it_to_stop(number):
+    with stopped_by_signals() as stopping:
+        assert not stopping.is_set()
+        signal.raise_signal(number)
+        assert stopping.is_set()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+
+def test_a_signal_ends_it_with_everything_kept(colour_bundle, street, tmp_path):
     with start(colour_bundle, street / "camera-1.mp4", tmp_path, "--camera.loop", "--track.every", "0.3") as child:
         assert child.stdout is not None
         before = read_until(child.stdout, "new")
-        child.send_signal(number)
+        child.send_signal(signal.SIGINT)  # SIGTERM: test_camera_outages.py
         out = child.stdout.read()  # communicate() would lose what was read ahead
         _, err = child.communicate(timeout=60)
     after = [json.loads(line) for line in out.splitlines()]
@@ -163,8 +188,9 @@ def test_no_source_at_all_works_is_a_failure(colour_bundle, tmp_path):
     assert all(json.loads(line)["level"] for line in lines if line.startswith("{"))
 
 
-def test_help_says_what_each_setting_is():
-    done = pat("camera", "--help")
-    assert done.returncode == 0
+def test_help_says_what_each_setting_is(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.run("camera", ["--help"])
+    said = capsys.readouterr().out
     for words in ("--gallery.retention-hours", "--camera.stale-after", "NAME=SOURCE"):
-        assert words in done.stdout
+        assert words in said

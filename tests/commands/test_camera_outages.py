@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(900)  # a stream that stays silent would be rea
 def start(bundle, source, gallery, threshold, *flags):
     command = [sys.executable, "-m", "pat.cli", "camera", str(bundle), f"gate={source}", *flags]
     command += ["--gallery.threshold", threshold, "--gallery.path", str(gallery), "--runtime.threads", "1"]
-    command += ["--output.metrics-port", "0", "--detect.detector", "hog:720", "--track.every", "0.3"]
+    command += ["--output.metrics-port", "0", "--detect.detector", "hog:540", "--track.every", "0.3"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -30,7 +30,7 @@ from pat.base.errors import Failure, UserError
 def settings(tmp_path, **output):
     return ProcessSettings(
         camera=CameraSettings(rate=5.0),
-        detect=DetectSettings("hog:720"),
+        detect=DetectSettings("hog:540"),
         runtime=RuntimeSettings(threads=1),
         track=TrackSettings(every=1.0, decide_after=1.0),
         gallery=GallerySettings(path=str(tmp_path / "gallery")),
