@@ -71,8 +71,11 @@ class MemoryBank(nn.Module):
 
         An image that occurs several times in a batch moves once, towards the mean of its features, whatever
         their order. Slot numbers out of range raise an IndexError (on a GPU, a device assertion), unless the
-        bank is a shard.
+        bank is a shard; features of another shape a ValueError.
         """
+        self._check(indices, features)
+        if not len(indices):  # no image of a batch has a slot in a small bank
+            return
         same = indices[:, None] == indices[None, :]  # [B, B]
         weights = same.to(self.features.dtype) / same.sum(1, keepdim=True)
         mean = weights @ features.detach().to(self.features.dtype)  # [P, B, D]
@@ -83,8 +86,14 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def fill(self, indices: Tensor, features: Tensor) -> None:
-        """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step."""
+        """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step; errors as in `update`."""
+        self._check(indices, features)
         self._write(*self._held(indices, features.detach().to(self.features.dtype)))
+
+    def _check(self, indices: Tensor, features: Tensor) -> None:
+        expected = (self.features.shape[0], len(indices), self.features.shape[2])
+        if features.shape != expected:
+            raise ValueError(f"features: shape {tuple(features.shape)}, expected {expected}")
 
     def _share_of_new(self, slots: Tensor) -> float | Tensor:
         """What weighs the new feature in each slot's average."""
@@ -99,7 +108,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def _write(self, indices: Tensor, values: Tensor) -> None:
-        self.features[:, indices] = values
+        self.features.index_copy_(1, indices, values)  # which, unlike an assignment, takes no negative number
         norms = values.square().sum(-1)
         if self.readable is not None:
             rounded = values.to(self.readable.dtype)

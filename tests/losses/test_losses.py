@@ -53,6 +53,23 @@ def test_bank_state_survives_saving():
         torch.testing.assert_close(getattr(again, name), getattr(bank, name), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("indices", [[-1, 0], [0, 5]])
+def test_a_slot_that_is_none_is_refused(indices):
+    bank = bank_of(torch.zeros(2, 5, 4))
+    with pytest.raises(IndexError):
+        bank.update(torch.tensor(indices), torch.ones(2, 2, 4))
+    with pytest.raises(IndexError):
+        bank.fill(torch.tensor(indices), torch.ones(2, 2, 4))
+
+
+def test_features_of_another_number_of_parts_are_refused_and_not_spread_over_all():
+    bank = bank_of(torch.zeros(2, 5, 4))
+    with pytest.raises(ValueError, match=r"shape \(1, 2, 4\), expected \(2, 2, 4\)"):
+        bank.update(torch.tensor([0, 1]), torch.ones(1, 2, 4))
+    with pytest.raises(ValueError, match="expected"):
+        bank.fill(torch.tensor([0, 1]), torch.ones(1, 2, 4))
+
+
 def test_update_takes_no_gradient():
     bank, new = bank_of(torch.randn(1, 2, 3)), torch.randn(1, 1, 3, requires_grad=True)
     bank.update(torch.tensor([0]), new)

@@ -29,6 +29,13 @@ def test_images_without_a_slot_move_nothing_and_have_no_own():
     assert bank.of_slots(torch.tensor([5, 6, 7, 8])).tolist() == [6, 8]
 
 
+def test_a_batch_of_which_no_image_has_a_slot_moves_nothing():
+    bank = SmallBank(1, torch.tensor([1, 3]), 4, 1)
+    bank.fill(torch.arange(4), features_of(10.0, 11.0, 12.0, 13.0))
+    bank.update(torch.tensor([0, 2]), features_of(0.0, 0.0))
+    assert bank.features.flatten().tolist() == [11, 13]
+
+
 def test_a_queue_takes_in_who_comes_and_forgets_the_oldest():
     bank = SmallBank(1, torch.tensor([0, 1, 2]), 6, 1, momentum=0.5, queue=True)
     bank.fill(torch.arange(6), features_of(0.0, 1.0, 2.0, 3.0, 4.0, 5.0))
