@@ -248,6 +248,34 @@ def test_folder_with_a_split_keeps_one_numbering(tmp_path: Path) -> None:
     assert "docs" in data_set.notes[0]
 
 
+def test_a_split_is_one_whatever_its_case(tmp_path: Path) -> None:
+    for name in ["Train/b/c1_1.jpg", "Query/c/c1_1.jpg", "Gallery/c/c2_1.jpg"]:
+        touch(tmp_path / "people" / name)
+    data_set = open_data_set(str(tmp_path / "people"), tmp_path)
+    assert [len(part) for part in (data_set.train, data_set.query, data_set.gallery)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["bbox_train/0001/0001C1T0001F001.jpg", "bbox_test/0002/0002C1T0001F001.jpg"],  # MARS
+        ["image_train/0001_c001_00030600_0.jpg", "image_query/0002_c002_00030600_0.jpg"],  # VeRi
+    ],
+)
+def test_parts_of_a_data_set_are_not_taken_for_people(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        touch(tmp_path / "set" / name)
+    with pytest.raises(UserError, match=r"_train look like parts .* \.csv"):
+        open_data_set(str(tmp_path / "set"), tmp_path, on_error="skip")
+
+
+def test_a_data_set_in_the_form_of_another_says_how_to_read_it(tmp_path: Path) -> None:
+    folder = make_market(tmp_path / "MSMT17")
+    with pytest.raises(UserError, match=r"does not have the layout msmt17.* stored as market1501 is: give .*MSMT17 as"):
+        open_data_set("msmt17", tmp_path)
+    assert len(open_data_set(str(folder), tmp_path).train) == 3
+
+
 def test_folder_with_a_test_part_chooses_queries_from_it(tmp_path: Path) -> None:
     for name in ["train/a/c1_1.jpg", "test/b/c1_1.jpg", "test/b/c1_2.jpg", "test/b/c2_1.jpg"]:
         touch(tmp_path / "people" / name)

@@ -87,8 +87,22 @@ class Found:
             read = divisions(self.layout).get(self.division, LAYOUTS[self.layout].read)
             data_set = read(self.path, self.name, Problems(on_error))
             return _all_training(data_set, self.layout) if self.whole else data_set
+        except UserError as error:
+            other = self._stored_as()
+            if other is None:
+                raise
+            raise UserError(
+                f"{error}; it is stored as {other} is: give {self.path} as the data set to read it so"
+            ) from error
         except OSError as error:  # a folder without permission, a disk that went away
             raise UserError(f"cannot read the data set {self.name}: {explained(error)}") from error
+
+    def _stored_as(self) -> str | None:
+        """The layout of a known data set's folder where it is another's: MSMT17 is met in Market-1501's."""
+        known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
+        if self.layout not in known or known[self.layout].recognises(self.path):
+            return None
+        return next((name for name, layout in known.items() if layout.recognises(self.path)), None)
 
 
 def divisions(layout: str) -> Mapping[str, Reader]:

@@ -24,6 +24,9 @@ from pat.data.layouts.reading import DataSet, Problems, image_names, listing, su
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder for each identity (identity/c1_0001.jpg or identity/camera/0001.jpg)"
 
+_PART = re.compile(r"(?:^|[_\-. ])(?:train|val|test|query|gallery|probe|training|validation|testing)$", re.IGNORECASE)
+"""How the parts of data sets are named that are stored otherwise: bbox_train of MARS, image_query of VeRi."""
+
 _NUMBERS = re.compile(r"(\d{1,3})_\d+")
 """Camera and number of the image. More digits would rather be the number of a frame."""
 
@@ -39,23 +42,33 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     if not recognises(path):
         raise UserError(f"{path} does not have the layout folder: expected {EXPECTED}; found {listing(path)}")
     tops = sub_folders(path)
-    splits = [top for top in tops if top.name in SPLITS]
+    splits = [top for top in tops if top.name.lower() in SPLITS]
     if splits:
         others = [top.name for top in tops if top not in splits]
         if others:
             problems.notes.append(f"{name}: beside the parts of the split, not read: {', '.join(others)}")
-        images = [p for top in splits for p in _identities(top, top.name, problems)]
+        images = [p for top in splits for p in _identities(top, top.name.lower(), problems)]
     else:
+        _refuse_parts(path, [top.name for top in tops if _PART.search(top.name)])
         images = list(_identities(path, "", problems))
     if not images:
         raise UserError(f"{path} holds no images: expected {EXPECTED}; found {listing(path)}")
     return data_set_of(_with_cameras(images, name, problems), name, path, problems)
 
 
+def _refuse_parts(path: Path, parts: list[str]) -> None:
+    """Raise UserError for folders that would be read as people and are parts of a data set, by their names."""
+    if len(parts) > 1:
+        raise UserError(
+            f"{path}: {', '.join(parts)} look like parts of a data set, not like people; name the parts train, query "
+            f"and gallery with a folder for each identity in them, or list the images in a .csv"
+        )
+
+
 def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedImage]:
     """Images below a folder of identities; the camera is empty where nothing tells it."""
     for name in image_names(folder):
-        problems.report(f"{folder / name} lies in no identity's folder")
+        problems.report(f"{folder / name} lies in no identity's folder: expected {folder}/IDENTITY/{name}")
     for identity in sub_folders(folder):
         for name in image_names(identity):
             yield NamedImage(identity / name, identity.name, _camera_in(Path(name).stem), split)
