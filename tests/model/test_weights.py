@@ -274,6 +274,13 @@ def test_weights_with_nan_are_refused(tmp_path):
         imported(tmp_path, state)
 
 
+def test_weights_of_whole_numbers_are_refused(tmp_path):
+    state = authors_state()
+    state["base.blocks.0.mlp.fc1.weight"] = (127 * state["base.blocks.0.mlp.fc1.weight"]).to(torch.int8)
+    with pytest.raises(UserError, match=r"whole numbers: blocks\.0\.mlp\.fc1\.weight int8"):
+        imported(tmp_path, state)
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = tmp_path / "m.safetensors"
     path.write_bytes(b"the old model")

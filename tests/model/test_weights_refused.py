@@ -1,9 +1,13 @@
 """Files of architectures and formats that do not fit: what each is told."""
 
+import os
+import pickle
+
 import pytest
 import torch
 
 from pat.base.errors import UserError
+from pat.model.weights import import_weights
 
 ONE = torch.zeros(1)
 
@@ -26,6 +30,7 @@ VIT = ["cls_token", "pos_embed", "patch_embed.proj.weight"]
         (["vision_model.head.attention.in_proj_weight"], "SigLIP"),
         ([*VIT, "dist_token"], "distilled"),
         ([*VIT, "rope_embed.periods"], "rotary"),
+        (["cls_token", "reg_token", "patch_embed.proj.weight", "blocks.0.gamma_1"], "DINOv3"),
         (["cls_token", "pos_embed", "patch_embed.backbone.stem.conv.weight"], "hybrid"),
         ([*(f"base.{key}" for key in VIT), "b1.0.norm1.weight"], "jigsaw"),
     ],
@@ -148,3 +153,26 @@ def test_unknown_keys_are_counted_and_the_first_listed(imported):
 def test_unknown_wrappers(imported, content, message):
     with pytest.raises(UserError, match=message):
         imported(content)
+
+
+class Program:
+    """What a pickle can carry: a call of the system."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.trace}",)
+
+
+def test_a_program_in_a_pickle_is_named_as_one_and_does_not_run(imported, tmp_path):
+    with pytest.raises(UserError, match="holds more than tensors"):
+        imported({"state_dict": {"cls_token": torch.zeros(1, 1, 4)}, "extra": Program(str(tmp_path / "ran"))})
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_another_kind_is_refused_without_warnings(tmp_path):
+    (tmp_path / "file.pth").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(UserError, match="damaged or not a checkpoint"):
+        import_weights(tmp_path / "file.pth", tmp_path / "ours.safetensors")

@@ -24,7 +24,12 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str, advice: 
         for name in own
         if name in tensors and own[name].shape != tensors[name].shape
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped))
+    whole = [  # weights that were quantised, without their scales
+        f"{name} {str(tensors[name].dtype).removeprefix('torch.')}"
+        for name in own
+        if name in tensors and own[name].is_floating_point() and not tensors[name].is_floating_point()
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped), ("whole numbers", whole))
     problems = [f"{kind}: {listed(names, 5)}" for kind, names in kinds if names]
     if problems:
         raise UserError(f"{where} does not fit the model; {'; '.join([advice] * bool(advice) + problems)}")

@@ -29,6 +29,8 @@ def why_refused(keys: Iterable[str]) -> str | None:
     for pattern, reason in _REASONS:
         if any(re.search(pattern, key) for key in keys):
             return reason
+    if {"cls_token", "patch_embed.proj.weight"} <= set(keys) and "pos_embed" not in keys:
+        return "a transformer without a table of position embeddings, as DINOv3 is, whose positions are rotary"
     if any(_TEXT.search(key) for key in keys) and not any(re.search(_VISION, key) for key in keys):
         return "a text tower of CLIP without the image tower"
     return None
