@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from deploy.sources.names import IMAGES
 from export.manifest import MANIFEST
 from pat.base.errors import UserError
 
@@ -13,6 +15,9 @@ MODELS = Path(__file__).resolve().parent.parent / "models"
 """Beside the packages, in a clone as in an installed wheel."""
 NAME = "pat-people"
 DETECTOR = "pat-detector"
+
+_PARTS = frozenset({".onnx", ".plan", ".engine", ".safetensors", ".pt", ".pth"})
+"""Ends of files that lie in bundles and in the folders of runs."""
 
 _SOURCE = re.compile(r"\w[\w.+-]*(=|:)|/dev/video\d")
 """How a source begins that is no path: NAME=SOURCE, a URL, a device."""
@@ -39,7 +44,7 @@ def shipped_detector() -> Path:
 
 def is_bundle(path: Path) -> bool:
     """Whether the path is a folder that `pat export` wrote."""
-    return (path / MANIFEST).is_file()
+    return os.path.isfile(path / MANIFEST)  # False for a pipeline's text, too long for a name
 
 
 def bundle_and_rest(
@@ -47,12 +52,21 @@ def bundle_and_rest(
 ) -> tuple[Path, tuple[str, ...], bool]:
     """The model to use, what else was named, and whether it is the shipped bundle because none was named.
 
-    The first word is the model when `is_model` says so. A word for which nothing is there counts as one, too, as
-    long as more words follow: the mistake is then told as that of a model. Raises UserError where the shipped
+    The first word is the model when `is_model` says so, and also when it holds part of one, or, as long as more
+    words follow, nothing is there: the mistake is then told as that of a model. Raises UserError where the shipped
     bundle is needed and the installation does not hold it.
     """
-    if words and is_model(Path(words[0])):
+    if words and (is_model(Path(words[0])) or _meant_as_model(Path(words[0]))):
         return Path(words[0]), tuple(words[1:]), False
     if len(words) > 1 and not _SOURCE.match(words[0]) and not Path(words[0]).expanduser().exists():
         return Path(words[0]), tuple(words[1:]), False
     return shipped_bundle(), tuple(words), True
+
+
+def _meant_as_model(path: Path) -> bool:
+    """Whether a folder, without an image directly in it, holds a part of a bundle or of a training run."""
+    if not os.path.isdir(path) or not os.access(path, os.R_OK):
+        return False
+    files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    parts = any(file.name == "config.json" or file.suffix in _PARTS for file in files)
+    return parts and not any(file.suffix.lower() in IMAGES for file in files)

@@ -36,6 +36,7 @@ def test_a_folder_with_a_manifest_is_the_bundle(box):
         ["/dev/video0", "b.mp4"],
         ["typo.mp4"],
         ["gst: a ! b"],
+        ["gst: " + "a ! " * 99 + "b"],
     ],
 )
 def test_sources_alone_go_to_the_model_in_the_box_as_they_are(box, words):
@@ -47,6 +48,15 @@ def test_a_video_or_a_folder_of_images_is_no_bundle(box):
     Path("hall.mp4").touch()
     assert shipped.bundle_and_rest(["crops", "hall.mp4"]) == (box, ("crops", "hall.mp4"), True)
     assert shipped.bundle_and_rest(["hall.mp4", "crops"]) == (box, ("hall.mp4", "crops"), True)
+
+
+@pytest.mark.parametrize("left", ["model.onnx", "checkpoint.pt", "config.json", "market.plan"])
+def test_what_is_left_of_a_model_is_not_replaced_by_the_one_in_the_box(box, left):
+    Path("mine").mkdir()
+    Path("mine", left).touch()
+    assert shipped.bundle_and_rest(["mine", "crops"]) == (Path("mine"), ("crops",), False)
+    Path("mine", "a.jpg").touch()  # images with a model among them
+    assert shipped.bundle_and_rest(["mine", "crops"]) == (box, ("mine", "crops"), True)
 
 
 def test_a_mistaken_bundle_is_not_taken_for_a_source(box):
