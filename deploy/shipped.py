@@ -10,6 +10,7 @@ from pathlib import Path
 from deploy.sources.names import IMAGES
 from export.manifest import MANIFEST
 from pat.base.errors import UserError
+from pat.base.files import expanded
 
 MODELS = Path(__file__).resolve().parent.parent / "models"
 """Beside the packages, in a clone as in an installed wheel."""
@@ -58,7 +59,7 @@ def bundle_and_rest(
     """
     if words and (is_model(Path(words[0])) or _meant_as_model(Path(words[0]))):
         return Path(words[0]), tuple(words[1:]), False
-    if len(words) > 1 and not _SOURCE.match(words[0]) and not Path(words[0]).expanduser().exists():
+    if len(words) > 1 and not _SOURCE.match(words[0]) and not expanded(words[0]).exists():
         return Path(words[0]), tuple(words[1:]), False
     return shipped_bundle(), tuple(words), True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(overview())
         sys.exit(0)
     name, rest = arguments[0], arguments[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text, nor in the terminal's alphabet
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(name, rest))
 
 

@@ -180,7 +180,7 @@ def read_choice(bundle: Path) -> Choice | None:
 def choice_file(bundle: Path) -> Path:
     """Where the choice for a bundle is kept: not beside it, because a bundle is copied to other machines."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    name = hashlib.sha256(str(bundle.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(bundle.resolve())).hexdigest()[:16]
     return root / "pat-reid" / "runtime" / f"{name}.json"
 
 

@@ -6,10 +6,10 @@ import os
 import re
 import stat
 from enum import Enum
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from pat.base.errors import UserError
+from pat.base.files import expanded
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"})
 
@@ -64,7 +64,7 @@ def kind_of(url: str) -> tuple[Kind, str]:
 
 
 def _on_disk(name: str) -> tuple[Kind, str]:
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         if path.is_dir():
             return Kind.FOLDER, str(path)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pat.base.errors import Failure
+from pat.base.errors import Failure, UserError
 
 try:
     import fcntl
@@ -21,6 +21,14 @@ except ImportError:  # Windows has other locks; drafts are then never taken for 
 
 QUIET = 600.0
 """Seconds without a change before a draft that nobody holds counts as abandoned."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with ~ or ~NAME replaced. Raises UserError where that home folder is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: the home folder is not known; give the whole path, or set HOME") from error
 
 
 @contextlib.contextmanager
@@ -76,8 +84,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8, completely or not at all."""
-    write_bytes(path, text.encode())
+    """Write `text` as UTF-8, completely or not at all; bytes of file names that are none become \\udcXX."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | os.PathLike[str], values: Any, indent: int | None = 2) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg, subcommand
 
 from pat.base.errors import Failure, UserError
-from pat.base.files import write_json, write_text
+from pat.base.files import expanded, write_json, write_text
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
 from pat.data.check import Finding, check, size_of
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _check(given: Check) -> None:
     progress = TerminalProgress()
-    root = given.root.expanduser()
+    root = expanded(given.root)
     findings = [check(found, progress, given.quick) for found in find_data_sets(root)]
     _print_table(findings)
     for finding in findings:

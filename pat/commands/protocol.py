@@ -9,7 +9,7 @@ from typing import Any
 
 from export.manifest import MANIFEST, Manifest
 from pat.base.errors import UserError
-from pat.base.files import write_json
+from pat.base.files import expanded, write_json
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
 from pat.commands.embedders import OpenedModel
@@ -88,7 +88,7 @@ def _division(data_set: DataSet) -> str:
 
 def _present(targets: Sequence[str], config: EvaluateConfig) -> tuple[list[DataSet], tuple[str, ...]]:
     """The data sets under the root, read, and the names of those that are not there."""
-    root = config.data.root.expanduser()
+    root = expanded(config.data.root)
     if not root.is_dir():
         raise UserError(f"the data root {root} does not exist; --data.root is the folder that holds the data sets")
     found, absent = [], []

@@ -25,7 +25,7 @@ import numpy as np
 from filelock import FileLock
 
 from pat.base.errors import Failure, UserError
-from pat.base.files import write_text, written_whole
+from pat.base.files import expanded, write_text, written_whole
 from pat.data.images import UnreadableImage, decode_rgb, read_bytes, resize
 from pat.data.layouts.reading import OnError
 from pat.data.sample import Sample
@@ -74,7 +74,7 @@ def cached_images(
     paths = [sample.path if isinstance(sample, Sample) else Path(sample) for sample in samples]
     if not paths:
         raise UserError("there are no images to read")
-    folder = folder.expanduser()
+    folder = expanded(folder)
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         digests = list(threads.map(_digest, paths))
         entry = _Entry(folder, _key(digests, size))

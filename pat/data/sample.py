@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,4 +35,4 @@ def digest(samples: Sequence[Sample], labels: Iterable[int]) -> str:
         f"{sample.domain}/{sample.path.name} {label} {sample.camera}"
         for sample, label in zip(samples, labels, strict=True)
     )
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(text)).hexdigest()

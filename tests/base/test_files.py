@@ -9,7 +9,7 @@ import pytest
 
 from disks import files_of_at_most
 from pat.base.errors import Failure
-from pat.base.files import QUIET, folder_written_whole, write_files, write_json, written_whole
+from pat.base.files import QUIET, folder_written_whole, write_files, write_json, write_text, written_whole
 
 
 def names(folder):
@@ -61,3 +61,8 @@ def test_drafts_of_killed_writers_are_swept_and_others_are_left(tmp_path):
         write_files({path: b"quick", tmp_path / "c": b"beside"})
         assert names(tmp_path) == sorted([held.name, young.name, other.name, "a", "c"])
     assert path.read_bytes() == b"slow"
+
+
+def test_a_text_with_a_file_name_that_is_no_text_is_written(tmp_path):
+    write_text(tmp_path / "report.html", os.fsdecode(b"caf\xe9.jpg"))
+    assert (tmp_path / "report.html").read_text() == r"caf\udce9.jpg"

@@ -1,12 +1,16 @@
 """Every command as a user types it: what it leaves, and what it says to wrong input."""
 
+import io
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pat import cli
 from pat.cli import COMMANDS, run
 from pat.commands.tables import show_table
 
@@ -224,3 +228,12 @@ def test_a_read_only_output_is_a_failure_of_one_line(trained, market, tmp_path, 
         capsys, 1, "embed", trained, market / "query", "--cache", tmp_path / "cache", "--out", blocker / "v.npz"
     )
     assert "cannot write" in message
+
+
+def test_what_is_printed_need_not_be_in_the_terminals_alphabet(monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    monkeypatch.setattr(cli, "run", lambda name, rest: print("caf\udce9 …", flush=True))
+    with pytest.raises(SystemExit):
+        cli.main(["any"])
+    assert printed.getvalue() == rb"caf\udce9 \u2026" + os.linesep.encode()

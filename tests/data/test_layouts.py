@@ -12,7 +12,7 @@ import pytest
 from pat.base.errors import UserError
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.layouts.reading import explained
-from pat.data.sample import DISTRACTOR, JUNK
+from pat.data.sample import DISTRACTOR, JUNK, Sample, digest
 
 MARKET = {
     "bounding_box_train": ["0002_c1s1_000451_03.jpg", "0002_c3s2_000001_01.jpg", "0007_c6s3_077392_02.jpg",
@@ -271,7 +271,7 @@ def test_parts_of_a_data_set_are_not_taken_for_people(tmp_path: Path, names: lis
 
 def test_a_data_set_in_the_form_of_another_says_how_to_read_it(tmp_path: Path) -> None:
     folder = make_market(tmp_path / "MSMT17")
-    with pytest.raises(UserError, match=r"does not have the layout msmt17.* stored as market1501 is: give .*MSMT17 as"):
+    with pytest.raises(UserError, match=r"layout msmt17: .*stored as market1501 is: give .*MSMT17 as"):
         open_data_set("msmt17", tmp_path)
     assert len(open_data_set(str(folder), tmp_path).train) == 3
 
@@ -443,3 +443,16 @@ def test_msmt17_without_its_val(tmp_path: Path) -> None:
     assert len(open_data_set(f"msmt17={tmp_path / 'MSMT17_V1'}:no-val", tmp_path).train) == 2
     with pytest.raises(UserError, match="the layout msmt17 has no-val ways"):
         open_data_set("msmt17:classic", tmp_path)
+
+
+def test_a_name_that_is_no_text_has_a_digest(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"c1_caf\xe9.jpg"), os.fsdecode(b"c1_caf\xe8.jpg")]
+    samples = [Sample(tmp_path / name, 1, 0, "people") for name in names]
+    assert digest(samples[:1], [1]) != digest(samples[1:], [1])
+
+
+@pytest.mark.parametrize("root", [".", "~nobody-of-this-name/data"])
+def test_a_home_folder_that_is_not_there_is_told(root: str) -> None:
+    spec = "market1501" if root != "." else "~nobody-of-this-name/data"
+    with pytest.raises(UserError, match="home folder is not known"):
+        open_data_set(spec, Path(root))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pat.base.errors import UserError
+from pat.base.files import expanded
 from pat.data.figures import FIGURES
 from pat.data.layouts import (
     cuhk02,
@@ -136,11 +137,12 @@ def open_data_set(spec: str, root: Path, on_error: OnError = "stop") -> DataSet:
 
 def find_data_set(spec: str, root: Path) -> Found:
     """Where and what the data set is that `spec` names, as `open_data_set` says. Raises UserError as it does."""
+    root = expanded(root)
     try:
         plain = plain_spec(spec)
-        if plain == spec or _existing(spec, root.expanduser()) is not None:
-            return _find(spec, root.expanduser())
-        found, ending = _find(plain, root.expanduser()), spec.rpartition(":")[2]
+        if plain == spec or _existing(spec, root) is not None:
+            return _find(spec, root)
+        found, ending = _find(plain, root), spec.rpartition(":")[2]
         if f":{ending}" == ALL:
             return replace(found, whole=True)
         if ending not in divisions(found.layout):
@@ -236,7 +238,7 @@ def _found(path: Path) -> Found:
 
 
 def _existing(place: str, root: Path) -> Path | None:
-    path = Path(place).expanduser()
+    path = expanded(place)
     return next((p for p in (path, root / path) if place and p.exists()), None)
 
 

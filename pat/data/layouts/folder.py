@@ -24,7 +24,7 @@ from pat.data.layouts.reading import DataSet, Problems, image_names, listing, su
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder for each identity (identity/c1_0001.jpg or identity/camera/0001.jpg)"
 
-_PART = re.compile(r"(?:^|[_\-. ])(?:train|val|test|query|gallery|probe|training|validation|testing)$", re.IGNORECASE)
+_PART = re.compile(r"(?:^|[_\-. ])(?:train|val|test|query|gallery|probe)(?:ing)?$", re.IGNORECASE)
 """How the parts of data sets are named that are stored otherwise: bbox_train of MARS, image_query of VeRi."""
 
 _NUMBERS = re.compile(r"(\d{1,3})_\d+")
@@ -60,8 +60,8 @@ def _refuse_parts(path: Path, parts: list[str]) -> None:
     """Raise UserError for folders that would be read as people and are parts of a data set, by their names."""
     if len(parts) > 1:
         raise UserError(
-            f"{path}: {', '.join(parts)} look like parts of a data set, not like people; name the parts train, query "
-            f"and gallery with a folder for each identity in them, or list the images in a .csv"
+            f"{path}: {', '.join(parts)} look like parts of a data set, not like people; name the parts train, "
+            f"query and gallery with a folder for each identity in them, or list the images in a .csv"
         )
 
 

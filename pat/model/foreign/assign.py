@@ -29,7 +29,9 @@ def assign(model: nn.Module, tensors: Mapping[str, Tensor], where: str, advice: 
         for name in own
         if name in tensors and own[name].is_floating_point() and not tensors[name].is_floating_point()
     ]
-    kinds = (("missing", missing), ("unexpected", unexpected), ("other shape", misshaped), ("whole numbers", whole))
+    kinds = (
+        ("missing", missing), ("unexpected", unexpected), ("other shape", misshaped), ("whole numbers", whole),
+    )  # fmt: skip
     problems = [f"{kind}: {listed(names, 5)}" for kind, names in kinds if names]
     if problems:
         raise UserError(f"{where} does not fit the model; {'; '.join([advice] * bool(advice) + problems)}")
