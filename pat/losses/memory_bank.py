@@ -86,7 +86,7 @@ class MemoryBank(nn.Module):
 
     @torch.no_grad()
     def fill(self, indices: Tensor, features: Tensor) -> None:
-        """Set the slots `indices` int64 [B] to `features` [P, B, D], as before the first step. Raises as `update`."""
+        """Set the slots `indices` int64 [B] to `features` [P, B, D], as at the start. Raises as `update`."""
         self._check(indices, features)
         self._write(*self._held(indices, features.detach().to(self.features.dtype)))
 
