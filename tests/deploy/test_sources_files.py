@@ -139,7 +139,10 @@ def test_flipped_bytes_cost_images_and_nothing_else(tmp_path: Path) -> None:
     with open_source(str(path)) as source:
         numbers = [number_of(pixels) for pixels, _ in source]
         assert source.broken > 0
-    assert numbers[:10] == list(range(10))
+    # Which images lie in the middle depends on the encoder's threads, and so on the cores.
+    assert numbers == sorted(set(numbers))
+    assert numbers[:5] == list(range(5))
+    assert numbers[-5:] == list(range(30, 35))
     assert 15 < len(numbers) < 35
 
 
