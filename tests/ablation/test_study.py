@@ -141,11 +141,12 @@ def test_each_arm_of_the_recipe_changes_one_thing(base):
         arm.key: [each.split()[0] for each in differing(recipe, arm.configured(recipe))] for arm in study.arms
     }
     assert changed["recipe"] == []
-    assert changed["no-contrastive"] == ["loss.contrastive"]
+    assert changed["linear"] == ["loss.identity"]
     assert changed["any-cameras"] == ["spread_cameras"]
     assert changed["whole-images"] == ["small_images"]
     two = {key for key, names in changed.items() if len(names) > 1}
-    assert two == {"triplet", "no-photometric"}  # one loss for another; all that changes light
+    # A loss with what its classifier needs; one loss for another; all that changes light.
+    assert two == {"identity", "triplet", "no-photometric"}
     assert all(changed[arm.key] for arm in study.arms[1:])
 
 
