@@ -47,8 +47,8 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         )
     if config.loss.psd and not config.loss.identity:
         raise UserError(
-            f"--loss.psd {config.loss.psd:g} is a share of the identity loss, which weighs 0: give --loss.identity 1, "
-            "or --loss.psd 0"
+            f"--loss.psd {config.loss.psd:g} is a share of the identity loss, which weighs 0: give "
+            "--loss.identity 1, or --loss.psd 0"
         )
     if config.minutes and ranks > 1:
         raise UserError("--minutes is for one process: the clocks of several differ; give --epochs")
