@@ -177,6 +177,12 @@ def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
         validate(config(model__neck="renorm", model__cosine_scale=16.0))
 
 
+def test_self_distillation_is_a_share_of_the_identity_loss(config):
+    validate(config(loss__identity=0.0, loss__psd=0.0))
+    with pytest.raises(UserError, match=r"loss\.psd 0\.5 is a share of the identity loss, which weighs 0"):
+        validate(config(loss__identity=0.0, loss__psd=0.5))
+
+
 def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):
     sizes = []
     real = loop.training_step
