@@ -92,6 +92,8 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
             plain, decision = manifest.output.kind, manifest.decision
             yield OpenedModel(path, size, session.embed, None, kind=plain, decision=decision)
         return
+    if path.suffix == ".onnx":
+        raise UserError(f"{path} is part of a bundle; give the folder that holds it with its {MANIFEST}")
     file = path / MODEL if path.is_dir() else path
     if path.is_dir() and not file.exists():
         raise UserError(f"the folder {path} holds no {MODEL} and no {MANIFEST}; give a model or bundle")

@@ -55,7 +55,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         else:
             raise UserError(f"no such image or folder: {path}")
     if not found:
-        raise UserError(f"no images in {', '.join(map(str, names)) or 'an empty list of paths'}")
+        raise UserError(f"no images in {', '.join(map(str, names))}" if names else "no images are named")
     return list(found)
 
 

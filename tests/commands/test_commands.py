@@ -165,6 +165,8 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("evaluate", ["{market}", "--data", "x"], "holds no model.safetensors"),
         ("evaluate", ["{model}"], "--data"),
         ("evaluate", ["{model}", "--data", "x", "--batch-size", "0"], "at least 1"),
+        ("embed", ["{model}"], "no images are named"),
+        ("embed", ["bundle/model.onnx", "{market}"], "give the folder that holds it"),
         ("embed", ["{model}", "{tmp}/nowhere"], "nowhere"),
         ("embed", ["{model}", "{tmp}/empty"], "empty"),
         ("embed", ["{model}", "{market}", "--out", "x.csv"], ".npz or .parquet"),
