@@ -147,7 +147,7 @@ def test_find_images_refuses_what_is_missing_or_empty(tmp_path: Path) -> None:
         find_images([tmp_path / "nowhere"])
     with pytest.raises(UserError, match="no images in"):
         find_images([tmp_path])
-    with pytest.raises(UserError, match="no images in"):
+    with pytest.raises(UserError, match="no images are named"):
         find_images([])
 
 
