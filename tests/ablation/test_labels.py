@@ -73,6 +73,7 @@ def test_agreement_and_chance():
     assert top.p == pytest.approx(min(1, 3 * top.over_models.p))
     assert colour.p == 1  # everybody wears red: no model differs
 
+
 def test_what_too_few_show_is_not_told():
     facts = [worn("coat", "jeans")] * (FEWEST - 1)
     none = np.full((len(facts), 3), -1)
