@@ -82,6 +82,7 @@ def test_labels_of_two_models(trained, tmp_path):
     row = next(line for line in one.splitlines() if line.startswith("| 1 ") and "| top |" in line)
     assert row.removesuffix("|") in two  # the mean of a model with itself
     assert sum(int(row[1]) for row in rows_of(two) if row[0].endswith("0 %")) == 144
+    assert "An image counts once for each model." in two
 
 
 def test_shifts(trained, tmp_path, capsys):

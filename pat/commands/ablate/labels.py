@@ -283,6 +283,7 @@ def _soft_labels(found: Found) -> list[str]:
         "",
         *markdown_table(calibration.COLUMNS, map(calibration.cells, found.bins)),
         "",
+        *(["An image counts once for each model.", ""] if found.models > 1 else []),
         "The neighbours of all parts together, one's own images among them, as PSD counts them. A calibrated soft "
         "label is right as often as its share says; here share and truth are "
         f"{100 * expected_error(found.bins):.1f} points apart, mean over images (expected calibration error).",
