@@ -273,8 +273,7 @@ def to_graph(
         graph = program.model
         name_layers(graph)
         # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
-        with np.errstate(divide="ignore"):  # the logarithm of 0 is minus infinity, which hides a token
-            onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+        onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
         passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
         rename_batch(graph)
         finish_names(graph)
@@ -354,6 +353,7 @@ def _version(distribution: str) -> str:
 def _undisturbed() -> Iterator[None]:
     """Keep the exporter's remarks about its own internals from the reader, and the garbage collector from it.
 
+    NumPy's are among them: the logarithm of 0, which hides a token, is minus infinity.
     Tracing makes objects by the million and nearly all of them stay: looking for garbage finds none.
     """
     logger, collected = logging.getLogger("torch.onnx"), gc.isenabled()
