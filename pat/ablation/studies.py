@@ -39,7 +39,8 @@ NO_PHOTOMETRIC = {"color_jitter": 0.0, "color_cast": 0.0, "low_resolution": 0.0,
 
 def components(base: TrainConfig) -> Study:
     """What each component of the paper adds, from a plain ViT to all of them."""
-    _require_losses("components", base)
+    _require_csl("components", base)
+    require("components", {"loss.psd": base.loss.psd}, "give --loss.psd 0.5 --loss.identity 1")
     kinds = (Kind(), Kind(flip=True), Kind(parts=True), Kind(rerank="re-ranked"))
     return Study(
         "components",
@@ -57,12 +58,12 @@ def components(base: TrainConfig) -> Study:
 
 def field(base: TrainConfig) -> Study:
     """Methods of the field beside PAT's, each by itself on the plain ViT: the comparison at equal settings."""
-    _require_losses("field", base)
+    _require_csl("field", base)
     kinds = (Kind(), Kind(rerank="re-ranked"), Kind(rerank="re-ranked by camera"))
     arms = [
         Arm("plain-vit", "plain ViT", PLAIN, kinds),
         Arm("parts", "PAT, no CSL, no PSD", {"loss": NO_LOSSES}),
-        Arm("pat", "PAT + CSL + PSD"),
+        Arm("pat", "PAT + CSL + PSD" if base.loss.psd else "PAT + CSL"),
     ]
     for arm in METHODS:  # what the plain ViT changes in the same group stays
         both = {group: {**PLAIN[group], **arm.settings[group]} for group in PLAIN if group in arm.settings}
@@ -110,7 +111,7 @@ def recipe(base: TrainConfig) -> Study:
 
 def memory(base: TrainConfig) -> Study:
     """The memory bank's settings, one at a time: what is lost, what a step costs, how many bytes it holds."""
-    _require_losses("memory", base)
+    _require_csl("memory", base)
     batch = base.identities_per_batch * base.images_per_identity
     read = "float32" if base.loss.bank_read == "bfloat16" else "bfloat16"  # which it is by default on a GPU
     late = 1 + max(1, round(base.epochs / 3))
@@ -132,7 +133,7 @@ def memory(base: TrainConfig) -> Study:
             Arm("momentum-1", "momentum 1: the last feature", {"loss": {"momentum": 1.0}}),
             Arm("fill-train", "filled in training mode", {"loss": {"bank_fill": "train"}}),
             Arm("refill", "filled anew every epoch", {"loss": {"bank_refill": 1}}),
-            Arm("late", f"CSL and PSD from epoch {late}", {"loss": {"csl_start": late}}),
+            Arm("late", f"begun with epoch {late}", {"loss": {"csl_start": late}}),
             Arm("update-after", "moved after the loss", {"loss": {"bank_update": "after"}}),
         ),
         economical=True,
@@ -140,10 +141,16 @@ def memory(base: TrainConfig) -> Study:
 
 
 def sweep(base: TrainConfig) -> Study:
-    """The constants of CSL and PSD, one at a time around the configuration."""
-    _require_losses("sweep", base)
+    """The constants of CSL, and of PSD where it is on, one at a time around the configuration."""
+    _require_csl("sweep", base)
     s, weight = base.loss.scale or SCALE, base.loss.csl
     other = 0.0 if base.loss.scale else SCALE
+    of_psd = (
+        Arm("lambda-0.25", "lambda = 0.25", {"loss": {"psd_mix": 0.25}}),
+        Arm("lambda-0.75", "lambda = 0.75", {"loss": {"psd_mix": 0.75}}),
+        Arm("w-0.25", "w = 0.25", {"loss": {"psd": 0.25}}),
+        Arm("w-0.75", "w = 0.75", {"loss": {"psd": 0.75}}),
+    )
     return Study(
         "sweep",
         "How much do the temperature s, lambda, w and the weight of CSL matter?",
@@ -152,10 +159,7 @@ def sweep(base: TrainConfig) -> Study:
             Arm("s-low", f"s = {s / 4:g}", {"loss": {"scale": s / 4}}),
             Arm("s-high", f"s = {s * 4:g}", {"loss": {"scale": s * 4}}),
             Arm("s-other", f"s = {other:g}" if other else "s measured", {"loss": {"scale": other}}),
-            Arm("lambda-0.25", "lambda = 0.25", {"loss": {"psd_mix": 0.25}}),
-            Arm("lambda-0.75", "lambda = 0.75", {"loss": {"psd_mix": 0.75}}),
-            Arm("w-0.25", "w = 0.25", {"loss": {"psd": 0.25}}),
-            Arm("w-0.75", "w = 0.75", {"loss": {"psd": 0.75}}),
+            *(of_psd if base.loss.psd else ()),
             Arm("csl-low", f"weight of CSL {weight / 4:g}", {"loss": {"csl": weight / 4}}),
             Arm("csl-high", f"weight of CSL {weight * 4:g}", {"loss": {"csl": weight * 4}}),
         ),
@@ -171,7 +175,7 @@ STUDIES: Mapping[str, Callable[[TrainConfig], Study]] = {
 }
 
 
-def _require_losses(study: str, base: TrainConfig) -> None:
-    """Raises UserError where `base` trains without part tokens, CSL or PSD."""
-    values = {"model.parts": base.model.parts, "loss.csl": base.loss.csl, "loss.psd": base.loss.psd}
-    require(study, values, "give --model.parts 3 --loss.csl 1 --loss.psd 0.5")
+def _require_csl(study: str, base: TrainConfig) -> None:
+    """Raises UserError where `base` trains without part tokens or CSL."""
+    values = {"model.parts": base.model.parts, "loss.csl": base.loss.csl}
+    require(study, values, "give --model.parts 3 --loss.csl 1")

@@ -166,13 +166,23 @@ def test_arms_around_the_configuration(base, name, scale):
     [
         ("recipe", {}, "loss.contrastive is 0.0.*rendered.toml"),
         ("memory", {"csl": 0.0}, "loss.csl is 0.0.*--loss.csl 1"),
-        ("sweep", {"psd": 0.0}, "loss.psd is 0.0"),
+        ("sweep", {"csl": 0.0}, "loss.csl is 0.0"),
     ],
 )
 def test_settings_that_a_study_needs(base, name, change, message):
     without = dataclasses.replace(base, loss=dataclasses.replace(base.loss, **change))
     with pytest.raises(UserError, match=message):
         STUDIES[name](without)
+
+
+@pytest.mark.parametrize(("name", "fewer"), [("field", 0), ("memory", 0), ("sweep", 4)])
+def test_studies_of_csl_do_without_an_identity_loss(base, name, fewer):
+    losses = dataclasses.replace(base.loss, identity=0.0, psd=0.0, contrastive=1.0, k=10)
+    alone = dataclasses.replace(base, loss=losses)
+    study = STUDIES[name](alone)
+    study.check(alone)
+    assert len(study.arms) == len(STUDIES[name](base).arms) - fewer
+    assert not any("PSD" in arm.name for arm in study.arms if arm.key != "parts")
 
 
 def test_an_arm_that_changes_nothing_is_named(base):
