@@ -54,16 +54,18 @@ def places(device: torch.device, asked: str, processes: int | None = None) -> li
     """Where runs can go at the same time on `device`, which `asked` ("auto", "cuda", "cuda:1", "cpu") led to.
 
     A GPU takes one run; every GPU is used unless one was named. A CPU takes `processes`, by default one a core.
+    No run takes more threads than this process may: OMP_NUM_THREADS counts.
     """
     if processes is not None and processes < 1:
         raise UserError(f"--processes must be at least 1, not {processes}")
     if device.type != "cuda":
-        count = processes or cores()
-        return [Place(str(device), max(1, cores() // count))] * count
-    named = ":" in asked
-    gpus = [str(device)] if named else [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    count = processes or len(gpus)
-    return [Place(gpus[number % len(gpus)], max(1, cores() // count)) for number in range(count)]
+        devices, count = [str(device)], processes or cores()
+    else:
+        named = [str(device)] if ":" in asked else None
+        devices = named or [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        count = processes or len(devices)
+    threads = max(1, min(cores() // count, torch.get_num_threads()))
+    return [Place(devices[number % len(devices)], threads) for number in range(count)]
 
 
 def side_by_side(

@@ -151,6 +151,7 @@ def test_under_nohup_the_terminal_may_go():
 
 def test_places(monkeypatch):
     monkeypatch.setattr("pat.training.side_by_side.cores", lambda: 8)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     cpu = torch.device("cpu")
     assert places(cpu, "auto") == [Place("cpu", 1)] * 8
     assert places(cpu, "cpu", 2) == [Place("cpu", 4)] * 2
@@ -160,3 +161,5 @@ def test_places(monkeypatch):
     assert [place.device for place in places(torch.device("cuda"), "cuda", 3)] == ["cuda:0", "cuda:1", "cuda:0"]
     with pytest.raises(UserError, match="--processes"):
         places(cpu, "cpu", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # OMP_NUM_THREADS=1
+    assert places(cpu, "cpu", 2) == [Place("cpu", 1)] * 2
