@@ -306,7 +306,7 @@ def _figure(findings: Findings, target: str) -> Image.Image:
         title: {_label(row): [100 * value for value in row.mAP.values()] for row in table}
         for title, table in tables(findings, target).items()
     }
-    return spread_plot(series, label=f"mAP on {target}, %")
+    return spread_plot(series, label=f"mAP on {target}, %", baseline=True)
 
 
 def _label(row: Row) -> str:
