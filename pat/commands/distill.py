@@ -75,15 +75,9 @@ def student_of(teacher: Path) -> TrainConfig:
     with torch.device("meta"):  # for its shape: nothing is filled
         vit = build_backbone(config)
     half = dataclasses.replace(
-        config,
-        width=vit.embed_dim // 2,
-        heads=max(1, vit.blocks[0].attn.num_heads // 2),
-        parts=0,
-        identities=0,
-        cosine_scale=0,
-        drop_path=0,
-        attention="auto",
-    )
+        config, width=vit.embed_dim // 2, heads=max(1, vit.blocks[0].attn.num_heads // 2), parts=0, identities=0,
+        cosine_scale=0, drop_path=0, attention="auto",
+    )  # fmt: skip
     return TrainConfig(
         model=half,
         loss=TAUGHT,

@@ -173,10 +173,7 @@ def _on_drawn_people(
     folders = {name: base.out / "data" / name for name in domains}
     draw_domains(base.out / "data", progress, domains)
     data = dataclasses.replace(
-        base.data,
-        source=(str(folders["source"]),),
-        target=(str(folders["target"]),),
-        cache=base.out / "cache",
+        base.data, source=(str(folders["source"]),), target=(str(folders["target"]),), cache=base.out / "cache"
     )
     return dataclasses.replace(base, data=data)
 
