@@ -77,7 +77,8 @@ def cached_images(
     folder = expanded(folder)
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         digests = list(threads.map(_digest, paths))
-        entry = _Entry(folder, _key(digests, size))
+        text = json.dumps([FORMAT, list(size), digests])
+        entry = _Entry(folder, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
         with _locked(entry):
             facts = entry.facts(threads)
             if facts is None:
@@ -111,12 +112,6 @@ class _Entry:
 
     def pixels(self, facts: dict[str, Any]) -> np.ndarray:
         return np.memmap(self.data, np.uint8, "r", shape=tuple(facts["shape"]))  # [N, H, W, 3]
-
-    def touch(self) -> None:
-        """Mark the entry as used now."""
-        for file in (self.data, self.index, self.lock):
-            with contextlib.suppress(OSError):
-                os.utime(file)
 
 
 def _build(
@@ -167,11 +162,6 @@ def _digest(path: Path) -> str:
         return f"unreadable: {error.reason}"
 
 
-def _key(digests: list[str], size: tuple[int, int]) -> str:
-    text = json.dumps([FORMAT, list(size), digests])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _decoded(path: Path, digest: str, size: tuple[int, int]) -> np.ndarray | UnreadableImage:
     """Pixels uint8 [H, W, 3], or why there are none."""
     try:
@@ -200,7 +190,9 @@ def _locked(entry: _Entry) -> Iterator[None]:
         folder = entry.lock.parent
         raise UserError(f"cannot use the cache folder {folder} ({error}); choose one with --data.cache") from error
     try:
-        entry.touch()
+        for file in (entry.data, entry.index, entry.lock):  # used now
+            with contextlib.suppress(OSError):
+                os.utime(file)
         yield
     finally:
         lock.release()
