@@ -80,26 +80,13 @@ def markdown(findings: Findings, command: str, where: str) -> str:
 
 
 SIGHT_COLUMNS = (
-    "arm",
-    "embedding",
-    "over people, 95 % interval",
-    "deviation of the difference",
-    "seen 8 times in 10 from",
-    "seeds for 1 point",
-    "seconds a step",
-    "bank, MB",
-)
+    "arm", "embedding", "over people, 95 % interval", "deviation of the difference", "seen 8 times in 10 from",
+    "seeds for 1 point", "seconds a step", "bank, MB",
+)  # fmt: skip
 COLUMNS = (
-    "arm",
-    "embedding",
-    "learning rate",
-    "seeds",
-    "mAP, %",
-    "rank-1, %",
-    "mAP against",
-    "difference, 95 % interval",
-    "p (Holm)",
-)
+    "arm", "embedding", "learning rate", "seeds", "mAP, %", "rank-1, %", "mAP against",
+    "difference, 95 % interval", "p (Holm)",
+)  # fmt: skip
 SHORT_COLUMNS = ("arm", "rate", "seeds", "mAP, %", "rank-1, %", "change", "p")
 
 

@@ -57,12 +57,9 @@ class TerminalProgress(Progress):
         from rich.progress import Progress as Bars
 
         columns: list[Any] = [
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
-        ]
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[figures]}"),
+        ]  # fmt: skip
         with Bars(*columns, console=self.console) as bars:
             task = bars.add_task(label, total=total, figures="")
 
