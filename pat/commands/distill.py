@@ -79,16 +79,12 @@ def student_of(teacher: Path) -> TrainConfig:
         cosine_scale=0, drop_path=0, attention="auto",
     )  # fmt: skip
     return TrainConfig(
-        model=half,
-        loss=TAUGHT,
+        model=half, loss=TAUGHT,
         optim=OptimConfig(
             "adamw", lr=1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True, warmup_epochs=1,
             warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
         ),
-        weights="none",
-        teacher=teacher,
-        out=Path("runs/distill"),
-        epochs=40,
+        weights="none", teacher=teacher, out=Path("runs/distill"), epochs=40,
     )  # fmt: skip
 
 
