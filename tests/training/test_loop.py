@@ -26,6 +26,7 @@ from pat.training.regularisers import TERMS
 from pat.training.run_folder import claimed
 from pat.training.state import exponential_average
 from pat.training.validate import validate
+from run_logs import logged
 
 
 @pytest.fixture
@@ -44,11 +45,6 @@ def config(market, tmp_path, tiny):
         return from_mapping(TrainConfig, values)
 
     return made
-
-
-def logged(folder, event):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == event]
 
 
 def steps_of(folder):
