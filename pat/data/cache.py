@@ -28,7 +28,6 @@ from pat.base.errors import Failure, UserError
 from pat.base.files import expanded, write_text, written_whole
 from pat.data.images import UnreadableImage, decode_rgb, read_bytes, resize
 from pat.data.layouts.reading import OnError
-from pat.data.sample import Sample
 
 FORMAT = 1
 """Part of the key; raise it when decoding or resizing changes what an entry holds."""
@@ -56,14 +55,14 @@ class CachedImages:
 
 
 def cached_images(
-    samples: Sequence[Sample] | Sequence[Path],
+    paths: Sequence[Path],
     size: tuple[int, int],
     folder: Path,
     *,
     on_error: OnError = "stop",
     progress: Progress | None = None,
 ) -> CachedImages:
-    """The images at `size` (height, width), from the cache in `folder` or decoded into it.
+    """The images of `paths` at `size` (height, width), from the cache in `folder` or decoded into it.
 
     Several processes may ask for the same images at once: one decodes, the others wait. A damaged entry is
     noticed by its checksums and made anew. `progress(done, total)` is called while images are decoded.
@@ -71,7 +70,6 @@ def cached_images(
     Raises UserError for the first unreadable image (on_error "stop") or when none can be read, and Failure
     when the entry cannot be written.
     """
-    paths = [sample.path if isinstance(sample, Sample) else Path(sample) for sample in samples]
     if not paths:
         raise UserError("there are no images to read")
     folder = expanded(folder)
@@ -116,7 +114,7 @@ class _Entry:
 
 def _build(
     entry: _Entry,
-    paths: list[Path],
+    paths: Sequence[Path],
     digests: list[str],
     size: tuple[int, int],
     on_error: OnError,
