@@ -12,22 +12,22 @@ from collections.abc import Sequence
 from pat.base.errors import Failure, UserError
 
 COMMANDS = {
-    "demo": ("demo", "train and score a small PAT on synthetic people, on a CPU, in minutes"),
-    "data": ("data", "check data sets on disk, write down their splits, take out their images"),
-    "synth": ("synth", "render people who do not exist: data sets in Market-1501 layout, filmed streets"),
-    "train": ("train", "train on one or more data sets"),
-    "distill": ("distill", "train a smaller model to embed as a larger one does"),
-    "evaluate": ("evaluate", "score a model on data sets: CMC, mAP, mINP, images, report"),
-    "ablate": ("ablate", "compare arms of a study over several seeds: table, figure, paired tests"),
-    "embed": ("embed", "embed images into .npz or .parquet"),
-    "rank": ("rank", "draw the gallery images nearest to each query image"),
-    "camera": ("camera", "find, follow and recognise people in camera images"),
-    "serve": ("serve", "the cameras with a page for people, an API, MQTT and webhooks"),
-    "gallery": ("gallery", "enrol, look up, forget and count the people that cameras recognise"),
-    "export": ("export", "write a model as an ONNX bundle, the first step to an engine"),
-    "import-weights": ("import_weights", "convert checkpoints of other projects into a model file"),
+    "demo": "train and score a small PAT on synthetic people, on a CPU, in minutes",
+    "data": "check data sets on disk, write down their splits, take out their images",
+    "synth": "render people who do not exist: data sets in Market-1501 layout, filmed streets",
+    "train": "train on one or more data sets",
+    "distill": "train a smaller model to embed as a larger one does",
+    "evaluate": "score a model on data sets: CMC, mAP, mINP, images, report",
+    "ablate": "compare arms of a study over several seeds: table, figure, paired tests",
+    "embed": "embed images into .npz or .parquet",
+    "rank": "draw the gallery images nearest to each query image",
+    "camera": "find, follow and recognise people in camera images",
+    "serve": "the cameras with a page for people, an API, MQTT and webhooks",
+    "gallery": "enrol, look up, forget and count the people that cameras recognise",
+    "export": "write a model as an ONNX bundle, the first step to an engine",
+    "import-weights": "convert checkpoints of other projects into a model file",
 }
-"""Command -> module of pat.commands and what it does. A module is imported only when its command runs."""
+"""What each command does. Its module in pat.commands is imported only when it runs."""
 
 EXTRAS = {
     **dict.fromkeys(("torch", "timm", "torchvision", "safetensors", "matplotlib", "scipy"), "train"),
@@ -60,7 +60,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
         meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
         return _say(name, f"there is no such command; {meant}", 2)
     try:
-        importlib.import_module(f"pat.commands.{COMMANDS[name][0]}").main(list(arguments))
+        importlib.import_module(f"pat.commands.{name.replace('-', '_')}").main(list(arguments))
     except UserError as error:
         return _say(name, str(error), 2)
     except Failure as error:
@@ -81,7 +81,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
 def overview() -> str:
     """The help of `pat` itself."""
     lines = ["usage: pat COMMAND ...", "", "Part-aware person re-identification, from training to a camera.", ""]
-    lines += [f"  {name:<15} {what}" for name, (_, what) in COMMANDS.items()]
+    lines += [f"  {name:<15} {what}" for name, what in COMMANDS.items()]
     return "\n".join([*lines, "", "pat COMMAND --help tells the options of a command."])
 
 

@@ -79,13 +79,9 @@ def neighbours(
     people = None if identities is None else torch.from_numpy(identities)
     found = []
     for rows in slots.split(batch):
+        asking = None if people is None else people[rows]
         _, nearest = cross_id_similarity(
-            vectors[:, rows],
-            bank,
-            rows,
-            k=k,
-            identities=None if people is None else people[rows],
-            bank_identities=people,
+            vectors[:, rows], bank, rows, k=k, identities=asking, bank_identities=people
         )
         found.append(nearest)
     return list(torch.cat(found, dim=1).numpy())
@@ -127,20 +123,13 @@ def agreements(
                 ours = np.stack([_share(values, model[part], seen) for model in of_parts])
                 plain = np.stack([_share(values, model, seen) for model in of_global])
                 low, high = interval_of((ours - plain).mean(0), identities[seen])
-                table.append(
-                    Agreement(
-                        part,
-                        attribute.replace("_", " "),
-                        len(seen),
-                        len(np.unique(identities[seen])),
-                        _chance(values, identities, seen),
-                        float(plain.mean()),
-                        float(ours.mean()),
-                        low,
-                        high,
-                        paired(dict(enumerate(ours.mean(1))), dict(enumerate(plain.mean(1)))),
-                    )
-                )
+                over_models = paired(dict(enumerate(ours.mean(1))), dict(enumerate(plain.mean(1))))
+                row = Agreement(
+                    part, attribute.replace("_", " "), len(seen), len(np.unique(identities[seen])),
+                    _chance(values, identities, seen), float(plain.mean()), float(ours.mean()), low, high,
+                    over_models,
+                )  # fmt: skip
+                table.append(row)
     corrected = holm([None if row.over_models is None else row.over_models.p for row in table])
     return [replace(row, p=p) for row, p in zip(table, corrected, strict=True)]
 

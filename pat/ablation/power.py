@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 
 POWER = 0.8
@@ -33,14 +35,7 @@ def power(seeds: int, deviation: float, difference: float) -> float:
 
 def seeds_needed(deviation: float, difference: float) -> int:
     """The fewest seeds that see a true `difference` eight times in ten; MOST where more are needed."""
-    few, many = 2, MOST
-    while few < many:  # the power grows with the seeds
-        middle = (few + many) // 2
-        if power(middle, deviation, difference) >= POWER:
-            many = middle
-        else:
-            few = middle + 1
-    return few
+    return 2 + bisect.bisect_left(range(2, MOST), POWER, key=lambda seeds: power(seeds, deviation, difference))
 
 
 def smallest_seen(seeds: int, deviation: float) -> float:

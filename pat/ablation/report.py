@@ -69,7 +69,7 @@ def markdown(findings: Findings, command: str, where: str) -> str:
     lines = [f"# {findings.study.name}", "", findings.study.question, ""]
     for target in targets_of(findings.same_rate):
         for title, table in tables(findings, target).items():
-            lines += [f"## {target}: {title}", "", *markdown_table(COLUMNS, map(cells, table)), ""]
+            lines += _section(f"{target}: {title}", COLUMNS, map(cells, table))
             lines += [*what_it_could_see(table), *_smallest(findings.study, table)]
         lines += [f"![mAP of every seed, mean and standard deviation]({figure_name(target)})", ""]
     lines += [*_search_table(findings), *_tuning_table(findings), *_reading(findings)]
@@ -80,26 +80,13 @@ def markdown(findings: Findings, command: str, where: str) -> str:
 
 
 SIGHT_COLUMNS = (
-    "arm",
-    "embedding",
-    "over people, 95 % interval",
-    "deviation of the difference",
-    "seen 8 times in 10 from",
-    "seeds for 1 point",
-    "seconds a step",
-    "bank, MB",
-)
+    "arm", "embedding", "over people, 95 % interval", "deviation of the difference", "seen 8 times in 10 from",
+    "seeds for 1 point", "seconds a step", "bank, MB",
+)  # fmt: skip
 COLUMNS = (
-    "arm",
-    "embedding",
-    "learning rate",
-    "seeds",
-    "mAP, %",
-    "rank-1, %",
-    "mAP against",
-    "difference, 95 % interval",
-    "p (Holm)",
-)
+    "arm", "embedding", "learning rate", "seeds", "mAP, %", "rank-1, %", "mAP against",
+    "difference, 95 % interval", "p (Holm)",
+)  # fmt: skip
 SHORT_COLUMNS = ("arm", "rate", "seeds", "mAP, %", "rank-1, %", "change", "p")
 
 
@@ -226,17 +213,12 @@ def _search_table(findings: Findings) -> list[str]:
     arms = list({run.arm.key: run.arm for run in findings.searched}.values())
     found = search.by_score(arms, findings.searched)
     body = [*(search.cells(arm, score) for arm, score in found), search.correlations(found)]
-    seeds = len({run.seed for run in findings.searched})
-    return [
-        "## Random search, scored on held-out source identities",
-        "",
-        *markdown_table(search.columns(), body),
-        "",
-        f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'}, the best first; the finalists are arms of the "
-        "table above. Rank correlation: Spearman's, of a setting with the score while all others vary. The best "
-        "of many is lucky too: what counts are the finalists on the target, which the search did not see.",
-        "",
-    ]
+    reading = (
+        f"Mean over {_seeds(findings.searched)}, the best first; the finalists are arms of the table above. Rank "
+        "correlation: Spearman's, of a setting with the score while all others vary. The best of many is lucky "
+        "too: what counts are the finalists on the target, which the search did not see."
+    )
+    return _section("Random search, scored on held-out source identities", search.columns(), body, reading)
 
 
 def _tuning_table(findings: Findings) -> list[str]:
@@ -249,33 +231,28 @@ def _tuning_table(findings: Findings) -> list[str]:
     for arm in findings.study.arms:
         found = by_rate.get(arm.key, {})
         body.append([arm.name, *(_heldout(found.get(rate), rate == chosen.get(arm.key)) for rate in rates)])
-    seeds = len({run.seed for run in findings.tuning})
-    return [
-        "## Tuning: mAP on held-out source identities, %",
-        "",
-        *markdown_table(["arm", *(f"lr {rate:g}" for rate in rates)], body),
-        "",
-        f"Mean over {seeds} {'seed' if seeds == 1 else 'seeds'} of trainings without these identities; the chosen "
-        "rate is bold. The target was not looked at.",
-        "",
-        *_what_tuning_told(findings, rates),
+    told = [
+        f"Mean over {_seeds(findings.tuning)} of trainings without these identities; the chosen rate is bold. The "
+        "target was not looked at."
     ]
-
-
-def _what_tuning_told(findings: Findings, rates: Sequence[float]) -> list[str]:
-    """Where one table says it all; and that a rate which is best at the end of the range may not be the best."""
-    lines = []
     if all(run.rate == findings.rate for run in findings.tuned):
-        lines = ["Every arm's own rate is the one that all share, so the table above is that of both.", ""]
+        told.append("Every arm's own rate is the one that all share, so the table above is that of both.")
     edges = {run.arm.name: run.rate for run in findings.tuned if run.rate in (rates[0], rates[-1])}
-    if not edges:
-        return lines
-    named = ", ".join(f"{name} ({rate:g})" for name, rate in edges.items())
-    return [
-        *lines,
-        f"At the edge of the rates tried, so a wider `--rate-factors` may find better ones: {named}.",
-        "",
-    ]
+    if edges:
+        named = ", ".join(f"{name} ({rate:g})" for name, rate in edges.items())
+        told.append(f"At the edge of the rates tried, so a wider `--rate-factors` may find better ones: {named}.")
+    columns = ["arm", *(f"lr {rate:g}" for rate in rates)]
+    return _section("Tuning: mAP on held-out source identities, %", columns, body, *told)
+
+
+def _section(title: str, columns: Sequence[str], body: Iterable[Sequence[str]], *paragraphs: str) -> list[str]:
+    lines = [f"## {title}", "", *markdown_table(columns, body), ""]
+    return lines + [line for each in paragraphs for line in (each, "")]
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    count = len({run.seed for run in runs})
+    return "1 seed" if count == 1 else f"{count} seeds"
 
 
 def _heldout(value: float | None, chosen: bool) -> str:
@@ -306,7 +283,7 @@ def _figure(findings: Findings, target: str) -> Image.Image:
         title: {_label(row): [100 * value for value in row.mAP.values()] for row in table}
         for title, table in tables(findings, target).items()
     }
-    return spread_plot(series, label=f"mAP on {target}, %")
+    return spread_plot(series, label=f"mAP on {target}, %", baseline=True)
 
 
 def _label(row: Row) -> str:

@@ -167,11 +167,7 @@ def sweep(base: TrainConfig) -> Study:
 
 
 STUDIES: Mapping[str, Callable[[TrainConfig], Study]] = {
-    "components": components,
-    "field": field,
-    "recipe": recipe,
-    "memory": memory,
-    "sweep": sweep,
+    study.__name__: study for study in (components, field, recipe, memory, sweep)
 }
 
 

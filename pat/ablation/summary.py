@@ -66,7 +66,8 @@ def rows(study: Study, runs: Sequence[Run], target: str) -> list[Row]:
         table.append(_tested(plain, table[0], table[0].arm) if table else plain)
         others = [_row(of_arm[arm.key], target, kind.named()) for kind in arm.kinds if kind.named() != CLS]
         table += [_tested(row, plain, CLS) for row in others]
-    return _corrected(table)
+    corrected = holm([None if row.test is None else row.test.p for row in table])
+    return [replace(row, p=p) for row, p in zip(table, corrected, strict=True)]
 
 
 def targets_of(runs: Sequence[Run]) -> list[str]:
@@ -158,8 +159,3 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         least = max(least, min(1.0, p * (len(tested) - done)))
         corrected[number] = least
     return corrected
-
-
-def _corrected(table: Sequence[Row]) -> list[Row]:
-    corrected = holm([None if row.test is None else row.test.p for row in table])
-    return [replace(row, p=p) for row, p in zip(table, corrected, strict=True)]

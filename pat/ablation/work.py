@@ -78,11 +78,9 @@ def _bank_bytes(config: TrainConfig) -> int:
     tensors, file = model_file.read(config.out / run_folder.MODEL)
     with torch.device("meta"):
         bank = MemoryBank(
-            file.config.parts,
-            int(file.training["slots"]),
-            tensors["cls_token"].shape[-1],
+            file.config.parts, int(file.training["slots"]), tensors["cls_token"].shape[-1],
             read_dtype=getattr(torch, config.loss.bank_read),
-        )
+        )  # fmt: skip
     return sum(buffer.nbytes for buffer in bank.buffers())
 
 

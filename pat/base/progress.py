@@ -51,18 +51,15 @@ class TerminalProgress(Progress):
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
         if self.console is None or not self.console.is_terminal:
-            yield _Lines(self, label, total)
+            yield self._lines(label, total)
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         columns: list[Any] = [
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[figures]}"),
-        ]
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[figures]}"),
+        ]  # fmt: skip
         with Bars(*columns, console=self.console) as bars:
             task = bars.add_task(label, total=total, figures="")
 
@@ -73,22 +70,19 @@ class TerminalProgress(Progress):
 
             yield advance
 
+    def _lines(self, label: str, whole: int) -> Advance:
+        """A bar as lines of text."""
+        done, told = 0.0, time.monotonic()
 
-class _Lines:
-    """A bar as lines of text, one every so many seconds."""
+        def advance(steps: float, figures: str = "", total: int | None = None) -> None:
+            nonlocal done, told, whole
+            done, whole = done + steps, total or whole
+            if time.monotonic() - told >= self.every:
+                told = time.monotonic()
+                end = f" of {whole}" if whole else ""  # a recording does not say how long it is
+                self.say(f"{label}: {done:.0f}{end} {figures}".rstrip())
 
-    def __init__(self, progress: TerminalProgress, label: str, total: int) -> None:
-        self._progress, self._label, self._total = progress, label, total
-        self._done, self._told = 0.0, time.monotonic()
-
-    def __call__(self, steps: float, figures: str = "", total: int | None = None) -> None:
-        self._done += steps
-        self._total = total or self._total
-        now = time.monotonic()
-        if now - self._told >= self._progress.every:
-            self._told = now
-            end = f" of {self._total}" if self._total else ""  # a recording does not say how long it is
-            self._progress.say(f"{self._label}: {self._done:.0f}{end} {figures}".rstrip())
+        return advance
 
 
 def totals(advance: Advance, unit: str = "") -> Callable[[int, int], None]:

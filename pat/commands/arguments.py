@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,10 +47,8 @@ def writable(folder: Path) -> Path:
 
 def left_to_the_device(config: TrainConfig) -> TrainConfig:
     """`config` with implementations and the bank's precision that `pat.device` chooses."""
-    model = dataclasses.replace(config.model, attention="auto")
-    return dataclasses.replace(
-        config, model=model, loss=dataclasses.replace(config.loss, neighbours="auto", bank_read="auto")
-    )
+    auto = {"model": {"attention": "auto"}, "loss": {"neighbours": "auto", "bank_read": "auto"}}
+    return overlay(config, auto, "the defaults")
 
 
 def with_config_file(default: Config, arguments: Sequence[str]) -> tuple[Config, list[str]]:

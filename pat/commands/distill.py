@@ -75,26 +75,16 @@ def student_of(teacher: Path) -> TrainConfig:
     with torch.device("meta"):  # for its shape: nothing is filled
         vit = build_backbone(config)
     half = dataclasses.replace(
-        config,
-        width=vit.embed_dim // 2,
-        heads=max(1, vit.blocks[0].attn.num_heads // 2),
-        parts=0,
-        identities=0,
-        cosine_scale=0,
-        drop_path=0,
-        attention="auto",
-    )
+        config, width=vit.embed_dim // 2, heads=max(1, vit.blocks[0].attn.num_heads // 2), parts=0, identities=0,
+        cosine_scale=0, drop_path=0, attention="auto",
+    )  # fmt: skip
     return TrainConfig(
-        model=half,
-        loss=TAUGHT,
+        model=half, loss=TAUGHT,
         optim=OptimConfig(
             "adamw", lr=1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True, warmup_epochs=1,
             warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
         ),
-        weights="none",
-        teacher=teacher,
-        out=Path("runs/distill"),
-        epochs=40,
+        weights="none", teacher=teacher, out=Path("runs/distill"), epochs=40,
     )  # fmt: skip
 
 

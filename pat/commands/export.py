@@ -93,20 +93,11 @@ def main(arguments: Sequence[str]) -> None:
         progress.say(f"the bundle gets no kernels to cut crops on a GPU: {why_none}")
     decide = Decide(given.decision, given.false_match_rate) if given.decision is not None else None
     manifest = export_bundle(
-        checkpoint,
-        given.out,
-        opset=given.opset,
-        input_type=given.input,
-        parts=given.parts,
-        check_images=given.check_images,
-        lower=_lower(given, decide),
-        decision=decide,
+        checkpoint, given.out, opset=given.opset, input_type=given.input, parts=given.parts,
+        check_images=given.check_images, lower=_lower(given, decide), decision=decide,
         merge=Merge(given.merge, given.merge_from, given.gate, given.gate_images) if given.merge else None,
-        kernels=architectures,
-        half_weights=given.half_weights,
-        trainable=given.trainable,
-        progress=progress,
-    )
+        kernels=architectures, half_weights=given.half_weights, trainable=given.trainable, progress=progress,
+    )  # fmt: skip
     print("\n".join(summary(manifest)))
     if given.deepstream is not None:
         found = write_deepstream(given.out, given.deepstream)

@@ -69,13 +69,9 @@ def main(arguments: Sequence[str]) -> None:
         )
         query_features, gallery_features = embed_images(opened.embedder(), (query, gallery), progress)
     image = ranked_list_figure(
-        query.pixels,
-        query_features,
-        gallery.pixels,
-        gallery_features,
-        range(len(query.samples)),
+        query.pixels, query_features, gallery.pixels, gallery_features, range(len(query.samples)),
         k=min(given.k, len(gallery.samples)),
         names=([sample.path.stem for sample in query.samples], [sample.path.stem for sample in gallery.samples]),
-    )
+    )  # fmt: skip
     write_image(image, given.out)
     progress.say(f"wrote {given.out}: {len(query.samples)} queries, {len(gallery.samples)} gallery images")

@@ -19,14 +19,8 @@ TRAINING = TrainConfig(
     augment=AugmentConfig(pad=4, color_jitter=0.4),
     loss=LossConfig(neighbours="auto", bank_read="auto"),
     optim=OptimConfig(
-        name="adamw",
-        lr=2e-3,
-        weight_decay=0.05,
-        bias_lr_factor=1.0,
-        warmup_epochs=2,
-        warmup_lr=2e-4,
-        cosine_epochs=18,
-        min_lr_ratio=0.01,
+        name="adamw", lr=2e-3, weight_decay=0.05, bias_lr_factor=1.0, warmup_epochs=2, warmup_lr=2e-4,
+        cosine_epochs=18, min_lr_ratio=0.01,
     ),
     weights="none",
     epochs=18,
@@ -37,11 +31,7 @@ TRAINING = TrainConfig(
 DOMAINS: Mapping[str, Mapping[str, int]] = {
     "source": {"identities_train": 120, "identities_test": 12, "images_per_camera": 3},
     "target": {
-        "identities_train": 2,
-        "identities_test": 60,
-        "images_per_camera": 3,
-        "distractors": 40,
-        "junk": 12,
+        "identities_train": 2, "identities_test": 60, "images_per_camera": 3, "distractors": 40, "junk": 12
     },
 }
 """They differ in cameras, places and wardrobes."""

@@ -84,14 +84,10 @@ def run_street(
     step = _Step([video.stem for video in street.videos])
     finder = (lambda camera: _truthful(street.truth)) if see_truth else pipeline.new_finder(settings)
     summary = pipeline.run(
-        bundle,
-        [pipeline.NamedSource(video.stem, str(video)) for video in street.videos],
-        settings,
-        threshold=threshold,
-        stopping=threading.Event(),
-        finder=lambda camera: step.kept(finder(camera)),
+        bundle, [pipeline.NamedSource(video.stem, str(video)) for video in street.videos], settings,
+        threshold=threshold, stopping=threading.Event(), finder=lambda camera: step.kept(finder(camera)),
         view=lambda camera: _Witness(boxes, look, lambda: step.leave(camera)),
-    )
+    )  # fmt: skip
     said: dict[int, list[tuple[str, str | None]]] = {}
     order: list[int] = []
     for line in (work / "events.jsonl").read_text(encoding="utf-8").splitlines():

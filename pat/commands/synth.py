@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
@@ -132,16 +132,10 @@ class Street:
 
         with progress.bar("film", 0) as advance:
             frames = film_people(
-                self.out,
-                cameras=self.street_cameras,
-                people=self.people,
-                look_alikes=self.look_alikes,
-                returns=self.returns,
-                rate=self.rate,
-                seed=self.seed,
-                workers=_processes(self.workers),
+                self.out, cameras=self.street_cameras, people=self.people, look_alikes=self.look_alikes,
+                returns=self.returns, rate=self.rate, seed=self.seed, workers=_processes(self.workers),
                 progress=totals(advance),
-            )
+            )  # fmt: skip
         videos = f"{self.street_cameras} videos of up to {frames} frames"
         progress.say(f"wrote {self.out}: {videos}, {self.people} people in each")
 
@@ -153,16 +147,9 @@ Kinds = (
 )
 
 
-class Kind(Protocol):
-    """One kind of synthetic people with its arguments."""
-
-    def run(self, progress: Progress) -> None: ...
-
-
 def main(arguments: Sequence[str]) -> None:
     """Write the kind that is asked for, with a progress bar."""
-    kind: Kind = parse(Kinds, arguments, "synth")
-    kind.run(TerminalProgress())
+    parse(Kinds, arguments, "synth").run(TerminalProgress())
 
 
 def _pixels(size: str) -> tuple[int, int]:

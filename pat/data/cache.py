@@ -28,7 +28,6 @@ from pat.base.errors import Failure, UserError
 from pat.base.files import expanded, write_text, written_whole
 from pat.data.images import UnreadableImage, decode_rgb, read_bytes, resize
 from pat.data.layouts.reading import OnError
-from pat.data.sample import Sample
 
 FORMAT = 1
 """Part of the key; raise it when decoding or resizing changes what an entry holds."""
@@ -56,14 +55,14 @@ class CachedImages:
 
 
 def cached_images(
-    samples: Sequence[Sample] | Sequence[Path],
+    paths: Sequence[Path],
     size: tuple[int, int],
     folder: Path,
     *,
     on_error: OnError = "stop",
     progress: Progress | None = None,
 ) -> CachedImages:
-    """The images at `size` (height, width), from the cache in `folder` or decoded into it.
+    """The images of `paths` at `size` (height, width), from the cache in `folder` or decoded into it.
 
     Several processes may ask for the same images at once: one decodes, the others wait. A damaged entry is
     noticed by its checksums and made anew. `progress(done, total)` is called while images are decoded.
@@ -71,13 +70,13 @@ def cached_images(
     Raises UserError for the first unreadable image (on_error "stop") or when none can be read, and Failure
     when the entry cannot be written.
     """
-    paths = [sample.path if isinstance(sample, Sample) else Path(sample) for sample in samples]
     if not paths:
         raise UserError("there are no images to read")
     folder = expanded(folder)
     with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as threads:
         digests = list(threads.map(_digest, paths))
-        entry = _Entry(folder, _key(digests, size))
+        text = json.dumps([FORMAT, list(size), digests])
+        entry = _Entry(folder, hashlib.blake2b(text.encode(), digest_size=16).hexdigest())
         with _locked(entry):
             facts = entry.facts(threads)
             if facts is None:
@@ -112,16 +111,10 @@ class _Entry:
     def pixels(self, facts: dict[str, Any]) -> np.ndarray:
         return np.memmap(self.data, np.uint8, "r", shape=tuple(facts["shape"]))  # [N, H, W, 3]
 
-    def touch(self) -> None:
-        """Mark the entry as used now."""
-        for file in (self.data, self.index, self.lock):
-            with contextlib.suppress(OSError):
-                os.utime(file)
-
 
 def _build(
     entry: _Entry,
-    paths: list[Path],
+    paths: Sequence[Path],
     digests: list[str],
     size: tuple[int, int],
     on_error: OnError,
@@ -167,11 +160,6 @@ def _digest(path: Path) -> str:
         return f"unreadable: {error.reason}"
 
 
-def _key(digests: list[str], size: tuple[int, int]) -> str:
-    text = json.dumps([FORMAT, list(size), digests])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
 def _decoded(path: Path, digest: str, size: tuple[int, int]) -> np.ndarray | UnreadableImage:
     """Pixels uint8 [H, W, 3], or why there are none."""
     try:
@@ -200,7 +188,9 @@ def _locked(entry: _Entry) -> Iterator[None]:
         folder = entry.lock.parent
         raise UserError(f"cannot use the cache folder {folder} ({error}); choose one with --data.cache") from error
     try:
-        entry.touch()
+        for file in (entry.data, entry.index, entry.lock):  # used now
+            with contextlib.suppress(OSError):
+                os.utime(file)
         yield
     finally:
         lock.release()

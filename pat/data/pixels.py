@@ -42,8 +42,9 @@ def read_images(
 
     Raises UserError for an unreadable one, unless `config.on_error` says to skip: then each is named.
     """
-    with progress.bar("decode", len(samples)) as advance:
-        images = cached_images(samples, size, config.cache, on_error=config.on_error, progress=totals(advance))
+    paths = [sample.path for sample in samples]
+    with progress.bar("decode", len(paths)) as advance:
+        images = cached_images(paths, size, config.cache, on_error=config.on_error, progress=totals(advance))
     for path, reason in images.broken:
         progress.say(f"skipped {path}: {reason}")
     return Images(tuple(samples[index] for index in images.kept), images.pixels, images.kept)

@@ -52,11 +52,13 @@ def training_curve(series: Mapping[str, Sequence[float]]) -> Image.Image:
     return _drawn(figure)
 
 
-def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: str) -> Image.Image:
+def spread_plot(
+    series: Mapping[str, Mapping[str, Sequence[float]]], *, label: str, baseline: bool = False
+) -> Image.Image:
     """A line for each name: a small dot for each value, a large one for the mean, a bar for the deviation.
 
-    `series` are named sets of such lines, drawn in a colour each, one above the other. The dashed lines are the
-    means of the first name.
+    `series` are named sets of such lines, drawn in a colour each, one above the other. Dashed lines show the means
+    of the first name where it is the `baseline` of the others.
     """
     names = list(next(iter(series.values())))
     figure, (axes,) = _figure(1, width=8.0, height=0.9 + 0.45 * len(names))
@@ -72,7 +74,7 @@ def spread_plot(series: Mapping[str, Mapping[str, Sequence[float]]], *, label: s
                 values.mean(), height, xerr=deviation, fmt="o", color=colour, markersize=7, capsize=3,
                 label=title if place == shown[0][0] else None,
             )  # fmt: skip
-            if place == 0:
+            if baseline and place == 0:
                 axes.axvline(values.mean(), color=colour, linestyle="--", linewidth=1, alpha=0.6)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()

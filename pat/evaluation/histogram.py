@@ -10,6 +10,7 @@ compared by the Hellinger distance.
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.colors import rgb_to_hsv
 from numpy.typing import NDArray
 
 from pat.evaluation.ranking import Floats
@@ -29,7 +30,7 @@ def stripe_histogram(pixels: NDArray[np.uint8]) -> Floats:
 
 def _embedded(image: NDArray[np.uint8]) -> Floats:
     height, width = image.shape[:2]
-    hue, saturation, value = _hsv(image)
+    hue, saturation, value = np.moveaxis(rgb_to_hsv(image.astype(np.float32) / 255), -1, 0)  # [H, W] each
     chroma = np.minimum(1, saturation * value * 4)  # [H, W]; 1: all colour, 0: all grey
     across = np.exp(-0.5 * np.linspace(-2, 2, width, dtype=np.float32) ** 2)  # the person stands in the middle
     weight = np.broadcast_to(across, (height, width))
@@ -52,21 +53,6 @@ def _embedded(image: NDArray[np.uint8]) -> Floats:
 def _sums(bins: NDArray[np.int64], weights: Floats, size: int) -> NDArray[np.float64]:
     """Weights summed by bin [size]."""
     return np.bincount(bins.ravel(), weights=weights.ravel(), minlength=size).astype(np.float64, copy=False)
-
-
-def _hsv(image: NDArray[np.uint8]) -> tuple[Floats, Floats, Floats]:
-    """Hue, saturation and value [H, W], each in [0, 1]."""
-    rgb = image.astype(np.float32) / 255
-    red, green, blue = np.moveaxis(rgb, -1, 0)
-    value = rgb.max(axis=-1)
-    spread = value - rgb.min(axis=-1)
-    safe = np.where(spread > 0, spread, 1)
-    sector = np.where(
-        value == red,
-        (green - blue) / safe % 6,
-        np.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
-    )
-    return sector / 6, spread / np.maximum(value, 1e-6), value
 
 
 def _soft_bins(values: Floats, bins: int, *, around: bool = False) -> list[tuple[NDArray[np.int64], Floats]]:

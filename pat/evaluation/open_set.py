@@ -183,14 +183,9 @@ def open_set(
     if threshold is not None:
         cost = AtThreshold(threshold, pairs.false_match_rate(threshold), pairs.false_non_match_rate(threshold))
     return OpenSet(
-        dirs,
-        tprs,
-        pairs.equal_error_rate,
-        _calibration_error(query, gallery),
-        draws=len(found),
-        queries=len(found[0].right) + len(found[0].unknown) if found else 0,
-        decision=cost,
-    )
+        dirs, tprs, pairs.equal_error_rate, _calibration_error(query, gallery), draws=len(found),
+        queries=len(found[0].right) + len(found[0].unknown) if found else 0, decision=cost,
+    )  # fmt: skip
 
 
 def fit_probability(pairs: PairScores) -> tuple[float, float]:

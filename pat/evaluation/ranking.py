@@ -90,9 +90,8 @@ class RankingResult:
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        names = {"queries": "valid_queries"}
-        found = {names.get(name, name.replace("-", "")): value for name, value in self.figures().items()}
-        return {**found, "cmc": self.cmc.tolist()}
+        shares = {name.replace("-", ""): value for name, value in self.figures().items() if name != "queries"}
+        return {**shares, "valid_queries": self.valid_queries, "cmc": self.cmc.tolist()}
 
 
 def evaluate_ranking(

@@ -185,12 +185,7 @@ def embed_images(
     with progress.bar(label, sum(len(side.pixels) for side in sides)) as advance:
         return [
             extract(
-                embedder,
-                side.pixels,
-                side.identities,
-                side.cameras,
-                batch_size=batch_size,
-                flip=flip,
+                embedder, side.pixels, side.identities, side.cameras, batch_size=batch_size, flip=flip,
                 progress=advance,
             )
             for side in sides

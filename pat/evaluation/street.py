@@ -165,12 +165,10 @@ def _judge(
     scores.tracks = len(owners)
     scores.nobody = sum(owner is None for owner in owners.values())
     for track in order:
-        if track not in final:
-            continue
-        event, identity = final[track]
-        person = owners.get(track)
+        event, identity = final.get(track, ("", None))
         if identity is None:
             continue
+        person = owners.get(track)
         if event == "new" or identity not in means:
             scores.new += 1
             scores.identities += 1
@@ -179,7 +177,7 @@ def _judge(
         else:
             scores.recognised += 1
             scores.right += person is not None and means[identity] == person
-    scores.unknown = sum(track not in final or final[track][1] is None for track in owners)
+    scores.unknown = sum(final.get(track, ("", None))[1] is None for track in owners)
 
 
 def _recall(scores: Scores, passages: Sequence[Passage]) -> None:
@@ -211,7 +209,7 @@ def _pairs(truth: Mapping[Place, Sequence[Box]], found: Mapping[Place, Sequence[
                 if before.get((place[0], person.who)) == track.who and value[row, column] >= LEAST_IOU:
                     value[row, column] += 1000
         value[value < LEAST_IOU] = 0
-        for row, column in zip(*linear_sum_assignment(-value), strict=True):
+        for row, column in zip(*linear_sum_assignment(value, maximize=True), strict=True):
             if value[row, column] > 0:
                 pairs.append((place, people[row].who, tracks[column].who))
                 before[place[0], people[row].who] = tracks[column].who
@@ -254,13 +252,9 @@ def _identity_matches(pairs: Iterable[tuple[str, int, Hashable]]) -> int:
     counts = Counter(((camera, person), name) for camera, person, name in pairs)
     if not counts:
         return 0
-    people = sorted({person for person, _ in counts})
-    names = sorted({name for _, name in counts}, key=str)
-    table = np.zeros((len(people), len(names)))
-    rows, columns = ({each: index for index, each in enumerate(some)} for some in (people, names))
-    for (person, name), count in counts.items():
-        table[rows[person], columns[name]] = count
-    return int(table[linear_sum_assignment(-table)].sum())
+    people, names = (set(each) for each in zip(*counts, strict=True))
+    table = np.array([[counts[person, name] for name in names] for person in people])
+    return int(table[linear_sum_assignment(table, maximize=True)].sum())
 
 
 def _passages(

@@ -119,9 +119,9 @@ def pair_scores(features: Features, progress: Callable[[int], object] | None = N
         later = np.arange(begin, len(vectors)) > np.arange(begin, end)[:, None]  # each pair once
         same = identities[begin:end, None] == identities[begin:]
         apart = cameras[begin:end, None] != cameras[begin:]
-        impostor += np.bincount(steps[later & ~same], minlength=STEPS + 1)
+        impostor += _counts(steps[later & ~same])
         for across, counts in genuine.items():
-            counts += np.bincount(steps[later & same & (apart == across)], minlength=STEPS + 1)
+            counts += _counts(steps[later & same & (apart == across)])
         if progress is not None:
             progress(end - begin)
     across = bool(genuine[True].any())
@@ -145,10 +145,8 @@ def pairs_between(query: Features, gallery: Features) -> PairScores:
         part = query[begin : begin + BLOCK]
         steps = _steps_of(part.vectors @ gallery.vectors.T)  # [b, G]
         same = part.identities[:, None] == gallery.identities
-        genuine += np.bincount(
-            steps[same & (part.cameras[:, None] != gallery.cameras)], minlength=STEPS + 1
-        )
-        impostor += np.bincount(steps[~same], minlength=STEPS + 1)
+        genuine += _counts(steps[same & (part.cameras[:, None] != gallery.cameras)])
+        impostor += _counts(steps[~same])
     if not genuine.any() or not impostor.any():
         raise UserError("verification needs pairs of one person by two cameras, and pairs of different people")
     people = np.union1d(query.identities, gallery.identities)
@@ -160,8 +158,12 @@ def counted(
     genuine: NDArray[np.float32], impostor: NDArray[np.float32], *, people: int, cameras: int
 ) -> PairScores:
     """Cosines [n] of pairs of one person, by one camera, and [m] of different people, neither of them empty."""
-    of_one, of_two = (np.bincount(_steps_of(each), minlength=STEPS + 1) for each in (genuine, impostor))
+    of_one, of_two = (_counts(_steps_of(each)) for each in (genuine, impostor))
     return PairScores(of_one, of_two, False, people, cameras)
+
+
+def _counts(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.bincount(steps, minlength=STEPS + 1)
 
 
 def _steps_of(cosines: NDArray[np.float32]) -> NDArray[np.int64]:

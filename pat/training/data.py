@@ -31,15 +31,10 @@ def batches(
 ) -> np.ndarray:
     """Indices of the images of every step of an epoch, i64 [steps, batch]; errors as in `batches_of_epoch`."""
     return batches_of_epoch(
-        training.labels,
-        training.cameras,
-        identities=config.identities_per_batch,
-        images=config.images_per_identity,
-        spread_cameras=config.spread_cameras,
-        seed=config.seed,
-        epoch=epoch,
+        training.labels, training.cameras, identities=config.identities_per_batch,
+        images=config.images_per_identity, spread_cameras=config.spread_cameras, seed=config.seed, epoch=epoch,
         alike=alike,
-    )
+    )  # fmt: skip
 
 
 def open_training_data(

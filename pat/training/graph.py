@@ -34,13 +34,9 @@ def most_alike(
     shared = ranks.sharing(embedder(state.model.eval(), ranks.device))
     with progress.bar("graph", len(faces)) as advance:
         vectors = extract(
-            shared,
-            data.pixels[faces],
-            labels[faces],
-            data.training.cameras[faces],
-            batch_size=64 * ranks.count,
+            shared, data.pixels[faces], labels[faces], data.training.cameras[faces], batch_size=64 * ranks.count,
             progress=advance,
-        ).vectors
+        ).vectors  # fmt: skip
     alike = vectors @ vectors.T
     np.fill_diagonal(alike, -np.inf)
     return np.argsort(-alike, axis=1, kind="stable")[:, : config.identities_per_batch - 1]

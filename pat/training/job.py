@@ -127,12 +127,9 @@ class _Meeting:
             torch.cuda.set_device(chosen)
         with exchange():
             dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
-                store=self.store,
-                rank=self.rank,
-                world_size=self.count,
-                timeout=timedelta(seconds=timeout),
-            )
+                "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo", store=self.store, rank=self.rank,
+                world_size=self.count, timeout=timedelta(seconds=timeout),
+            )  # fmt: skip
         return _JoinedGroup(chosen, self)
 
     def agree(self, facts: Mapping[str, str], stop: Callable[[], bool]) -> None:

@@ -186,14 +186,9 @@ class _Run:
                     self.state.schedule.step(self._epochs_done(len(steps)))
                 self.state.model.take_images_of(self._image_size(self._epochs_done(len(steps)) / config.epochs))
                 losses = training_step(
-                    config,
-                    self.state,
-                    self.augmentation,
-                    batch,
-                    self.ranks,
-                    epoch=position.epoch,
+                    config, self.state, self.augmentation, batch, self.ranks, epoch=position.epoch,
                     step=position.step,
-                )
+                )  # fmt: skip
                 pending.append(losses)
                 position.step += 1
                 position.global_step += 1

@@ -54,11 +54,6 @@ def build_schedule(optimiser: torch.optim.Optimizer, config: OptimConfig) -> Cos
     the cosine ends at `min_lr_ratio * lr` in every group, whatever its own rate.
     """
     return CosineLRScheduler(
-        optimiser,
-        t_initial=config.cosine_epochs,
-        lr_min=config.min_lr_ratio * config.lr,
-        warmup_t=config.warmup_epochs,
-        warmup_lr_init=config.warmup_lr,
-        cycle_limit=1,
-        t_in_epochs=True,
-    )
+        optimiser, t_initial=config.cosine_epochs, lr_min=config.min_lr_ratio * config.lr,
+        warmup_t=config.warmup_epochs, warmup_lr_init=config.warmup_lr, cycle_limit=1, t_in_epochs=True,
+    )  # fmt: skip

@@ -131,17 +131,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
         f"device: {places}; precision: {precision}; attention: {config.model.attention}; neighbours: {search}"
     )
     return TrainingState(
-        model,
-        bank,
-        bank_labels,
-        optimiser,
-        build_schedule(optimiser, config.optim),
-        config.loss.scale * 768 / model.dim,
-        scaler,
-        ema,
-        amp,
-        regularisers,
-    )
+        model, bank, bank_labels, optimiser, build_schedule(optimiser, config.optim),
+        config.loss.scale * 768 / model.dim, scaler, ema, amp, regularisers,
+    )  # fmt: skip
 
 
 def _memory_bank(config: TrainConfig, labels: Tensor, dim: int, ranks: Ranks) -> MemoryBank:

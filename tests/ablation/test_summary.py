@@ -203,11 +203,15 @@ def test_the_smallest_that_loses_nothing(base, make_runs):
 
 
 def test_the_figure_shows_every_row():
-    drawn = spread_plot({"one": {"a": [1, 2], "b": []}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
-    wide = spread_plot({"one": {"a": [1, 2], "b": [1, 2]}, "two": {"a": [3], "b": [4, 5, 6]}}, label="mAP")
+    series = {"one": {"a": [1, 2], "b": [1, 2]}, "two": {"a": [3], "b": [4, 5, 6]}}
+    drawn = spread_plot({**series, "one": {"a": [1, 2], "b": []}}, label="mAP")
+    wide = spread_plot(series, label="mAP")
     shown = [sum(of_colour(image, colour) for colour in COLOURS[:2]) for image in (drawn, wide)]
     assert all(of_colour(drawn, colour) > 300 for colour in COLOURS[:2])  # a mean has some 300 pixels
     assert shown[1] > shown[0] + 300  # one mean more
+    compared = spread_plot(series, label="mAP", baseline=True)
+    changed = np.asarray(compared) != np.asarray(wide)
+    assert changed.any((1, 2)).mean() > 0.3  # dashed lines from the top to the bottom
 
 
 def of_colour(image, colour):

@@ -31,7 +31,7 @@ def listed(tmp_path):
         return list(csv.DictReader(file))
 
 
-def test_interrupted_continued_and_extended(arguments, tmp_path, capsys):
+def test_interrupted_continued_and_extended(arguments, tmp_path, capsys, fails):
     runs = tmp_path / "study" / "runs"
     started = subprocess.Popen(
         [sys.executable, "-m", "pat.cli", "ablate", *arguments], stderr=subprocess.PIPE, text=True
@@ -56,16 +56,14 @@ def test_interrupted_continued_and_extended(arguments, tmp_path, capsys):
 
     arguments[arguments.index("--rate-factors") + 1 : arguments.index("--processes")] = ["1", "2"]
     arguments += ["--tuning-seeds", "1", "--holdout", "0.4"]
-    assert run("ablate", arguments) == 2  # another share held out would be another study
-    assert "holdout 0.2 -> 0.4" in capsys.readouterr().err
+    said = fails(2, "ablate", *arguments)
+    assert "holdout 0.2 -> 0.4" in said  # another share held out would be another study
 
 
-def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(arguments, market, capsys):
+def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(arguments, market, fails):
     image = next((market / "bounding_box_train").iterdir())
     image.write_bytes(image.read_bytes()[:100])
-    assert run("ablate", arguments) == 2
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"pat ablate: cannot read the image {image}")
+    assert fails(2, "ablate", *arguments).startswith(f"pat ablate: cannot read the image {image}")
 
 
 @pytest.mark.parametrize(
@@ -85,21 +83,19 @@ def test_a_run_that_cannot_be_done_ends_the_study_in_one_line(arguments, market,
         (["--teacher", "x", "--loss.distill", "1"], "without a teacher"),
     ],
 )
-def test_settings_that_cannot_work(arguments, change, message, capsys):
-    assert run("ablate", [*arguments, *change]) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_settings_that_cannot_work(arguments, change, message, fails):
+    assert message in fails(2, "ablate", *arguments, *change)
 
 
-def test_a_target_that_is_trained_on(arguments, market, capsys):
-    assert run("ablate", [*arguments, "--data.target", str(market)]) == 2
-    assert "is no unseen target" in capsys.readouterr().err
+def test_a_target_that_is_trained_on(arguments, market, fails):
+    assert "is no unseen target" in fails(2, "ablate", *arguments, "--data.target", market)
 
 
-def test_mistakes_are_found_before_anything_is_trained(arguments, make_market, tmp_path, capsys):
+def test_mistakes_are_found_before_anything_is_trained(arguments, make_market, tmp_path, fails):
     def said(*more):
-        assert run("ablate", [*arguments, *map(str, more)]) == 2
+        line = fails(2, "ablate", *arguments, *more)
         assert not (tmp_path / "study" / "runs").exists()
-        return capsys.readouterr().err.splitlines()[-1]
+        return line
 
     assert "nowhere" in said("--data.target", "nowhere")
     again = make_market(tmp_path / "again" / "elsewhere")
@@ -109,10 +105,9 @@ def test_mistakes_are_found_before_anything_is_trained(arguments, make_market, t
     assert "a batch takes 3" in said("--rate-factors", "1", "2", "--holdout", "0.6")
 
 
-def test_under_torchrun(arguments, monkeypatch, capsys):
+def test_under_torchrun(arguments, monkeypatch, fails):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert run("ablate", arguments) == 2
-    assert "without torchrun" in capsys.readouterr().err
+    assert "without torchrun" in fails(2, "ablate", *arguments)
 
 
 @pytest.fixture
@@ -156,16 +151,15 @@ def test_each_arm_at_its_own_rate_and_more_seeds_later(arguments, written, tmp_p
     assert "| PAT + CSL | cls | 0.002 | 3 |" in (tmp_path / "study" / "table.md").read_text()
 
 
-def test_some_arms_alone(arguments, written, tmp_path, capsys):
+def test_some_arms_alone(arguments, written, tmp_path, fails):
     assert run("ablate", [*arguments, "--arms", "csl"]) == 0
     assert [arm for _, arm, _, _ in written] == ["plain-vit", "csl"]
-    assert run("ablate", [*arguments, "--arms", "cls"]) == 2
-    assert "components has no arm cls; its arms: plain-vit, parts" in capsys.readouterr().err
+    said = fails(2, "ablate", *arguments, "--arms", "cls")
+    assert "components has no arm cls; its arms: plain-vit, parts" in said
 
 
-def test_a_study_that_the_settings_do_not_fit(arguments, capsys):
-    assert run("ablate", ["recipe", *arguments[1:]]) == 2
-    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("pat ablate: ")]
+def test_a_study_that_the_settings_do_not_fit(arguments, fails):
+    line = fails(2, "ablate", "recipe", *arguments[1:])
     assert "loss.contrastive is 0.0" in line
     assert "--config recipes/rendered.toml" in line
 

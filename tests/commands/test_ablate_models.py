@@ -112,44 +112,36 @@ def test_shifts(trained, tmp_path, capsys):
         ("shifts", ["--data.target", "a", "b"], "name one data set"),
     ],
 )
-def test_what_cannot_be_told(trained, tmp_path, capsys, study, change, message):
-    assert run("ablate", words(trained, study, tmp_path / "out", *change)) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+def test_what_cannot_be_told(trained, tmp_path, study, change, message, fails):
+    assert message in fails(2, "ablate", *words(trained, study, tmp_path / "out", *change))
 
 
-def test_without_part_tokens_or_facts(trained, make_market, tiny_values, tmp_path, capsys):
+def test_without_part_tokens_or_facts(trained, make_market, tiny_values, tmp_path, fails):
     plain = {**tiny_values, "epochs": 1, "model": {**tiny_values["model"], "parts": 0}}
     plain["loss"] = {**plain["loss"], "csl": 0.0, "psd": 0.0}
     plain["data"] = {"source": [str(trained / "source")], "cache": str(trained / "cache")}
     train(from_mapping(TrainConfig, {**plain, "out": str(tmp_path / "plain")}))
     given = words(trained, "labels", tmp_path / "out")
     given[1] = str(tmp_path / "plain")
-    assert run("ablate", given) == 2
-    assert "has no part tokens" in capsys.readouterr().err
+    assert "has no part tokens" in fails(2, "ablate", *given)
 
     bare = make_market(tmp_path / "bare", each=4)  # more images than the table knows
-    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
-    assert "were not rendered by pat synth people" in capsys.readouterr().err
+    given = words(trained, "labels", tmp_path / "out", "--data.target", str(bare))
+    assert "were not rendered by pat synth people" in fails(2, "ablate", *given)
     (bare / "people.parquet").write_text("no table")
-    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
-    assert "cannot read" in capsys.readouterr().err
+    assert "cannot read" in fails(2, "ablate", *given)
     write_facts(trained / "people")
     other = parquet.read_table(trained / "people" / "people.parquet")
     parquet.write_table(other, bare / "people.parquet")
-    assert run("ablate", words(trained, "labels", tmp_path / "out", "--data.target", str(bare))) == 2
-    assert "does not know" in capsys.readouterr().err
+    assert "does not know" in fails(2, "ablate", *given)
 
 
 def test_a_dot_in_a_folders_name_is_part_of_it(tmp_path):
     assert _names([tmp_path / "v1.0", tmp_path / "v1.1"]) == ["v1.0", "v1.1"]
-    assert _names([tmp_path / "a" / "model.safetensors", tmp_path / "b" / "model.safetensors"]) == [
-        "a/model",
-        "b/model",
-    ]
+    assert _names([tmp_path / each / "model.safetensors" for each in "ab"]) == ["a/model", "b/model"]
 
 
-def test_two_models_of_one_name(trained, tmp_path, capsys):
+def test_two_models_of_one_name(trained, tmp_path, fails):
     given = words(trained, "shifts", tmp_path / "out")
     given.insert(1, given[1])
-    assert run("ablate", given) == 2
-    assert "one model is named twice" in capsys.readouterr().err
+    assert "one model is named twice" in fails(2, "ablate", *given)

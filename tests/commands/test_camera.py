@@ -120,15 +120,9 @@ def test_settings_that_cannot_work(flags, says, colour_bundle, tmp_path, camera,
 
 def start(bundle, source, tmp_path, *flags):
     command = [sys.executable, "-m", "pat.cli", "camera", str(bundle), f"gate={source}", *flags]
-    command += [
-        "--gallery.threshold",
-        "0.8",
-        "--gallery.path",
-        str(tmp_path / "gallery"),
-        "--runtime.threads",
-        "1",
-    ]
-    command += ["--output.metrics-port", "0", "--camera.rate", "5", "--detect.detector", "hog:540"]
+    command += ["--gallery.threshold", "0.8", "--gallery.path", str(tmp_path / "gallery")]
+    command += ["--runtime.threads", "1", "--output.metrics-port", "0"]
+    command += ["--camera.rate", "5", "--detect.detector", "hog:540"]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -26,15 +26,6 @@ def trained(tmp_path_factory, make_market, tiny_values):
     return folder / "run" / "model.safetensors"
 
 
-def failed(capsys, code: int, command: str, *arguments) -> str:
-    """The one line on standard error of a command that must fail with `code`."""
-    capsys.readouterr()
-    assert run(command, [str(argument) for argument in arguments]) == code
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"pat {command}: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
 def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
     cache = ["--data.cache", str(tmp_path / "cache")]
     out = tmp_path / "scores"
@@ -109,42 +100,42 @@ def test_help_and_a_typo_in_a_flag(command, capsys):
     assert ended.value.code == 2
 
 
-def test_a_typo_says_what_was_meant(tmp_path, capsys):
+def test_a_typo_says_what_was_meant(tmp_path, capsys, fails):
     assert run("evalute", []) == 2
     assert "did you mean evaluate?" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("train", ["--data.sorce", "x"])
     assert "--data.source" in capsys.readouterr().err
     (tmp_path / "c.toml").write_text("[optim]\nlearning_rate = 1\n")
-    assert "unknown key optim.learning_rate" in failed(capsys, 2, "train", "--config", tmp_path / "c.toml")
+    assert "unknown key optim.learning_rate" in fails(2, "train", "--config", tmp_path / "c.toml")
 
 
-def test_missing_root_and_wrong_layout(tmp_path, capsys):
-    message = failed(capsys, 2, "train", "--data.source", "market1501", "--data.root", tmp_path / "nowhere")
+def test_missing_root_and_wrong_layout(tmp_path, fails):
+    message = fails(2, "train", "--data.source", "market1501", "--data.root", tmp_path / "nowhere")
     assert "nowhere does not exist" in message
     (tmp_path / "odd" / "things").mkdir(parents=True)
-    message = failed(capsys, 2, "train", "--data.source", "market1501", "--data.root", tmp_path / "odd")
+    message = fails(2, "train", "--data.source", "market1501", "--data.root", tmp_path / "odd")
     assert "expected" in message
     assert "bounding_box_train" in message
     assert "things" in message
-    message = failed(capsys, 2, "train", "--data.source", "market15O1", "--data.root", tmp_path)
+    message = fails(2, "train", "--data.source", "market15O1", "--data.root", tmp_path)
     assert "did you mean market1501" in message
 
 
-def test_broken_images_stop_or_are_skipped(market, tmp_path, tiny, capsys):
+def test_broken_images_stop_or_are_skipped(market, tmp_path, tiny, capsys, fails):
     broken = market / "bounding_box_train" / "0001_c1s1_000777_00.jpg"
     broken.write_bytes(b"")
     (tmp_path / "tiny.json").write_text(json.dumps(tiny))
     arguments = ["--config", tmp_path / "tiny.json", "--data.source", market, "--data.cache", tmp_path / "cache"]
     arguments += ["--epochs", "1", "--out", tmp_path / "run"]
-    message = failed(capsys, 2, "train", *arguments)
+    message = fails(2, "train", *arguments)
     assert broken.name in message
     assert "--data.on-error skip" in message
     assert run("train", [str(word) for word in [*arguments, "--data.on-error", "skip"]]) == 0
     assert f"skipped {broken}" in capsys.readouterr().err.replace("\n", "")
 
 
-def test_no_valid_query(trained, market, tmp_path, capsys):
+def test_no_valid_query(trained, market, tmp_path, fails):
     for path in (market / "bounding_box_test").iterdir():
         path.unlink()
     for number in range(3):  # other people only
@@ -152,8 +143,8 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         shutil.copy(next((market / "query").iterdir()), market / "bounding_box_test" / name)
     for path in (market / "query").iterdir():
         path.rename(path.with_name("0003" + path.name[4:]))
-    message = failed(
-        capsys, 2, "evaluate", trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"
+    message = fails(
+        2, "evaluate", trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"
     )
     assert "nothing can be scored" in message
 
@@ -177,19 +168,19 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, capsys):
+def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, fails):
     (tmp_path / "empty").mkdir()
     image = next((market / "query").iterdir())
     places = {"model": trained, "market": market, "tmp": tmp_path, "image": image}
     filled = [argument.format(**places) for argument in arguments]
-    assert words in failed(capsys, 2, command, *filled)
+    assert words in fails(2, command, *filled)
 
 
-def test_evaluate_looks_at_its_output_before_it_scores(trained, market, tmp_path, capsys):
+def test_evaluate_looks_at_its_output_before_it_scores(trained, market, tmp_path, fails):
     (tmp_path / "file").write_text("in the way")
     cache = tmp_path / "cache"
     arguments = [trained, "--data", market, "--data.cache", cache, "--out", tmp_path / "file" / "out"]
-    assert "choose another --out" in failed(capsys, 2, "evaluate", *arguments)
+    assert "choose another --out" in fails(2, "evaluate", *arguments)
     assert not cache.exists()
 
 
@@ -223,11 +214,11 @@ def test_help_tells_of_the_config_file(command, capsys):
     assert "--config " in capsys.readouterr().out
 
 
-def test_a_read_only_output_is_a_failure_of_one_line(trained, market, tmp_path, capsys):
+def test_a_read_only_output_is_a_failure_of_one_line(trained, market, tmp_path, fails):
     blocker = tmp_path / "file"
     blocker.write_text("in the way")
-    message = failed(
-        capsys, 1, "embed", trained, market / "query", "--cache", tmp_path / "cache", "--out", blocker / "v.npz"
+    message = fails(
+        1, "embed", trained, market / "query", "--cache", tmp_path / "cache", "--out", blocker / "v.npz"
     )
     assert "cannot write" in message
 

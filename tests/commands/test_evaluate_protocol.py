@@ -87,14 +87,11 @@ def test_unknown_training_is_warned_of(write_model, viper, capsys) -> None:
         (["market1501"], ["--protocol", "P1", "--data", "viper"], "names its own targets"),
     ],
 )
-def test_wrong_input_is_one_line(sources, more, said, write_model, viper, capsys) -> None:
-    assert run("evaluate", words(write_model(sources), viper, *more)) == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pat evaluate: ")]
-    assert len(lines) == 1
-    assert said in lines[0]
+def test_wrong_input_is_one_line(sources, more, said, write_model, viper, fails) -> None:
+    assert said in fails(2, "evaluate", *words(write_model(sources), viper, *more))
 
 
-def test_reranking_is_a_row_beside_the_plain_one(write_model, market, tmp_path, capsys) -> None:
+def test_reranking_is_a_row_beside_the_plain_one(write_model, market, tmp_path) -> None:
     for path in [*(market / "query").iterdir(), *(market / "bounding_box_test").iterdir()]:
         draw_noise(path, int(path.name[:4]))
     plain = [write_model([]), "--data", str(market), "--data.cache", str(tmp_path / "cache"), "--images", "0"]

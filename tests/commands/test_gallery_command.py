@@ -21,7 +21,6 @@ from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import read_threshold
 from export.manifest import Manifest
 from pat.base.errors import UserError
-from pat.cli import run
 from pat.commands.gallery.recording import Views, recording_scores
 from pat.commands.gallery.tools import print_table
 from pat.data.images import load_rgb
@@ -50,42 +49,27 @@ def crops(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def gallery(tmp_path, bundle, crops, capsys) -> Path:
+def gallery(tmp_path, bundle, crops, succeeds) -> Path:
     path = tmp_path / "gallery"
-    assert run("gallery", ["enrol", str(path), str(bundle), str(crops)]) == 0
-    assert "enrolled 4 identities, 12 entries, kept for ever" in " ".join(capsys.readouterr().err.split())
+    said = succeeds("gallery", "enrol", path, bundle, crops)[1]
+    assert "enrolled 4 identities, 12 entries, kept for ever" in said
     return path
 
 
-def succeeds(capsys, *arguments) -> tuple[str, str]:
-    capsys.readouterr()
-    assert run("gallery", [str(each) for each in arguments]) == 0
-    shown = capsys.readouterr()
-    return shown.out, " ".join(shown.err.split())
-
-
-def fails(capsys, code: int, *arguments) -> str:
-    capsys.readouterr()
-    assert run("gallery", [str(each) for each in arguments]) == code
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pat gallery: ")]
-    assert len(lines) == 1
-    return lines[0]
-
-
-def test_who_was_enrolled_is_found(gallery, bundle, crops, capsys):
+def test_who_was_enrolled_is_found(gallery, bundle, crops, succeeds):
     image = crops / "person 2" / "c1_0.png"
-    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--json", "--k", "3")
+    out, _ = succeeds("gallery", "search", gallery, bundle, image, "--json", "--k", "3")
     found = [json.loads(line) for line in out.splitlines()]
     assert len(found) == 3
     assert found[0]["identity"] == "person 2"
     assert found[0]["score"] == pytest.approx(1, abs=1e-5)
     assert found[0]["camera"] == "enrolled"
     assert time.time() - found[0]["time"] < 60
-    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--exclude-camera", "enrolled", "--json")
+    out, _ = succeeds("gallery", "search", gallery, bundle, image, "--exclude-camera", "enrolled", "--json")
     assert out == ""
-    out, _ = succeeds(capsys, "search", gallery, bundle, image, "--until", "2020-01-01T00:00", "--json")
+    out, _ = succeeds("gallery", "search", gallery, bundle, image, "--until", "2020-01-01T00:00", "--json")
     assert out == ""
-    out, _ = succeeds(capsys, "search", gallery, bundle, image)
+    out, _ = succeeds("gallery", "search", gallery, bundle, image)
     assert "person 2" in out
 
 
@@ -102,64 +86,63 @@ def test_the_vectors_are_those_of_the_bundle(gallery, bundle, crops):
     assert max(scores) == pytest.approx(1, abs=1e-5)
 
 
-def test_list_count_merge_forget_expire(gallery, capsys):
-    out, _ = succeeds(capsys, "list", gallery, "--json")
+def test_list_count_merge_forget_expire(gallery, succeeds, fails):
+    out, _ = succeeds("gallery", "list", gallery, "--json")
     people = [json.loads(line) for line in out.splitlines()]
     assert [(each["identity"], each["entries"]) for each in people] == [(f"person {i}", 3) for i in range(4)]
-    out, said = succeeds(capsys, "list", gallery)
+    out, said = succeeds("gallery", "list", gallery)
     assert "person 3" in out
     assert "4 identities; vectors of 48 numbers" in said
-    assert succeeds(capsys, "count", gallery)[0] == "12\n"
-    assert (
-        "3 entries of person 0 are now person 1's" in succeeds(capsys, "merge", gallery, "person 0", "person 1")[1]
-    )
-    assert succeeds(capsys, "count", gallery, "--identity", "person 1")[0] == "6\n"
-    succeeds(capsys, "forget", gallery, "person 1", "person 2")
-    assert succeeds(capsys, "count", gallery)[0] == "3\n"
-    assert "nobody in the gallery" in fails(capsys, 2, "forget", gallery, "person 1")
-    assert "nobody in the gallery" in fails(capsys, 2, "merge", gallery, "person 1", "person 3")
-    assert "deleted 0 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "1")[1]
-    assert "deleted 0 entries" in succeeds(capsys, "expire", gallery, "--older-than-hours", "0")[1]  # enrolled
+    assert succeeds("gallery", "count", gallery)[0] == "12\n"
+    said = succeeds("gallery", "merge", gallery, "person 0", "person 1")[1]
+    assert "3 entries of person 0 are now person 1's" in said
+    assert succeeds("gallery", "count", gallery, "--identity", "person 1")[0] == "6\n"
+    succeeds("gallery", "forget", gallery, "person 1", "person 2")
+    assert succeeds("gallery", "count", gallery)[0] == "3\n"
+    assert "nobody in the gallery" in fails(2, "gallery", "forget", gallery, "person 1")
+    assert "nobody in the gallery" in fails(2, "gallery", "merge", gallery, "person 1", "person 3")
+    assert "deleted 0 entries" in succeeds("gallery", "expire", gallery, "--older-than-hours", "1")[1]
+    assert "deleted 0 entries" in succeeds("gallery", "expire", gallery, "--older-than-hours", "0")[1]  # enrolled
 
 
-def test_a_merge_and_a_split_are_taken_back(gallery, tmp_path, capsys):
-    succeeds(capsys, "merge", gallery, "person 0", "person 1")
-    assert "person 0" in succeeds(capsys, "aliases", gallery)[0]
-    assert "took back 1" in succeeds(capsys, "undo", gallery, "1")[1]
-    assert "there is no merge or split 1" in fails(capsys, 2, "undo", gallery, "1")
-    succeeds(capsys, "export", gallery, tmp_path / "all.jsonl")
+def test_a_merge_and_a_split_are_taken_back(gallery, tmp_path, succeeds, fails):
+    succeeds("gallery", "merge", gallery, "person 0", "person 1")
+    assert "person 0" in succeeds("gallery", "aliases", gallery)[0]
+    assert "took back 1" in succeeds("gallery", "undo", gallery, "1")[1]
+    assert "there is no merge or split 1" in fails(2, "gallery", "undo", gallery, "1")
+    succeeds("gallery", "export", gallery, tmp_path / "all.jsonl")
     first = json.loads((tmp_path / "all.jsonl").read_text().splitlines()[0])
-    assert "1 entries are now Bob's" in succeeds(capsys, "split", gallery, "Bob", first["id"])[1]
-    assert succeeds(capsys, "count", gallery, "--identity", "Bob")[0] == "1\n"
-    assert "none of these entries" in fails(capsys, 2, "split", gallery, "Bob", "nothing")
+    assert "1 entries are now Bob's" in succeeds("gallery", "split", gallery, "Bob", first["id"])[1]
+    assert succeeds("gallery", "count", gallery, "--identity", "Bob")[0] == "1\n"
+    assert "none of these entries" in fails(2, "gallery", "split", gallery, "Bob", "nothing")
 
 
-def test_export_backup_restore(gallery, tmp_path, capsys):
+def test_export_backup_restore(gallery, tmp_path, succeeds, fails):
     lines, arrays, snapshot = (tmp_path / name for name in ("out.jsonl", "out.npz", "backup.sqlite"))
-    succeeds(capsys, "export", gallery, lines)
-    succeeds(capsys, "export", gallery, arrays)
-    succeeds(capsys, "backup", gallery, snapshot)
+    succeeds("gallery", "export", gallery, lines)
+    succeeds("gallery", "export", gallery, arrays)
+    succeeds("gallery", "backup", gallery, snapshot)
     entries = {values["id"]: values for values in map(json.loads, lines.read_text().splitlines())}
     assert len(entries) == 12
     found = np.load(arrays)
     for one, name, vector in zip(found["ids"], found["identities"], found["vectors"], strict=True):
         assert entries[one]["identity"] == name
         np.testing.assert_allclose(entries[one]["vector"], vector, atol=1e-7)
-    assert "12 entries, kept for 24 h" in succeeds(capsys, "restore", snapshot, tmp_path / "again")[1]
-    assert succeeds(capsys, "count", tmp_path / "again")[0] == "12\n"
-    assert "exists" in fails(capsys, 2, "restore", snapshot, gallery)
-    assert "must end in .jsonl or .npz" in fails(capsys, 2, "export", gallery, tmp_path / "out.csv")
-    assert "cannot write" in fails(capsys, 1, "backup", gallery, lines / "x.sqlite")
+    assert "12 entries, kept for 24 h" in succeeds("gallery", "restore", snapshot, tmp_path / "again")[1]
+    assert succeeds("gallery", "count", tmp_path / "again")[0] == "12\n"
+    assert "exists" in fails(2, "gallery", "restore", snapshot, gallery)
+    assert "must end in .jsonl or .npz" in fails(2, "gallery", "export", gallery, tmp_path / "out.csv")
+    assert "cannot write" in fails(1, "gallery", "backup", gallery, lines / "x.sqlite")
 
 
-def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, crops, capsys):
+def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, crops, succeeds):
     path = tmp_path / "gallery"
     person = crops / "person 0"
-    said = succeeds(capsys, "enrol", path, bundle, person, "--identity", "Zo\u00eb")[1]
+    said = succeeds("gallery", "enrol", path, bundle, person, "--identity", "Zo\u00eb")[1]
     assert "1 identities, 3 entries, kept for ever" in said
-    said = succeeds(capsys, "enrol", path, bundle, person, "--identity", "Anna", "--retention-hours", "48")[1]
+    said = succeeds("gallery", "enrol", path, bundle, person, "--identity", "Anna", "--retention-hours", "48")[1]
     assert "kept for 2 days" in said
-    assert "kept for 24 h" in succeeds(capsys, "list", path)[1]
+    assert "kept for 24 h" in succeeds("gallery", "list", path)[1]
     model = fingerprint(Manifest.load(bundle))
     with Gallery.open(path, dimension=COLOURS, model=model, clock=lambda: time.time() + 47 * 3600) as gallery:
         assert [each.identity for each in gallery.identities()] == ["Anna", "Zo\u00eb"]
@@ -167,17 +150,17 @@ def test_who_is_enrolled_is_kept_whatever_the_gallery_keeps(tmp_path, bundle, cr
         assert [each.identity for each in gallery.identities()] == ["Zo\u00eb"]
 
 
-def test_unreadable_images(tmp_path, bundle, crops, capsys):
+def test_unreadable_images(tmp_path, bundle, crops, succeeds, fails):
     (tmp_path / "in" / "anna").mkdir(parents=True)
     (tmp_path / "in" / "anna" / "1.jpg").write_bytes(b"no image")
     command = ["enrol", tmp_path / "gallery", bundle, tmp_path / "in"]
-    assert "1.jpg" in fails(capsys, 2, *command)
-    assert "nothing was enrolled" in fails(capsys, 2, *command, "--skip-unreadable")
+    assert "1.jpg" in fails(2, "gallery", *command)
+    assert "nothing was enrolled" in fails(2, "gallery", *command, "--skip-unreadable")
     (tmp_path / "in" / "anna" / "2.png").write_bytes((crops / "person 0" / "c1_0.png").read_bytes())
-    assert "1 entries" in succeeds(capsys, *command, "--skip-unreadable")[1]
+    assert "1 entries" in succeeds("gallery", *command, "--skip-unreadable")[1]
 
 
-def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
+def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, fails):
     nowhere = tmp_path / "nowhere"
     for command in (
         ["list", nowhere],
@@ -185,27 +168,27 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, capsys):
         ["forget", nowhere, "a"],
         ["backup", nowhere, "x.sqlite"],
     ):
-        assert f"{nowhere} does not exist" in fails(capsys, 2, *command)
+        assert f"{nowhere} does not exist" in fails(2, "gallery", *command)
     assert not nowhere.exists()
-    assert "does not exist" in fails(capsys, 2, "enrol", nowhere, nowhere, crops)
+    assert "does not exist" in fails(2, "gallery", "enrol", nowhere, nowhere, crops)
     lone = crops / "person 0"
-    assert "lies in no identity's sub-folder" in fails(capsys, 2, "enrol", nowhere, bundle, lone)
-    assert "name the folders" in fails(capsys, 2, "enrol", nowhere, bundle)
-    assert "no such image" in fails(capsys, 2, "enrol", nowhere, bundle, nowhere, "--identity", "a")
-    assert "control character" in fails(capsys, 2, "enrol", nowhere, bundle, lone, "--identity", "a\x07b")
+    assert "lies in no identity's sub-folder" in fails(2, "gallery", "enrol", nowhere, bundle, lone)
+    assert "name the folders" in fails(2, "gallery", "enrol", nowhere, bundle)
+    assert "no such image" in fails(2, "gallery", "enrol", nowhere, bundle, nowhere, "--identity", "a")
+    assert "control character" in fails(2, "gallery", "enrol", nowhere, bundle, lone, "--identity", "a\x07b")
     image = lone / "c1_0.png"
-    assert "is no time" in fails(capsys, 2, "search", gallery, bundle, image, "--since", "yesterday")
-    assert "ask for 1 answer" in fails(capsys, 2, "search", gallery, bundle, image, "--k", "0")
-    assert "a gallery is a folder" in fails(capsys, 2, "list", "http://127.0.0.1:9/people")
+    assert "is no time" in fails(2, "gallery", "search", gallery, bundle, image, "--since", "yesterday")
+    assert "ask for 1 answer" in fails(2, "gallery", "search", gallery, bundle, image, "--k", "0")
+    assert "a gallery is a folder" in fails(2, "gallery", "list", "http://127.0.0.1:9/people")
     with closing(sqlite3.connect(gallery / "gallery.sqlite")) as connection, connection:
         connection.execute("UPDATE facts SET value = 'another' WHERE name = 'model'")
-    assert "holds vectors of the model another" in fails(capsys, 2, "enrol", gallery, bundle, crops)
+    assert "holds vectors of the model another" in fails(2, "gallery", "enrol", gallery, bundle, crops)
 
 
-def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, capsys):
+def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, succeeds, fails):
     out = tmp_path / "calibration.json"
     rest = ["--cache", tmp_path / "cache", "--out", out]
-    table, said = succeeds(capsys, "calibrate", bundle, crops, "--false-match-rate", "0.1", *rest)
+    table, said = succeeds("gallery", "calibrate", bundle, crops, "--false-match-rate", "0.1", *rest)
     assert "asked" in table
     assert "only 4 identities" in said
     facts = json.loads(out.read_text())
@@ -219,18 +202,18 @@ def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, capsys):
     row = next(each for each in facts["table"] if each["asked_false_match_rate"] == 0.1)
     assert row["false_non_match_rate"] == pytest.approx(sum(cosine < threshold for cosine in genuine) / 8)
     assert read_threshold(str(out), bundle) == threshold
-    assert "cannot show a rate of 0.001" in succeeds(capsys, "calibrate", bundle, crops, *rest)[1]
-    assert "lies between 0 and 1" in fails(capsys, 2, "calibrate", bundle, crops, "--false-match-rate", "0")
+    assert "cannot show a rate of 0.001" in succeeds("gallery", "calibrate", bundle, crops, *rest)[1]
+    assert "lies between 0 and 1" in fails(2, "gallery", "calibrate", bundle, crops, "--false-match-rate", "0")
 
 
-def test_calibrate_refuses_a_model_that_tells_nobody_apart(tmp_path, bundle, crops, capsys):
+def test_calibrate_refuses_a_model_that_tells_nobody_apart(tmp_path, bundle, crops, fails):
     mixed = tmp_path / "mixed"  # names that say nothing of who is shown
     for number, file in enumerate(sorted(crops.rglob("*.png"))):
         folder = mixed / f"person {number % 4}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"c{1 + number // 4 % 2}_{number}.png").write_bytes(file.read_bytes())
     out = tmp_path / "calibration.json"
-    said = fails(capsys, 2, "calibrate", bundle, mixed, "--cache", tmp_path / "cache", "--out", out)
+    said = fails(2, "gallery", "calibrate", bundle, mixed, "--cache", tmp_path / "cache", "--out", out)
     assert "cannot tell these people apart" in said
     assert not out.exists()
 
@@ -279,22 +262,22 @@ def test_a_recording_that_says_too_little_is_refused():
         recording_scores(dataclasses.replace(views, times=views.times / 10), 1)
 
 
-def test_calibrate_on_a_video(colour_bundle, street, tmp_path, capsys):
+def test_calibrate_on_a_video(colour_bundle, street, tmp_path, fails):
     """Three people on a street are too few; a video is told from labelled images, and both are not mixed."""
     out = tmp_path / "calibration.json"
-    said = fails(capsys, 2, "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
     assert "seen at once" in said
-    said = fails(capsys, 2, "calibrate", colour_bundle, street / "camera-1.mp4", tmp_path, "--out", out)
+    said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", tmp_path, "--out", out)
     assert "videos alone" in said
-    said = fails(capsys, 2, "calibrate", colour_bundle, tmp_path / "none.mp4", "--out", out)
+    said = fails(2, "gallery", "calibrate", colour_bundle, tmp_path / "none.mp4", "--out", out)
     assert "none.mp4" in said
     assert not out.exists()
 
 
-def test_calibrate_refuses_a_model_that_a_recording_shows_useless(colour_bundle, tmp_path, capsys, monkeypatch):
+def test_calibrate_refuses_a_model_that_a_recording_shows_useless(colour_bundle, tmp_path, monkeypatch, fails):
     views = recorded(12, [(i, i + 1) for i in range(11)], spread=50.0)
     monkeypatch.setattr("pat.commands.gallery.calibrate.watch", lambda *arguments: views)
-    said = fails(capsys, 2, "calibrate", colour_bundle, "street.mp4", "--out", tmp_path / "c.json")
+    said = fails(2, "gallery", "calibrate", colour_bundle, "street.mp4", "--out", tmp_path / "c.json")
     assert "cannot tell these people apart" in said
     assert not (tmp_path / "c.json").exists()
 

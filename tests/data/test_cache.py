@@ -17,25 +17,24 @@ from pat.base.errors import Failure, UserError
 from pat.data import cache
 from pat.data.cache import cached_images
 from pat.data.images import load_rgb, resize
-from pat.data.sample import Sample
 
 SIZE = (32, 16)
 
 
 @pytest.fixture
-def samples(tmp_path: Path) -> list[Sample]:
+def paths(tmp_path: Path) -> list[Path]:
     rng = np.random.default_rng(0)
     made = []
     for i in range(12):
         path = tmp_path / "images" / f"{i:02d}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 20, 3), dtype=np.uint8)).save(path)
-        made.append(Sample(path, i, 0, "a"))
+        made.append(path)
     return made
 
 
-def expected(samples: list[Sample]) -> np.ndarray:
-    return np.stack([resize(load_rgb(sample.path), SIZE) for sample in samples])
+def expected(paths: list[Path]) -> np.ndarray:
+    return np.stack([resize(load_rgb(path), SIZE) for path in paths])
 
 
 def entry(folder: Path, suffix: str) -> Path:
@@ -43,17 +42,17 @@ def entry(folder: Path, suffix: str) -> Path:
     return file
 
 
-def test_pixels_are_the_resized_images_and_decoded_once(tmp_path: Path, samples: list[Sample]) -> None:
+def test_pixels_are_the_resized_images_and_decoded_once(tmp_path: Path, paths: list[Path]) -> None:
     progress: list[tuple[int, int]] = []
-    first = cached_images(samples, SIZE, tmp_path / "cache", progress=lambda *at: progress.append(at))
+    first = cached_images(paths, SIZE, tmp_path / "cache", progress=lambda *at: progress.append(at))
     assert isinstance(first.pixels, np.memmap)
     assert first.pixels.dtype == np.uint8
-    np.testing.assert_array_equal(first.pixels, expected(samples))
+    np.testing.assert_array_equal(first.pixels, expected(paths))
     np.testing.assert_array_equal(first.kept, np.arange(12))
     assert first.broken == ()
     assert progress[-1] == (12, 12)
     progress.clear()
-    again = cached_images(samples, SIZE, tmp_path / "cache", progress=lambda *at: progress.append(at))
+    again = cached_images(paths, SIZE, tmp_path / "cache", progress=lambda *at: progress.append(at))
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert progress == []
     with pytest.raises(ValueError, match="read-only"):
@@ -61,24 +60,24 @@ def test_pixels_are_the_resized_images_and_decoded_once(tmp_path: Path, samples:
 
 
 def test_chunks_join_without_a_seam(
-    tmp_path: Path, samples: list[Sample], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "_CHUNK", 5)
-    (samples[6].path).write_bytes(b"no image")
+    paths[6].write_bytes(b"no image")
     progress: list[tuple[int, int]] = []
-    found = cached_images(samples, SIZE, tmp_path / "c", on_error="skip", progress=lambda *at: progress.append(at))
+    found = cached_images(paths, SIZE, tmp_path / "c", on_error="skip", progress=lambda *at: progress.append(at))
     assert progress == [(5, 12), (10, 12), (12, 12)]
-    good = samples[:6] + samples[7:]
+    good = paths[:6] + paths[7:]
     np.testing.assert_array_equal(found.pixels, expected(good))
     np.testing.assert_array_equal(found.kept, [i for i in range(12) if i != 6])
 
 
-def test_contents_and_size_are_the_key(tmp_path: Path, samples: list[Sample]) -> None:
+def test_contents_and_size_are_the_key(tmp_path: Path, paths: list[Path]) -> None:
     folder = tmp_path / "cache"
-    cached_images(samples, SIZE, folder)
+    cached_images(paths, SIZE, folder)
     moved = tmp_path / "elsewhere"
-    samples[0].path.parent.rename(moved)
-    paths = [moved / sample.path.name for sample in samples]
+    paths[0].parent.rename(moved)
+    paths = [moved / path.name for path in paths]
     cached_images(paths, SIZE, folder)
     assert len(list(folder.glob("*.u8"))) == 1  # the same images in another place
     assert cached_images(paths, (16, 8), folder).pixels.shape == (12, 16, 8, 3)
@@ -91,40 +90,40 @@ def test_contents_and_size_are_the_key(tmp_path: Path, samples: list[Sample]) ->
     np.testing.assert_array_equal(cached_images(paths[::-1], SIZE, folder).pixels[8], changed.resize((16, 32)))
 
 
-def test_unreadable_image_stops_and_is_named(tmp_path: Path, samples: list[Sample]) -> None:
-    samples[4].path.write_bytes(samples[4].path.read_bytes()[:200])
+def test_unreadable_image_stops_and_is_named(tmp_path: Path, paths: list[Path]) -> None:
+    paths[4].write_bytes(paths[4].read_bytes()[:200])
     with pytest.raises(UserError, match=r"04\.png: .*--data\.on-error skip"):
-        cached_images(samples, SIZE, tmp_path / "cache")
+        cached_images(paths, SIZE, tmp_path / "cache")
     assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
-def test_unreadable_images_are_skipped_and_listed(tmp_path: Path, samples: list[Sample]) -> None:
-    samples[0].path.write_bytes(b"")
-    samples[4].path.write_bytes(b"no image")
-    samples[7].path.unlink()
+def test_unreadable_images_are_skipped_and_listed(tmp_path: Path, paths: list[Path]) -> None:
+    paths[0].write_bytes(b"")
+    paths[4].write_bytes(b"no image")
+    paths[7].unlink()
     for _ in range(2):  # decoded, then from the cache
-        found = cached_images(samples, SIZE, tmp_path / "cache", on_error="skip")
+        found = cached_images(paths, SIZE, tmp_path / "cache", on_error="skip")
         assert [path.name for path, _ in found.broken] == ["00.png", "04.png", "07.png"]
         assert "empty" in found.broken[0][1]
         np.testing.assert_array_equal(found.kept, [1, 2, 3, 5, 6, 8, 9, 10, 11])
-        np.testing.assert_array_equal(found.pixels, expected([samples[i] for i in found.kept]))
+        np.testing.assert_array_equal(found.pixels, expected([paths[i] for i in found.kept]))
     with pytest.raises(UserError, match=r"00\.png: the file is empty"):  # the entry is there, the rule is another
-        cached_images(samples, SIZE, tmp_path / "cache")
+        cached_images(paths, SIZE, tmp_path / "cache")
 
 
-def test_nothing_readable(tmp_path: Path, samples: list[Sample]) -> None:
-    for sample in samples:
-        sample.path.write_bytes(b"")
+def test_nothing_readable(tmp_path: Path, paths: list[Path]) -> None:
+    for path in paths:
+        path.write_bytes(b"")
     with pytest.raises(UserError, match=r"none of 12 images can be read; .*00\.png: the file is empty"):
-        cached_images(samples, SIZE, tmp_path / "cache", on_error="skip")
+        cached_images(paths, SIZE, tmp_path / "cache", on_error="skip")
     with pytest.raises(UserError, match="no images"):
         cached_images([], SIZE, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no data", "no index", "half an index", "foreign"])
-def test_damaged_entry_is_made_anew(tmp_path: Path, samples: list[Sample], damage: str) -> None:
+def test_damaged_entry_is_made_anew(tmp_path: Path, paths: list[Path], damage: str) -> None:
     folder = tmp_path / "cache"
-    cached_images(samples, SIZE, folder)
+    cached_images(paths, SIZE, folder)
     data, index = entry(folder, "u8"), entry(folder, "json")
     if damage == "truncated":
         data.write_bytes(data.read_bytes()[:-1])
@@ -141,9 +140,9 @@ def test_damaged_entry_is_made_anew(tmp_path: Path, samples: list[Sample], damag
     else:
         index.write_text(json.dumps(["something", "else"]))
     progress: list[tuple[int, int]] = []
-    found = cached_images(samples, SIZE, folder, progress=lambda *at: progress.append(at))
+    found = cached_images(paths, SIZE, folder, progress=lambda *at: progress.append(at))
     assert progress == [(12, 12)]
-    np.testing.assert_array_equal(found.pixels, expected(samples))
+    np.testing.assert_array_equal(found.pixels, expected(paths))
 
 
 def _ask(paths: list[Path], folder: Path, barrier: object, results: object) -> None:
@@ -153,10 +152,9 @@ def _ask(paths: list[Path], folder: Path, barrier: object, results: object) -> N
     results.put((bool(decoded), int(found.pixels.astype(np.int64).sum())))  # type: ignore[attr-defined]
 
 
-def test_two_processes_share_one_build(tmp_path: Path, samples: list[Sample]) -> None:
+def test_two_processes_share_one_build(tmp_path: Path, paths: list[Path]) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(2), context.Queue()
-    paths = [sample.path for sample in samples]
     workers = [context.Process(target=_ask, args=(paths, tmp_path / "cache", barrier, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
@@ -164,37 +162,37 @@ def test_two_processes_share_one_build(tmp_path: Path, samples: list[Sample]) ->
     for worker in workers:
         worker.join(timeout=60)
         assert worker.exitcode == 0
-    total = int(expected(samples).astype(np.int64).sum())
+    total = int(expected(paths).astype(np.int64).sum())
     assert sorted(answers) == [(False, total), (True, total)]  # one decoded, the other waited
 
 
-def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, samples: list[Sample]) -> None:
+def test_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, paths: list[Path]) -> None:
     folder = tmp_path / "cache"
     with files_of_at_most(4096), pytest.raises(Failure, match=f"^cannot write {folder}") as caught:
-        cached_images(samples, SIZE, folder)
+        cached_images(paths, SIZE, folder)
     assert "\n" not in str(caught.value)
     assert [file.suffix for file in folder.iterdir()] == [".lock"]
-    np.testing.assert_array_equal(cached_images(samples, SIZE, folder).pixels, expected(samples))
+    np.testing.assert_array_equal(cached_images(paths, SIZE, folder).pixels, expected(paths))
 
 
-def test_folder_that_cannot_be_one(tmp_path: Path, samples: list[Sample]) -> None:
+def test_folder_that_cannot_be_one(tmp_path: Path, paths: list[Path]) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot use the cache folder .*--data\.cache"):
-        cached_images(samples, SIZE, tmp_path / "file" / "cache")
+        cached_images(paths, SIZE, tmp_path / "file" / "cache")
 
 
-def test_unused_entries_go_and_foreign_files_stay(tmp_path: Path, samples: list[Sample]) -> None:
+def test_unused_entries_go_and_foreign_files_stay(tmp_path: Path, paths: list[Path]) -> None:
     folder = tmp_path / "cache"
-    cached_images(samples, SIZE, folder)
+    cached_images(paths, SIZE, folder)
     old = [entry(folder, "u8"), entry(folder, "json")]
-    used = cached_images(samples, (16, 8), folder)
+    used = cached_images(paths, (16, 8), folder)
     (folder / "letter.txt").write_text("mine")
     (folder / ".pixels-0.u8.x.part").touch()  # not of our naming either
     long_ago = time.time() - 31 * 24 * 3600
     for file in folder.iterdir():
         os.utime(file, (long_ago, long_ago))
-    cached_images(samples, (16, 8), folder)  # used now
-    cached_images(samples, (8, 8), folder)  # a new entry cleans up
+    cached_images(paths, (16, 8), folder)  # used now
+    cached_images(paths, (8, 8), folder)  # a new entry cleans up
     assert not any(file.exists() for file in old)
     assert len(list(folder.glob("*.u8"))) == 2
     assert (folder / "letter.txt").exists()
@@ -202,11 +200,11 @@ def test_unused_entries_go_and_foreign_files_stay(tmp_path: Path, samples: list[
     assert used.pixels.shape == (12, 16, 8, 3)
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path, samples: list[Sample]) -> None:
+def test_what_a_killed_process_left_is_removed(tmp_path: Path, paths: list[Path]) -> None:
     folder = tmp_path / "cache"
-    cached_images(samples, SIZE, folder)
+    cached_images(paths, SIZE, folder)
     entry(folder, "json").unlink()
     left = folder / f".{entry(folder, 'u8').name}.abc123.part"
     left.write_bytes(b"half")
-    cached_images(samples, SIZE, folder)
+    cached_images(paths, SIZE, folder)
     assert not left.exists()

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import colorsys
-
 import numpy as np
-import pytest
 
-from pat.evaluation.histogram import GREYS, HUES, SATURATIONS, STRIPES, _hsv, stripe_histogram
+from pat.evaluation.histogram import GREYS, HUES, SATURATIONS, STRIPES, stripe_histogram
 
 
 def person(top: tuple[int, int, int], bottom: tuple[int, int, int], noise: int = 0, seed: int = 0) -> np.ndarray:
@@ -54,9 +51,3 @@ def test_the_middle_counts_more_than_the_sides() -> None:
     middle[:, 12:20] = RED
     vectors = stripe_histogram(np.stack([plain, side, middle]))
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
-
-
-@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 1), (3, 200, 90), GREY])
-def test_hue_saturation_value(colour: tuple[int, int, int]) -> None:
-    measured = [float(channel[0, 0]) for channel in _hsv(np.full((1, 1, 3), colour, np.uint8))]
-    np.testing.assert_allclose(measured, colorsys.rgb_to_hsv(*(c / 255 for c in colour)), atol=1e-4)

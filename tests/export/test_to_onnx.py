@@ -268,12 +268,6 @@ def command(*arguments: object) -> int:
     return pat.cli.run("export", [str(argument) for argument in arguments])
 
 
-@pytest.fixture(autouse=True)
-def listed(monkeypatch):
-    """The command by its module, whatever the list in pat.cli says."""
-    monkeypatch.setitem(pat.cli.COMMANDS, "export", ("export", "export a model"))
-
-
 def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(checkpoint.read_bytes()[:1000])

@@ -1,7 +1,6 @@
 """When the memory bank is filled and moved, when CSL and PSD begin, and the scale that is measured on the bank."""
 
 import dataclasses
-import json
 
 import pytest
 import torch
@@ -19,6 +18,7 @@ from pat.training.distributed import Ranks
 from pat.training.draws import draw, generator_of
 from pat.training.loop import Interrupted, train
 from pat.training.step import training_losses
+from run_logs import logged
 
 RANKS = Ranks(torch.device("cpu"))
 
@@ -49,8 +49,7 @@ def fills(monkeypatch):
 
 
 def csl_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["csl"] for line in lines if line["event"] == "epoch"]
+    return [line["csl"] for line in logged(folder, "epoch")]
 
 
 @pytest.mark.parametrize(

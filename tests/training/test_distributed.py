@@ -17,6 +17,7 @@ import pat
 from pat.cli import run
 from pat.training.distributed import Group, Ranks
 from pat.training.run_folder import CHECKPOINT
+from run_logs import logged
 
 RANK = """
 import os, sys
@@ -106,11 +107,6 @@ def trained(settings, out, ranks, *flags, **changes):
     return settings.root / out
 
 
-def lines_of(folder, event):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["event"] == event]
-
-
 def assert_same_run(folder, expected):
     """Every loss of every step, the memory bank, the model and its running statistics.
 
@@ -122,7 +118,7 @@ def assert_same_run(folder, expected):
     """
     terms = ("global_step", "loss", "identity", "triplet", "csl")
     found, wanted = (
-        np.array([[line[term] for term in terms] for line in lines_of(kept, "step")])
+        np.array([[line[term] for term in terms] for line in logged(kept, "step")])
         for kept in (folder, expected)
     )
     assert len(wanted) >= 20
@@ -159,7 +155,7 @@ def test_options_that_need_the_other_ranks_give_the_same_too(settings):
     alone = trained(settings, "options-1", 1, **changes)
     shared = trained(settings, "options-2", 2, **changes)
     assert_same_run(shared, alone)
-    scores = [[line["mAP"] for line in lines_of(folder, "heldout")] for folder in (shared, alone)]
+    scores = [[line["mAP"] for line in logged(folder, "heldout")] for folder in (shared, alone)]
     assert len(scores[0]) == 4
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05)  # near ties in a ranking may swap
 
@@ -171,7 +167,7 @@ def test_a_bank_that_is_filled_again_and_measured_is_that_of_all_ranks(settings)
         "epochs": 4,
     }  # fmt: skip
     alone, shared = (trained(settings, f"refilled-{ranks}", ranks, **changes) for ranks in (1, 2))
-    found, wanted = ([line["loss"] for line in lines_of(folder, "step")] for folder in (shared, alone))
+    found, wanted = ([line["loss"] for line in logged(folder, "step")] for folder in (shared, alone))
     np.testing.assert_allclose(found, wanted, rtol=1e-3)
     ours, theirs = (torch.load(each / CHECKPOINT, weights_only=True) for each in (shared, alone))
     assert ours["position"]["csl_scale"] == pytest.approx(theirs["position"]["csl_scale"], rel=1e-3)
@@ -277,7 +273,7 @@ def test_ranks_stop_together_at_the_same_step(settings):
     codes, lines = job.ended()
     assert codes == [130, 130]
     (line,) = lines
-    last = lines_of(settings.root / "stopped", "step")[-1]["global_step"]
+    last = logged(settings.root / "stopped", "step")[-1]["global_step"]
     assert f"stopped after step {last};" in line
     saved = torch.load(settings.root / "stopped" / CHECKPOINT, weights_only=True)
     assert saved["position"]["global_step"] == last

@@ -26,6 +26,7 @@ from pat.training.regularisers import TERMS
 from pat.training.run_folder import claimed
 from pat.training.state import exponential_average
 from pat.training.validate import validate
+from run_logs import logged
 
 
 @pytest.fixture
@@ -47,13 +48,7 @@ def config(market, tmp_path, tiny):
 
 
 def steps_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [(line["global_step"], line["loss"]) for line in lines if line["event"] == "step"]
-
-
-def epochs_of(folder):
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line["epoch"] for line in lines if line["event"] == "epoch"]
+    return [(line["global_step"], line["loss"]) for line in logged(folder, "step")]
 
 
 def test_a_run_leaves_a_model_that_loads_and_a_log(config):
@@ -115,40 +110,51 @@ def test_interrupted_and_resumed_equals_uninterrupted(config, monkeypatch, chang
     resumed = train(config("parts", epochs=3, resume=True, **change))
 
     assert steps_of(resumed.model.parent) == steps_of(whole.model.parent)
-    assert epochs_of(resumed.model.parent) == epochs_of(whole.model.parent) == [1, 2, 3]
+    for run in (resumed, whole):
+        assert [line["epoch"] for line in logged(run.model.parent, "epoch")] == [1, 2, 3]
     expected = pat.load(whole.model).state_dict()
     for name, tensor in pat.load(resumed.model).state_dict().items():
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
 
 
 def test_other_methods_have_a_say_and_none_unasked(config):
-    def terms(folder):
-        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        return [{name: line[name] for name in TERMS} for line in lines if line["event"] == "step"]
-
-    plain, others = (terms(train(config(out, epochs=1, **change)).model.parent) for out, change in
-                     (("plain", {}), ("others", OTHERS)))  # fmt: skip
-    assert all(value == 0 for step in plain for value in step.values())
+    plain, others = (
+        logged(train(config(out, epochs=1, **change)).model.parent, "step")
+        for out, change in (("plain", {}), ("others", OTHERS))
+    )
+    assert all(step[name] == 0 for step in plain for name in TERMS)
     assert all(step["camera"] > 0 and step["alignment"] > 0 and step["uniformity"] < 0 for step in others)
     assert others[0]["domain_uniformity"] == 0 > others[-1]["domain_uniformity"]  # nobody had been seen
 
 
-@pytest.mark.parametrize("change", [{"loss__camera": 0.1}, {"loss__alignment": 1.0}, {"augment__mix_style": 0.5}])
-def test_methods_for_one_process_alone(config, change):
+TOGETHER = [
+    {"loss__neighbours": "triton", "loss__k": 32, "loss__bank_read": "bfloat16"},
+    {"loss__neighbours": "reference", "loss__k": 33, "loss__bank_read": "bfloat16"},
+    {"augment__low_resolution": 0.5, "augment__blur": 0.5},
+    {"loss__identity": 0.0, "loss__psd": 0.0},
+    {"loss__camera": 0.1}, {"loss__alignment": 1.0}, {"augment__mix_style": 0.5}, {"loss__bank_quota": 2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", TOGETHER)
+def test_settings_that_go_together(config, change):
     validate(config(**change))
-    with pytest.raises(UserError, match="are for one process"):
-        validate(config(**change), ranks=2)
 
 
 @pytest.mark.parametrize(
     ("change", "ranks", "message"),
     [
-        ({"loss__bank_quota": 2}, 2, "are for one process"),
+        *((change, 2, "are for one process") for change in TOGETHER[-4:]),
         ({"loss__bank_quota": 2, "loss__bank_queue": 12}, 1, "two kinds of bank"),
         ({"loss__bank_queue": 5}, 1, "does not hold a batch of 6 images"),
+        ({"loss__neighbours": "triton", "loss__k": 33}, 1, r"loss\.k 33: .* triton finds 32 at most"),
+        ({"augment__low_resolution": 0.6, "augment__blur": 0.5}, 1, "never together"),
+        ({"model__neck": "renorm", "model__cosine_scale": 16.0}, 1, "renorm needs a neck"),
+        ({"loss__identity": 0.0}, 1, r"loss\.psd 0\.5 is a share of the identity loss, which weighs 0"),
+        ({"small_images": (0.5, 0.2)}, 1, "half the size comes before"),
     ],
 )
-def test_small_banks_that_cannot_be(config, change, ranks, message):
+def test_settings_that_do_not_go_together(config, change, ranks, message):
     with pytest.raises(UserError, match=message):
         validate(config(**change), ranks)
 
@@ -157,30 +163,6 @@ def test_small_banks_that_cannot_be(config, change, ranks, message):
 def test_a_small_bank_that_holds_everything_is_said_to(config, loss, said, capsys):
     train(config(epochs=1, **{f"loss__{name}": value for name, value in loss.items()}), TerminalProgress())
     assert ("a slot for each of the" in capsys.readouterr().err) == said
-
-
-def test_the_kernels_find_so_many_neighbours(config):
-    validate(config(loss__neighbours="triton", loss__k=32, loss__bank_read="bfloat16"))
-    validate(config(loss__neighbours="reference", loss__k=33, loss__bank_read="bfloat16"))
-    with pytest.raises(UserError, match=r"loss\.k 33: --loss\.neighbours triton finds 32 at most"):
-        validate(config(loss__neighbours="triton", loss__k=33))
-
-
-def test_an_image_is_blurred_or_made_small_and_never_both(config):
-    validate(config(augment__low_resolution=0.5, augment__blur=0.5))
-    with pytest.raises(UserError, match="never together"):
-        validate(config(augment__low_resolution=0.6, augment__blur=0.5))
-
-
-def test_a_classifier_of_cosines_has_no_neck_to_renormalise(config):
-    with pytest.raises(UserError, match="renorm needs a neck"):
-        validate(config(model__neck="renorm", model__cosine_scale=16.0))
-
-
-def test_self_distillation_is_a_share_of_the_identity_loss(config):
-    validate(config(loss__identity=0.0, loss__psd=0.0))
-    with pytest.raises(UserError, match=r"loss\.psd 0\.5 is a share of the identity loss, which weighs 0"):
-        validate(config(loss__identity=0.0, loss__psd=0.5))
 
 
 def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):
@@ -199,8 +181,6 @@ def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypat
     assert order[-1] == whole
     assert sizes == sorted(sizes)
     assert abs(sizes.count(order[0]) - len(sizes) / 2) <= 2  # epochs differ by a step
-    with pytest.raises(UserError, match="half the size comes before"):
-        train(config("other", small_images=(0.5, 0.2)))
 
 
 def test_a_run_of_minutes_ends_by_the_clock_and_goes_on_with_more_of_them(config):
@@ -213,8 +193,7 @@ def test_a_run_of_minutes_ends_by_the_clock_and_goes_on_with_more_of_them(config
     second = train(config(minutes=0.02, epochs=4, optim__warmup_epochs=0, resume=True))
     assert position(second.model.parent).seconds >= 1.2
     assert position(second.model.parent).global_step > done.global_step
-    lines = [json.loads(line) for line in (config().out / "log.jsonl").read_text().splitlines()]
-    rates = [line["lr"] for line in lines if line["event"] == "epoch"]
+    rates = [line["lr"] for line in logged(config().out, "epoch")]
     assert rates[-1] < rates[0]
 
 
@@ -252,8 +231,7 @@ def test_a_pretrained_convolutional_stem_stays_as_it_came(config, tmp_path):
 
 def test_model_selection_looks_at_heldout_source_identities(config):
     result = train(config(epochs=4, select="heldout", select_every=1, data__holdout=0.4, identities_per_batch=2))
-    lines = [json.loads(line) for line in (result.model.parent / "log.jsonl").read_text().splitlines()]
-    scores = [line["mAP"] for line in lines if line["event"] == "heldout"]
+    scores = [line["mAP"] for line in logged(result.model.parent, "heldout")]
     assert len(scores) == 4
     assert result.epoch == 1 + int(np.argmax(scores))
     assert pat.load(result.model).config.identities == 4

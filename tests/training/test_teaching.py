@@ -1,7 +1,6 @@
 """A student learns where its teacher puts the images."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from pat.training.distributed import Ranks
 from pat.training.loop import Interrupted, train
 from pat.training.run_folder import saved_config
 from pat.training.teaching import Teacher, taught_embeddings
+from run_logs import logged
 
 ALONE = {"identity": 0, "triplet": 0, "csl": 0, "psd": 0, "distill": 1}
 
@@ -51,8 +51,7 @@ def opened(path) -> Teacher:
 def test_the_loss_falls_and_there_is_no_classifier(config, teacher):
     config = dataclasses.replace(config, teacher=teacher, epochs=12)
     result = train(config, teacher=opened(teacher))
-    lines = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
-    losses = [line["distill"] for line in lines if line["event"] == "step"]
+    losses = [line["distill"] for line in logged(config.out, "step")]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
     assert pat.load(result.model).classifier is None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from pat.ablation.attention import Look, looks
 from pat.ablation.calibration import Bin, expected_error, reliability
 from pat.ablation.labels import Agreement, Neighbours
 from pat.ablation.power import LEVEL
-from pat.ablation.rendered import facts_of, size_of
+from pat.ablation.rendered import Facts, facts_of, size_of
 from pat.ablation.report import markdown_table
 from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
@@ -27,7 +27,7 @@ from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
 from pat.commands.embedders import opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
-from pat.data.sample import JUNK
+from pat.data.sample import JUNK, Sample
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.figures import contact_sheet
 from pat.evaluation.scoring import EvaluationSet, open_evaluation_set, spread_rows
@@ -37,17 +37,11 @@ from pat.model.transformer import PartAwareTransformer
 
 TABLE, FIGURE, EXAMPLES = "table.md", "figure.png", "examples.png"
 COLUMNS = (
-    "part",
-    "attribute",
-    "images",
-    "people",
-    "chance, %",
-    "global feature, %",
-    "part, %",
+    "part", "attribute", "images", "people", "chance, %", "global feature, %", "part, %",
     "part - global, 95 % interval",
-    "over models, 95 % interval",
-    "p (Holm)",
-)
+)  # fmt: skip
+OVER_MODELS = ("over models, 95 % interval", "p (Holm)")
+"""Columns where there are several."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,7 @@ class Seen:
     """What one model makes of the images."""
 
     bands: list[tuple[float, float]]
+    """Top and bottom of each part's band as shares of the height."""
     others: list[Neighbours]
     """Of each part, other people's images; the global feature's last."""
     anybody: list[Neighbours]
@@ -107,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
     run(given, shlex.join(["pat", "ablate", "labels", *arguments]), TerminalProgress())
 
 
-def run(given: Arguments, command: str, progress: Progress) -> Found:
+def run(given: Arguments, command: str, progress: Progress) -> None:
     """The study from models to table."""
     check_limits(given)
     if not given.models:
@@ -118,63 +113,24 @@ def run(given: Arguments, command: str, progress: Progress) -> Found:
     seen = []
     for path in given.models:
         with opened_model(path, given.device, given.attention, progress) as opened:
-            model = opened.model
-            if model is None or not model.parts:
+            if opened.model is None or not opened.model.parts:
                 raise UserError(f"{path} has no part tokens to look at; train with --model.parts 3")
             images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
             pixels, samples = _chosen(images, given.images)
             facts, size = facts_of(samples, labels.COLUMNS), size_of(samples[0])
             identities = np.array([sample.identity for sample in samples], dtype=np.int64)
-            seen.append(_seen(model, torch.device(opened.device), pixels, identities, given.k, progress))
+            seen.append(_seen(opened.model, opened.device, pixels, identities, given.k, progress))
         if seen[-1].bands != seen[0].bands or seen[-1].maps.shape != seen[0].maps.shape:
             raise UserError(f"{path} has other part tokens than {given.models[0]}; their means say nothing")
-    bands = seen[0].bands
-    table = labels.agreements(
-        facts, size[0], bands, [each.others[:-1] for each in seen], [each.others[-1] for each in seen], identities
-    )
-    if not table:
-        raise UserError(
-            f"no attribute is shown by {labels.FEWEST} of these {len(samples)} images; take more with --images"
-        )
-    people = np.unique(identities, return_counts=True)[1]
-    by_luck = float((people * (people - 1)).sum() / (len(samples) * (len(samples) - 1)))
-    own = [[labels.same_person(near, identities) for near in each.anybody] for each in seen]
-    guessed = [calibration.guesses(each.anybody[:-1], identities) for each in seen]
-    confidence, right = (np.concatenate(each) for each in zip(*guessed, strict=True))
-    found = Found(
-        len(seen),
-        bands,
-        table,
-        np.mean(own, axis=0).tolist(),
-        by_luck,
-        reliability(confidence, right, np.tile(identities, len(seen))),
-        looks(np.mean([each.maps for each in seen], axis=0), facts, size, bands, identities),
-    )
+    found = _found(seen, facts, size, identities)
     write_text(given.out / TABLE, markdown(found, given, len(samples), command))
     write_image(_figure(found), given.out / FIGURE)
     write_image(_examples(pixels, seen[-1]), given.out / EXAMPLES)
     progress.say(f"wrote {given.out / TABLE}")
-    print("\n".join(_rows(found)))
-    return found
+    print(_table(found))
 
 
-def _seen(
-    model: PartAwareTransformer,
-    device: torch.device,
-    pixels: np.ndarray,
-    identities: np.ndarray,
-    k: int,
-    progress: Progress,
-) -> Seen:
-    plain, parts, maps = _features(model, device, pixels, progress)
-    others, anybody = (
-        [*labels.neighbours(parts, k, people), *labels.neighbours(plain[None], k, people)]
-        for people in (identities, None)
-    )
-    return Seen(_bands(model), others, anybody, maps)
-
-
-def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Any]]:
+def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Sample]]:
     """Pixels u8 [N, H, W, 3] and samples of people, without junk, evenly over query and gallery."""
     sides = (images.query, images.gallery)
     places = [(side, row) for side in sides for row, sample in enumerate(side.samples) if sample.identity != JUNK]
@@ -183,28 +139,45 @@ def _chosen(images: EvaluationSet, most: int) -> tuple[np.ndarray, list[Any]]:
 
 
 @torch.no_grad()
-def _features(
-    model: PartAwareTransformer, device: torch.device, pixels: np.ndarray, progress: Progress
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The embeddings float32 [N, D], unit length, the part features [P, N, D] as the bank holds them, and what the
-    tokens look at [N, 1 + P, R, C]."""
-    plain, parts, maps = [], [], []
+def _seen(
+    model: PartAwareTransformer,
+    device: str,
+    pixels: np.ndarray,
+    identities: np.ndarray,
+    k: int,
+    progress: Progress,
+) -> Seen:
+    features, maps = [], []
     with progress.bar("embed", len(pixels)) as advance:
         for start in range(0, len(pixels), 64):
             images = to_images(pixels[start : start + 64], device)
-            global_feature, part_features = model.features(images)
-            maps.append(attention_maps(model, images).float().cpu())
-            plain.append(torch.nn.functional.normalize(global_feature.float(), dim=1).cpu())
-            parts.append(part_features.float().transpose(0, 1).cpu())
-            advance(len(global_feature))
-    return torch.cat(plain).numpy(), torch.cat(parts, dim=1).contiguous().numpy(), torch.cat(maps).numpy()
+            plain, parts = model.features(images)
+            plain = torch.nn.functional.normalize(plain.float(), dim=1)
+            features.append(torch.cat([parts.float(), plain[:, None]], dim=1).cpu())  # [B, P + 1, D]
+            maps.append(attention_maps(model, images).cpu())
+            advance(len(plain))
+    vectors = torch.cat(features).transpose(0, 1).contiguous().numpy()
+    others, anybody = (labels.neighbours(vectors, k, people) for people in (identities, None))
+    bands = model.host_bands.reshape(-1, 4)[:, :2].double() / model.grid[0]
+    return Seen([(top, bottom) for top, bottom in bands.tolist()], others, anybody, torch.cat(maps).numpy())
 
 
-def _bands(model: PartAwareTransformer) -> list[tuple[float, float]]:
-    """Top and bottom of each part's band as shares of the height."""
-    rows = model.grid[0]
-    bands = model.host_bands.reshape(-1, 4).tolist()
-    return [(float(top) / rows, float(bottom) / rows) for top, bottom, _, _ in bands]
+def _found(seen: Sequence[Seen], facts: Sequence[Facts], size: tuple[int, int], identities: np.ndarray) -> Found:
+    """What the models say together. Raises UserError where the images show too little."""
+    bands, images = seen[0].bands, len(identities)
+    of_parts, of_global = [each.others[:-1] for each in seen], [each.others[-1] for each in seen]
+    table = labels.agreements(facts, size[0], bands, of_parts, of_global, identities)
+    if not table:
+        few = f"no attribute is shown by {labels.FEWEST} of these {images} images"
+        raise UserError(f"{few}; take more with --images")
+    people = np.unique(identities, return_counts=True)[1]
+    by_luck = float((people * (people - 1)).sum() / (images * (images - 1)))
+    own = [[labels.same_person(near, identities) for near in each.anybody] for each in seen]
+    guessed = [calibration.guesses(each.anybody[:-1], identities) for each in seen]
+    confidence, right = (np.concatenate(each) for each in zip(*guessed, strict=True))
+    bins = reliability(confidence, right, np.tile(identities, len(seen)))
+    looked = looks(np.mean([each.maps for each in seen], axis=0), facts, size, bands, identities)
+    return Found(len(seen), bands, table, np.mean(own, axis=0).tolist(), by_luck, bins, looked)
 
 
 def _part_name(found: Found, part: int) -> str:
@@ -212,95 +185,83 @@ def _part_name(found: Found, part: int) -> str:
     return f"{part + 1} ({100 * top:.0f} to {100 * bottom:.0f} % of the height)"
 
 
-def _rows(found: Found) -> list[str]:
+def _table(found: Found) -> str:
     body = []
     for row in found.table:
         shares = [f"{100 * share:.1f}" for share in (row.chance, row.by_global, row.by_part)]
-        change = 100 * (row.by_part - row.by_global)
-        interval = f"{change:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
+        change = f"{100 * (row.by_part - row.by_global):+.1f} {_interval(row.low, row.high)}"
         name = _part_name(found, row.part)
-        cells = [name, row.attribute, str(row.images), str(row.people), *shares, interval]
+        cells = [name, row.attribute, str(row.images), str(row.people), *shares, change]
         if row.over_models is not None and row.p is not None:
-            test = row.over_models
-            cells += [f"[{100 * test.low:+.1f}, {100 * test.high:+.1f}]", f"{row.p:.3f}"]
+            cells += [_interval(row.over_models.low, row.over_models.high), f"{row.p:.3f}"]
         body.append(cells)
-    return markdown_table(COLUMNS if found.models > 1 else COLUMNS[:-2], body)
+    return _lines((*COLUMNS, *OVER_MODELS) if found.models > 1 else COLUMNS, body)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    return "\n".join(markdown_table(columns, body))
 
 
 def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
-    """The table with what it counts."""
-    better = [row for row in found.table if row.low > 0]
-    worse = [row for row in found.table if row.high < 0]
-    certain = [row for row in found.table if row.p is not None and row.p < LEVEL]
-    same = [
-        [_part_name(found, part) if part < len(found.bands) else "global feature", f"{100 * share:.1f}"]
-        for part, share in enumerate(found.same_person)
-    ]
-    lines = [
-        "# labels",
-        "",
-        "Do the neighbours of a part feature wear what the part shows?",
-        "",
-        *_rows(found),
-        "",
-        f"Of {len(found.table)} rows the part's neighbours agree more than the global feature's in {len(better)}, "
-        f"less in {len(worse)}, and in the others the interval holds 0; no correction for their number.",
-        *(
-            [
-                f"Over {found.models} models, corrected by Holm over the rows: {len(certain)} rows below "
-                f"{100 * LEVEL:.0f} %. All shares are means over the models."
-            ]
-            if found.models > 1
-            else []
-        ),
-        "",
-        f"Neighbours: the {given.k} nearest images of other people among {images}. An image counts where the "
-        f"thing is visible and lies in the part's region by {100 * labels.INSIDE:.0f} % of its height. Chance: "
-        "the share of all other people's images. The interval is a bootstrap's over people.",
-        "",
-        f"![Share of neighbours that agree]({FIGURE})",
-        "",
-        f"![A query and its neighbours in each part, then by the global feature]({EXAMPLES})",
-        "",
-        f"## Neighbours that show the image's own person, % (chance {100 * found.chance_of_person:.2f})",
-        "",
-        *markdown_table(("part", "own person"), same),
-        "",
-        "Here an image's own person may be found, as CSL and PSD do unless `loss.other_identities` is set.",
-        "",
-        *_soft_labels(found),
-        *_attention(found),
-        "## How it was made",
-        "",
-        f"`{command}`",
-    ]
-    return "\n".join(lines) + "\n"
+    """The page: tables with what they count."""
+    better, worse = sum(row.low > 0 for row in found.table), sum(row.high < 0 for row in found.table)
+    over_models = once_each = ""
+    if found.models > 1:
+        certain = sum(row.p is not None and row.p < LEVEL for row in found.table)
+        over_models = (
+            f"\nOver {found.models} models, corrected by Holm over the rows: {certain} rows below "
+            f"{100 * LEVEL:.0f} %. All shares are means over the models."
+        )
+        once_each = "An image counts once for each model.\n\n"
+    names = [*(_part_name(found, part) for part in range(len(found.bands))), "global feature"]
+    own_person = zip(names, (f"{100 * share:.1f}" for share in found.same_person), strict=True)
+    return f"""\
+# labels
 
+Do the neighbours of a part feature wear what the part shows?
 
-def _soft_labels(found: Found) -> list[str]:
-    return [
-        "## Soft labels: is the commonest person among an image's neighbours the right one?",
-        "",
-        *markdown_table(calibration.COLUMNS, map(calibration.cells, found.bins)),
-        "",
-        *(["An image counts once for each model.", ""] if found.models > 1 else []),
-        "The neighbours of all parts together, one's own images among them, as PSD counts them. A calibrated soft "
-        "label is right as often as its share says; here share and truth are "
-        f"{100 * expected_error(found.bins):.1f} points apart, mean over images (expected calibration error).",
-        "",
-    ]
+{_table(found)}
 
+Of {len(found.table)} rows the part's neighbours agree more than the global feature's in {better}, less in {worse},
+and in the others the interval holds 0; no correction for their number.{over_models}
 
-def _attention(found: Found) -> list[str]:
-    return [
-        "## What the tokens look at",
-        "",
-        *markdown_table(attention.COLUMNS, map(attention.cells, found.looks)),
-        "",
-        "Attention of the last block to the patches of a token's region, mean over heads, against the share of "
-        "that region that the thing's box covers: what a token that looks everywhere alike would give.",
-        "",
-    ]
+Neighbours: the {given.k} nearest images of other people among {images}. An image counts where the thing is visible
+and lies in the part's region by {100 * labels.INSIDE:.0f} % of its height. Chance: the share of all other people's
+images. The interval is a bootstrap's over people.
+
+![Share of neighbours that agree]({FIGURE})
+
+![A query and its neighbours in each part, then by the global feature]({EXAMPLES})
+
+## Neighbours that show the image's own person, % (chance {100 * found.chance_of_person:.2f})
+
+{_lines(("part", "own person"), own_person)}
+
+Here an image's own person may be found, as CSL and PSD do unless `loss.other_identities` is set.
+
+## Soft labels: is the commonest person among an image's neighbours the right one?
+
+{_lines(calibration.COLUMNS, map(calibration.cells, found.bins))}
+
+{once_each}The neighbours of all parts together, one's own images among them, as PSD counts them. A calibrated soft
+label is right as often as its share says; here share and truth are {100 * expected_error(found.bins):.1f} points
+apart, mean over images (expected calibration error).
+
+## What the tokens look at
+
+{_lines(attention.COLUMNS, map(attention.cells, found.looks))}
+
+Attention of the last block to the patches of a token's region, mean over heads, against the share of that region
+that the thing's box covers: what a token that looks everywhere alike would give.
+
+## How it was made
+
+`{command}`
+"""
 
 
 def _figure(found: Found) -> Image.Image:
@@ -319,21 +280,18 @@ def _figure(found: Found) -> Image.Image:
 
 def _examples(pixels: np.ndarray, seen: Seen) -> Image.Image:
     """For two images: themselves and their neighbours in each part, the rest of the image faded; of one model."""
+    titles = [f"the image, then its neighbours in part {part}" for part in range(1, len(seen.others))]
+    titles.append("by the global feature")
     rows = {}
-    *others, of_global = seen.others
     for number, row in enumerate(spread_rows(len(pixels), 4)[1:3], 1):
-        for part, (band, found) in enumerate(zip(seen.bands, others, strict=True), 1):
-            near = pixels[[row, *_first(found[row])]]
-            rows[f"{number}: the image, then its neighbours in part {part}"] = _faded(near, band)
-        rows[f"{number}: by the global feature"] = pixels[[row, *_first(of_global[row])]]
+        for title, band, found in zip(titles, [*seen.bands, (0.0, 1.0)], seen.others, strict=True):
+            near = [row, *(each for each in found[row][:7] if each >= 0)]
+            rows[f"{number}: {title}"] = _faded(pixels[near], band)
     return contact_sheet(rows)
 
 
-def _first(found: np.ndarray) -> list[int]:
-    return [int(each) for each in found[:7] if each >= 0]
-
-
 def _faded(images: np.ndarray, band: tuple[float, float]) -> np.ndarray:
+    """The images u8 [n, H, W, 3], pale but for a band of their height."""
     height = images.shape[1]
     faded = 160 + (images.astype(np.int16) - 160) // 4
     rows = slice(round(band[0] * height), round(band[1] * height))

@@ -19,13 +19,14 @@ from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
-from pat.commands.embedders import SUFFIXES, opened_model
+from pat.commands.embedders import SUFFIXES, OpenedModel, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.pixels import Images
 from pat.evaluation.curves import curves_plot
+from pat.evaluation.extract import Pixels
 from pat.evaluation.figures import contact_sheet
-from pat.evaluation.ranking import evaluate_ranking
-from pat.evaluation.scoring import embed_images, open_evaluation_set
+from pat.evaluation.ranking import Floats, evaluate_ranking
+from pat.evaluation.scoring import EvaluationSet, embed_images, open_evaluation_set
 
 TABLE, FIGURE, EXAMPLES = "table.md", "figure.png", "examples.png"
 
@@ -35,7 +36,7 @@ CONDITIONS: Mapping[str, Callable[[Facts], str]] = {
     "side seen": lambda row: str(row["view"]),
     "box": lambda row: str(row["box"]),
     "hidden": lambda row: "a tenth or more" if row["occlusion"] >= 0.1 else "less than a tenth",
-    "rows of the camera": lambda row: f"{_step(row['camera_rows'], (60, 100, 160))}",
+    "rows of the camera": lambda row: _step(row["camera_rows"], (60, 100, 160)),
     "look-alikes": lambda row: "has look-alikes" if row["family"] >= 0 else "none",
 }
 FEWEST = 20
@@ -60,19 +61,12 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A model's average precision [Q] at each strength of a shift; NaN for queries that do not count."""
-
-    shift: Shift
-    precision: list[np.ndarray]
-
-
-@dataclass(frozen=True)
 class Found:
     """What one model scored."""
 
     name: str
-    curves: list[Curve]
+    precision: dict[str, list[np.ndarray]]
+    """Shift -> at each strength the average precision [Q]; NaN for queries that do not count."""
     identities: np.ndarray
     conditions: dict[str, dict[str, np.ndarray]]
     """Condition -> value -> average precision of the queries it holds for."""
@@ -84,40 +78,43 @@ def main(arguments: Sequence[str]) -> None:
     run(given, shlex.join(["pat", "ablate", "shifts", *arguments]), TerminalProgress())
 
 
-def run(given: Arguments, command: str, progress: Progress) -> list[Found]:
+def run(given: Arguments, command: str, progress: Progress) -> None:
     """The study from models to figure."""
     if not given.models:
         raise UserError("name at least one model: a model file, the folder of a run, or a bundle")
     if len(given.data.target) != 1:
         raise UserError("name one data set with --data.target")
     writable(given.out)
-    found, queries = [], None
+    found, queries = [], []
     for name, path in zip(_names(given.models), given.models, strict=True):
         with opened_model(path, given.device, given.attention, progress) as opened:
             images = open_evaluation_set(given.data.target[0], opened.image_size, given.data, progress)
-            queries = queries or images.query
-            (gallery,) = embed_images(opened.cls, [images.gallery], progress, label=f"{name}: gallery")
-            curves = []
-            plain: np.ndarray | None = None
-            for shift in SHIFTS:
-                precision = [] if plain is None else [plain]
-                for strength in shift.strengths[len(precision) :]:
-                    label = f"{name}: {shift.name} {strength:g}"
-                    changed = _changed(opened.cls, shift, strength)
-                    (query,) = embed_images(changed, [images.query], progress, label=label)
-                    ranked = evaluate_ranking(query, gallery, device=opened.device)
-                    precision.append(ranked.average_precision)
-                plain = precision[0]
-                curves.append(Curve(shift, precision))
-            assert plain is not None
-            found.append(Found(name, curves, images.query.identities, _by_condition(images.query, plain)))
-    assert queries is not None
+            found.append(_scored(name, opened, images, progress))
+            queries.append(images.query)
     write_text(given.out / TABLE, markdown(found, command))
     write_image(_figure(found), given.out / FIGURE)
-    write_image(_examples(queries), given.out / EXAMPLES)
+    write_image(_examples(queries[0]), given.out / EXAMPLES)
     print("\n".join(_rows(found)))
     progress.say(f"wrote {given.out / TABLE}")
-    return found
+
+
+def _scored(name: str, opened: OpenedModel, images: EvaluationSet, progress: Progress) -> Found:
+    """One model on every shift; what is not changed is embedded once."""
+    (gallery,) = embed_images(opened.cls, [images.gallery], progress, label=f"{name}: gallery")
+
+    def precision(shift: Shift, strength: float) -> np.ndarray:
+        def changed(pixels: Pixels) -> Floats:
+            return opened.cls(shift.apply(pixels, strength))
+
+        label = f"{name}: {shift.name} {strength:g}"
+        (query,) = embed_images(changed, [images.query], progress, label=label)
+        return evaluate_ranking(query, gallery, device=opened.device).average_precision
+
+    plain = precision(SHIFTS[0], SHIFTS[0].strengths[0])
+    found = {
+        shift.name: [plain, *(precision(shift, strength) for strength in shift.strengths[1:])] for shift in SHIFTS
+    }
+    return Found(name, found, images.query.identities, _by_condition(images.query, plain))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -129,10 +126,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise UserError("one model is named twice")
-
-
-def _changed(embedder: Any, shift: Shift, strength: float) -> Any:
-    return lambda pixels: embedder(shift.apply(pixels, strength))
 
 
 def _by_condition(query: Images, precision: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
@@ -163,12 +156,12 @@ def _mean(precision: np.ndarray) -> float:
 def _rows(found: Sequence[Found]) -> list[str]:
     columns = ("shift", "model", "mAP, %: unchanged", "1st", "2nd", "3rd", "4th", "lost at the 4th, 95 % interval")
     body = []
-    for number, shift in enumerate(SHIFTS):
+    for shift in SHIFTS:
         strengths = ", ".join(f"{strength:g}" for strength in shift.strengths[1:])
+        title = f"{shift.name} ({strengths}; {shift.unit})"
         for each in found:
-            precision = each.curves[number].precision
+            precision = each.precision[shift.name]
             scores = [f"{_mean(at):.1f}" for at in precision]
-            title = f"{shift.name} ({strengths}; {shift.unit})"
             body.append([title, each.name, *scores, _lost(precision[0] - precision[-1], each.identities)])
     return markdown_table(columns, body)
 
@@ -180,23 +173,36 @@ def _lost(differences: np.ndarray, identities: np.ndarray) -> str:
 
 
 def markdown(found: Sequence[Found], command: str) -> str:
-    """The tables with what was changed."""
-    lines = ["# shifts", "", "How does the score fall as images drift from what the model learned from?", ""]
-    lines += [*_rows(found), ""]
-    lines += [
-        "The queries are changed and the gallery stays. The interval is a bootstrap's over people; one training "
-        "of each model says nothing of other seeds, so that a difference between two models is no finding about "
-        "their methods.",
-        "",
-        f"![mAP against strength]({FIGURE})",
-        "",
-        f"![An image at every strength]({EXAMPLES})",
-        "",
-    ]
+    """The page: tables with what was changed."""
+    by_condition = ""
     if any(each.conditions for each in found):
-        lines += ["## By what is true of a query", "", *_condition_rows(found), ""]
-        lines += ["Not changed; groups differ in more than what they are named by.", ""]
-    return "\n".join([*lines, "## How it was made", "", f"`{command}`"]) + "\n"
+        table = "\n".join(_condition_rows(found))
+        by_condition = f"""## By what is true of a query
+
+{table}
+
+Not changed; groups differ in more than what they are named by.
+
+"""
+    table = "\n".join(_rows(found))
+    return f"""\
+# shifts
+
+How does the score fall as images drift from what the model learned from?
+
+{table}
+
+The queries are changed and the gallery stays. The interval is a bootstrap's over people; one training of each
+model says nothing of other seeds, so that a difference between two models is no finding about their methods.
+
+![mAP against strength]({FIGURE})
+
+![An image at every strength]({EXAMPLES})
+
+{by_condition}## How it was made
+
+`{command}`
+"""
 
 
 def _condition_rows(found: Sequence[Found]) -> list[str]:
@@ -212,9 +218,9 @@ def _figure(found: Sequence[Found]) -> Any:
     return curves_plot(
         {
             f"{shift.name}\n{shift.unit}": {
-                each.name: (shift.strengths, [_mean(at) for at in each.curves[number].precision]) for each in found
+                each.name: (shift.strengths, [_mean(at) for at in each.precision[shift.name]]) for each in found
             }
-            for number, shift in enumerate(SHIFTS)
+            for shift in SHIFTS
         },
         label="mAP, %",
     )

@@ -24,6 +24,7 @@ from pat.ablation.study import Study
 from pat.ablation.summary import best_rate, heldout_by_rate, targets_of
 from pat.ablation.work import carry_out
 from pat.base.errors import UserError
+from pat.base.mapping import overlay
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import ConfigFile, left_to_the_device, parse, with_config_file
 from pat.commands.small_study import DOMAINS, TRAINING, draw_domains
@@ -102,8 +103,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     training = dataclasses.replace(left_to_the_device(training), out=OUT)
     training, rest = with_config_file(training, arguments)
     if quick:
-        optim = dataclasses.replace(training.optim, warmup_epochs=1, cosine_epochs=QUICK_EPOCHS)
-        training = dataclasses.replace(training, optim=optim, epochs=QUICK_EPOCHS)
+        optim = {"warmup_epochs": 1, "cosine_epochs": QUICK_EPOCHS}
+        training = overlay(training, {"optim": optim, "epochs": QUICK_EPOCHS}, "--quick")
     default = Arguments(tyro.MISSING, training, **(QUICK if quick else {}))
     given: Arguments = parse(Arguments, rest, "ablate", default)
     if given.training.out == OUT:
@@ -170,15 +171,10 @@ def _on_drawn_people(
     base: TrainConfig, domains: Mapping[str, Mapping[str, int]], progress: Progress
 ) -> TrainConfig:
     """`base` with two drawn domains in its folder to train and to be scored on."""
-    folders = {name: base.out / "data" / name for name in domains}
-    draw_domains(base.out / "data", progress, domains)
-    data = dataclasses.replace(
-        base.data,
-        source=(str(folders["source"]),),
-        target=(str(folders["target"]),),
-        cache=base.out / "cache",
-    )
-    return dataclasses.replace(base, data=data)
+    drawn = base.out / "data"
+    draw_domains(drawn, progress, domains)
+    data = {"source": [str(drawn / "source")], "target": [str(drawn / "target")], "cache": base.out / "cache"}
+    return overlay(base, {"data": data}, "drawn people")
 
 
 def check(given: Arguments) -> None:

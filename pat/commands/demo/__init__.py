@@ -50,18 +50,15 @@ def main(arguments: Sequence[str]) -> None:
 def run(given: Arguments, progress: Progress) -> None:
     """The demo from images to report."""
     started = time.perf_counter()
-    box = first_day.run(given.out / "box", progress)
-    arms = None
-    if given.training:
-        arms = training.run(given.out, given.epochs, given.seed, given.device, progress)
-    minutes = (time.perf_counter() - started) / 60
-
     report = Report("Finding people on cameras never seen", "On people who do not exist")
-    facts: dict[str, Any] = {"box": box.facts(), "minutes": minutes, "seed": given.seed, "versions": versions()}
-    figures = box.report(report)
-    if arms is not None:
-        facts |= arms.facts()
-        figures |= arms.report(report)
+    box, figures = first_day.run(given.out / "box", report, progress)
+    facts: dict[str, Any] = {"box": box}
+    if given.training:
+        learned, drawn = training.run(given.out, given.epochs, given.seed, given.device, report, progress)
+        facts |= learned
+        figures |= drawn
+    minutes = (time.perf_counter() - started) / 60
+    facts |= {"minutes": minutes, "seed": given.seed, "versions": versions()}
     report.add_settings("Settings", {"demo": dataclasses.asdict(given), "training": dataclasses.asdict(TRAINING)})
     report.add_settings("Versions", versions())
     for name, image in figures.items():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,62 +44,11 @@ TRUTH, FOUND = "true boxes", "boxes of the detector in the box"
 MODEL, HISTOGRAM = "model in the box", "colour histogram"
 
 
-@dataclass(frozen=True)
-class FirstDay:
-    """What came out."""
+def run(folder: Path, report: Report, progress: Progress) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """Render, score, film, watch, and tell on the page; facts for report.json, and images by name.
 
-    bundle: Path
-    results: dict[str, RankingResult]
-    ranked: Image.Image
-    streets: dict[str, Scores]
-    """By what found the people."""
-    scene: Image.Image
-    """The frame with the most people named, as `--output.video` shows it."""
-    seconds: float
-
-    def facts(self) -> dict[str, Any]:
-        """For report.json."""
-        found = {name: {"mAP": each.mAP, "rank1": float(each.cmc[0])} for name, each in self.results.items()}
-        streets = {name: dict(scores.rows()) for name, scores in self.streets.items()}
-        return {"bundle": str(self.bundle), "people": found, "street": streets}
-
-    def report(self, report: Report) -> dict[str, Image.Image]:
-        """This part of the page; its images by name."""
-        ours, histogram = self.results[MODEL], self.results[HISTOGRAM]
-        true, found = self.streets[TRUTH], self.streets[FOUND]
-        report.add_heading("On the first day: the model in the box")
-        report.add_cards(
-            [
-                ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
-                ("mAP", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
-                (
-                    "recognised rightly in the street",
-                    f"{true.right} of {true.recognised}",
-                    f"with true boxes; with those of the detector in the box {found.right} of {found.recognised}",
-                ),
-            ]
-        )
-        report.add_text(
-            "The network that comes with the project learned from rendered people alone. Here it meets others, in "
-            "places and clothes that its training never drew: first as crops, then walking past two cameras. "
-            "There the camera process says who they are, twice: with true boxes, and with those of the detector "
-            "in the box, which learned from rendered people, too. How both do on your cameras only images of "
-            "your cameras can tell."
-        )
-        report.add_results(self.results, caption="40 rendered people in eight cameras.")
-        report.add_figure(
-            self.ranked, "First answers to some queries. Green: the same person. Red: somebody else."
-        )
-        report.add_figure(self.scene, "The street: names are those that the gallery gave, numbers are cosines.")
-        tables = [dict(scores.rows()) for scores in self.streets.values()]
-        names = list(dict.fromkeys(name for table in tables for name in table))
-        rows = [[name, *(table.get(name, "-") for table in tables)] for name in names]
-        report.add_table(["street", *self.streets], rows, caption="Against the truth of the film.")
-        return {"box-ranked": self.ranked, "box-street": self.scene}
-
-
-def run(folder: Path, progress: Progress) -> FirstDay:
-    """Render, score, film, watch. Raises UserError where the installation holds no model."""
+    Raises UserError where the installation holds no model.
+    """
     started = time.perf_counter()
     bundle = shipped_bundle()
     progress.say(f"the model in the box, {bundle}, meets people who do not exist")
@@ -110,9 +58,52 @@ def run(folder: Path, progress: Progress) -> FirstDay:
     streets, scene = _watch(bundle, folder / "street", progress)
     for name, scores in streets.items():
         progress.say(f"street, {name}: {scores.right} of {scores.recognised} recognitions right")
-    seconds = time.perf_counter() - started
-    progress.say(f"{seconds:.0f} s so far")
-    return FirstDay(bundle, results, ranked, streets, scene, seconds)
+    progress.say(f"{time.perf_counter() - started:.0f} s so far")
+    _tell(report, results, ranked, streets, scene)
+    facts = {
+        "bundle": str(bundle),
+        "people": {name: {"mAP": each.mAP, "rank1": float(each.cmc[0])} for name, each in results.items()},
+        "street": {name: dict(scores.rows()) for name, scores in streets.items()},
+    }
+    return facts, {"box-ranked": ranked, "box-street": scene}
+
+
+def _tell(
+    report: Report,
+    results: Mapping[str, RankingResult],
+    ranked: Image.Image,
+    streets: Mapping[str, Scores],
+    scene: Image.Image,
+) -> None:
+    """This part of the page."""
+    ours, true, found = results[MODEL], streets[TRUTH], streets[FOUND]
+    detected = f"with those of the detector in the box {found.right} of {found.recognised}"
+    report.add_heading("On the first day: the model in the box")
+    report.add_cards(
+        [
+            ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
+            ("mAP", f"{ours.mAP:.1%}", f"colour histogram: {results[HISTOGRAM].mAP:.1%}"),
+            (
+                "recognised rightly in the street",
+                f"{true.right} of {true.recognised}",
+                f"with true boxes; {detected}",
+            ),
+        ]
+    )
+    report.add_text(
+        "The network that comes with the project learned from rendered people alone. Here it meets others, in "
+        "places and clothes that its training never drew: first as crops, then walking past two cameras. "
+        "There the camera process says who they are, twice: with true boxes, and with those of the detector "
+        "in the box, which learned from rendered people, too. How both do on your cameras only images of "
+        "your cameras can tell."
+    )
+    report.add_results(results, caption="40 rendered people in eight cameras.")
+    report.add_figure(ranked, "First answers to some queries. Green: the same person. Red: somebody else.")
+    report.add_figure(scene, "The street: names are those that the gallery gave, numbers are cosines.")
+    tables = [dict(scores.rows()) for scores in streets.values()]
+    names = dict.fromkeys(name for table in tables for name in table)
+    rows = [[name, *(table.get(name, "-") for table in tables)] for name in names]
+    report.add_table(["street", *streets], rows, caption="Against the truth of the film.")
 
 
 def _draw(folder: Path, progress: Progress) -> None:
@@ -152,14 +143,9 @@ def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Sc
         best = _Fullest()
         with tempfile.TemporaryDirectory() as work:
             said, _ = run_street(
-                street,
-                bundle,
-                ProcessSettings(),
-                threshold=read_threshold("", bundle),
-                work=Path(work),
-                see_truth=name == TRUTH,
-                look=best.look,
-            )
+                street, bundle, ProcessSettings(), threshold=read_threshold("", bundle), work=Path(work),
+                see_truth=name == TRUTH, look=best.look,
+            )  # fmt: skip
         scores[name] = street_scores(street.truth, said, street.seconds, street.people)
     scene = Image.fromarray(best.pixels)
     scene = scene.resize((SCENE_WIDTH * DENSITY, SCENE_WIDTH * DENSITY * scene.height // scene.width))

@@ -23,6 +23,7 @@ from pat.evaluation.curves import cmc_curve, training_curve
 from pat.evaluation.extract import Embedder
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import stripe_histogram
+from pat.evaluation.ranking import RankingResult
 from pat.evaluation.report import Report
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score, spread_rows
 from pat.model import PartAwareTransformer
@@ -38,76 +39,62 @@ NAMES = {
     "pat": "PAT: CSL + PSD",
 }
 
-
-@dataclass(frozen=True)
-class Arms:
-    """The trained networks, and how they did on people of a domain that none of them saw."""
-
-    scores: Mapping[str, Score]
-    """The histogram's and every network's, by the names of report.json."""
-    figures: Mapping[str, tuple[Image.Image, str]]
-    """Name -> image and caption, in the order of the page."""
-    epochs: int
-
-    def facts(self) -> dict[str, Any]:
-        """For report.json."""
-        found = {
-            n: {"mAP": each.result.mAP, "rank1": float(each.result.cmc[0])} for n, each in self.scores.items()
-        }
-        return {"unseen": found, "epochs": self.epochs}
-
-    def report(self, report: Report) -> dict[str, Image.Image]:
-        """This part of the page; its images by name."""
-        results = {NAMES[name]: each.result for name, each in self.scores.items()}
-        ours, histogram, baseline = (self.scores[name].result for name in ("pat", "histogram", "baseline"))
-        report.add_heading("Minutes later: a small PAT, trained from scratch")
-        report.add_cards(
-            [
-                ("mAP on the unseen domain", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
-                ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
-                (
-                    "without CSL and PSD",
-                    f"{baseline.mAP:.1%}",
-                    f"{100 * (ours.mAP - baseline.mAP):+.1f} points with them",
-                ),
-            ]
-        )
-        report.add_text(
-            "A small part-aware transformer learned from scratch to tell 120 flat people of the source domain "
-            "apart, and then searched for 60 other people in the target domain: other cameras, places and "
-            "clothes. One seed on little data: the difference to the training without CSL and PSD may well be "
-            "chance."
-        )
-        report.add_results(results, caption="Scores on the target domain, one seed.")
-        for image, caption in self.figures.values():
-            report.add_figure(image, caption)
-        return {name: image for name, (image, _) in self.figures.items()}
+Figures = dict[str, tuple[Image.Image, str]]
+"""Name -> image and caption, in the order of the page."""
 
 
-def run(out: Path, epochs: int, seed: int, asked: str, progress: Progress) -> Arms:
-    """Draw both domains, train on the device `asked` for, score on the one that no training saw."""
+def run(
+    out: Path, epochs: int, seed: int, asked: str, report: Report, progress: Progress
+) -> tuple[dict[str, Any], dict[str, Image.Image]]:
+    """Draw both domains, train on the device `asked` for, score on the one that no training saw, tell on the page.
+
+    Returns facts for report.json, and images by name.
+    """
     device = choose_device(asked)
     draw_domains(out / "data", progress)
     shared = dataclasses.replace(
-        TRAINING,
-        data=DataConfig(source=(str(out / "data" / "source"),), cache=out / "cache"),
+        TRAINING, data=DataConfig(source=(str(out / "data" / "source"),), cache=out / "cache"),
         optim=dataclasses.replace(TRAINING.optim, cosine_epochs=epochs),
-        model=resolve_model(TRAINING.model, device),
-        loss=resolve_loss(TRAINING.loss, device),
-        epochs=epochs,
-        seed=seed,
-        device=asked,
-        out=out,
-    )
+        model=resolve_model(TRAINING.model, device), loss=resolve_loss(TRAINING.loss, device), epochs=epochs,
+        seed=seed, device=asked, out=out,
+    )  # fmt: skip
     arms = train_arms(shared, device, progress)
     progress.say("scoring on the target domain, which no training saw")
     images = open_evaluation_set(str(out / "data" / "target"), SIZE, shared.data, progress)
     embedders: dict[str, Embedder] = {"histogram": stripe_histogram}
     embedders |= {name: embedder(model, device) for name, model in arms.items()}
     scores = {name: score(each, images, progress, label=name) for name, each in embedders.items()}
-    print_table("people of the unseen domain", {NAMES[name]: each.result for name, each in scores.items()})
+    results = {name: each.result for name, each in scores.items()}
+    print_table("people of the unseen domain", {NAMES[name]: each for name, each in results.items()})
     copy_whole(out / "pat" / "model.safetensors", out / "model.safetensors")
-    return Arms(scores, draw_figures(out, scores, arms["pat"], images, device), epochs)
+    figures = draw_figures(out, scores, arms["pat"], images, device)
+    tell(report, results, figures)
+    unseen = {name: {"mAP": each.mAP, "rank1": float(each.cmc[0])} for name, each in results.items()}
+    return {"unseen": unseen, "epochs": epochs}, {name: image for name, (image, _) in figures.items()}
+
+
+def tell(report: Report, results: Mapping[str, RankingResult], figures: Figures) -> None:
+    """This part of the page."""
+    ours, histogram, baseline = (results[name] for name in ("pat", "histogram", "baseline"))
+    gain = f"{100 * (ours.mAP - baseline.mAP):+.1f} points with them"
+    report.add_heading("Minutes later: a small PAT, trained from scratch")
+    report.add_cards(
+        [
+            ("mAP on the unseen domain", f"{ours.mAP:.1%}", f"colour histogram: {histogram.mAP:.1%}"),
+            ("right at the first answer", f"{ours.cmc[0]:.1%}", f"of {ours.valid_queries} queries"),
+            ("without CSL and PSD", f"{baseline.mAP:.1%}", gain),
+        ]
+    )
+    report.add_text(
+        "A small part-aware transformer learned from scratch to tell 120 flat people of the source domain "
+        "apart, and then searched for 60 other people in the target domain: other cameras, places and "
+        "clothes. One seed on little data: the difference to the training without CSL and PSD may well be "
+        "chance."
+    )
+    named = {NAMES[name]: each for name, each in results.items()}
+    report.add_results(named, caption="Scores on the target domain, one seed.")
+    for image, caption in figures.values():
+        report.add_figure(image, caption)
 
 
 def train_arms(shared: TrainConfig, device: torch.device, progress: Progress) -> dict[str, PartAwareTransformer]:
@@ -144,8 +131,7 @@ def draw_figures(
     model: PartAwareTransformer,
     images: EvaluationSet,
     device: torch.device,
-) -> dict[str, tuple[Image.Image, str]]:
-    """Name -> image and caption, in the order of the page."""
+) -> Figures:
     found = scores["pat"]
     epochs = epochs_of(out / "pat")
     config = TargetConfig(cache=out / "cache")

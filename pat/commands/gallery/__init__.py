@@ -3,58 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import Annotated
 
 from tyro.conf import subcommand
 
-from pat.base.progress import Progress, TerminalProgress
+from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.gallery.calibrate import Calibrate
-from pat.commands.gallery.enrol import Enrol, Search
-from pat.commands.gallery.manage import (
-    Aliases,
-    Backup,
-    Count,
-    Expire,
-    Export,
-    Forget,
-    List,
-    Merge,
-    Restore,
-    Split,
-    Undo,
-)
-from pat.commands.gallery.migrate import Migrate
-from pat.commands.gallery.sync import SyncOnce
-
-
-class Subcommand(Protocol):
-    """What each of the classes above can do."""
-
-    def run(self, progress: Progress) -> None: ...
-
+from pat.commands.gallery import calibrate, enrol, manage, migrate, sync
 
 Arguments = (
-    Annotated[Enrol, subcommand("enrol")]
-    | Annotated[Search, subcommand("search")]
-    | Annotated[List, subcommand("list")]
-    | Annotated[Count, subcommand("count")]
-    | Annotated[Merge, subcommand("merge")]
-    | Annotated[Split, subcommand("split")]
-    | Annotated[Aliases, subcommand("aliases")]
-    | Annotated[Undo, subcommand("undo")]
-    | Annotated[Forget, subcommand("forget")]
-    | Annotated[Expire, subcommand("expire")]
-    | Annotated[Export, subcommand("export")]
-    | Annotated[Backup, subcommand("backup")]
-    | Annotated[Restore, subcommand("restore")]
-    | Annotated[Calibrate, subcommand("calibrate")]
-    | Annotated[Migrate, subcommand("migrate")]
-    | Annotated[SyncOnce, subcommand("sync")]
+    Annotated[enrol.Enrol, subcommand("enrol")]
+    | Annotated[enrol.Search, subcommand("search")]
+    | Annotated[manage.List, subcommand("list")]
+    | Annotated[manage.Count, subcommand("count")]
+    | Annotated[manage.Merge, subcommand("merge")]
+    | Annotated[manage.Split, subcommand("split")]
+    | Annotated[manage.Aliases, subcommand("aliases")]
+    | Annotated[manage.Undo, subcommand("undo")]
+    | Annotated[manage.Forget, subcommand("forget")]
+    | Annotated[manage.Expire, subcommand("expire")]
+    | Annotated[manage.Export, subcommand("export")]
+    | Annotated[manage.Backup, subcommand("backup")]
+    | Annotated[manage.Restore, subcommand("restore")]
+    | Annotated[calibrate.Calibrate, subcommand("calibrate")]
+    | Annotated[migrate.Migrate, subcommand("migrate")]
+    | Annotated[sync.SyncOnce, subcommand("sync")]
 )
+"""Each has `run(progress)`."""
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run one of the subcommands."""
-    given: Subcommand = parse(Arguments, arguments, "gallery")
-    given.run(TerminalProgress())
+    parse(Arguments, arguments, "gallery").run(TerminalProgress())

@@ -33,6 +33,8 @@ USELESS = 0.35
 """Equal error rate from which on a model is refused."""
 RATES = (0.1, 0.01, 0.001, 0.0001)
 """False-match rates in the table, beside the one asked for."""
+MEASURED = ("equal_error_rate", "identities", "cameras", "genuine_pairs", "impostor_pairs", "across_cameras")
+"""What the file tells of the pairs."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +129,7 @@ class Calibrate:
             "data": data,
             "threshold": scores.threshold(self.false_match_rate),
             "false_match_rate": self.false_match_rate,
-            "equal_error_rate": scores.equal_error_rate,
-            "identities": scores.identities,
-            "cameras": scores.cameras,
-            "genuine_pairs": scores.genuine_pairs,
-            "impostor_pairs": scores.impostor_pairs,
-            "across_cameras": scores.across_cameras,
+            **{name: getattr(scores, name) for name in MEASURED},
             "table": rates,
         }
 

@@ -78,13 +78,9 @@ class Enrol(OnGallery):
                     names = [name for name, _ in readable]
                     vectors = session.embed(np.stack([pixels for _, pixels in readable]))
                     gallery.add(
-                        vectors,
-                        identity=names,
-                        camera=self.camera,
-                        time=time.time(),
-                        note=self.note,
+                        vectors, identity=names, camera=self.camera, time=time.time(), note=self.note,
                         keep_for=kept,
-                    )
+                    )  # fmt: skip
                     people.update(names)
                     stored += len(names)
                 advance(len(batch))
@@ -147,12 +143,7 @@ class Search(OnGallery):
             self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=retention
         ) as gallery:
             found = gallery.search(
-                vector,
-                self.k,
-                camera=self.camera,
-                exclude_camera=self.exclude_camera,
-                since=since,
-                until=until,
+                vector, self.k, camera=self.camera, exclude_camera=self.exclude_camera, since=since, until=until
             )
         if self.json:
             for match in found:

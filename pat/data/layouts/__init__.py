@@ -66,7 +66,10 @@ LAYOUTS: dict[str, Layout] = {
     "table": table,
     "unlabelled": unlabelled,
 }
-"""Layouts by name. Those with usual folder names are data sets that a name alone can find under the root."""
+"""Layouts by name."""
+
+KNOWN = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
+"""Those of data sets with usual folder names, which a name alone can find under the root."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,9 @@ class Found:
 
     def _stored_as(self) -> str | None:
         """The layout of a known data set's folder where it is another's: MSMT17 is met in Market-1501's."""
-        known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
-        if self.layout not in known or known[self.layout].recognises(self.path):
+        if self.layout not in KNOWN or KNOWN[self.layout].recognises(self.path):
             return None
-        return next((name for name, layout in known.items() if layout.recognises(self.path)), None)
+        return next((name for name, layout in KNOWN.items() if layout.recognises(self.path)), None)
 
 
 def divisions(layout: str) -> Mapping[str, Reader]:
@@ -169,17 +171,16 @@ def find_data_sets(root: Path) -> list[Found]:
 
 
 def _found_in(root: Path) -> list[Found]:
-    known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
-    own = [_found_as(name, root) for name, layout in known.items() if layout.recognises(root)]
+    own = [_found_as(name, root) for name, layout in KNOWN.items() if layout.recognises(root)]
     if own or not root.is_dir():
         return own or [_found(root)]
     found = {
         (name, place.resolve()): _found_as(name, place)
         for place in sub_folders(root)
-        for name, layout in known.items()
+        for name, layout in KNOWN.items()
         if layout.recognises(place)
     }
-    for name, layout in known.items():
+    for name, layout in KNOWN.items():
         place = _locate(layout, root)
         inside = [other.path for other in found.values() if place and other.path.is_relative_to(place)]
         if place and (layout.recognises(place) or not inside):
@@ -225,12 +226,11 @@ def _find_named(name: str, place: str, root: Path) -> Found:
     path = _existing(place, root)
     if path is None or not name or not place:
         raise UserError(f"{name}={place}: there is no file or folder {place or '(nothing after =)'}")
-    layout = LAYOUTS.get(name)
-    if layout is None:
-        return Found(name, _recognised(path), path)
-    if not layout.FOLDERS:  # own data: its own name says more than the layout's
+    if name in KNOWN:
+        return Found(name, name, _locate(KNOWN[name], path) or path)
+    if name in LAYOUTS:  # own data: its own name says more than the layout's
         return Found(_name_of(path), name, path)
-    return Found(name, name, _locate(layout, path) or path)
+    return Found(name, _recognised(path), path)
 
 
 def _found(path: Path) -> Found:
@@ -248,11 +248,10 @@ def _name_of(path: Path) -> str:
 
 def _recognised(path: Path) -> str:
     """The layout of a file or folder."""
-    known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
-    for name, layout in known.items():
+    for name, layout in KNOWN.items():
         if layout.recognises(path):
             return name
-    inside = [name for name, layout in known.items() if _locate(layout, path)]
+    inside = [name for name, layout in KNOWN.items() if _locate(layout, path)]
     if inside:
         raise UserError(
             f"{path} contains data sets ({', '.join(inside)}) and is not one itself; "
@@ -261,17 +260,17 @@ def _recognised(path: Path) -> str:
     for name, layout in LAYOUTS.items():
         if layout.recognises(path):
             return name
-    expected = f"a data set ({', '.join(known)}); or {folder.EXPECTED}; or {table.EXPECTED}"
+    expected = f"a data set ({', '.join(KNOWN)}); or {folder.EXPECTED}; or {table.EXPECTED}"
     raise UserError(f"{path} has no known layout: expected {expected}; found {listing(path)}")
 
 
 def _under_root(name: str, root: Path) -> Path:
     """The folder of a layout that was given by name alone."""
-    layout = LAYOUTS[name]
-    if not layout.FOLDERS:
+    if name not in KNOWN:
         raise UserError(f"{name} is a layout for your own data: give its place, {name}=PATH")
     if not root.is_dir():
         raise UserError(f"the data root {root} does not exist; --data.root is the folder that holds {name}")
+    layout = KNOWN[name]
     found = _locate(layout, root)
     if found is None:
         raise UserError(
@@ -304,10 +303,9 @@ def _usual_folders(layout: Layout, root: Path) -> list[Path]:
 def _unknown(spec: str, root: Path) -> UserError:
     if "/" in spec or Path(spec).suffix in table.SUFFIXES:
         return UserError(f"there is no file or folder {spec}, here or under the data root {root}")
-    known = [name for name, layout in LAYOUTS.items() if layout.FOLDERS]
-    near = difflib.get_close_matches(spec.lower(), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(spec.lower(), KNOWN, n=1, cutoff=0.5)
     meant = f"did you mean {near[0]}? " if near else ""
     return UserError(
-        f"unknown data set {spec!r}: {meant}known are {', '.join(known)}; "
+        f"unknown data set {spec!r}: {meant}known are {', '.join(KNOWN)}; "
         f"or give a folder, a .csv, a .jsonl or NAME=PATH"
     )

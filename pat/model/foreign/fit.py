@@ -34,11 +34,13 @@ def fitted(path: Path, like: ModelConfig) -> Checkpoint:
         tensors = with_parts(tensors, config, like.parts)
         report.append(f"  parts: {config.parts} in the file, {like.parts} here; part tokens copied from cls")
     special = 1 + like.parts + tensors["register_tokens"].shape[1]
-    patch = _patch(config, tensors["pos_embed"].shape[1] - special)
-    old, new = _grid(config, patch), _grid(like, patch)
+    height, width = config.image_size
+    # Pixels along a side of a patch, from how many make the image: stems differ in their tensors.
+    patch = math.isqrt(height * width // (tensors["pos_embed"].shape[1] - special))
+    old, new = ([side // patch for side in each.image_size] for each in (config, like))
     if old != new:
         tensors["pos_embed"] = resample_abs_pos_embed(
-            tensors["pos_embed"], new_size=list(new), old_size=list(old), num_prefix_tokens=special
+            tensors["pos_embed"], new_size=new, old_size=old, num_prefix_tokens=special
         )
         report.append(f"  position embeddings resized from {old[0]} x {old[1]} to {new[0]} x {new[1]}")
     return checkpoint._replace(tensors=tensors, config=dataclasses.replace(config, parts=like.parts))
@@ -78,14 +80,3 @@ def _clip_kind(config: ModelConfig) -> str | None:
     if "_clip_" not in config.backbone:
         return None
     return "quick_gelu" if "quickgelu" in config.backbone else "gelu"
-
-
-def _patch(config: ModelConfig, patches: int) -> int:
-    """Pixels along a side of a patch, from how many make `config`'s image: stems differ in their tensors."""
-    height, width = config.image_size
-    return math.isqrt(height * width // patches)
-
-
-def _grid(config: ModelConfig, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches in `config`'s image."""
-    return config.image_size[0] // patch, config.image_size[1] // patch

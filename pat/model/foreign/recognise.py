@@ -26,11 +26,10 @@ def recognise(path: Path, hints: Hints | None = None) -> Checkpoint:
     if hints.normalisation == "auto":
         return checkpoint
     mean, std = HALF if hints.normalisation == "half" else IMAGENET
-    return Checkpoint(
-        checkpoint.tensors,
-        dataclasses.replace(checkpoint.config, mean=mean, std=std),
-        [*checkpoint.report, f"  normalisation: {hints.normalisation}, as asked for"],
-        checkpoint.untold - {"normalisation"},
+    return checkpoint._replace(
+        config=dataclasses.replace(checkpoint.config, mean=mean, std=std),
+        report=[*checkpoint.report, f"  normalisation: {hints.normalisation}, as asked for"],
+        untold=checkpoint.untold - {"normalisation"},
     )
 
 
