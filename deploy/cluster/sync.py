@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from deploy.cluster.cluster import AT_ONCE, Cluster
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
-from deploy.gallery.changes import GROUP, marks_for, owner_of
-from deploy.gallery.database import Database, made_once
+from deploy.gallery.changes import GROUP, owner_of
+from deploy.gallery.database import MANY, Database, made_once, many
 from pat.base.errors import UserError
 
 MIRROR = "cluster"
@@ -182,7 +182,7 @@ class Sync:
 
     def _send_people(self, numbers: Iterable[int]) -> None:
         for some in _parts(numbers):
-            rows = self._database.rows(f"{PERSON} WHERE one.id IN ({marks_for(some)})", *some)
+            rows = self._database.rows(f"{PERSON} WHERE one.id IN {MANY}", many(some))
             gone = self._cluster.forgotten(row[0] for row in rows)
             if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
                 self._cluster.put_people(records)
@@ -190,7 +190,7 @@ class Sync:
     def _send_entries(self, ids: Iterable[str]) -> None:
         for some in _parts(ids):
             with self._database.reading() as connection:
-                rows = connection.execute(f"{ENTRY} WHERE uuid IN ({marks_for(some)})", some).fetchall()
+                rows = connection.execute(f"{ENTRY} WHERE uuid IN {MANY}", (many(some),)).fetchall()
                 points = [self._point(connection, row) for row in rows]
             # A gallery from a backup may hold people who were forgotten since.
             gone = self._cluster.forgotten({*(each.id for each in points), *(each.person for each in points)})

@@ -8,12 +8,13 @@ of the file, where SQLite may have left a copy, with `rewrite`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deploy.closing import Closing
@@ -29,6 +30,8 @@ OLD_FACTS = "gallery.json"
 """Stands in the folder of a gallery that an earlier version made."""
 PATIENCE = 10.0
 """Seconds that a change waits for another process to finish its own."""
+MANY = "(SELECT value FROM json_each(?))"
+"""In a statement stands for any number of values, given as `many` of them."""
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value);
@@ -212,6 +215,11 @@ class Database(Closing):
                 connection.execute(f"PRAGMA user_version = {WRITTEN_ANEW}")
                 write_facts(connection, facts)
             return read_facts(connection, self.folder)
+
+
+def many(values: Iterable[int | str]) -> str:
+    """What is given to a statement for MANY."""
+    return json.dumps(list(values))
 
 
 def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:
