@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.frames import Boxes, Pixels, clipped, ious
-from pat.base.errors import UserError
 
 Array = NDArray[np.float32]
 
@@ -160,14 +159,10 @@ class EmbeddingPolicy:
     """Which views of a track are embedded: the first good one, then one every `every` seconds, sooner when a view
     is better than the best embedded so far by `better_by`.
 
-    Views under `least_quality` never are. Raises UserError for values that make no sense.
+    Views under `least_quality` never are.
     """
 
     def __init__(self, every: float = 1.0, better_by: float = 0.2, least_quality: float = 0.2) -> None:
-        if not every > 0:
-            raise UserError(f"every is {every}: a track is embedded every so many seconds, above 0")
-        if not (0 <= better_by <= 1 and 0 <= least_quality <= 1):
-            raise UserError(f"better_by {better_by} and least_quality {least_quality} must lie between 0 and 1")
         self._every = every
         self._better_by = better_by
         self._least = least_quality

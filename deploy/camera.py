@@ -69,8 +69,6 @@ class Camera:
         open: Callable[..., Source] = open_source,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if not stale_after > 0:  # so written, NaN is wrong too
-            raise UserError(f"camera {shown(name)}: stale_after is {stale_after}; it must be above 0")
         self.name, self._shown, self._url = name, shown(name), shown(url)
         self._loop, self._pace, self._wall = loop, pace, wall
         self._stale_after, self._give_up_after, self._timeout = stale_after, give_up_after, timeout

@@ -37,6 +37,7 @@ from deploy.window import Window
 from deploy.worker import Worker
 from export.manifest import Manifest
 from pat.base.errors import Failure, UserError
+from pat.base.mapping import check_limits
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ def run(
     Raises UserError for settings that cannot work (bundle, gallery, detector, files), Failure when the
     model stays broken for `settings.runtime.give_up_after` seconds.
     """
+    check_limits(settings)
     manifest = Manifest.load(bundle)
     metrics = Metrics()
     output, begun = settings.output, time.monotonic()
@@ -233,8 +235,6 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
     """The thread that will own the model, not started yet."""
     bundle, settings = chosen_way(bundle, settings)
     chosen = settings.runtime
-    if chosen.max_batch < 1 or chosen.max_wait < 0:
-        raise UserError("--runtime.max-batch must be at least 1 and --runtime.max-wait at least 0")
     options: dict[str, object] = {"batch_size": chosen.max_batch}
     if chosen.backend == "tensorrt":
         options = {"preprocess": chosen.preprocess}

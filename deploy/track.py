@@ -53,20 +53,12 @@ class Tracker:
     by more than `lost_seconds` ends the tracks. A person gets a number after `min_hits` frames in a row, the first
     of them with a score of at least `min_confidence`, and keeps it through detections of lower score; a track ends
     when its person was missed for `lost_seconds`. Numbers are never given twice, resets included.
-    Raises UserError for values that make no sense, or when `trackers` is not installed.
+    Raises UserError when `trackers` is not installed.
     """
 
     def __init__(
         self, *, rate: float, lost_seconds: float = 2.0, min_hits: int = 3, min_confidence: float = 0.5
     ) -> None:
-        if not (math.isfinite(rate) and rate > 0):
-            raise UserError(f"the tracker's rate is {rate}; it must be frames per second above 0")
-        if not (math.isfinite(lost_seconds) and lost_seconds > 0):
-            raise UserError(f"lost_seconds is {lost_seconds}; it must be a time above 0")
-        if min_hits < 1:
-            raise UserError(f"min_hits is {min_hits}; it must be at least 1")
-        if not 0 <= min_confidence <= 1:
-            raise UserError(f"min_confidence is {min_confidence}; it must lie between 0 and 1")
         self.dropped = 0
         """Detections left out so far: not finite, without area, or outside the frame."""
         new_tracker, self._detections = _library()

@@ -21,7 +21,7 @@ from deploy.frames import Detections, Frame, clipped
 from deploy.metrics import Metrics
 from deploy.recognise import NOBODY, Recogniser, Recognition
 from deploy.track import Tracked, Tracker
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +119,6 @@ class Worker:
         track_numbers: Callable[[], int],
         decide_after: float,
     ) -> None:
-        if not decide_after >= 0:  # so written, NaN is wrong too
-            raise UserError(
-                f"decide_after is {decide_after}; a track is looked up after so many seconds, 0 or more"
-            )
         self.camera = camera
         self._find = find
         self._new_tracker = new_tracker

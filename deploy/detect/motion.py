@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from deploy.detect import Detector
 from deploy.frames import Boxes, Detections, Frame, Pixels, clipped, ious
-from pat.base.errors import UserError
 
 COLUMNS = 320
 """Width at which motion is looked for."""
@@ -52,13 +51,10 @@ MOST = 0.7
 class MotionGate:
     """Regions of one camera's images; used by one thread.
 
-    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it. Raises UserError
-    for a negative one.
+    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it.
     """
 
     def __init__(self, full_look: float) -> None:
-        if not full_look >= 0:
-            raise UserError(f"full_look is {full_look}: seconds between two looks at the whole image, 0 or more")
         self._full_look = full_look
         self._start_over()
 

@@ -32,6 +32,7 @@ from deploy.service.streams import Streams
 from deploy.service.thresholds import read_error_rates
 from deploy.tls import check_certificate
 from pat.base.errors import Failure, UserError
+from pat.base.mapping import check_limits
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,10 @@ class Service:
     """
 
     def __init__(self, settings: ServiceSettings, host: str, port: int) -> None:
+        check_limits(settings)
         access = settings.access
         if access.tls_key is not None and access.tls_certificate is None:
             raise UserError("--access.tls-key needs --access.tls-certificate")
-        if not (access.upload_megabytes > 0 and access.upload_megapixels > 0 and access.session_hours > 0):
-            raise UserError("the limits of --access must be above 0")
-        if settings.keep.events < 1 or not settings.keep.audit_days > 0:
-            raise UserError("--keep.events must be at least 1 and --keep.audit-days above 0")
         if access.tls_certificate is not None:
             check_certificate(access.tls_certificate, access.tls_key)
         webhooks.check(settings.webhook)

@@ -15,7 +15,6 @@ from deploy.detect.hog import HogDetector
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
 from flat_street import RATE, SCALE, film_camera, walks_of
-from pat.base.errors import UserError
 from pat.synthetic.flat.domains import style_named
 from pat.synthetic.flat.wardrobe import identities
 
@@ -219,21 +218,6 @@ def test_the_people_of_the_synthetic_street_are_followed():
     views = sum(map(len, shown.values()))
     assert views >= 0.6 * detected > 20
     assert sum(max(map(people.count, set(people))) for people in shown.values()) >= 0.9 * views
-
-
-@pytest.mark.parametrize(
-    ("values", "word"),
-    [
-        ({"rate": 0}, "rate"),
-        ({"rate": float("nan")}, "rate"),
-        ({"rate": 10, "lost_seconds": 0}, "lost_seconds"),
-        ({"rate": 10, "min_hits": 0}, "min_hits"),
-        ({"rate": 10, "min_confidence": 2}, "min_confidence"),
-    ],
-)
-def test_values_that_make_no_sense_are_refused(values, word):
-    with pytest.raises(UserError, match=word):
-        Tracker(**values)
 
 
 def run(code: str) -> str:
