@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from deploy.gallery import changes
 from deploy.gallery.changes import GROUP, OWNERS
-from deploy.service.models import Entry, Sighting, view_of
+from deploy.service.models import Entry, Sighting, of_row, view_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
 
@@ -107,10 +107,7 @@ class People:
             ORDER BY first DESC, rowid DESC LIMIT ?""",
             person.number, first, first, number, self._oldest(person), limit,
         )  # fmt: skip
-        return [
-            Sighting(id=id, camera=camera, first=begin, last=end, score=score)
-            for id, camera, begin, end, score in rows
-        ]
+        return [of_row(Sighting, row) for row in rows]
 
     def entries(self, person: Person, limit: int = 200) -> list[Entry]:
         """The person's entries, newest first."""

@@ -27,8 +27,8 @@ MOST_OPEN = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """A question: are these two the same person?
+class Question:
+    """Are these two the same person?
 
     recognised: a track was taken for `candidate` by a small margin; `subject` is the same person until somebody
     says "different", which gives what was stored of the track to a new identity. new: a track became the person
@@ -63,7 +63,7 @@ class Reviews:
         elif score is not None and score < least + BAND and entry is not None:
             self._ask("recognised", camera, when, key, key, entry[1], score)
 
-    def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Review]:
+    def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Question]:
         """Questions that wait, oldest first, or those that were answered, newest first."""
         order = (
             "answer IS NOT NULL AND (? = 0 OR id < ?) ORDER BY id DESC"
@@ -77,7 +77,7 @@ class Reviews:
         )  # fmt: skip
         people = self._people.by_number()
         return [
-            Review(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
+            Question(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
             for id, when, kind, camera, subject, candidate, entry, score, answer in rows
             if subject in people and candidate in people
         ]

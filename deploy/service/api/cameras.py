@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 
 from deploy.cluster.records import Elsewhere
 from deploy.service import models
-from deploy.service.api.parts import TheNeighbours, TheSite, Viewer, decision, in_view, shown
+from deploy.service.api.parts import TheNeighbours, TheSite, TheStreams, Viewer, decision, in_view, shown
 from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
 from deploy.service.people import NotThere
@@ -92,12 +92,11 @@ def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
     responses={200: {"content": {"multipart/x-mixed-replace": {}}}, **PROBLEMS},
 )  # fmt: skip
 async def get_stream(
-    request: Request, site: TheSite, caller: Viewer, name: str,
+    site: TheSite, streams: TheStreams, caller: Viewer, name: str,
     rate: Annotated[float, Query(gt=0, le=LIVE_RATE, description="Pictures a second at most.")] = LIVE_RATE,
 ) -> StreamingResponse:  # fmt: skip
     """The camera's pictures as they come, with boxes and names (MJPEG)."""
     _known(site, name)
-    streams: Streams = request.app.state.streams
     return StreamingResponse(
         streams.counted(_pictures(site, streams, name, rate)),
         media_type="multipart/x-mixed-replace; boundary=frame",
