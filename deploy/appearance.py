@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.frames import Boxes, Pixels, clipped, ious
+from deploy.frames import Boxes, Pixels, areas, clipped, common_areas, ious
 
 Array = NDArray[np.float32]
 
@@ -75,12 +75,9 @@ def covered(boxes: Boxes) -> Array:
     The one whose lower edge is lower in the image stands nearer to the camera and hides the others. Where
     several hide the same one their shares are added, up to 1.
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])  # [n, n, 2]
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=2)  # [n, n]
     nearer = boxes[None, :, 3] > boxes[:, None, 3]  # [n, n] column j hides row i
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(np.minimum((common * nearer).sum(axis=1) / area, 1), dtype=np.float32)
+    hidden = (common_areas(boxes, boxes) * nearer).sum(axis=1)
+    return np.asarray(np.minimum(hidden / areas(boxes), 1), dtype=np.float32)
 
 
 def touched(boxes: Boxes, least: float) -> NDArray[np.bool_]:
