@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 from deploy.clocks import Backoff, FrameClock, RecordedClock
 from deploy.frames import Frame, Pixels
@@ -115,9 +114,7 @@ class Camera:
     def __enter__(self) -> Camera:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def get(self, timeout: float) -> Frame | None:
@@ -147,17 +144,10 @@ class Camera:
     def status(self) -> CameraStatus:
         with self._changed:
             return CameraStatus(
-                name=self._shown,
-                url=self._url,
-                state=self._state,
-                since=self._since,
-                frames=self._frames,
-                dropped=self._dropped,
-                broken=self._broken + (self._reader.broken if self._reader else 0),
-                reconnects=self._reconnects,
-                last_frame=self._last_frame,
-                error=self._error,
-            )
+                name=self._shown, url=self._url, state=self._state, since=self._since, frames=self._frames,
+                dropped=self._dropped, broken=self._broken + (self._reader.broken if self._reader else 0),
+                reconnects=self._reconnects, last_frame=self._last_frame, error=self._error,
+            )  # fmt: skip
 
     # What the supervisor's thread does.
 

@@ -166,21 +166,19 @@ def run(
         metrics.gallery.set(gallery.count())
         stack.enter_context(metrics.served(output.metrics_port))
         embedder = stack.enter_context(open_embedder(bundle, settings, metrics, cameras=len(sources)))
+        chosen = settings.gallery
         recogniser = Recogniser(
-            gallery,
-            metrics,
-            threshold=threshold,
-            remember=settings.gallery.remember,
-            margin=settings.gallery.margin,
+            gallery, metrics, threshold=threshold, remember=chosen.remember, margin=chosen.margin
         )
         window = stack.enter_context(Window()) if output.window else None
         numbers = itertools.count(1)
         finder = finder or new_finder(settings)
         view = view or (lambda name: open_view(name, output.video, window, companion))
         workers = [
-            new_worker(
-                source, settings, finder(source.name), embedder, recogniser, events, metrics, view(source.name),
-                lambda: next(numbers),
+            Worker(
+                new_camera(source, settings), finder(source.name), lambda: new_tracker(settings),
+                lambda: new_policy(settings), embedder, recogniser, events, metrics, view(source.name),
+                track_numbers=numbers, decide_after=settings.track.decide_after,
             )
             for source in sources
         ]  # fmt: skip
@@ -274,33 +272,6 @@ def new_finder(settings: ProcessSettings) -> Callable[[str], Find]:
         return GatedDetector(opened[0], MotionGate(settings.detect.full_look)).find
 
     return find_for
-
-
-def new_worker(
-    source: NamedSource,
-    settings: ProcessSettings,
-    find: Find,
-    embedder: Embedder,
-    recogniser: Recogniser,
-    events: EventLog,
-    metrics: Metrics,
-    view: View,
-    track_numbers: Callable[[], int],
-) -> Worker:
-    """The source's own camera and tracker, and what it shares with the others."""
-    return Worker(
-        new_camera(source, settings),
-        find,
-        lambda: new_tracker(settings),
-        lambda: new_policy(settings),
-        embedder,
-        recogniser,
-        events,
-        metrics,
-        view,
-        track_numbers=track_numbers,
-        decide_after=settings.track.decide_after,
-    )
 
 
 def new_camera(source: NamedSource, settings: ProcessSettings) -> Camera:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -82,10 +82,8 @@ class Person:
 class Pending:
     """Views of one frame that are with the model."""
 
-    tracks: Sequence[int]
-    qualities: Sequence[float]
-    alone: Sequence[bool]
-    """Whether no other box touched the view's."""
+    views: Sequence[tuple[int, float, bool]]
+    """Track, quality, and whether no other box touched its own."""
     vectors: Future[Vectors]
 
 
@@ -116,20 +114,13 @@ class Worker:
         metrics: Metrics,
         view: View,
         *,
-        track_numbers: Callable[[], int],
+        track_numbers: Iterator[int],
         decide_after: float,
     ) -> None:
-        self.camera = camera
-        self._find = find
-        self._new_tracker = new_tracker
-        self._new_policy = new_policy
-        self._embedder = embedder
-        self._recogniser = recogniser
-        self._events = events
-        self._metrics = metrics
-        self._view = view
-        self._track_numbers = track_numbers
-        self._decide_after = decide_after
+        self.camera, self._find, self._view = camera, find, view
+        self._new_tracker, self._new_policy = new_tracker, new_policy
+        self._embedder, self._recogniser, self._events, self._metrics = embedder, recogniser, events, metrics
+        self._track_numbers, self._decide_after = track_numbers, decide_after
         self._start_over()
 
     def run(self, stopping: threading.Event) -> None:
@@ -187,7 +178,7 @@ class Worker:
         for each in seen:
             person = self._people.get(each.track)
             if person is None:
-                person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
+                person = self._people[each.track] = Person(next(self._track_numbers), each, frame, frame.time)
             person.last, person.frame = each, frame
         _meet([self._people[each.track] for each in seen])
         touching = self._doubt(tracked)
@@ -237,9 +228,8 @@ class Worker:
         if not chosen:
             return
         vectors = self._embedder.submit(frame.pixels, boxes[chosen])
-        tracks = [seen[row].track for row in chosen]
-        alone = [track not in touching for track in tracks]
-        self._pending.append(Pending(tracks, [float(quality[row]) for row in chosen], alone, vectors))
+        views = [(seen[row].track, float(quality[row]), seen[row].track not in touching) for row in chosen]
+        self._pending.append(Pending(views, vectors))
 
     def _collect(self, *, wait: bool) -> None:
         """Take up the vectors that are ready, oldest first; with `wait`, all of them."""
@@ -249,8 +239,7 @@ class Worker:
                 vectors = pending.vectors.result()
             except Failure:
                 continue  # the embedder has told why; the next views will do
-            views = zip(pending.tracks, vectors, pending.qualities, pending.alone, strict=True)
-            for track, vector, quality, alone in views:
+            for (track, quality, alone), vector in zip(pending.views, vectors, strict=True):
                 if track in self._people:
                     self._take(track, vector, quality, alone)
 
@@ -267,9 +256,8 @@ class Worker:
                 return
             if person.odd is not None and float(person.odd @ vector) >= least:
                 self._tell_left(person)
-                self._people[track] = person = Person(
-                    self._track_numbers(), person.last, person.frame, person.frame.time
-                )
+                number = next(self._track_numbers)
+                self._people[track] = person = Person(number, person.last, person.frame, person.frame.time)
                 _meet([each for each in self._people.values() if each.frame is person.frame])
             else:
                 person.odd = vector

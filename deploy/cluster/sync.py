@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import numpy as np
 from filelock import FileLock, Timeout
 
-from deploy.cluster.cluster import AT_ONCE, Cluster
+from deploy.cluster.cluster import AT_ONCE, Cluster, in_parts
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
 from deploy.gallery.changes import GROUP, owner_of
@@ -140,7 +140,7 @@ class Sync:
             (told.get("delete", set()), self._cluster.remove),
             (told.get("gone", set()), self._cluster.remove_people),
         ):
-            for some in _parts(ids):
+            for some in in_parts(ids):
                 remove(some)
 
     def _send_everything(self) -> int:
@@ -181,14 +181,14 @@ class Sync:
                 return
 
     def _send_people(self, numbers: Iterable[int]) -> None:
-        for some in _parts(numbers):
+        for some in in_parts(numbers):
             rows = self._database.rows(f"{PERSON} WHERE one.id IN {MANY}", many(some))
             gone = self._cluster.forgotten(row[0] for row in rows)
             if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
                 self._cluster.put_people(records)
 
     def _send_entries(self, ids: Iterable[str]) -> None:
-        for some in _parts(ids):
+        for some in in_parts(ids):
             with self._database.reading() as connection:
                 rows = connection.execute(f"{ENTRY} WHERE uuid IN {MANY}", (many(some),)).fetchall()
                 points = [self._point(connection, row) for row in rows]
@@ -209,10 +209,3 @@ class Sync:
         expires = None if retention is None or math.isinf(retention) else when + retention
         mapped = number in self._gallery.mapped
         return Point(id, key, camera, when, expires, np.frombuffer(vector, dtype="<f4"), mapped)
-
-
-def _parts(values: Iterable[object]) -> Iterator[list]:
-    """In parts of a request's size."""
-    rest = list(values)
-    for begin in range(0, len(rest), AT_ONCE):
-        yield rest[begin : begin + AT_ONCE]

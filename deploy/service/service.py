@@ -94,12 +94,9 @@ class Service:
             stack.callback(channel.close)
             store = stack.enter_context(Store(parts.settings.gallery.path))
             photos = Photos(
-                parts.gallery,
-                new_detector(parts.settings),
-                parts.embedder,
-                most_bytes=int(access.upload_megabytes * 1e6),
-                most_pixels=int(access.upload_megapixels * 1e6),
-            )
+                parts.gallery, new_detector(parts.settings), parts.embedder,
+                most_bytes=int(access.upload_megabytes * 1e6), most_pixels=int(access.upload_megapixels * 1e6),
+            )  # fmt: skip
             rates = read_error_rates(parts.settings.gallery.threshold, parts.manifest)
             site = self._site = Site(parts, settings, store, self._live, photos, rates)
             if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
@@ -111,11 +108,11 @@ class Service:
                 store, most=settings.keep.events, before=site.enrich, woken=streams.wake
             )
             stack.enter_context(journal)
-            neighbours = None
             if settings.cluster.url:
                 neighbours = Neighbours(settings.cluster, site, journal, streams)
                 stack.enter_context(neighbours.running())
             else:
+                neighbours = None
                 no_mirror(store)
             app = make_app(
                 site, journal, streams, neighbours, hosts=[self._host],

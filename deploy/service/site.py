@@ -45,14 +45,9 @@ class Site:
     """Made when the cameras' parts exist; safe to use from several threads."""
 
     def __init__(
-        self,
-        parts: Parts,
-        settings: ServiceSettings,
-        store: Store,
-        live: Live,
-        photos: Photos,
+        self, parts: Parts, settings: ServiceSettings, store: Store, live: Live, photos: Photos,
         error_rates: ErrorRates,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.parts, self.settings, self.store, self.live, self.photos = parts, settings, store, live, photos
         self.gallery, self.error_rates = parts.gallery, error_rates
         self.people = People(store, parts.gallery.facts.retention)
@@ -67,8 +62,6 @@ class Site:
         self._new: dict[int, None] = {}
         self.configured_threshold = parts.recogniser.threshold
         self._take_up_threshold()
-
-    # What is told.
 
     def enrich(self, event: Event) -> Mapping[str, Any]:
         """More fields for an event; keeps its view, asks a question where one is due. On the journal's thread."""
@@ -106,8 +99,6 @@ class Site:
             return {"entry": entry[1]}
         self.store.change("INSERT OR REPLACE INTO service_views VALUES (?, ?, ?)", entry[0], *crop)
         return {"entry": entry[1], "view": view_of(entry[1])}
-
-    # What people do.
 
     def rename(self, person: Person, name: str) -> int:
         """Call a person by a name that nobody has; the number to take it back with. Raises Taken, UserError."""
@@ -169,8 +160,6 @@ class Site:
         if row is None:
             raise NotThere(f"there is no receipt {id}")
         return Receipt.model_validate_json(row[0])
-
-    # What is set and measured.
 
     def set_threshold(self, threshold: float) -> None:
         """Decide by this cosine from now on, also after a restart, until the configuration changes."""
