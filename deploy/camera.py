@@ -39,14 +39,8 @@ class Camera:
     A source that can never work fails at once, unless it is live and worked before: a camera that is unplugged or
     restarts may refuse in strange ways and still come back.
 
-    Args:
-        live: None to go by the source.
-        loop: a recording starts again at its end; time goes on.
-        rate: frames per second that are wanted; 0 for all.
-        stale_after: seconds without an image after which a live source is given up and connected to again.
+    Args: those of `deploy.settings.CameraSettings`, with None for "auto" and for ever; and
         retry: shortest and longest wait in seconds before another try; see `Backoff`.
-        give_up_after: seconds without a frame after which the camera fails; None to try for ever.
-        pace: a recording is played at its own rate and drops frames, as if it were live.
         timeout: see `open_source`.
         open: makes the source.
         wall: the wall clock.

@@ -93,15 +93,15 @@ class Sync:
         """Lines of the outbox that were not sent yet, or entries where none was."""
         place = self._place()
         if place is None:
-            return int(self._database.rows("SELECT count(*) FROM entries")[0][0])
+            return int(self._database.value("SELECT count(*) FROM entries"))
         return self._newest() - place
 
     def _newest(self) -> int:
-        return int(self._database.rows("SELECT coalesce(max(seq), 0) FROM outbox")[0][0])
+        return int(self._database.value("SELECT coalesce(max(seq), 0) FROM outbox"))
 
     def _place(self) -> int | None:
-        row = self._database.row("SELECT seq FROM mirrors WHERE name = ?", MIRROR)
-        return None if row is None else int(row[0])
+        place: int | None = self._database.value("SELECT seq FROM mirrors WHERE name = ?", MIRROR)
+        return place
 
     def _move(self, place: int) -> None:
         self._database.change("INSERT OR REPLACE INTO mirrors VALUES (?, ?)", MIRROR, place)

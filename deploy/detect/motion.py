@@ -66,6 +66,10 @@ class MotionGate:
         self._things: list[tuple[float, Boxes]] = []  # when and where somebody was found who is none
         self._motion, self._zoom = np.zeros((1, 1), dtype=np.uint8), 1.0
 
+    def find(self, detector: Detector, frame: Frame) -> Detections:
+        """People in a frame, the surest first, found by a detector where it is worth looking."""
+        return self.people(frame, detector.detect(frame.pixels, self.regions(frame)))
+
     def regions(self, frame: Frame) -> Boxes | None:
         """Where to look: boxes [n, 4] of whole pixels that may overlap; None: everywhere."""
         if self._full_look == 0:
@@ -148,16 +152,3 @@ def _mark(wanted: np.ndarray, left: int, top: int, right: int, bottom: int) -> N
     """A region, with room around it."""
     room = max(round(ROOM * (bottom - top)), LEAST_ROOM)
     wanted[max(top - room, 0) : bottom + room, max(left - room, 0) : right + room] = 1
-
-
-class GatedDetector:
-    """A detector that looks where the gate says. `name` and `dropped` are its own."""
-
-    def __init__(self, detector: Detector, gate: MotionGate) -> None:
-        self.detector, self._gate = detector, gate
-
-    def find(self, frame: Frame) -> Detections:
-        """People in a frame, the surest first."""
-        regions = self._gate.regions(frame)
-        found = self.detector.detect(frame.pixels, regions)
-        return self._gate.people(frame, found)

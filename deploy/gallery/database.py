@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from deploy.closing import Closing
 from deploy.gallery.facts import Facts
@@ -141,6 +142,10 @@ class Database(Closing):
         """The first that a statement finds; None where there is nothing."""
         return next(iter(self.rows(statement, *values)), None)
 
+    def value(self, statement: str, *values: object) -> Any:
+        """The first column of that; None where there is nothing."""
+        return (self.row(statement, *values) or (None,))[0]
+
     def change(self, statement: str, *values: object) -> int:
         """A transaction of one statement; how many rows it changed."""
         with self.changing() as connection:
@@ -160,8 +165,8 @@ class Database(Closing):
 
     def must_be_rewritten(self) -> bool:
         """Whether somebody was forgotten since the file was last written anew."""
-        (version,) = self.row("PRAGMA user_version") or (0,)
-        return version != WRITTEN_ANEW and self.row("SELECT 1 FROM tombstones LIMIT 1") is not None
+        anew = self.value("PRAGMA user_version") == WRITTEN_ANEW
+        return not anew and self.row("SELECT 1 FROM tombstones LIMIT 1") is not None
 
     def rewrite(self) -> None:
         """Write the file anew, so that its unused parts hold nothing of the forgotten.

@@ -86,7 +86,7 @@ class Journal:
     @property
     def newest(self) -> int:
         """The place of the newest event."""
-        return int(self._store.rows("SELECT coalesce(max(seq), 0) FROM service_events")[0][0])
+        return int(self._store.value("SELECT coalesce(max(seq), 0) FROM service_events"))
 
     def cursor(self, consumer: str) -> int:
         """Up to where a consumer has acknowledged; one that is new begins with what comes from now on."""

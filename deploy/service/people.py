@@ -124,23 +124,23 @@ class People:
 
     def picture(self, entry: str) -> bytes:
         """The JPEG of an entry. Raises NotThere."""
-        row = self._store.row(
+        jpeg = self._store.value(
             "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", entry
         )
-        if row is None:
+        if jpeg is None:
             raise NotThere(f"there is no picture of the entry {entry}")
-        return bytes(row[0])
+        return bytes(jpeg)
 
     def best_picture(self, person: Person) -> bytes:
         """The JPEG of the person's best view. Raises NotThere."""
-        row = self._store.row(
+        jpeg = self._store.value(
             f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
             WHERE identity IN ({GROUP}) AND time >= ? ORDER BY quality DESC LIMIT 1""",
             person.number, self._oldest(person),
         )  # fmt: skip
-        if row is None:
+        if jpeg is None:
             raise NotThere(f"there is no picture of {person.name}")
-        return bytes(row[0])
+        return bytes(jpeg)
 
     def _oldest(self, person: Person) -> float:
         return self._clock() - person.retention

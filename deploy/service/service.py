@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from deploy.annotate import Label
+from deploy.assembly import new_detector
 from deploy.cluster.sync import no_mirror
 from deploy.events import Event
 from deploy.frames import Frame
-from deploy.pipeline import Parts, new_detector
+from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service import elsewhere, webhooks
 from deploy.service.api.app import Task, make_app

@@ -138,15 +138,13 @@ class Site:
             theirs = f"WHERE identity IN ({GROUP})"
             found = connection.execute(f"SELECT key FROM identities WHERE id IN ({GROUP})", (person.number,))
             receipt = Receipt(
-                id=str(uuid.uuid4()),
-                time=time.time(),
-                entries=count(f"entries {theirs}"),
+                id=str(uuid.uuid4()), time=time.time(), entries=count(f"entries {theirs}"),
                 views=count(f"service_views WHERE entry IN (SELECT id FROM entries {theirs})"),
                 sightings=count(f"sightings {theirs}"),
                 events=count(f"service_events WHERE key IN (SELECT key FROM identities WHERE id IN ({GROUP}))"),
                 reviews=count(f"service_reviews WHERE subject IN ({GROUP})"),
                 keys=[row[0] for row in found],
-            )
+            )  # fmt: skip
         self.gallery.forget(person.name)
         self.store.change(
             "INSERT INTO service_receipts VALUES (?, ?, ?)", receipt.id, receipt.time, receipt.model_dump_json()
@@ -156,10 +154,10 @@ class Site:
 
     def receipt(self, id: str) -> Receipt:
         """A receipt given before. Raises NotThere."""
-        row = self.store.row("SELECT body FROM service_receipts WHERE id = ?", id)
-        if row is None:
+        body = self.store.value("SELECT body FROM service_receipts WHERE id = ?", id)
+        if body is None:
             raise NotThere(f"there is no receipt {id}")
-        return Receipt.model_validate_json(row[0])
+        return Receipt.model_validate_json(body)
 
     def set_threshold(self, threshold: float) -> None:
         """Decide by this cosine from now on, also after a restart, until the configuration changes."""
@@ -168,8 +166,8 @@ class Site:
         self.store.change("INSERT OR REPLACE INTO service_choices VALUES ('threshold', ?)", choice)
 
     def _take_up_threshold(self) -> None:
-        row = self.store.row("SELECT value FROM service_choices WHERE name = 'threshold'")
-        choice, configured = json.loads(row[0]) if row else {}, self.configured_threshold
+        value = self.store.value("SELECT value FROM service_choices WHERE name = 'threshold'")
+        choice, configured = json.loads(value or "{}"), self.configured_threshold
         if choice.get("configured") == configured and choice["chosen"] != configured:
             self.parts.recogniser.threshold = choice["chosen"]
             log.info("threshold %g, chosen on the page (configured: %g)", choice["chosen"], configured)

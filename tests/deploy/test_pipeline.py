@@ -9,10 +9,11 @@ import time
 import av
 import pytest
 
+from deploy.assembly import named_sources, open_embedder, open_gallery
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
-from deploy.pipeline import named_sources, open_embedder, open_gallery, run
+from deploy.pipeline import run
 from deploy.settings import (
     CameraSettings,
     DetectSettings,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy import pipeline
+from deploy import assembly
 from deploy.annotate import Label
 from deploy.frames import Frame
 from deploy.service.api import cameras
@@ -281,8 +281,8 @@ def test_a_photo_waits_for_others_for_so_long_alone(service, people, monkeypatch
 def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
     from .conftest import running
 
-    asked, opened = [], pipeline.open_detector
-    monkeypatch.setattr(pipeline, "open_detector", lambda what, **more: asked.append(more) or opened(what, **more))
+    asked, opened = [], assembly.open_detector
+    monkeypatch.setattr(assembly, "open_detector", lambda what, **more: asked.append(more) or opened(what, **more))
     with running(colour_bundle, tmp_path):
         assert asked == [{"threshold": None, "providers": ("CPUExecutionProvider",), "threads": 1}]
 
