@@ -160,9 +160,7 @@ class EmbeddingPolicy:
     """
 
     def __init__(self, every: float = 1.0, better_by: float = 0.2, least_quality: float = 0.2) -> None:
-        self._every = every
-        self._better_by = better_by
-        self._least = least_quality
+        self._every, self._better_by, self._least = every, better_by, least_quality
         self._embedded: dict[int, tuple[float, float]] = {}  # track -> time of the last view, best quality
 
     def __len__(self) -> int:

@@ -75,11 +75,9 @@ def open_gallery(settings: ProcessSettings, manifest: Manifest) -> Gallery:
     hours = settings.gallery.retention_hours
     if not hours > 0:
         raise UserError(f"--gallery.retention-hours is {hours:g}; it must be above 0")
+    retention = None if math.isinf(hours) else hours * 3600
     return Gallery.open(
-        settings.gallery.path,
-        dimension=manifest.output.size,
-        model=fingerprint(manifest),
-        retention=None if math.isinf(hours) else hours * 3600,
+        settings.gallery.path, dimension=manifest.output.size, model=fingerprint(manifest), retention=retention
     )
 
 
@@ -121,11 +119,9 @@ def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, 
 
 def new_detector(settings: ProcessSettings) -> Detector:
     """The detector of the settings."""
+    chosen, runs = settings.detect, settings.runtime
     return open_detector(
-        settings.detect.detector,
-        threshold=settings.detect.threshold,
-        providers=settings.runtime.providers,
-        threads=settings.runtime.threads,
+        chosen.detector, threshold=chosen.threshold, providers=runs.providers, threads=runs.threads
     )
 
 

@@ -54,8 +54,7 @@ class Watch:
     """Differences of the metrics between two looks."""
 
     def __init__(self, metrics: Metrics, cameras: Sequence[Camera]) -> None:
-        self._metrics = metrics
-        self._cameras = cameras
+        self._metrics, self._cameras = metrics, cameras
         self._before = self._counts()
 
     def look(self) -> Rates:

@@ -129,22 +129,18 @@ class Service:
                 notify("STOPPING=1")
 
     def _tasks(self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None) -> list[Task]:
-        """What tells others of events."""
+        """What tells others of events, and the heartbeat."""
         chosen = self._settings
-        tasks: list[Task] = [self._beats]
-        names: list[str] = []
+        consumers: dict[str, Task] = {}
         for url in chosen.webhook.urls:
             webhook = webhooks.Webhook(url, chosen.webhook, journal, streams)
-            names.append(webhook.name)
-            tasks.append(webhook.run)
+            consumers[webhook.name] = webhook.run
         if chosen.mqtt.broker:
-            names.append(CONSUMER)
-            tasks.append(Mqtt(chosen.mqtt, site, journal, streams).run)
+            consumers[CONSUMER] = Mqtt(chosen.mqtt, site, journal, streams).run
         if neighbours is not None:
-            names.append(elsewhere.CONSUMER)
-            tasks.append(neighbours.run)
-        journal.keep_consumers(names)
-        return tasks
+            consumers[elsewhere.CONSUMER] = neighbours.run
+        journal.keep_consumers(consumers)
+        return [self._beats, *consumers.values()]
 
     async def _beats(self) -> None:
         """Says that requests are served: a loop that hangs does not."""

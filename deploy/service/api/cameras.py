@@ -18,6 +18,7 @@ from deploy.service import models
 from deploy.service.api.parts import TheNeighbours, TheSite, TheStreams, Viewer, decision, in_view, shown
 from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
+from deploy.service.live import Live
 from deploy.service.people import NotThere
 from deploy.service.photos import ANSWER_WITHIN, Found, Limits
 from deploy.service.site import Site
@@ -169,7 +170,7 @@ async def search_by_photo(
     return await to_thread.run_sync(_answer, site, neighbours, shape, found)  # asks the cluster, out of the line
 
 
-def _known(site: Site, name: str):  # type: ignore[no-untyped-def]
+def _known(site: Site, name: str) -> Live:
     if all(each.name != name for each in site.parts.cameras):
         raise NotThere(f"there is no camera {name!r}")
     return site.live
