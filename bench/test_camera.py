@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.pipeline import named_sources, run
+from deploy.assembly import named_sources
+from deploy.pipeline import run
 from deploy.settings import GallerySettings, OutputSettings, ProcessSettings
 
 VIDEO = os.environ.get("PAT_BENCH_VIDEO")

@@ -90,8 +90,7 @@ class View:
     """
 
     def __init__(self, sinks: Sequence[Sink] = (), watcher: Watcher | None = None) -> None:
-        self._sinks = list(sinks)
-        self._watcher = watcher
+        self._sinks, self._watcher = list(sinks), watcher
 
     @property
     def wanted(self) -> bool:

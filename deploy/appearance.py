@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.frames import Boxes, Pixels, clipped, ious
-from pat.base.errors import UserError
+from deploy.frames import Boxes, Pixels, areas, clipped, common_areas, ious
 
 Array = NDArray[np.float32]
 
@@ -76,12 +75,9 @@ def covered(boxes: Boxes) -> Array:
     The one whose lower edge is lower in the image stands nearer to the camera and hides the others. Where
     several hide the same one their shares are added, up to 1.
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])  # [n, n, 2]
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=2)  # [n, n]
     nearer = boxes[None, :, 3] > boxes[:, None, 3]  # [n, n] column j hides row i
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(np.minimum((common * nearer).sum(axis=1) / area, 1), dtype=np.float32)
+    hidden = (common_areas(boxes, boxes) * nearer).sum(axis=1)
+    return np.asarray(np.minimum(hidden / areas(boxes), 1), dtype=np.float32)
 
 
 def touched(boxes: Boxes, least: float) -> NDArray[np.bool_]:
@@ -160,17 +156,11 @@ class EmbeddingPolicy:
     """Which views of a track are embedded: the first good one, then one every `every` seconds, sooner when a view
     is better than the best embedded so far by `better_by`.
 
-    Views under `least_quality` never are. Raises UserError for values that make no sense.
+    Views under `least_quality` never are.
     """
 
     def __init__(self, every: float = 1.0, better_by: float = 0.2, least_quality: float = 0.2) -> None:
-        if not every > 0:
-            raise UserError(f"every is {every}: a track is embedded every so many seconds, above 0")
-        if not (0 <= better_by <= 1 and 0 <= least_quality <= 1):
-            raise UserError(f"better_by {better_by} and least_quality {least_quality} must lie between 0 and 1")
-        self._every = every
-        self._better_by = better_by
-        self._least = least_quality
+        self._every, self._better_by, self._least = every, better_by, least_quality
         self._embedded: dict[int, tuple[float, float]] = {}  # track -> time of the last view, best quality
 
     def __len__(self) -> int:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 
 from deploy.clocks import Backoff, FrameClock, RecordedClock
 from deploy.frames import Frame, Pixels
@@ -40,14 +39,8 @@ class Camera:
     A source that can never work fails at once, unless it is live and worked before: a camera that is unplugged or
     restarts may refuse in strange ways and still come back.
 
-    Args:
-        live: None to go by the source.
-        loop: a recording starts again at its end; time goes on.
-        rate: frames per second that are wanted; 0 for all.
-        stale_after: seconds without an image after which a live source is given up and connected to again.
+    Args: those of `deploy.settings.CameraSettings`, with None for "auto" and for ever; and
         retry: shortest and longest wait in seconds before another try; see `Backoff`.
-        give_up_after: seconds without a frame after which the camera fails; None to try for ever.
-        pace: a recording is played at its own rate and drops frames, as if it were live.
         timeout: see `open_source`.
         open: makes the source.
         wall: the wall clock.
@@ -69,8 +62,6 @@ class Camera:
         open: Callable[..., Source] = open_source,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        if not stale_after > 0:  # so written, NaN is wrong too
-            raise UserError(f"camera {shown(name)}: stale_after is {stale_after}; it must be above 0")
         self.name, self._shown, self._url = name, shown(name), shown(url)
         self._loop, self._pace, self._wall = loop, pace, wall
         self._stale_after, self._give_up_after, self._timeout = stale_after, give_up_after, timeout
@@ -117,9 +108,7 @@ class Camera:
     def __enter__(self) -> Camera:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
     def get(self, timeout: float) -> Frame | None:
@@ -149,17 +138,10 @@ class Camera:
     def status(self) -> CameraStatus:
         with self._changed:
             return CameraStatus(
-                name=self._shown,
-                url=self._url,
-                state=self._state,
-                since=self._since,
-                frames=self._frames,
-                dropped=self._dropped,
-                broken=self._broken + (self._reader.broken if self._reader else 0),
-                reconnects=self._reconnects,
-                last_frame=self._last_frame,
-                error=self._error,
-            )
+                name=self._shown, url=self._url, state=self._state, since=self._since, frames=self._frames,
+                dropped=self._dropped, broken=self._broken + (self._reader.broken if self._reader else 0),
+                reconnects=self._reconnects, last_frame=self._last_frame, error=self._error,
+            )  # fmt: skip
 
     # What the supervisor's thread does.
 

@@ -18,10 +18,8 @@ class FrameClock:
     def __init__(
         self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        self._wall = wall
-        self._monotonic = monotonic
-        self._last = wall()
-        self._last_monotonic = monotonic()
+        self._wall, self._monotonic = wall, monotonic
+        self._last, self._last_monotonic = wall(), monotonic()
 
     def now(self) -> float:
         """Seconds since the epoch, never less than before."""

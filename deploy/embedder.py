@@ -55,11 +55,8 @@ class Embedder(Closing):
         max_wait: float,
         retry: tuple[float, float] = (0.5, 30.0),
     ) -> None:
-        self._open_runtime = open_runtime
-        self._metrics = metrics
-        self._max_batch = max_batch
-        self.max_wait = max_wait
-        self._retry = retry
+        self._open_runtime, self._metrics = open_runtime, metrics
+        self._max_batch, self.max_wait, self._retry = max_batch, max_wait, retry
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._runtime: Runtime | None = None
         self._broken_since: float | None = None

@@ -47,11 +47,20 @@ def clipped(boxes: Boxes, height: int, width: int) -> tuple[Boxes, NDArray[np.bo
     return inside, finite & (sides >= 1).all(axis=1)
 
 
-def ious(ours: Boxes, theirs: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m], 0 for those without area."""
+def common_areas(ours: Boxes, theirs: Boxes) -> NDArray[np.float32]:
+    """Area that boxes [n, 4] and [m, 4] share: [n, m]."""
     low = np.maximum(ours[:, None, :2], theirs[None, :, :2])  # [n, m, 2]
     high = np.minimum(ours[:, None, 2:], theirs[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=2)  # [n, m]
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (ours, theirs)]
-    union = areas[0][:, None] + areas[1][None] - common
+    return np.asarray(np.prod(np.maximum(high - low, 0), axis=2))
+
+
+def areas(boxes: Boxes) -> NDArray[np.float32]:
+    """Area of each box [n]."""
+    return np.asarray(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+
+
+def ious(ours: Boxes, theirs: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of boxes [n, 4] and [m, 4]: [n, m], 0 for those without area."""
+    common = common_areas(ours, theirs)
+    union = areas(ours)[:, None] + areas(theirs)[None] - common
     return np.asarray(common / np.maximum(union, 1e-6), dtype=np.float32)

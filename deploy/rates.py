@@ -54,8 +54,7 @@ class Watch:
     """Differences of the metrics between two looks."""
 
     def __init__(self, metrics: Metrics, cameras: Sequence[Camera]) -> None:
-        self._metrics = metrics
-        self._cameras = cameras
+        self._metrics, self._cameras = metrics, cameras
         self._before = self._counts()
 
     def look(self) -> Rates:
@@ -82,14 +81,10 @@ class Watch:
 
     def _camera(self, camera: Camera, frames_per_second: float) -> CameraRate:
         status, value = camera.status(), self._metrics.value
+        frames = int(value("pat_frames_total", camera=camera.name))
+        people = int(value("pat_people", camera=camera.name))
         return CameraRate(
-            camera.name,
-            status.state,
-            frames_per_second,
-            int(value("pat_frames_total", camera=camera.name)),
-            status.dropped,
-            int(value("pat_people", camera=camera.name)),
-            status.error,
+            camera.name, status.state, frames_per_second, frames, status.dropped, people, status.error
         )
 
     def _counts(self) -> dict[str, float]:

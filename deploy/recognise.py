@@ -68,8 +68,6 @@ class Recogniser:
     def __init__(
         self, gallery: Gallery, metrics: Metrics, *, threshold: float, remember: Remember, margin: float = 0.0
     ) -> None:
-        if not 0 <= margin <= 2:  # so written, NaN is wrong too
-            raise UserError(f"the margin is {margin}; a difference of cosines lies between 0 and 2")
         self.threshold, self._margin = threshold, margin
         self._gallery, self._metrics, self._remember = gallery, metrics, remember
         # Looking up and taking up are one step: two cameras that see one new person must not make two of it.

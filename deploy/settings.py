@@ -1,10 +1,21 @@
-"""Everything an operator can set for the camera process, with its defaults; one file or flags give the values."""
+"""Everything an operator can set for the camera process, with defaults and limits; a file or flags give values.
+
+Whoever takes settings calls `pat.base.mapping.check_limits` first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pat.base.mapping import Within
+
+Share = Annotated[float, Within(0, 1)]
+Positive = Annotated[float, Within(above=0)]
+FromZero = Annotated[float, Within(0)]
+Count = Annotated[int, Within(1)]
+Number = Annotated[int, Within(0)]
 
 
 @dataclass(frozen=True)
@@ -17,9 +28,9 @@ class CameraSettings:
     """Play files again and again."""
     pace: bool = False
     """Play files at their own rate, as a camera would."""
-    rate: float = 0.0
+    rate: FromZero = 0.0
     """Frames per second taken from each source at most; 0 takes all."""
-    stale_after: float = 5.0
+    stale_after: Positive = 5.0
     """Seconds without a frame until a live source is opened again."""
     give_up_after: float = 0.0
     """Seconds without success until a source counts as failed; 0 tries for ever."""
@@ -33,7 +44,7 @@ class RuntimeSettings:
     """"chosen": what `python -m deploy.runtime pick` found to be fastest here; ONNX Runtime before that."""
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     """ONNX Runtime's execution providers; one that does not load is an error."""
-    threads: int = 0
+    threads: Number = 0
     """CPU threads of ONNX Runtime and OpenVINO; 0 leaves their number to them."""
     device: str = "CPU"
     """OpenVINO's device: CPU, GPU, NPU."""
@@ -41,9 +52,9 @@ class RuntimeSettings:
     """In which type OpenVINO computes what the graph has in fp32."""
     preprocess: Literal["cpu", "gpu"] = "cpu"
     """Where crops are cut out and resized; "gpu" needs the TensorRT backend and a bundle with kernels."""
-    max_batch: int = 32
+    max_batch: Count = 32
     """Crops embedded at once, over all cameras."""
-    max_wait: float = 0.01
+    max_wait: FromZero = 0.01
     """Seconds that a crop waits for those of other cameras, so that they share a batch."""
     give_up_after: float = 300.0
     """Seconds that the engine may be broken until the process ends (exit code 1), to be started afresh."""
@@ -57,7 +68,7 @@ class DetectSettings:
     """"rendered" is the one in the box, "hog" OpenCV's; or the path of an ONNX detector with its detector.json."""
     threshold: float | None = None
     """Least score of a detection; by default the detector's own."""
-    full_look: float = 3.0
+    full_look: FromZero = 3.0
     """Seconds between two looks at a whole image. In between people are looked for where something moves and where
     somebody was a moment ago; 0 looks at all of every image."""
 
@@ -66,13 +77,13 @@ class DetectSettings:
 class TrackSettings:
     """How detections become tracks, and which of their views are embedded."""
 
-    lost_seconds: float = 2.0
+    lost_seconds: Positive = 2.0
     """A track that was not seen for so long has ended."""
-    every: float = 1.0
+    every: Positive = 1.0
     """Seconds between two embeddings of a track; a clearly better view is embedded sooner."""
-    least_quality: float = 0.2
+    least_quality: Share = 0.2
     """Views of lower quality (size, sharpness, truncation: 0 to 1) are not embedded."""
-    decide_after: float = 2.0
+    decide_after: FromZero = 2.0
     """Seconds that a track is in view until it is looked up; fewer when it ends before."""
 
 
@@ -85,7 +96,7 @@ class GallerySettings:
     threshold: str = ""
     """Least cosine to a known identity: a number, or the file that `pat gallery calibrate` wrote; by default what
     the bundle was given when it was made."""
-    margin: float = 0.05
+    margin: Annotated[float, Within(0, 2)] = 0.05
     """By how much the best identity must be ahead of the second; else the track stays unknown, and nothing of it
     is learned."""
     remember: Literal["all", "known", "nothing"] = "all"
@@ -100,9 +111,9 @@ class OutputSettings:
 
     events: str = "-"
     """File of events, one JSON object a line; "-" is standard output, "" writes none."""
-    rotate_megabytes: float = 64.0
+    rotate_megabytes: Positive = 64.0
     """Size at which the events file is put aside as FILE.1, FILE.2, ..."""
-    keep: int = 8
+    keep: Number = 8
     """Files put aside that are kept."""
     video: Path | None = None
     """Folder for an annotated video of each camera: it shows the people in the images, and is never deleted."""

@@ -9,7 +9,6 @@ need.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deploy.frames import Detections, Frame, clipped
-from pat.base.errors import UserError
 
 LEAST_IOU = 0.2
 """Of a detection and where a track is expected. On the street video 0.3 lost more people at 5 frames per second
@@ -53,24 +51,19 @@ class Tracker:
     by more than `lost_seconds` ends the tracks. A person gets a number after `min_hits` frames in a row, the first
     of them with a score of at least `min_confidence`, and keeps it through detections of lower score; a track ends
     when its person was missed for `lost_seconds`. Numbers are never given twice, resets included.
-    Raises UserError for values that make no sense, or when `trackers` is not installed.
     """
 
     def __init__(
         self, *, rate: float, lost_seconds: float = 2.0, min_hits: int = 3, min_confidence: float = 0.5
     ) -> None:
-        if not (math.isfinite(rate) and rate > 0):
-            raise UserError(f"the tracker's rate is {rate}; it must be frames per second above 0")
-        if not (math.isfinite(lost_seconds) and lost_seconds > 0):
-            raise UserError(f"lost_seconds is {lost_seconds}; it must be a time above 0")
-        if min_hits < 1:
-            raise UserError(f"min_hits is {min_hits}; it must be at least 1")
-        if not 0 <= min_confidence <= 1:
-            raise UserError(f"min_confidence is {min_confidence}; it must lie between 0 and 1")
         self.dropped = 0
         """Detections left out so far: not finite, without area, or outside the frame."""
-        new_tracker, self._detections = _library()
-        self._tracker = new_tracker(
+        # Imported here: it takes most of a second and 77 MB.
+        from supervision import Detections as TheirDetections
+        from trackers import ByteTrackTracker
+
+        self._detections = TheirDetections
+        self._tracker: Any = ByteTrackTracker(
             lost_track_buffer=max(round(lost_seconds * 30), 1),  # in frames of 1/30 s, whatever the rate
             frame_rate=float(rate),
             track_activation_threshold=min_confidence,
@@ -157,15 +150,3 @@ class Tracker:
 def _scores(found: Any) -> NDArray[np.float32]:
     """The confidences; the library gives None with no detections at all."""
     return np.empty(0, dtype=np.float32) if found.confidence is None else found.confidence
-
-
-def _library() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """ByteTrack and its type of detections: imported here because that takes most of a second and 77 MB."""
-    try:
-        from supervision import Detections as TheirDetections
-        from trackers import ByteTrackTracker
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"tracking needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
-        ) from error
-    return ByteTrackTracker, TheirDetections

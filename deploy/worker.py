@@ -6,29 +6,28 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from deploy.annotate import Label, View
-from deploy.appearance import ROUNDING, Appearance, Array, EmbeddingPolicy, qualities, touched
+from deploy.appearance import ROUNDING, Array, EmbeddingPolicy, qualities, touched
 from deploy.camera import Camera
 from deploy.embedder import Embedder, Vectors
 from deploy.events import Event, EventLog, Kind
 from deploy.frames import Detections, Frame, clipped
 from deploy.metrics import Metrics
-from deploy.recognise import NOBODY, Recogniser, Recognition
+from deploy.person import Person, meet
+from deploy.recognise import Recogniser
 from deploy.track import Tracked, Tracker
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
 
 PENDING = 4
 """Frames whose crops may be with the model at once: detection goes on meanwhile, memory stays bounded."""
-CLEAR = 0.6
-"""Quality of a view, as a share of its track's best, from which on it can show that the track has jumped."""
 TOUCHING = 0.05
 """IoU of a track's box with another one from which on the track may jump there."""
 NEW = 2
@@ -40,60 +39,13 @@ FRAME_WAIT = 0.2
 """Seconds between two looks at whether the process is stopping."""
 
 
-@dataclass
-class Person:
-    """What is known of a track that is in view."""
-
-    track: int
-    last: Tracked
-    frame: Frame
-    since: float = 0.0
-    """Time of the first frame."""
-    appearance: Appearance = field(default_factory=Appearance)
-    doubtful: bool = False
-    """Since the last view that looked like the track it was lost for a while, or touched another one: only then
-    can it have jumped to somebody else."""
-    odd: Array | None = None
-    """The last view, when it does not look like the track: perhaps it has jumped."""
-    recognition: Recognition = NOBODY
-    """What the gallery said last."""
-    asked: int = 0
-    """Views when the gallery was asked last."""
-    told: bool = False
-    """That the person is unknown."""
-    met: set[int] = field(default_factory=set)
-    """Tracks that were seen in one image with this one: they are other people."""
-    met_and_left: set[str] = field(default_factory=set)
-    """Keys of those of them that have ended."""
-
-    @property
-    def identity(self) -> str | None:
-        return self.recognition.identity
-
-    def wondered_at(self, quality: float) -> bool:
-        """Whether a view of this quality could show that the track has jumped, which it may have."""
-        return self.doubtful and self.appearance.samples > 0 and self.clear(quality)
-
-    def clear(self, quality: float) -> bool:
-        return quality >= CLEAR * self.appearance.best
-
-
 @dataclass(frozen=True)
 class Pending:
     """Views of one frame that are with the model."""
 
-    tracks: Sequence[int]
-    qualities: Sequence[float]
-    alone: Sequence[bool]
-    """Whether no other box touched the view's."""
+    views: Sequence[tuple[int, float, bool]]
+    """Track, quality, and whether no other box touched its own."""
     vectors: Future[Vectors]
-
-
-def _meet(people: Sequence[Person]) -> None:
-    """Note that these were seen in one image."""
-    together = {each.track for each in people}
-    for each in people:
-        each.met |= together
 
 
 class Worker:
@@ -116,24 +68,13 @@ class Worker:
         metrics: Metrics,
         view: View,
         *,
-        track_numbers: Callable[[], int],
+        track_numbers: Iterator[int],
         decide_after: float,
     ) -> None:
-        if not decide_after >= 0:  # so written, NaN is wrong too
-            raise UserError(
-                f"decide_after is {decide_after}; a track is looked up after so many seconds, 0 or more"
-            )
-        self.camera = camera
-        self._find = find
-        self._new_tracker = new_tracker
-        self._new_policy = new_policy
-        self._embedder = embedder
-        self._recogniser = recogniser
-        self._events = events
-        self._metrics = metrics
-        self._view = view
-        self._track_numbers = track_numbers
-        self._decide_after = decide_after
+        self.camera, self._find, self._view = camera, find, view
+        self._new_tracker, self._new_policy = new_tracker, new_policy
+        self._embedder, self._recogniser, self._events, self._metrics = embedder, recogniser, events, metrics
+        self._track_numbers, self._decide_after = track_numbers, decide_after
         self._start_over()
 
     def run(self, stopping: threading.Event) -> None:
@@ -191,9 +132,9 @@ class Worker:
         for each in seen:
             person = self._people.get(each.track)
             if person is None:
-                person = self._people[each.track] = Person(self._track_numbers(), each, frame, frame.time)
+                person = self._people[each.track] = Person(next(self._track_numbers), each, frame, frame.time)
             person.last, person.frame = each, frame
-        _meet([self._people[each.track] for each in seen])
+        meet([self._people[each.track] for each in seen])
         touching = self._doubt(tracked)
         self._submit(frame, seen, touching)
         self._collect(wait=False)
@@ -241,9 +182,8 @@ class Worker:
         if not chosen:
             return
         vectors = self._embedder.submit(frame.pixels, boxes[chosen])
-        tracks = [seen[row].track for row in chosen]
-        alone = [track not in touching for track in tracks]
-        self._pending.append(Pending(tracks, [float(quality[row]) for row in chosen], alone, vectors))
+        views = [(seen[row].track, float(quality[row]), seen[row].track not in touching) for row in chosen]
+        self._pending.append(Pending(views, vectors))
 
     def _collect(self, *, wait: bool) -> None:
         """Take up the vectors that are ready, oldest first; with `wait`, all of them."""
@@ -253,8 +193,7 @@ class Worker:
                 vectors = pending.vectors.result()
             except Failure:
                 continue  # the embedder has told why; the next views will do
-            views = zip(pending.tracks, vectors, pending.qualities, pending.alone, strict=True)
-            for track, vector, quality, alone in views:
+            for (track, quality, alone), vector in zip(pending.views, vectors, strict=True):
                 if track in self._people:
                     self._take(track, vector, quality, alone)
 
@@ -271,10 +210,9 @@ class Worker:
                 return
             if person.odd is not None and float(person.odd @ vector) >= least:
                 self._tell_left(person)
-                self._people[track] = person = Person(
-                    self._track_numbers(), person.last, person.frame, person.frame.time
-                )
-                _meet([each for each in self._people.values() if each.frame is person.frame])
+                number = next(self._track_numbers)
+                self._people[track] = person = Person(number, person.last, person.frame, person.frame.time)
+                meet([each for each in self._people.values() if each.frame is person.frame])
             else:
                 person.odd = vector
                 return
@@ -343,29 +281,18 @@ class Worker:
                     other.met_and_left.add(known.key)
         self._tell("left", person, stored)
 
-    def _tell(
-        self, event: Kind, person: Person, stored: bool | None = None, before: str | None = None
-    ) -> None:
+    def _tell(self, event: Kind, person: Person, stored: bool | None = None, before: str | None = None) -> None:
         left, top, right, bottom = (round(float(edge)) for edge in person.last.box)
         score = person.recognition.score
         height, width = person.frame.pixels.shape[:2]
         self._events.tell(
             Event(
-                event,
-                time=round(person.frame.time, 3),
-                camera=self.camera.name,
-                track=person.track,
-                identity=person.identity,
-                score=None if score is None else round(score, 6),
-                box=(left, top, right, bottom),
-                size=(width, height),
-                frame=person.frame.index,
-                views=person.appearance.samples,
-                stored=stored,
-                before=before,
-                key=person.recognition.key,
+                event, time=round(person.frame.time, 3), camera=self.camera.name, track=person.track,
+                identity=person.identity, score=None if score is None else round(score, 6),
+                box=(left, top, right, bottom), size=(width, height), frame=person.frame.index,
+                views=person.appearance.samples, stored=stored, before=before, key=person.recognition.key,
             )
-        )
+        )  # fmt: skip
 
     def _tell_state(self, before: tuple[str, str]) -> tuple[str, str]:
         """Tell the camera's state when it is another than `before`, log its error too; returns both."""

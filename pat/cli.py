@@ -34,7 +34,7 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript"), "export"),
     "numba": "people",
     **dict.fromkeys(
-        ("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "trackers"), "deploy"
+        ("onnxruntime", "av", "cv2", "prometheus_client", "numkong", "supervision", "trackers"), "deploy"
     ),
     **dict.fromkeys(("anyio", "aiomqtt", "fastapi", "httpx", "pydantic", "starlette", "uvicorn"), "service"),
 }

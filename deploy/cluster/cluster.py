@@ -11,9 +11,10 @@ under the node's own name.
 
 from __future__ import annotations
 
+import itertools
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient
     from qdrant_client.http.models import Condition, Filter, Record
 
+T = TypeVar("T")
 CONTROL, ENTRIES = "pat-control", "pat-entries-"
 INDEXES = {
     CONTROL: {"kind": "keyword", "key": "keyword", "node": "keyword"},
@@ -74,18 +76,15 @@ class Cluster:
             raise UserError(f"{self._entries} at {self._where} is no collection of {size} numbers: not ours")
         return there.issuperset(vectors) and known
 
-    # Tombstones.
-
     def forgotten(self, ids: Iterable[str]) -> set[str]:
         """Those of these keys of people and ids of entries that have a tombstone."""
         wanted = {_uuid(each): each for each in ids}
-        found: set[str] = set()
-        names = list(wanted)
         with translated(self._where):
-            for begin in range(0, len(names), AT_ONCE):
-                some = self._client.retrieve(CONTROL, names[begin : begin + AT_ONCE], with_payload=False)
-                found |= {wanted[str(each.id)] for each in some}
-        return found
+            return {
+                wanted[str(each.id)]
+                for some in in_parts(wanted)
+                for each in self._client.retrieve(CONTROL, some, with_payload=False)
+            }
 
     def forget(self, ids: Sequence[str], now: float) -> None:
         """Write tombstones where there are none, acknowledged by this node; delete what they stand for."""
@@ -119,8 +118,6 @@ class Cluster:
             self._client.set_payload(
                 CONTROL, {self.node: now}, points=[_uuid(each) for each in ids], key="acknowledged", wait=True
             )
-
-    # What this site holds.
 
     def put(self, points: Sequence[Point]) -> None:
         """Keep these entries; those that are there are replaced."""
@@ -166,8 +163,6 @@ class Cluster:
         """The same for the keys of this site's records of people."""
         found, following = self._ours(CONTROL, after, self._is("kind", "person"))
         return [str((each.payload or {})["key"]) for each in found], following
-
-    # What all have in common.
 
     def keep_house(self, entries: int, now: float) -> list[SiteRecord]:
         """Delete what has expired, of every site and model; say that this site is here; the sites."""
@@ -268,12 +263,19 @@ class Cluster:
     def _note(self, payloads: Mapping[str, Mapping[str, Any]]) -> None:
         points = [self._q.PointStruct(id=id, vector={}, payload=dict(each)) for id, each in payloads.items()]
         with translated(self._where):
-            for begin in range(0, len(points), AT_ONCE):
-                self._client.upsert(CONTROL, points[begin : begin + AT_ONCE], wait=True)
+            for some in in_parts(points):
+                self._client.upsert(CONTROL, some, wait=True)
 
     def _delete(self, collection: str, what: Any) -> None:
         with translated(self._where):
             self._client.delete(collection, what, wait=True)
+
+
+def in_parts(values: Iterable[T]) -> Iterator[list[T]]:
+    """In parts of a request's size."""
+    rest = iter(values)
+    while some := list(itertools.islice(rest, AT_ONCE)):
+        yield some
 
 
 def _uuid(id: str) -> str:

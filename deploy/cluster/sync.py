@@ -16,11 +16,11 @@ from contextlib import contextmanager
 import numpy as np
 from filelock import FileLock, Timeout
 
-from deploy.cluster.cluster import AT_ONCE, Cluster
+from deploy.cluster.cluster import AT_ONCE, Cluster, in_parts
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
-from deploy.gallery.changes import GROUP, marks_for, owner_of
-from deploy.gallery.database import Database, made_once
+from deploy.gallery.changes import GROUP, owner_of
+from deploy.gallery.database import MANY, Database, made_once, many
 from pat.base.errors import UserError
 
 MIRROR = "cluster"
@@ -93,15 +93,15 @@ class Sync:
         """Lines of the outbox that were not sent yet, or entries where none was."""
         place = self._place()
         if place is None:
-            return int(self._database.rows("SELECT count(*) FROM entries")[0][0])
+            return int(self._database.value("SELECT count(*) FROM entries"))
         return self._newest() - place
 
     def _newest(self) -> int:
-        return int(self._database.rows("SELECT coalesce(max(seq), 0) FROM outbox")[0][0])
+        return int(self._database.value("SELECT coalesce(max(seq), 0) FROM outbox"))
 
     def _place(self) -> int | None:
-        row = self._database.row("SELECT seq FROM mirrors WHERE name = ?", MIRROR)
-        return None if row is None else int(row[0])
+        place: int | None = self._database.value("SELECT seq FROM mirrors WHERE name = ?", MIRROR)
+        return place
 
     def _move(self, place: int) -> None:
         self._database.change("INSERT OR REPLACE INTO mirrors VALUES (?, ?)", MIRROR, place)
@@ -140,7 +140,7 @@ class Sync:
             (told.get("delete", set()), self._cluster.remove),
             (told.get("gone", set()), self._cluster.remove_people),
         ):
-            for some in _parts(ids):
+            for some in in_parts(ids):
                 remove(some)
 
     def _send_everything(self) -> int:
@@ -181,16 +181,16 @@ class Sync:
                 return
 
     def _send_people(self, numbers: Iterable[int]) -> None:
-        for some in _parts(numbers):
-            rows = self._database.rows(f"{PERSON} WHERE one.id IN ({marks_for(some)})", *some)
+        for some in in_parts(numbers):
+            rows = self._database.rows(f"{PERSON} WHERE one.id IN {MANY}", many(some))
             gone = self._cluster.forgotten(row[0] for row in rows)
             if records := [PersonRecord(*row) for row in rows if row[0] not in gone]:
                 self._cluster.put_people(records)
 
     def _send_entries(self, ids: Iterable[str]) -> None:
-        for some in _parts(ids):
+        for some in in_parts(ids):
             with self._database.reading() as connection:
-                rows = connection.execute(f"{ENTRY} WHERE uuid IN ({marks_for(some)})", some).fetchall()
+                rows = connection.execute(f"{ENTRY} WHERE uuid IN {MANY}", (many(some),)).fetchall()
                 points = [self._point(connection, row) for row in rows]
             # A gallery from a backup may hold people who were forgotten since.
             gone = self._cluster.forgotten({*(each.id for each in points), *(each.person for each in points)})
@@ -209,10 +209,3 @@ class Sync:
         expires = None if retention is None or math.isinf(retention) else when + retention
         mapped = number in self._gallery.mapped
         return Point(id, key, camera, when, expires, np.frombuffer(vector, dtype="<f4"), mapped)
-
-
-def _parts(values: Iterable[object]) -> Iterator[list]:
-    """In parts of a request's size."""
-    rest = list(values)
-    for begin in range(0, len(rest), AT_ONCE):
-        yield rest[begin : begin + AT_ONCE]

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from deploy.frames import Boxes, Detections, Pixels
 from deploy.shipped import shipped_detector
@@ -49,8 +48,8 @@ def open_detector(
     1280 columns: slower, and finds people farther away.
     `threshold` is the least score of a detection, 0 to 1; by default the detector's own. `providers` and
     `threads` are ONNX Runtime's; HOG takes the threads that OpenCV was given (cv2.setNumThreads).
-    Raises UserError for a threshold outside 0 to 1, a missing library, a model without a manifest, and one that
-    is not what its manifest says.
+    Raises UserError for a threshold outside 0 to 1, a model without a manifest, and one that is not what its
+    manifest says.
     """
     if threshold is not None and not 0 < threshold < 1:
         raise UserError(f"the detector's threshold is {threshold}; it must lie between 0 and 1, ends excluded")
@@ -58,18 +57,11 @@ def open_detector(
     if name == HOG:
         if width and not (width.isascii() and width.isdecimal()):
             raise UserError(f'the HOG detector\'s width is {width!r}; it is "hog:" and a number, such as hog:1280')
-        options = {"width": int(width)} if width else {}
-        return _module("hog").HogDetector(threshold=threshold, **options)
-    manifest = _module("manifest").DetectorManifest.load(shipped_detector() if what == RENDERED else what)
-    return _module("onnx").OnnxDetector(manifest, threshold=threshold, providers=providers, threads=threads)
+        from deploy.detect.hog import HogDetector
 
+        return HogDetector(threshold=threshold, **({"width": int(width)} if width else {}))
+    from deploy.detect.manifest import DetectorManifest
+    from deploy.detect.onnx import OnnxDetector
 
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(f"deploy.detect.{name}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("deploy"):
-            raise
-        raise UserError(
-            f"this detector needs {error.name}, which is not installed: pip install 'pat-reid[deploy]'"
-        ) from error
+    manifest = DetectorManifest.load(shipped_detector() if what == RENDERED else what)
+    return OnnxDetector(manifest, threshold=threshold, providers=providers, threads=threads)

@@ -40,16 +40,7 @@ class Describe:
     """Licence of the weights, as a note."""
 
     def run(self) -> DetectorManifest:
-        return describe(
-            self.model,
-            self.family,
-            out=self.out,
-            size=self.size,
-            outputs=self.outputs,
-            person=self.person,
-            threshold=self.threshold,
-            licence=self.licence,
-        )
+        return describe(**vars(self))
 
 
 @dataclass(frozen=True)

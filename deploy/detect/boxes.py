@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.frames import Boxes, Detections, clipped
+from deploy.frames import Boxes, Detections, areas, clipped, common_areas
 
 MOST_PEOPLE = 300
 """In one frame: what a broken or overwhelmed detector finds beyond costs memory and time, and helps nobody."""
@@ -39,11 +39,8 @@ def nested(boxes: Boxes, share: float) -> NDArray[np.bool_]:
 
     IoU says little of a small box inside a large one, and two such boxes seldom are two people.
     """
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])  # [n, n, 2]
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=2)  # [n, n]
-    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    inside = common >= share * np.minimum(area[:, None], area[None, :])
+    area = areas(boxes)
+    inside = common_areas(boxes, boxes) >= share * np.minimum(area[:, None], area[None, :])
     hidden = np.zeros(len(boxes), dtype=np.bool_)
     for row in range(len(boxes)):  # a box that is left out itself hides nobody
         hidden[row] = bool((inside[row, :row] & ~hidden[:row]).any())

@@ -54,22 +54,11 @@ def describe(
     threshold = kind.threshold if threshold is None else threshold
     if not 0 < threshold < 1:
         raise UserError(f"the threshold is {threshold}; it must lie between 0 and 1, ends excluded")
+    wanted = DetectorInput(feed.name, height, width, kind.colour, kind.resize, kind.divide_by, kind.mean, kind.std)
     manifest = DetectorManifest(
-        family=family,
-        model=file.name,
-        sha256=sha256(file),
-        input=DetectorInput(
-            feed.name, height, width, kind.colour, kind.resize, kind.divide_by, kind.mean, kind.std
-        ),
-        outputs=names,
-        boxes=boxes,
-        classes=classes,
-        person=person,
-        threshold=threshold,
-        overlap=kind.overlap,
-        licence=licence,
-        path=path,
-    )
+        family, file.name, sha256(file), wanted, names, boxes, classes, person, threshold, kind.overlap,
+        licence=licence, path=path,
+    )  # fmt: skip
     OnnxDetector(manifest)
     write_text(path, manifest.to_json())
     return manifest

@@ -32,39 +32,18 @@ class Published:
 
 _YOLOX = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/"
 PUBLISHED = {
-    "yolox-nano": Published(
-        _YOLOX + "yolox_nano.onnx",
-        3_659_407,
-        "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d",
-        "yolox",
-        "Apache-2.0",
-    ),
-    "yolox-tiny": Published(
-        _YOLOX + "yolox_tiny.onnx",
-        20_219_662,
-        "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7",
-        "yolox",
-        "Apache-2.0",
-    ),
-    "yolox-s": Published(
-        _YOLOX + "yolox_s.onnx",
-        35_858_002,
-        "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063",
-        "yolox",
-        "Apache-2.0",
-    ),
+    f"yolox-{size}": Published(f"{_YOLOX}yolox_{size}.onnx", bytes, sha256, "yolox", "Apache-2.0")
+    for size, bytes, sha256 in (
+        ("nano", 3_659_407, "c789161ed43c8269fcd4e67c67eeeb4e80c622da2eb296a20bc6007bd18a0b7d"),
+        ("tiny", 20_219_662, "427cc366d34e27ff7a03e2899b5e3671425c262ea2291f88bb942bc1cc70b0f7"),
+        ("s", 35_858_002, "c5c2d13e59ae883e6af3b45daea64af4833a4951c92d116ec270d9ddbe998063"),
+    )
 }
 """The makers publish no hashes. These are what at least four projects each, unrelated to one another, have written
 down after fetching the same addresses (November 2026)."""
 
 
-def fetch(
-    name: str,
-    out: Path,
-    *,
-    url: str | None = None,
-    progress: Progress,
-) -> DetectorManifest:
+def fetch(name: str, out: Path, *, url: str | None = None, progress: Progress) -> DetectorManifest:
     """Fetch a published detector into the folder `out` and write its manifest; what is there already is kept.
 
     `url` is another address of the same file. Raises UserError for an unknown name, Failure when the file cannot

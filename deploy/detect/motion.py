@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from deploy.detect import Detector
 from deploy.frames import Boxes, Detections, Frame, Pixels, clipped, ious
-from pat.base.errors import UserError
 
 COLUMNS = 320
 """Width at which motion is looked for."""
@@ -52,13 +51,10 @@ MOST = 0.7
 class MotionGate:
     """Regions of one camera's images; used by one thread.
 
-    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it. Raises UserError
-    for a negative one.
+    `full_look` are the seconds between two looks at a whole image; 0 always looks at all of it.
     """
 
     def __init__(self, full_look: float) -> None:
-        if not full_look >= 0:
-            raise UserError(f"full_look is {full_look}: seconds between two looks at the whole image, 0 or more")
         self._full_look = full_look
         self._start_over()
 
@@ -69,6 +65,10 @@ class MotionGate:
         self._found: list[tuple[float, Boxes]] = []  # when, and where
         self._things: list[tuple[float, Boxes]] = []  # when and where somebody was found who is none
         self._motion, self._zoom = np.zeros((1, 1), dtype=np.uint8), 1.0
+
+    def find(self, detector: Detector, frame: Frame) -> Detections:
+        """People in a frame, the surest first, found by a detector where it is worth looking."""
+        return self.people(frame, detector.detect(frame.pixels, self.regions(frame)))
 
     def regions(self, frame: Frame) -> Boxes | None:
         """Where to look: boxes [n, 4] of whole pixels that may overlap; None: everywhere."""
@@ -152,16 +152,3 @@ def _mark(wanted: np.ndarray, left: int, top: int, right: int, bottom: int) -> N
     """A region, with room around it."""
     room = max(round(ROOM * (bottom - top)), LEAST_ROOM)
     wanted[max(top - room, 0) : bottom + room, max(left - room, 0) : right + room] = 1
-
-
-class GatedDetector:
-    """A detector that looks where the gate says. `name` and `dropped` are its own."""
-
-    def __init__(self, detector: Detector, gate: MotionGate) -> None:
-        self.detector, self._gate = detector, gate
-
-    def find(self, frame: Frame) -> Detections:
-        """People in a frame, the surest first."""
-        regions = self._gate.regions(frame)
-        found = self.detector.detect(frame.pixels, regions)
-        return self._gate.people(frame, found)

@@ -19,7 +19,7 @@ from deploy.detect.manifest import DetectorInput, DetectorManifest
 from deploy.detect.together import Image, Outputs, Together
 from deploy.frames import Boxes, Detections, Pixels
 from deploy.runtime.onnxruntime import open_session
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure, UserError, one_line
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def answer(
     try:
         found = opened.run(list(names.values()), {opened.get_inputs()[0].name: image})
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        raise Failure(f"the detector {file} failed: {' '.join(str(error).split())[:300]}") from error
+        raise Failure(f"the detector {file} failed: {one_line(error)}") from error
     return dict(zip(names, found, strict=True))
 
 

@@ -9,18 +9,16 @@ import math
 import sqlite3
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 
-from deploy.gallery.database import WRITTEN_ANEW
+from deploy.gallery.database import MANY, WRITTEN_ANEW, many
 from deploy.gallery.entries import Record
 from deploy.gallery.vectors import to_bytes
-from pat.base.errors import UserError
 
 KEPT_LINES = 10_000
 """Of the outbox, for processes that look into it seldom; one that is farther behind reads everything again."""
 MOST_LINES = 1_000_000
 """Of the outbox, kept for a mirror that is away (about 60 MB); after these the mirror is filled anew."""
-AT_ONCE = 500
 
 GROUP = """WITH RECURSIVE members(id) AS (
     SELECT ? UNION SELECT identities.id FROM identities JOIN members ON identities.merged_into = members.id
@@ -38,29 +36,24 @@ def checksum(uuid: str, camera: str, time: float, note: str, vector: bytes) -> i
     return zlib.crc32(vector, zlib.crc32(repr((uuid, camera, float(time), note)).encode()))
 
 
-def marks_for(values: Sized) -> str:
-    """A placeholder for each value, as `IN (...)` takes them."""
-    return ",".join("?" * len(values))
-
-
 def find(connection: sqlite3.Connection, name: str) -> int | None:
     """The identity of that name, unless it was merged into another."""
-    row = connection.execute(
-        "SELECT id FROM identities WHERE name = ? AND merged_into IS NULL", (name,)
-    ).fetchone()
-    return None if row is None else int(row[0])
+    return _identity(connection, "name = ? AND merged_into IS NULL", name)
 
 
 def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     """The identity of this key."""
-    row = connection.execute("SELECT id FROM identities WHERE key = ?", (key,)).fetchone()
+    return _identity(connection, "key = ?", key)
+
+
+def _identity(connection: sqlite3.Connection, which: str, value: str) -> int | None:
+    row = connection.execute(f"SELECT id FROM identities WHERE {which}", (value,)).fetchone()
     return None if row is None else int(row[0])
 
 
 def entries_of(connection: sqlite3.Connection, uuids: Iterable[str]) -> list[int]:
     """The entries of these uuids, as far as there are any."""
-    select = "SELECT id FROM entries WHERE uuid = ?"
-    return [row[0] for each in uuids for row in connection.execute(select, (each,))]
+    return [row[0] for row in connection.execute(f"SELECT id FROM entries WHERE uuid IN {MANY}", (many(uuids),))]
 
 
 def owner_of(connection: sqlite3.Connection, identity: int) -> int:
@@ -111,19 +104,13 @@ def insert(connection: sqlite3.Connection, records: Sequence[Record], identities
 
 def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
     """Delete entries, and people of whom nothing is left and whom nobody asked to keep for good."""
-    count = 0
-    owners: set[int] = set()
-    for begin in range(0, len(entries), AT_ONCE):
-        some = list(entries[begin : begin + AT_ONCE])
-        marks = marks_for(some)
-        rows = connection.execute(f"SELECT DISTINCT identity FROM entries WHERE id IN ({marks})", some)
-        owners.update(row[0] for row in rows)
-        connection.execute(
-            f"INSERT INTO outbox (kind, entry, uuid) SELECT 'delete', id, uuid FROM entries WHERE id IN ({marks})",
-            some,
-        )
-        count += connection.execute(f"DELETE FROM entries WHERE id IN ({marks})", some).rowcount
-    drop_empty(connection, owners)
+    some = (many(entries),)
+    owners = connection.execute(f"SELECT DISTINCT identity FROM entries WHERE id IN {MANY}", some).fetchall()
+    connection.execute(
+        f"INSERT INTO outbox (kind, entry, uuid) SELECT 'delete', id, uuid FROM entries WHERE id IN {MANY}", some
+    )
+    count = connection.execute(f"DELETE FROM entries WHERE id IN {MANY}", some).rowcount
+    drop_empty(connection, [row[0] for row in owners])
     return count
 
 
@@ -163,13 +150,12 @@ def drop_empty(connection: sqlite3.Connection, identities: Iterable[int]) -> Non
         if row is None or row[0] == math.inf:
             continue
         group = _group(connection, person)
-        marks = marks_for(group)
         left = connection.execute(
-            f"""SELECT 1 FROM entries WHERE identity IN ({marks})
-            UNION ALL SELECT 1 FROM sightings WHERE identity IN ({marks})
+            f"""SELECT 1 FROM entries WHERE identity IN {MANY}
+            UNION ALL SELECT 1 FROM sightings WHERE identity IN {MANY}
             UNION ALL SELECT 1 FROM moved JOIN entries ON entries.id = entry JOIN aliases ON aliases.id = alias
-            WHERE moved.identity IN ({marks}) OR source IN ({marks}) OR target IN ({marks}) LIMIT 1""",
-            group * 5,
+            WHERE moved.identity IN {MANY} OR source IN {MANY} OR target IN {MANY} LIMIT 1""",
+            [many(group)] * 5,
         ).fetchone()
         if left is None:
             waiting |= _split_from(connection, group)
@@ -185,8 +171,8 @@ def ids_of(connection: sqlite3.Connection, person: int) -> list[str]:
 
 def ids_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     """These keys of people and uuids of entries, and what else belongs to these people."""
-    numbers = [number_of(connection, each) for each in ids]
-    more = [id for number in numbers if number is not None for id in ids_of(connection, number)]
+    people = connection.execute(f"SELECT id FROM identities WHERE key IN {MANY}", (many(ids),)).fetchall()
+    more = [id for (person,) in people for id in ids_of(connection, person)]
     return list(dict.fromkeys((*ids, *more)))
 
 
@@ -196,7 +182,7 @@ def forget(connection: sqlite3.Connection, person: int, now: float) -> int:
         "INSERT OR REPLACE INTO tombstones VALUES (?, ?)", [(id, now) for id in ids_of(connection, person)]
     )
     group = _group(connection, person)
-    entries = connection.execute(f"SELECT id FROM entries WHERE identity IN ({marks_for(group)})", group)
+    entries = connection.execute(f"SELECT id FROM entries WHERE identity IN {MANY}", (many(group),))
     count = delete(connection, [row[0] for row in entries])
     _delete_people(connection, group)
     leave_no_copy(connection)
@@ -215,27 +201,29 @@ def _group(connection: sqlite3.Connection, person: int) -> list[int]:
 
 def _split_from(connection: sqlite3.Connection, group: Sequence[int]) -> set[int]:
     """Whom splits have taken entries from or given some to, beside these identities."""
-    marks = marks_for(group)
     rows = connection.execute(
-        f"""SELECT source FROM aliases WHERE target IN ({marks})
-        UNION SELECT target FROM aliases WHERE source IN ({marks})
-        UNION SELECT identity FROM moved JOIN aliases ON aliases.id = alias WHERE target IN ({marks})""",
-        [*group] * 3,
+        f"""SELECT source FROM aliases WHERE target IN {MANY}
+        UNION SELECT target FROM aliases WHERE source IN {MANY}
+        UNION SELECT identity FROM moved JOIN aliases ON aliases.id = alias WHERE target IN {MANY}""",
+        [many(group)] * 3,
     )
     return {row[0] for row in rows} - {*group}
 
 
 def _delete_people(connection: sqlite3.Connection, group: Sequence[int]) -> None:
     """Delete identities that have no entries any more, with sightings, merges and splits."""
-    marks = marks_for(group)
-    involved = f"SELECT id FROM aliases WHERE source IN ({marks}) OR target IN ({marks})"
-    connection.execute(f"DELETE FROM moved WHERE identity IN ({marks}) OR alias IN ({involved})", [*group] * 3)
-    connection.execute(f"DELETE FROM aliases WHERE source IN ({marks}) OR target IN ({marks})", [*group] * 2)
-    connection.execute(f"DELETE FROM sightings WHERE identity IN ({marks})", group)
-    gone = f"SELECT 'gone', id, key FROM identities WHERE id IN ({marks})"
-    connection.execute(f"INSERT INTO outbox (kind, entry, uuid) {gone}", group)
-    connection.execute(f"UPDATE identities SET merged_into = NULL WHERE id IN ({marks})", group)
-    connection.execute(f"DELETE FROM identities WHERE id IN ({marks})", group)
+    they = many(group)
+    involved = f"aliases WHERE source IN {MANY} OR target IN {MANY}"
+    of_them = f"identity IN {MANY} OR alias IN (SELECT id FROM {involved})"
+    connection.execute(f"DELETE FROM moved WHERE {of_them}", [they] * 3)
+    connection.execute(f"DELETE FROM {involved}", [they] * 2)
+    for statement in (
+        "DELETE FROM sightings WHERE identity IN",
+        "INSERT INTO outbox (kind, entry, uuid) SELECT 'gone', id, key FROM identities WHERE id IN",
+        "UPDATE identities SET merged_into = NULL WHERE id IN",
+        "DELETE FROM identities WHERE id IN",
+    ):
+        connection.execute(f"{statement} {MANY}", (they,))
 
 
 def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
@@ -251,86 +239,9 @@ def obey(connection: sqlite3.Connection, ids: Sequence[str], now: float) -> int:
     return count
 
 
-def merge(connection: sqlite3.Connection, source: str, target: str, now: float) -> int | None:
-    """Make `target` the name of `source` too; the alias, or None where nobody is called so.
-
-    A person who is given a name that nobody has is kept for good: somebody took the trouble.
-    """
-    if (found := find(connection, source)) is None:
-        return None
-    row = connection.execute("SELECT id, merged_into FROM identities WHERE name = ?", (target,)).fetchone()
-    if row is not None and row[1] is not None:
-        raise UserError(f"{target!r} was merged into another identity itself; name that one")
-    return join(connection, found, identity_of(connection, target, math.inf) if row is None else int(row[0]), now)
-
-
-def join(connection: sqlite3.Connection, source: int, target: int, now: float) -> int:
-    """Make one person of two, neither of whom was merged into another; the alias."""
-    connection.execute("UPDATE identities SET merged_into = ? WHERE id = ?", (target, source))
-    return _alias(connection, "merge", now, source, target)
-
-
-def split(connection: sqlite3.Connection, uuids: Sequence[str], name: str, now: float) -> int | None:
-    """Give entries to another identity; the alias, or None where there is none of them."""
-    rows = [
-        row
-        for each in uuids
-        for row in connection.execute("SELECT id, identity FROM entries WHERE uuid = ?", (each,))
-    ]
-    if not rows:
-        return None
-    into = identity_of(connection, name)
-    alias = _alias(connection, "split", now, rows[0][1], into)
-    connection.executemany("INSERT INTO moved VALUES (?, ?, ?)", [(alias, *row) for row in rows])
-    connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", [(into, row[0]) for row in rows])
-    _tell_moved(connection, alias)
-    return alias
-
-
-def undo(connection: sqlite3.Connection, alias: int, now: float) -> bool:
-    """Take back a merge or a split; whether there was one.
-
-    Of a merge stays when that was: another site may still hold that the two are one.
-    """
-    row = connection.execute(
-        "SELECT kind, source, target FROM aliases WHERE id = ? AND kind != 'undone'", (alias,)
-    ).fetchone()
-    if row is None:
-        return False
-    newer = connection.execute(
-        """SELECT max(newer.alias) FROM moved JOIN moved newer ON newer.entry = moved.entry
-        WHERE moved.alias = ? AND newer.alias > moved.alias""",
-        (alias,),
-    ).fetchone()[0]
-    if newer is not None:
-        raise UserError(f"change {newer} has moved the same entries since {alias}; take that one back first")
-    if row[0] == "merge":
-        connection.execute("UPDATE identities SET merged_into = NULL WHERE id = ?", (row[1],))
-        connection.execute("DELETE FROM aliases WHERE kind = 'undone' AND source = ?", (row[1],))
-        connection.execute("UPDATE aliases SET kind = 'undone', time = ? WHERE id = ?", (now, alias))
-    connection.execute(
-        """UPDATE entries SET identity = (SELECT identity FROM moved WHERE alias = ? AND entry = entries.id)
-        WHERE id IN (SELECT entry FROM moved WHERE alias = ?)""",
-        (alias, alias),
-    )
-    _tell_moved(connection, alias)
-    connection.execute("DELETE FROM moved WHERE alias = ?", (alias,))
-    connection.execute("DELETE FROM aliases WHERE id = ? AND kind = 'split'", (alias,))
-    tell_people(connection, *row[1:])
-    return True
-
-
 def tell_people(connection: sqlite3.Connection, *identities: int) -> None:
     """Note that these identities changed, and so perhaps whom entries show."""
     connection.executemany("INSERT INTO outbox (kind, entry) VALUES ('people', ?)", [(i,) for i in identities])
-
-
-def _tell_moved(connection: sqlite3.Connection, alias: int) -> None:
-    connection.execute(
-        """INSERT INTO outbox (kind, entry, uuid)
-        SELECT 'move', id, uuid FROM entries WHERE id IN (SELECT entry FROM moved WHERE alias = ?)""",
-        (alias,),
-    )
 
 
 def prune_outbox(connection: sqlite3.Connection) -> None:
@@ -341,12 +252,3 @@ def prune_outbox(connection: sqlite3.Connection) -> None:
         (SELECT coalesce(min(seq), 9223372036854775807) FROM mirrors))""",
         (KEPT_LINES,),
     )
-
-
-def _alias(connection: sqlite3.Connection, kind: str, now: float, source: int, target: int) -> int:
-    alias = connection.execute(
-        "INSERT INTO aliases (kind, time, source, target) VALUES (?, ?, ?, ?)", (kind, now, source, target)
-    ).lastrowid
-    assert alias is not None
-    tell_people(connection, source, target)
-    return alias

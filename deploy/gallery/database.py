@@ -8,13 +8,15 @@ of the file, where SQLite may have left a copy, with `rewrite`.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from deploy.closing import Closing
 from deploy.gallery.facts import Facts
@@ -29,6 +31,8 @@ OLD_FACTS = "gallery.json"
 """Stands in the folder of a gallery that an earlier version made."""
 PATIENCE = 10.0
 """Seconds that a change waits for another process to finish its own."""
+MANY = "(SELECT value FROM json_each(?))"
+"""In a statement stands for any number of values, given as `many` of them."""
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value);
@@ -138,6 +142,10 @@ class Database(Closing):
         """The first that a statement finds; None where there is nothing."""
         return next(iter(self.rows(statement, *values)), None)
 
+    def value(self, statement: str, *values: object) -> Any:
+        """The first column of that; None where there is nothing."""
+        return (self.row(statement, *values) or (None,))[0]
+
     def change(self, statement: str, *values: object) -> int:
         """A transaction of one statement; how many rows it changed."""
         with self.changing() as connection:
@@ -157,8 +165,8 @@ class Database(Closing):
 
     def must_be_rewritten(self) -> bool:
         """Whether somebody was forgotten since the file was last written anew."""
-        (version,) = self.row("PRAGMA user_version") or (0,)
-        return version != WRITTEN_ANEW and self.row("SELECT 1 FROM tombstones LIMIT 1") is not None
+        anew = self.value("PRAGMA user_version") == WRITTEN_ANEW
+        return not anew and self.row("SELECT 1 FROM tombstones LIMIT 1") is not None
 
     def rewrite(self) -> None:
         """Write the file anew, so that its unused parts hold nothing of the forgotten.
@@ -212,6 +220,11 @@ class Database(Closing):
                 connection.execute(f"PRAGMA user_version = {WRITTEN_ANEW}")
                 write_facts(connection, facts)
             return read_facts(connection, self.folder)
+
+
+def many(values: Iterable[int | str]) -> str:
+    """What is given to a statement for MANY."""
+    return json.dumps(list(values))
 
 
 def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.gallery.entries import checked_name
@@ -36,18 +36,12 @@ class Facts:
 
     def to_mapping(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {
-            "format": FORMAT,
-            "dimension": self.dimension,
-            "model": self.model,
-            "retention": self.retention,
-        }
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
-    def from_mapping(cls, values: Any, where: str) -> Facts:
+    def from_mapping(cls, values: Mapping[str, Any], where: str) -> Facts:
         """Facts read back. Raises UserError, naming `where`, when they are not a gallery's."""
-        found = values.get("format") if isinstance(values, Mapping) else None
-        if found != FORMAT:
+        if (found := values.get("format")) != FORMAT:
             raise UserError(f"{where} says the format {found!r}, not {FORMAT!r}: it is no gallery, or damaged")
         try:
             return cls(values["dimension"], values["model"], values["retention"])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.closing import Closing
-from deploy.gallery import backup, changes, migrate
+from deploy.gallery import aliases, backup, changes, migrate
 from deploy.gallery.answers import CLOCK_TOLERANCE, Answers
 from deploy.gallery.before import find_before
 from deploy.gallery.database import Database, write_facts
@@ -191,14 +191,14 @@ class Gallery(Answers, Closing):
         self._look()
         count = self.count(source)
         with self._changing() as connection:
-            number = changes.merge(connection, source, target, self._clock())
+            number = aliases.merge(connection, source, target, self._clock())
         return None if number is None else Change(number, count)
 
     def split(self, entries: Sequence[str], identity: str) -> Change | None:
         """Give entries, by their ids, to another identity; None where there is none of them. See `undo`."""
         name = checked_name("identity", identity)
         with self._changing() as connection:
-            number = changes.split(connection, entries, name, self._clock())
+            number = aliases.split(connection, entries, name, self._clock())
             count = len(changes.entries_of(connection, entries))
         return None if number is None else Change(number, count)
 
@@ -216,7 +216,7 @@ class Gallery(Answers, Closing):
         Raises UserError for a split of entries that a newer one has moved on.
         """
         with self._changing() as connection:
-            return changes.undo(connection, alias, self._clock())
+            return aliases.undo(connection, alias, self._clock())
 
     def forget(self, identity: str) -> int | None:
         """Delete a person, from the disk too; how many entries there were, None where nobody is called so.
@@ -286,20 +286,16 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.close()
         if not self._database.closed:
-            if self._database.must_be_rewritten():
-                self._clean_up()
-            self._empty_log()
+            self._clean_up()
             self._database.close()
 
     def _clean_up(self) -> None:
         """Leave nothing of the forgotten in unused parts of the file, nor in the log."""
         try:
-            self._database.rewrite()
+            if self._database.must_be_rewritten():
+                self._database.rewrite()
         except (UserError, Failure) as error:
             log.warning("who was forgotten may still be in unused parts of the gallery's file: %s", error)
-        self._empty_log()
-
-    def _empty_log(self) -> None:
         try:
             self._database.truncate_log()
         except (UserError, Failure) as error:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.gallery.changes import AT_ONCE, OWNERS, checksum, marks_for
-from deploy.gallery.database import Database
+from deploy.gallery.changes import OWNERS, checksum
+from deploy.gallery.database import MANY, Database, many
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import Row, Vectors
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 500
+"""Entries read at once."""
 LOOK_EVERY = 0.1
 """Seconds between two looks at what other processes have changed."""
 ENTRY = "SELECT id, uuid, identity, camera, time, note, vector, checksum FROM entries"
@@ -108,15 +110,12 @@ class Index:
         for identity in told.get("person", ()):
             self._meet(connection, identity)
         if "people" in told or "move" in told:
-            moved = (
-                connection.execute("SELECT id, identity FROM entries WHERE id = ?", (entry,)).fetchone()
-                for entry in told.get("move", ())
+            moved = "SELECT id, identity FROM entries WHERE id IN"
+            self._read_people(
+                connection, dict(connection.execute(f"{moved} {MANY}", (many(told.get("move", ())),)).fetchall())
             )
-            self._read_people(connection, dict(row for row in moved if row is not None))
-        added = told.get("add", [])
-        for begin in range(0, len(added), AT_ONCE):
-            some = added[begin : begin + AT_ONCE]
-            self._take(connection.execute(f"{ENTRY} WHERE id IN ({marks_for(some)})", some))
+        if "add" in told:
+            self._take(connection.execute(f"{ENTRY} WHERE id IN {MANY}", (many(told["add"]),)))
 
     def _meet(self, connection: sqlite3.Connection, number: int) -> None:
         """A new identity, unless it is gone again already, or somebody else's."""

@@ -18,10 +18,11 @@ import numpy as np
 
 from deploy.gallery.backup import begin_anew, facts_of, folder_of, new_gallery
 from deploy.gallery.before import ID, descend
-from deploy.gallery.changes import AT_ONCE, checksum, delete, drop_empty
+from deploy.gallery.changes import checksum, delete, drop_empty
 from deploy.gallery.database import FILE, made_once, translated, write_facts
 from deploy.gallery.entries import Floats
 from deploy.gallery.facts import Facts
+from deploy.gallery.index import AT_ONCE
 from deploy.gallery.vectors import to_bytes
 from pat.base.errors import UserError
 

@@ -35,10 +35,8 @@ class Engine:
 
         Raises UserError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`.
         """
-        self._library = library
-        self._path = plan.path
+        self._library, self._path, self._stream = library, plan.path, stream
         self._input, self._output = manifest.input.name, manifest.output.name
-        self._stream = stream
         self._profiles: list[Profile] = []
         self._runtime = self._engine = None
         try:

@@ -75,11 +75,8 @@ class GpuCrops:
 
     def __init__(self, gpu: Gpu, file: KernelFile, rows: int, row_bytes: int, crops: int) -> None:
         """`crops` is the address of the engine's input: `rows` of `row_bytes` each."""
-        self._gpu = gpu
-        self._file = file
-        self._kernel = file.load(gpu)
-        self._row_bytes = row_bytes
-        self._crops = crops
+        self._gpu, self._file, self._kernel = gpu, file, file.load(gpu)
+        self._crops, self._row_bytes = crops, row_bytes
         self._host_boxes = gpu.host_array((rows, 4), "float32")
         self._boxes = gpu.allocate(self._host_boxes.nbytes)
         self._frame, self._frame_bytes = 0, 0

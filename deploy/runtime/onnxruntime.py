@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from deploy.runtime.crops import rows_shape
 from deploy.runtime.session import Runtime, Vectors
 from export.manifest import MODEL, Manifest
 from pat.base.errors import Failure, UserError, one_line
@@ -30,9 +29,8 @@ class Session(Runtime):
         threads: int = 0,
         batch_size: int = 64,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         super().__init__(Manifest.load(bundle))
+        self._hold(batch_size)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -41,7 +39,6 @@ class Session(Runtime):
         self._check_names(path)
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {first}"
-        self._rows = np.zeros(rows_shape(self.manifest, batch_size), dtype=self.manifest.input.dtype)
 
     def _run(self, count: int) -> Vectors:
         try:
@@ -54,7 +51,6 @@ class Session(Runtime):
 
     def _release(self) -> None:
         self._session = None
-        self._rows = self._rows[:0]
 
     def _check_names(self, path: Path) -> None:
         inputs = [each.name for each in self._session.get_inputs()]

@@ -36,19 +36,15 @@ class Session(Runtime):
         threads: int = 0,
         batch_size: int = 64,
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
         if arithmetic not in _NAMES:
             raise UserError(f"arithmetic is {arithmetic!r}; choose one of {', '.join(_NAMES)}")
         super().__init__(Manifest.load(bundle))
         self.arithmetic = arithmetic
-        self._fixed = device.startswith("NPU")  # it compiles static shapes alone
-        model = compiled(self.manifest, device, arithmetic, threads, fixed=self._fixed)
+        fixed = device.startswith("NPU")  # it compiles static shapes alone
+        self._hold(1 if fixed else batch_size)
+        model = compiled(self.manifest, device, arithmetic, threads, fixed=fixed)
         self._request = model.create_infer_request()
         self.name = f"OpenVINO {openvino.__version__.split('-')[0]}, {device}, {arithmetic}"
-        self._rows = np.zeros(
-            rows_shape(self.manifest, 1 if self._fixed else batch_size), dtype=self.manifest.input.dtype
-        )
 
     def gate(self) -> Gate:
         own = gate_of(self.manifest)
@@ -64,7 +60,6 @@ class Session(Runtime):
 
     def _release(self) -> None:
         self._request = None
-        self._rows = self._rows[:0]
 
 
 def compiled(manifest: Manifest, device: str, arithmetic: str, threads: int, *, fixed: bool) -> Any:
@@ -75,12 +70,10 @@ def compiled(manifest: Manifest, device: str, arithmetic: str, threads: int, *, 
     if device not in available and device.split(".")[0] not in available:
         raise UserError(f"OpenVINO finds no device {device} here; it finds {', '.join(available) or 'none'}")
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if device == "CPU":
-        settings |= {"INFERENCE_PRECISION_HINT": arithmetic}
-        if threads:
-            settings |= {"INFERENCE_NUM_THREADS": threads}
-    elif device.startswith("GPU"):
-        settings |= {"INFERENCE_PRECISION_HINT": arithmetic}
+    if device.startswith(("CPU", "GPU")):
+        settings["INFERENCE_PRECISION_HINT"] = arithmetic
+    if device == "CPU" and threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
     try:
         model = core.read_model(path)
         if fixed:

@@ -57,26 +57,22 @@ class Plan:
 
     def check_library(self, library: Library) -> None:
         """Raises UserError unless this TensorRT may load the plan."""
-        flavour, version = self.facts["flavour"], str(self.facts["tensorrt"])
-        if flavour != library.name:
-            raise UserError(f"{self.path} was built with {flavour}, this is {library.name}; {self.rebuild}")
-        if version != library.version:
-            raise UserError(
-                f"{self.path} was built with {flavour} {version}, this is {library.version}; {self.rebuild}"
-            )
+        built, here = f"{self.facts['flavour']} {self.facts['tensorrt']}", f"{library.name} {library.version}"
+        if built != here:
+            raise UserError(f"{self.path} was built with {built}, this is {here}; {self.rebuild}")
 
     def check_gpu(self, name: str, capability: int) -> None:
         """Raises UserError unless the plan is for this GPU, as far as engine.json tells."""
         device, compatible = str(self.facts["device"]), self.facts["options"].get("hardware_compatible")
+        here = f"{name} (sm_{capability})"
         targets = [int(each) for each in re.findall(r"sm_(\d+)", device)]
         if compatible == "AMPERE_PLUS":
             fits = capability >= 80
         elif compatible or (self.facts["flavour"] == "tensorrt-rtx"):
             fits = capability in targets or not targets  # RTX: without targets it compiles for what it finds
         else:
-            fits = device == f"{name} (sm_{capability})"
+            fits = device == here
         if not fits:
-            here = f"{name} (sm_{capability})"
             raise UserError(f"{self.path} was built for {device}, this is {here}; {self.rebuild}")
 
     def check_tensors(self, tensors: list[dict[str, Any]], manifest: Manifest) -> None:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from deploy.closing import Closing
 from deploy.frames import Boxes, Pixels
-from deploy.runtime.crops import Rows, checked_boxes, checked_crops, write_boxes, write_crops
+from deploy.runtime.crops import Rows, checked_boxes, checked_crops, rows_shape, write_boxes, write_crops
 from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
 from export.manifest import Manifest
 from export.precisions import Gate
-from pat.base.errors import Failure
+from pat.base.errors import Failure, UserError
 
 Vectors = NDArray[np.float32]
 
@@ -47,6 +47,12 @@ class Runtime(Closing):
     @abstractmethod
     def _release(self) -> None:
         """Free everything, also what is only half there."""
+
+    def _hold(self, batch_size: int) -> None:
+        """Allocate `_rows` for so many crops. Raises UserError for none."""
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+        self._rows = np.zeros(rows_shape(self.manifest, batch_size), dtype=self.manifest.input.dtype)
 
     def _cutter(self) -> Cutter:
         return Cutter(self)
@@ -125,6 +131,7 @@ class Runtime(Closing):
         if not self._closed:
             self._closed = True
             self._release()
+            self._rows = self._rows[:0]
 
     def _check_use(self) -> None:
         if self._closed:

@@ -113,8 +113,6 @@ class Rate:
     """So many requests of one client, on average, and `burst` at once."""
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if not per_second > 0:
-            raise UserError(f"the rate is {per_second:g} requests a second; it must be above 0")
         self._rate, self._most, self._clock = per_second, max(1.0, burst), clock
         self._lock = threading.Lock()
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and when that was

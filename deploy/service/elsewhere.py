@@ -46,8 +46,6 @@ def check(settings: NeighbourSettings) -> None:
     if not settings.site:
         raise UserError("--cluster.url needs --cluster.site: what other sites call this one")
     checked_name("site", settings.site)
-    if settings.threshold is not None and not -1 <= settings.threshold <= 1:
-        raise UserError(f"--cluster.threshold is {settings.threshold:g}; a cosine lies between -1 and 1")
     connect(settings).close()
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.events import Event
-from deploy.gallery.changes import marks_for
+from deploy.gallery.database import MANY, many
 from deploy.service.store import Store
 from pat.base.errors import Failure, UserError
 
@@ -65,8 +65,8 @@ class Journal:
 
     def after(self, seq: int, kinds: Sequence[str] = ()) -> list[Kept]:
         """Events after a place in the order, oldest first."""
-        where = f"AND kind IN ({marks_for(kinds)})" if kinds else ""
-        return self._found(f"seq > ? {where} ORDER BY seq LIMIT ?", seq, *kinds, AT_ONCE)
+        where, given = (f"AND kind IN {MANY}", [many(kinds)]) if kinds else ("", [])
+        return self._found(f"seq > ? {where} ORDER BY seq LIMIT ?", seq, *given, AT_ONCE)
 
     def before(
         self, seq: int | None, limit: int, *, kind: str | None = None, camera: str | None = None,
@@ -86,7 +86,7 @@ class Journal:
     @property
     def newest(self) -> int:
         """The place of the newest event."""
-        return int(self._store.rows("SELECT coalesce(max(seq), 0) FROM service_events")[0][0])
+        return int(self._store.value("SELECT coalesce(max(seq), 0) FROM service_events"))
 
     def cursor(self, consumer: str) -> int:
         """Up to where a consumer has acknowledged; one that is new begins with what comes from now on."""
@@ -104,8 +104,7 @@ class Journal:
 
     def keep_consumers(self, names: Iterable[str]) -> None:
         """Forget the cursors of all others: nobody serves them any more."""
-        names = list(names)
-        self._store.change(f"DELETE FROM service_consumers WHERE name NOT IN ({marks_for(names)})", *names)
+        self._store.change(f"DELETE FROM service_consumers WHERE name NOT IN {MANY}", many(names))
 
     def __enter__(self) -> Journal:
         self._thread.start()

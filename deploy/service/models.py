@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
@@ -11,14 +12,20 @@ from deploy.service.access import Role
 from deploy.status import State
 
 Item = TypeVar("Item")
+Row = TypeVar("Row", bound=BaseModel)
 Kind = Literal["recognised", "new"]
-"""Of a question; see `Review`."""
+"""Of a question; see `deploy.service.reviews.Question`."""
 Answer = Literal["same", "different"]
 
 
 def view_of(entry: str) -> str:
     """The address of an entry's picture."""
     return f"/api/v1/entries/{entry}/view.jpg"
+
+
+def of_row(kind: type[Row], row: Iterable[object]) -> Row:
+    """The model whose fields are a row's values, in their order."""
+    return kind(**dict(zip(kind.model_fields, row, strict=True)))
 
 
 class Page(BaseModel, Generic[Item]):

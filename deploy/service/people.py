@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from deploy.gallery import changes
 from deploy.gallery.changes import GROUP, OWNERS
-from deploy.service.models import Entry, Sighting, view_of
+from deploy.service.models import Entry, Sighting, of_row, view_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
 
@@ -107,10 +107,7 @@ class People:
             ORDER BY first DESC, rowid DESC LIMIT ?""",
             person.number, first, first, number, self._oldest(person), limit,
         )  # fmt: skip
-        return [
-            Sighting(id=id, camera=camera, first=begin, last=end, score=score)
-            for id, camera, begin, end, score in rows
-        ]
+        return [of_row(Sighting, row) for row in rows]
 
     def entries(self, person: Person, limit: int = 200) -> list[Entry]:
         """The person's entries, newest first."""
@@ -127,23 +124,23 @@ class People:
 
     def picture(self, entry: str) -> bytes:
         """The JPEG of an entry. Raises NotThere."""
-        row = self._store.row(
+        jpeg = self._store.value(
             "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", entry
         )
-        if row is None:
+        if jpeg is None:
             raise NotThere(f"there is no picture of the entry {entry}")
-        return bytes(row[0])
+        return bytes(jpeg)
 
     def best_picture(self, person: Person) -> bytes:
         """The JPEG of the person's best view. Raises NotThere."""
-        row = self._store.row(
+        jpeg = self._store.value(
             f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
             WHERE identity IN ({GROUP}) AND time >= ? ORDER BY quality DESC LIMIT 1""",
             person.number, self._oldest(person),
         )  # fmt: skip
-        if row is None:
+        if jpeg is None:
             raise NotThere(f"there is no picture of {person.name}")
-        return bytes(row[0])
+        return bytes(jpeg)
 
     def _oldest(self, person: Person) -> float:
         return self._clock() - person.retention

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.gallery import Gallery, changes
+from deploy.gallery import Gallery, aliases, changes
 from deploy.gallery.changes import GROUP
 from deploy.gallery.entries import LONGEST_NAME
 from deploy.service.models import Answer, Kind
@@ -27,8 +27,8 @@ MOST_OPEN = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """A question: are these two the same person?
+class Question:
+    """Are these two the same person?
 
     recognised: a track was taken for `candidate` by a small margin; `subject` is the same person until somebody
     says "different", which gives what was stored of the track to a new identity. new: a track became the person
@@ -63,7 +63,7 @@ class Reviews:
         elif score is not None and score < least + BAND and entry is not None:
             self._ask("recognised", camera, when, key, key, entry[1], score)
 
-    def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Review]:
+    def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Question]:
         """Questions that wait, oldest first, or those that were answered, newest first."""
         order = (
             "answer IS NOT NULL AND (? = 0 OR id < ?) ORDER BY id DESC"
@@ -77,14 +77,14 @@ class Reviews:
         )  # fmt: skip
         people = self._people.by_number()
         return [
-            Review(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
+            Question(id, when, kind, camera, people[subject], people[candidate], entry, score, answer)
             for id, when, kind, camera, subject, candidate, entry, score, answer in rows
             if subject in people and candidate in people
         ]
 
     def count(self) -> int:
         """Questions that wait for an answer."""
-        return int(self._store.rows("SELECT count(*) FROM service_reviews WHERE answer IS NULL")[0][0])
+        return int(self._store.value("SELECT count(*) FROM service_reviews WHERE answer IS NULL"))
 
     def answer(self, review: int, answer: Answer) -> None:
         """Do what the answer asks for, once. Raises NotThere, or UserError when it was answered before."""
@@ -117,7 +117,7 @@ class Reviews:
             if row is None:
                 raise NotThere(f"question {review} has no answer to take back")
             if row[0] is not None:
-                changes.undo(connection, row[0], time.time())
+                aliases.undo(connection, row[0], time.time())
             connection.execute(
                 "UPDATE service_reviews SET answer = NULL, answered = NULL, alias = NULL WHERE id = ?", (review,)
             )
@@ -168,7 +168,7 @@ def _joined(connection: sqlite3.Connection, subject: int, candidate: int, answer
     """What an answer about a new person changes; who the two are is looked up now, long after the question."""
     subject, candidate = changes.owner_of(connection, subject), changes.owner_of(connection, candidate)
     if answer == "same" and subject != candidate:
-        return changes.join(connection, subject, candidate, time.time())
+        return aliases.join(connection, subject, candidate, time.time())
     if answer == "different" and subject == candidate:
         raise UserError("the two were made one person since; take that change back instead")
     return None
@@ -184,4 +184,4 @@ def _split_off(connection: sqlite3.Connection, entry: str, subject: int) -> int 
         return None
     name = connection.execute("SELECT name FROM identities WHERE id = ?", (subject,)).fetchone()[0]
     marked = f" (not) {secrets.token_hex(2)}"
-    return changes.split(connection, [entry], name[: LONGEST_NAME - len(marked)] + marked, time.time())
+    return aliases.split(connection, [entry], name[: LONGEST_NAME - len(marked)] + marked, time.time())

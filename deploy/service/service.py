@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from deploy.annotate import Label
+from deploy.assembly import new_detector
 from deploy.cluster.sync import no_mirror
 from deploy.events import Event
 from deploy.frames import Frame
-from deploy.pipeline import Parts, new_detector
+from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service import elsewhere, webhooks
 from deploy.service.api.app import Task, make_app
@@ -32,6 +33,7 @@ from deploy.service.streams import Streams
 from deploy.service.thresholds import read_error_rates
 from deploy.tls import check_certificate
 from pat.base.errors import Failure, UserError
+from pat.base.mapping import check_limits
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +48,10 @@ class Service:
     """
 
     def __init__(self, settings: ServiceSettings, host: str, port: int) -> None:
+        check_limits(settings)
         access = settings.access
         if access.tls_key is not None and access.tls_certificate is None:
             raise UserError("--access.tls-key needs --access.tls-certificate")
-        if not (access.upload_megabytes > 0 and access.upload_megapixels > 0 and access.session_hours > 0):
-            raise UserError("the limits of --access must be above 0")
-        if settings.keep.events < 1 or not settings.keep.audit_days > 0:
-            raise UserError("--keep.events must be at least 1 and --keep.audit-days above 0")
         if access.tls_certificate is not None:
             check_certificate(access.tls_certificate, access.tls_key)
         webhooks.check(settings.webhook)
@@ -96,12 +95,9 @@ class Service:
             stack.callback(channel.close)
             store = stack.enter_context(Store(parts.settings.gallery.path))
             photos = Photos(
-                parts.gallery,
-                new_detector(parts.settings),
-                parts.embedder,
-                most_bytes=int(access.upload_megabytes * 1e6),
-                most_pixels=int(access.upload_megapixels * 1e6),
-            )
+                parts.gallery, new_detector(parts.settings), parts.embedder,
+                most_bytes=int(access.upload_megabytes * 1e6), most_pixels=int(access.upload_megapixels * 1e6),
+            )  # fmt: skip
             rates = read_error_rates(parts.settings.gallery.threshold, parts.manifest)
             site = self._site = Site(parts, settings, store, self._live, photos, rates)
             if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
@@ -113,11 +109,11 @@ class Service:
                 store, most=settings.keep.events, before=site.enrich, woken=streams.wake
             )
             stack.enter_context(journal)
-            neighbours = None
             if settings.cluster.url:
                 neighbours = Neighbours(settings.cluster, site, journal, streams)
                 stack.enter_context(neighbours.running())
             else:
+                neighbours = None
                 no_mirror(store)
             app = make_app(
                 site, journal, streams, neighbours, hosts=[self._host],
@@ -133,22 +129,18 @@ class Service:
                 notify("STOPPING=1")
 
     def _tasks(self, site: Site, journal: Journal, streams: Streams, neighbours: Neighbours | None) -> list[Task]:
-        """What tells others of events."""
+        """What tells others of events, and the heartbeat."""
         chosen = self._settings
-        tasks: list[Task] = [self._beats]
-        names: list[str] = []
+        consumers: dict[str, Task] = {}
         for url in chosen.webhook.urls:
             webhook = webhooks.Webhook(url, chosen.webhook, journal, streams)
-            names.append(webhook.name)
-            tasks.append(webhook.run)
+            consumers[webhook.name] = webhook.run
         if chosen.mqtt.broker:
-            names.append(CONSUMER)
-            tasks.append(Mqtt(chosen.mqtt, site, journal, streams).run)
+            consumers[CONSUMER] = Mqtt(chosen.mqtt, site, journal, streams).run
         if neighbours is not None:
-            names.append(elsewhere.CONSUMER)
-            tasks.append(neighbours.run)
-        journal.keep_consumers(names)
-        return tasks
+            consumers[elsewhere.CONSUMER] = neighbours.run
+        journal.keep_consumers(consumers)
+        return [self._beats, *consumers.values()]
 
     async def _beats(self) -> None:
         """Says that requests are served: a loop that hangs does not."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from deploy.cluster.settings import ClusterSettings
+from deploy.settings import Count, Positive
+from pat.base.mapping import Within
 
 
 @dataclass(frozen=True)
@@ -17,17 +19,17 @@ class AccessSettings:
     """Whether requests from this machine to a loopback address go without a token. Say "token" behind a proxy."""
     hosts: tuple[str, ...] = ()
     """Names under which the page is reached, beside localhost and the --host given; others are refused."""
-    requests_per_second: float = 200.0
+    requests_per_second: Positive = 200.0
     """Of one client, on average; twice as many in a burst."""
-    session_hours: float = 12.0
+    session_hours: Positive = 12.0
     """After which whoever signed in on the page is asked for the token again."""
     tls_certificate: Path | None = None
     """PEM file; with it the service speaks https alone."""
     tls_key: Path | None = None
     """PEM file of the certificate's key, where it is in a file of its own."""
-    upload_megabytes: float = 12.0
+    upload_megabytes: Positive = 12.0
     """Largest photo that is taken."""
-    upload_megapixels: float = 24.0
+    upload_megapixels: Positive = 24.0
     """Largest image in it, told before it is decoded."""
 
 
@@ -37,9 +39,9 @@ class KeepSettings:
 
     views: Literal["none", "best"] = "none"
     """Pictures of people: none, or the best crop of each entry, which lives as long as the entry."""
-    events: int = 100_000
+    events: Count = 100_000
     """Events kept for the page and for consumers that are away; the oldest leave first."""
-    audit_days: float = 365.0
+    audit_days: Positive = 365.0
     """How long it is kept who did what."""
 
 
@@ -66,7 +68,7 @@ class WebhookSettings:
     """Addresses that every event is posted to; retried for as long as the event is kept."""
     events: tuple[str, ...] = ("recognised", "new", "revised", "left", "elsewhere", "forgotten")
     """Kinds of events that are posted."""
-    timeout: float = 10.0
+    timeout: Positive = 10.0
     """Seconds that one delivery may take."""
 
 
@@ -74,7 +76,7 @@ class WebhookSettings:
 class NeighbourSettings(ClusterSettings):
     """A Qdrant server or cluster that sites share; its API key is in the environment (PAT_CLUSTER_KEY)."""
 
-    threshold: float | None = None
+    threshold: Annotated[float, Within(-1, 1)] | None = None
     """Least cosine at which somebody is said to have been seen at another site; by default the gallery's."""
 
 

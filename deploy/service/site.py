@@ -45,14 +45,9 @@ class Site:
     """Made when the cameras' parts exist; safe to use from several threads."""
 
     def __init__(
-        self,
-        parts: Parts,
-        settings: ServiceSettings,
-        store: Store,
-        live: Live,
-        photos: Photos,
+        self, parts: Parts, settings: ServiceSettings, store: Store, live: Live, photos: Photos,
         error_rates: ErrorRates,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.parts, self.settings, self.store, self.live, self.photos = parts, settings, store, live, photos
         self.gallery, self.error_rates = parts.gallery, error_rates
         self.people = People(store, parts.gallery.facts.retention)
@@ -67,8 +62,6 @@ class Site:
         self._new: dict[int, None] = {}
         self.configured_threshold = parts.recogniser.threshold
         self._take_up_threshold()
-
-    # What is told.
 
     def enrich(self, event: Event) -> Mapping[str, Any]:
         """More fields for an event; keeps its view, asks a question where one is due. On the journal's thread."""
@@ -106,8 +99,6 @@ class Site:
             return {"entry": entry[1]}
         self.store.change("INSERT OR REPLACE INTO service_views VALUES (?, ?, ?)", entry[0], *crop)
         return {"entry": entry[1], "view": view_of(entry[1])}
-
-    # What people do.
 
     def rename(self, person: Person, name: str) -> int:
         """Call a person by a name that nobody has; the number to take it back with. Raises Taken, UserError."""
@@ -147,15 +138,13 @@ class Site:
             theirs = f"WHERE identity IN ({GROUP})"
             found = connection.execute(f"SELECT key FROM identities WHERE id IN ({GROUP})", (person.number,))
             receipt = Receipt(
-                id=str(uuid.uuid4()),
-                time=time.time(),
-                entries=count(f"entries {theirs}"),
+                id=str(uuid.uuid4()), time=time.time(), entries=count(f"entries {theirs}"),
                 views=count(f"service_views WHERE entry IN (SELECT id FROM entries {theirs})"),
                 sightings=count(f"sightings {theirs}"),
                 events=count(f"service_events WHERE key IN (SELECT key FROM identities WHERE id IN ({GROUP}))"),
                 reviews=count(f"service_reviews WHERE subject IN ({GROUP})"),
                 keys=[row[0] for row in found],
-            )
+            )  # fmt: skip
         self.gallery.forget(person.name)
         self.store.change(
             "INSERT INTO service_receipts VALUES (?, ?, ?)", receipt.id, receipt.time, receipt.model_dump_json()
@@ -165,12 +154,10 @@ class Site:
 
     def receipt(self, id: str) -> Receipt:
         """A receipt given before. Raises NotThere."""
-        row = self.store.row("SELECT body FROM service_receipts WHERE id = ?", id)
-        if row is None:
+        body = self.store.value("SELECT body FROM service_receipts WHERE id = ?", id)
+        if body is None:
             raise NotThere(f"there is no receipt {id}")
-        return Receipt.model_validate_json(row[0])
-
-    # What is set and measured.
+        return Receipt.model_validate_json(body)
 
     def set_threshold(self, threshold: float) -> None:
         """Decide by this cosine from now on, also after a restart, until the configuration changes."""
@@ -179,8 +166,8 @@ class Site:
         self.store.change("INSERT OR REPLACE INTO service_choices VALUES ('threshold', ?)", choice)
 
     def _take_up_threshold(self) -> None:
-        row = self.store.row("SELECT value FROM service_choices WHERE name = 'threshold'")
-        choice, configured = json.loads(row[0]) if row else {}, self.configured_threshold
+        value = self.store.value("SELECT value FROM service_choices WHERE name = 'threshold'")
+        choice, configured = json.loads(value or "{}"), self.configured_threshold
         if choice.get("configured") == configured and choice["chosen"] != configured:
             self.parts.recogniser.threshold = choice["chosen"]
             log.info("threshold %g, chosen on the page (configured: %g)", choice["chosen"], configured)

@@ -50,8 +50,6 @@ def check(settings: WebhookSettings) -> None:
         raise UserError(f"--webhook.events {unknown[0]} is no kind of event; there are {', '.join(KINDS)}")
     if settings.urls and len(os.environ.get(SECRET, "")) < SHORTEST_SECRET:
         raise UserError(f"webhooks are signed: set {SECRET} to a secret of {SHORTEST_SECRET} characters or more")
-    if not settings.timeout > 0:
-        raise UserError(f"--webhook.timeout is {settings.timeout:g}; it must be above 0")
 
 
 class Webhook:

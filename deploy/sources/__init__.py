@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from deploy.sources.base import Source, SourceLost
 from deploy.sources.names import Kind, kind_of, shown
-from pat.base.errors import UserError
 
 __all__ = ["Source", "SourceLost", "open_source", "shown"]
 
@@ -35,8 +34,6 @@ def open_source(
         UserError: this can never work; says what to do.
         SourceLost: it does not work now, and may work later.
     """
-    if not rate >= 0:
-        raise UserError(f"{shown(url)}: rate is {rate}; give the images per second that are wanted, 0 for all")
     kind, target = kind_of(url)
     if kind is Kind.PIPELINE:
         from deploy.sources.gstreamer import Pipeline

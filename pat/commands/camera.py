@@ -14,7 +14,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from deploy import pipeline
+from deploy import assembly, pipeline
 from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
 from deploy.rates import Rates
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> None:
     """Run the process until its sources end or it is told to stop."""
     given = read_arguments(arguments)
     set_up(given.output.log)
-    sources = pipeline.named_sources(given.sources)
-    bundle, settings = pipeline.chosen_way(Path(given.bundle), given)
+    sources = assembly.named_sources(given.sources)
+    bundle, settings = assembly.chosen_way(Path(given.bundle), given)
     threshold = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         summary = pipeline.run(
@@ -79,7 +79,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     bundle, sources, shipped = bundle_and_rest((given.bundle, *given.sources))
     if shipped:
         if len(sources) == 1:  # it may be a bundle mistyped: said at once
-            kind_of(pipeline.named_sources(sources)[0].url)
+            kind_of(assembly.named_sources(sources)[0].url)
         print(f"pat camera: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
     return dataclasses.replace(given, bundle=str(bundle), sources=sources)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg, subcommand
 
-from deploy import pipeline
+from deploy import assembly, pipeline
 from deploy.gallery import facts_of
 from deploy.gallery.threshold import read_threshold
 from deploy.logs import set_up
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     if shipped:
         print(f"pat serve: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
     set_up(given.output.log)
-    sources = pipeline.named_sources(named, none=True)
+    sources = assembly.named_sources(named, none=True)
     threshold = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         pipeline.run(

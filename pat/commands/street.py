@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy import pipeline
+from deploy import assembly, pipeline
 from deploy.annotate import Label, View
 from deploy.frames import Detections, Frame
-from deploy.pipeline import Find
 from deploy.settings import ProcessSettings
 from pat.base.errors import UserError
 from pat.evaluation.street import Box, Place, Run
@@ -82,9 +81,9 @@ def run_street(
     )
     boxes: dict[Place, list[Box]] = {}
     step = _Step([video.stem for video in street.videos])
-    finder = (lambda camera: _truthful(street.truth)) if see_truth else pipeline.new_finder(settings)
+    finder = (lambda camera: _truthful(street.truth)) if see_truth else assembly.new_finder(settings)
     summary = pipeline.run(
-        bundle, [pipeline.NamedSource(video.stem, str(video)) for video in street.videos], settings,
+        bundle, [assembly.NamedSource(video.stem, str(video)) for video in street.videos], settings,
         threshold=threshold, stopping=threading.Event(), finder=lambda camera: step.kept(finder(camera)),
         view=lambda camera: _Witness(boxes, look, lambda: step.leave(camera)),
     )  # fmt: skip
@@ -123,7 +122,7 @@ class _Step:
         self.waited = 0.0
         """Seconds of all cameras together."""
 
-    def kept(self, find: Find) -> Find:
+    def kept(self, find: assembly.Find) -> assembly.Find:
         def wait_and_find(frame: Frame) -> Detections:
             now = frame.time - self._begun.setdefault(frame.camera, frame.time)
             self._move(frame.camera, now)

@@ -28,9 +28,9 @@ ANCHORS = sum(rows * columns for rows, columns, _ in CELLS)
 CLASSES = 3
 
 
-def save(path: Path, nodes, outputs, constants=(), side=SIDE, inputs=1) -> Path:
-    """An ONNX file that takes `images` float32 [1, 3, side, side]."""
-    shape = [1, 3, side, side]
+def save(path: Path, nodes, outputs, constants=(), side=SIDE, inputs=1, batch=1) -> Path:
+    """An ONNX file that takes `images` float32 [batch, 3, side, side]."""
+    shape = [batch, 3, side, side]
     graph = helper.make_graph(
         list(nodes),
         "detector",
@@ -457,7 +457,7 @@ def test_a_model_that_takes_no_grey_image_is_refused(tmp_path, capsys):
     assert message.count("\n") == 1
 
 
-def brightness(path: Path, side: int = SIDE) -> Path:
+def brightness(path: Path) -> Path:
     """A YOLOX that takes any number of images, and in each finds one person where the image is bright."""
     rows = np.zeros((1, ANCHORS, 8), np.float32)
     rows[0, 0] = [32, 32, 20, 40, 0, 1, 0, 0]
@@ -470,16 +470,7 @@ def brightness(path: Path, side: int = SIDE) -> Path:
         helper.make_node("Add", ["scores", "rows"], ["output"]),
     ]
     constants = {"axes": np.array([1, 2, 3]), "each": np.array([-1, 1, 1]), "share": share, "rows": rows}
-    graph = helper.make_graph(
-        nodes,
-        "detector",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, side, side])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return path
+    return save(path, nodes, ["output"], constants, batch="batch")
 
 
 def test_cameras_share_a_session_and_its_batches(tmp_path):

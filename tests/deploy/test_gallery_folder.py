@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vectors
 from deploy.gallery import Gallery, restore
 from deploy.gallery.database import FILE, Database
 from pat.base.errors import UserError
@@ -60,9 +62,7 @@ def opened(path: Path, **values) -> Gallery:
     return Gallery.open(path, **{"dimension": DIMENSION, "model": "model-a", **values})
 
 
-def units(count: int, seed: int = 0) -> np.ndarray:
-    vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+units = functools.partial(vectors.units, dimension=DIMENSION)
 
 
 @pytest.fixture

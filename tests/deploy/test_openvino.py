@@ -12,7 +12,7 @@ from bundles import make_bundle
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed")
 
-from deploy import pipeline, runtime
+from deploy import assembly, runtime
 from deploy.runtime import choice
 from deploy.runtime.__main__ import main
 from deploy.settings import ProcessSettings
@@ -74,9 +74,9 @@ def test_a_bundle_for_another_backend_is_opened_with_a_warning(bundle, tmp_path,
 
 def test_the_fastest_within_the_gate_is_written_down_and_used(bundle, capsys, caplog):
     caplog.set_level("INFO")
-    found, settings = pipeline.chosen_way(bundle, ProcessSettings())
+    found, settings = assembly.chosen_way(bundle, ProcessSettings())
     assert (found, settings.runtime.backend) == (bundle, "onnxruntime")
-    assert pipeline.chosen_way(found, settings) == (found, settings)
+    assert assembly.chosen_way(found, settings) == (found, settings)
     assert caplog.text.count("nothing is chosen") == 1
     assert main(["pick", str(bundle), "--seconds", "0.2", "--batch", "2", "--threads", "1"]) == 0
     said = capsys.readouterr().out.splitlines()
@@ -85,12 +85,12 @@ def test_the_fastest_within_the_gate_is_written_down_and_used(bundle, capsys, ca
     chosen = choice.read_choice(bundle)
     assert chosen is not None
     assert chosen.backend in ("onnxruntime", "openvino")
-    found, settings = pipeline.chosen_way(bundle, ProcessSettings())
+    found, settings = assembly.chosen_way(bundle, ProcessSettings())
     assert found == chosen.bundle == bundle.resolve()
     assert settings.runtime.backend == chosen.backend
     # Said on the command line, a backend is used whatever was chosen.
     own = ProcessSettings(runtime=dataclasses.replace(ProcessSettings().runtime, backend="onnxruntime"))
-    assert pipeline.chosen_way(bundle, own) == (bundle, own)
+    assert assembly.chosen_way(bundle, own) == (bundle, own)
 
 
 def test_a_choice_of_another_machine_or_for_another_export_does_not_count(bundle):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import threading
 import time
@@ -10,10 +9,11 @@ import time
 import av
 import pytest
 
+from deploy.assembly import named_sources, open_embedder, open_gallery
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
-from deploy.pipeline import named_sources, open_embedder, open_gallery, run
+from deploy.pipeline import run
 from deploy.settings import (
     CameraSettings,
     DetectSettings,
@@ -25,17 +25,20 @@ from deploy.settings import (
 )
 from export.manifest import Manifest
 from pat.base.errors import Failure, UserError
+from pat.base.mapping import overlay
 
 
-def settings(tmp_path, **output):
-    return ProcessSettings(
+def settings(tmp_path, **more):
+    """Settings with `more` in their sections: `camera={"loop": True}`."""
+    usual = ProcessSettings(
         camera=CameraSettings(rate=5.0),
         detect=DetectSettings("hog:540"),
         runtime=RuntimeSettings(threads=1),
         track=TrackSettings(every=1.0, decide_after=1.0),
         gallery=GallerySettings(path=str(tmp_path / "gallery")),
-        output=OutputSettings(events=str(tmp_path / "events.jsonl"), metrics_port=0, **output),
+        output=OutputSettings(events=str(tmp_path / "events.jsonl"), metrics_port=0),
     )
+    return overlay(usual, more, "the test")
 
 
 def process(bundle, sources, chosen, threshold=0.8, **more):
@@ -51,7 +54,7 @@ def walked(tmp_path_factory, colour_bundle, street):
     """One run over both videos."""
     folder = tmp_path_factory.mktemp("walked")
     looks = []
-    chosen = settings(folder, video=folder / "video")
+    chosen = settings(folder, output={"video": folder / "video"})
     sources = [f"north={street / 'camera-1.mp4'}", f"south={street / 'camera-2.mp4'}"]
     summary = process(colour_bundle, sources, chosen, look=looks.append, look_every=0.2)
     return folder, summary, looks
@@ -111,11 +114,8 @@ def test_rates_are_shown_on_the_way(walked):
 
 def test_a_second_run_knows_the_people_of_the_first(walked, colour_bundle, street, tmp_path):
     folder, _, _ = walked
-    chosen = settings(folder)
-    chosen = dataclasses.replace(
-        chosen,
-        gallery=dataclasses.replace(chosen.gallery, remember="nothing"),
-        output=dataclasses.replace(chosen.output, events=str(tmp_path / "events.jsonl")),
+    chosen = settings(
+        folder, gallery={"remember": "nothing"}, output={"events": str(tmp_path / "events.jsonl")}
     )
     process(colour_bundle, [f"north={street / 'camera-1.mp4'}"], chosen)
     told = events(tmp_path)
@@ -145,12 +145,7 @@ def test_an_engine_that_stays_broken_ends_the_process(colour_bundle, street, tmp
         return whole(self, *arguments)
 
     monkeypatch.setattr(Session, "embed_boxes", broken)
-    chosen = settings(tmp_path)
-    chosen = dataclasses.replace(
-        chosen,
-        runtime=dataclasses.replace(chosen.runtime, give_up_after=0.2),
-        camera=dataclasses.replace(chosen.camera, loop=True),
-    )
+    chosen = settings(tmp_path, runtime={"give_up_after": 0.2}, camera={"loop": True})
     with pytest.raises(Failure, match="broken for"):
         process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
 
@@ -171,8 +166,7 @@ def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_
         return vectors
 
     monkeypatch.setattr(Session, "embed_boxes", once)
-    chosen = settings(tmp_path)
-    chosen = dataclasses.replace(chosen, camera=dataclasses.replace(chosen.camera, loop=True))  # until it has
+    chosen = settings(tmp_path, camera={"loop": True})  # until it has
     sources = named_sources([str(street / "camera-1.mp4")])
     summary = run(colour_bundle, sources, chosen, threshold=0.8, stopping=stopping)
     assert len(calls) >= 4
@@ -200,22 +194,13 @@ def test_a_worker_survives_an_unexpected_error(colour_bundle, street, tmp_path, 
 
 def test_stopping_finishes_the_tracks_in_view(colour_bundle, street, tmp_path):
     stopping = threading.Event()
-    chosen = settings(tmp_path)
-    chosen = dataclasses.replace(chosen, camera=dataclasses.replace(chosen.camera, loop=True))
 
     def look(rates):
         if any(each.people for each in rates.cameras) and rates.gallery:
             stopping.set()
 
-    run(
-        colour_bundle,
-        named_sources([str(street / "camera-1.mp4")]),
-        chosen,
-        threshold=0.8,
-        stopping=stopping,
-        look=look,
-        look_every=0.05,
-    )
+    sources, chosen = named_sources([str(street / "camera-1.mp4")]), settings(tmp_path, camera={"loop": True})
+    run(colour_bundle, sources, chosen, threshold=0.8, stopping=stopping, look=look, look_every=0.05)
     told = events(tmp_path)
     named = {each["track"] for each in told if each["event"] in ("new", "recognised")}
     assert named <= {each["track"] for each in told if each["event"] == "left"}
@@ -258,8 +243,7 @@ def test_names_of_new_people_sort_by_time():
 def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundle, street, tmp_path, monkeypatch):
     swept = []
     monkeypatch.setattr(Gallery, "sweep", lambda self: swept.append(self.facts.retention) or 0)
-    chosen = settings(tmp_path)
-    chosen = dataclasses.replace(chosen, gallery=dataclasses.replace(chosen.gallery, retention_hours=2.0))
+    chosen = settings(tmp_path, gallery={"retention_hours": 2.0})
     process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
     assert len(swept) >= 2  # on opening, and by the process
     assert set(swept) == {7200.0}
@@ -267,9 +251,7 @@ def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundl
 
 def test_the_gallery_has_the_retention_of_the_settings(colour_bundle, tmp_path):
     manifest = Manifest.load(colour_bundle)
-    chosen = settings(tmp_path)
-    chosen = dataclasses.replace(chosen, gallery=dataclasses.replace(chosen.gallery, retention_hours=2.0))
-    with open_gallery(chosen, manifest) as gallery:
+    with open_gallery(settings(tmp_path, gallery={"retention_hours": 2.0}), manifest) as gallery:
         assert gallery.facts.retention == 7200
 
 

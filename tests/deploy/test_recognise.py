@@ -11,7 +11,7 @@ import pytest
 from deploy.gallery import Gallery
 from deploy.metrics import Metrics
 from deploy.recognise import Recogniser, new_name
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure
 
 NOW = time.time()
 
@@ -167,12 +167,6 @@ def test_who_was_named_in_view_stays_that_and_keeps_what_was_stored(gallery, nam
 def test_views_that_do_not_agree_make_nobody(gallery):
     assert ask(make(gallery), BEN, agrees=False).identity is None
     assert gallery.count() == 1
-
-
-@pytest.mark.parametrize("margin", [float("nan"), -0.1, 2.5])
-def test_a_margin_that_is_no_difference_of_cosines(gallery, margin):
-    with pytest.raises(UserError, match="the margin is"):
-        Recogniser(gallery, Metrics(), threshold=0.7, remember="all", margin=margin)
 
 
 def test_the_threshold_is_the_least_cosine(gallery):

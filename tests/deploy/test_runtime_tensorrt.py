@@ -299,11 +299,11 @@ REFUSED = {
     ),
     "another flavour": (
         lambda b: change(b, flavour="tensorrt-rtx"),
-        "was built with tensorrt-rtx, this is tensorrt; run python",
+        "was built with tensorrt-rtx 10.3.0, this is tensorrt 10.3.0; run python",
     ),
     "another version": (
         lambda b: change(b, tensorrt="10.16.1"),
-        "was built with tensorrt 10.16.1, this is 10.3.0; run python export/build_trt.py .* on this device",
+        "was built with tensorrt 10.16.1, this is tensorrt 10.3.0; run python .*build_trt.py .* on this device",
     ),
     "another GPU": (
         lambda b: change(b, device="NVIDIA H100 (sm_90)"),

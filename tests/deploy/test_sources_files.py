@@ -272,11 +272,6 @@ def test_what_can_never_work_is_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_negative_rate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"rate is -1; give the images per second"):
-        open_source(str(tmp_path), rate=-1)
-
-
 @contextmanager
 def as_nobody() -> Iterator[None]:
     """root may read everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import threading
@@ -22,7 +23,7 @@ from deploy.recognise import Recogniser
 from deploy.status import CameraStatus
 from deploy.track import Tracker
 from deploy.worker import PENDING, Worker
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure
 
 PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
 OTHER = np.array([300, 40, 360, 200], dtype=np.float32)
@@ -63,17 +64,21 @@ class Script:
 
 
 class Answers:
-    """An embedder that gives each person a direction of her own, at once or when told to."""
+    """An embedder that gives each person a direction of her own, at once or when told to.
+
+    Others say by `see` what they make of boxes; `asked` has the number of boxes of each call, this one's too.
+    """
 
     def __init__(self, at_once=True):
         self.at_once, self.waiting, self.asked, self.most = at_once, [], [], 0
 
+    def see(self, boxes):
+        return np.eye(8, dtype=np.float32)[(boxes[:, 0] > 200).astype(int)]
+
     def submit(self, pixels, boxes):
-        vectors = np.zeros((len(boxes), 8), dtype=np.float32)
-        vectors[np.arange(len(boxes)), (boxes[:, 0] > 200).astype(int)] = 1
-        future: Future = Future()
         self.asked.append(len(boxes))
-        self.waiting.append((future, vectors))
+        future: Future = Future()
+        self.waiting.append((future, self.see(boxes)))
         self.most = max(self.most, sum(not each.done() for each, _ in self.waiting))
         if self.at_once:
             self.answer()
@@ -93,7 +98,6 @@ def gallery(tmp_path):
 
 def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7):
     metrics = Metrics()
-    numbers = iter(range(1, 1000))
     policies = []
 
     def policy():
@@ -111,7 +115,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
             events,
             metrics,
             View(),
-            track_numbers=lambda: next(numbers),
+            track_numbers=itertools.count(1),
             decide_after=decide_after,
         )
         worker.run(threading.Event())
@@ -129,8 +133,8 @@ def test_a_track_is_decided_after_so_many_views(tmp_path, gallery):
 class Twins(Answers):
     """An embedder to which everyone looks the same."""
 
-    def submit(self, pixels, boxes):
-        return super().submit(pixels, np.zeros_like(boxes))
+    def see(self, boxes):
+        return super().see(np.zeros_like(boxes))
 
 
 def test_two_who_were_seen_at_once_are_two_people_even_when_one_has_left(tmp_path, gallery):
@@ -192,12 +196,9 @@ class Jump(Answers):
         super().__init__()
         self.at, self.until = at, until
 
-    def submit(self, pixels, boxes):
-        future = super().submit(pixels, boxes)
-        if self.at <= len(self.asked) < self.until:
-            future = Future()
-            future.set_result(np.eye(8, dtype=np.float32)[[2] * len(boxes)])
-        return future
+    def see(self, boxes):
+        jumped = self.at <= len(self.asked) < self.until
+        return np.eye(8, dtype=np.float32)[[2] * len(boxes)] if jumped else super().see(boxes)
 
 
 def test_a_track_that_jumps_to_somebody_else_is_split(tmp_path, gallery):
@@ -229,11 +230,8 @@ class Sequence(Answers):
         super().__init__()
         self.vectors = vectors
 
-    def submit(self, pixels, boxes):
-        super().submit(pixels, boxes)
-        future: Future = Future()
-        future.set_result(np.array([self.vectors[min(len(self.asked), len(self.vectors)) - 1]], dtype=np.float32))
-        return future
+    def see(self, boxes):
+        return np.array([self.vectors[min(len(self.asked), len(self.vectors)) - 1]], dtype=np.float32)
 
 
 def test_half_a_jump_is_a_jump_and_its_first_view_is_left_out(tmp_path, gallery):
@@ -248,10 +246,8 @@ def test_half_a_jump_is_a_jump_and_its_first_view_is_left_out(tmp_path, gallery)
 class Copies(Answers):
     """From the sixth image on the person on the left looks like the one on the right."""
 
-    def submit(self, pixels, boxes):
-        moved = boxes.copy()
-        moved[:, 0] += 300 if len(self.asked) >= 6 else 0
-        return super().submit(pixels, moved)
+    def see(self, boxes):
+        return super().see(boxes + np.float32(300 if len(self.asked) > 6 else 0))
 
 
 def test_who_a_split_track_shows_is_nobody_in_the_same_image(tmp_path, gallery):
@@ -259,12 +255,6 @@ def test_who_a_split_track_shows_is_nobody_in_the_same_image(tmp_path, gallery):
     told, _, _ = run(tmp_path, gallery, Script([[PERSON, OTHER]] * 24), Copies(), decide_after=0.0)
     assert [each["event"] for each in told if each.get("identity") == "ben"] == ["recognised", "left"]
     assert len({each["track"] for each in told}) == 3
-
-
-@pytest.mark.parametrize("seconds", [float("nan"), -1.0])
-def test_seconds_that_are_none_are_refused(tmp_path, gallery, seconds):
-    with pytest.raises(UserError, match="decide_after"):
-        run(tmp_path, gallery, Script([]), Answers(), decide_after=seconds)
 
 
 def test_one_odd_view_is_left_out(tmp_path, gallery):
@@ -277,10 +267,10 @@ def test_who_is_forgotten_while_in_view_is_not_brought_back(tmp_path, gallery):
     gallery.add(np.eye(1, 8, dtype=np.float32), identity="anna", camera="desk", time=time.time())
 
     class Forgetting(Answers):
-        def submit(self, pixels, boxes):
-            if len(self.asked) == 6:
+        def see(self, boxes):
+            if len(self.asked) == 7:
                 gallery.forget("anna")
-            return super().submit(pixels, boxes)
+            return super().see(boxes)
 
     told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 30), Forgetting())
     assert [each["event"] for each in told] == ["recognised", "left"]
@@ -295,14 +285,11 @@ def test_an_identity_is_revised_when_more_views_say_so(tmp_path, gallery):
     gallery.add(ben, identity="ben", camera="desk", time=time.time())
 
     class Better(Answers):
-        def submit(self, pixels, boxes):
-            future = super().submit(pixels, boxes)
+        def see(self, boxes):
             angle = min(0.18 * len(self.asked), 1.0)  # a bad first view, then better and better
             vectors = np.zeros((len(boxes), 8), dtype=np.float32)
             vectors[:, 0], vectors[:, 1] = np.cos(angle), np.sin(angle)
-            future = Future()
-            future.set_result(vectors)
-            return future
+            return vectors
 
     told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 60), Better())
     assert [(each["event"], each["identity"]) for each in told] == [
@@ -328,10 +315,8 @@ def test_a_box_outside_the_frame_is_not_embedded(tmp_path, gallery):
 
 def test_vectors_that_are_no_numbers_are_never_stored(tmp_path, gallery):
     class Nothing(Answers):
-        def submit(self, pixels, boxes):
-            future: Future = Future()
-            future.set_result(np.full((len(boxes), 8), np.nan, dtype=np.float32))
-            return future
+        def see(self, boxes):
+            return np.full((len(boxes), 8), np.nan, dtype=np.float32)
 
     told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 10), Nothing())
     assert [(each["event"], each["views"]) for each in told] == [("left", 0)]

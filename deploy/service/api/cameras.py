@@ -15,9 +15,10 @@ from fastapi.responses import StreamingResponse
 
 from deploy.cluster.records import Elsewhere
 from deploy.service import models
-from deploy.service.api.parts import TheNeighbours, TheSite, Viewer, decision, in_view, shown
+from deploy.service.api.parts import TheNeighbours, TheSite, TheStreams, Viewer, decision, in_view, shown
 from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
+from deploy.service.live import Live
 from deploy.service.people import NotThere
 from deploy.service.photos import ANSWER_WITHIN, Found, Limits
 from deploy.service.site import Site
@@ -92,12 +93,11 @@ def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
     responses={200: {"content": {"multipart/x-mixed-replace": {}}}, **PROBLEMS},
 )  # fmt: skip
 async def get_stream(
-    request: Request, site: TheSite, caller: Viewer, name: str,
+    site: TheSite, streams: TheStreams, caller: Viewer, name: str,
     rate: Annotated[float, Query(gt=0, le=LIVE_RATE, description="Pictures a second at most.")] = LIVE_RATE,
 ) -> StreamingResponse:  # fmt: skip
     """The camera's pictures as they come, with boxes and names (MJPEG)."""
     _known(site, name)
-    streams: Streams = request.app.state.streams
     return StreamingResponse(
         streams.counted(_pictures(site, streams, name, rate)),
         media_type="multipart/x-mixed-replace; boundary=frame",
@@ -170,7 +170,7 @@ async def search_by_photo(
     return await to_thread.run_sync(_answer, site, neighbours, shape, found)  # asks the cluster, out of the line
 
 
-def _known(site: Site, name: str):  # type: ignore[no-untyped-def]
+def _known(site: Site, name: str) -> Live:
     if all(each.name != name for each in site.parts.cameras):
         raise NotThere(f"there is no camera {name!r}")
     return site.live

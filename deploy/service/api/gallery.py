@@ -15,10 +15,13 @@ from deploy.service.api.parts import (
     TheSite,
     Viewer,
     in_view,
+    number_of,
     numbers_of,
+    page_of,
     shown,
 )
 from deploy.service.api.problems import PROBLEMS
+from deploy.service.reviews import Question
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 Key = Annotated[str, Path(max_length=64, pattern=r"^[0-9a-f]+$")]
@@ -48,9 +51,9 @@ def list_people(
         and (kept is None or each.kept == kept)
     ]
     viewed = in_view(site)
-    page = found[:limit]
-    following = f"{page[-1].last!r}:{page[-1].number}" if len(found) > limit else None
-    return models.Page(items=[shown(site, each, viewed) for each in page], next=following)
+    return page_of(
+        found, limit, lambda each: f"{each.last!r}:{each.number}", lambda each: shown(site, each, viewed)
+    )
 
 
 @router.get("/people/{key}", tags=["people"])
@@ -68,9 +71,7 @@ def get_timeline(
     found = site.people.timeline(
         site.people.person(key), limit + 1, None if before is None else (before[0], int(before[1]))
     )
-    page = found[:limit]
-    following = f"{page[-1].first!r}:{page[-1].id}" if len(found) > limit else None
-    return models.Page(items=page, next=following)
+    return page_of(found, limit, lambda each: f"{each.first!r}:{each.id}")
 
 
 @router.get("/people/{key}/entries", tags=["people"])
@@ -134,13 +135,9 @@ def list_changes(
     site: TheSite, caller: Viewer, limit: Limit = 50, cursor: Cursor = ""
 ) -> models.Page[models.Change]:
     """Merges, splits and new names, newest first."""
-    before = numbers_of(cursor, 1)
-    found = [each for each in site.gallery.aliases() if before is None or each[0] < before[0]]
-    page = [
-        models.Change(id=number, kind=kind, time=when, source=source, target=target)
-        for number, kind, when, source, target in found[:limit]
-    ]
-    return models.Page(items=page, next=str(page[-1].id) if len(found) > limit else None)
+    before = number_of(cursor)
+    found = [row for row in site.gallery.aliases() if before is None or row[0] < before]
+    return page_of(found, limit, lambda row: row[0], lambda row: models.of_row(models.Change, row))
 
 
 @router.post("/changes/{change}/undo", tags=["changes"], status_code=204)
@@ -158,18 +155,18 @@ def list_reviews(
     answered: Annotated[bool, Query(description="Those that were answered, newest first.")] = False,
 ) -> models.Page[models.Review]:
     """Uncertain matches that wait for somebody to look, oldest first."""
-    after = numbers_of(cursor, 1)
-    found = site.reviews.open(limit + 1, 0 if after is None else int(after[0]), answered=answered)
     viewed, views = in_view(site), site.settings.keep.views != "none"
-    page = [
-        models.Review(
-            id=each.id, time=each.time, kind=each.kind, camera=each.camera, score=each.score, answer=each.answer,
-            subject=shown(site, each.subject, viewed), candidate=shown(site, each.candidate, viewed),
-            picture=models.view_of(each.entry) if views and each.entry else None,
-        )
-        for each in found[:limit]
-    ]  # fmt: skip
-    return models.Page(items=page, next=str(page[-1].id) if len(found) > limit else None)
+
+    def as_review(question: Question) -> models.Review:
+        return models.Review(
+            id=question.id, time=question.time, kind=question.kind, camera=question.camera, score=question.score,
+            answer=question.answer, subject=shown(site, question.subject, viewed),
+            candidate=shown(site, question.candidate, viewed),
+            picture=models.view_of(question.entry) if views and question.entry else None,
+        )  # fmt: skip
+
+    found = site.reviews.open(limit + 1, number_of(cursor) or 0, answered=answered)
+    return page_of(found, limit, lambda each: each.id, as_review)
 
 
 @router.put("/reviews/{review}", tags=["reviews"], status_code=204)

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import cookie_parser
+from starlette.requests import ClientDisconnect, Request, cookie_parser
 
 from deploy.service.access import Caller, Rate
 from deploy.service.api.problems import problem
@@ -99,14 +99,17 @@ class Guard:
             await self._app(scope, receive, answer)
             return
         most = self._site.photos.most_bytes if path == "/api/v1/search" else SMALL_BODY
+        chunks = Request(scope, receive).stream()
         try:
             told = int(headers.get("content-length") or 0)
-            body = None if told > most else await asyncio.wait_for(_body(receive, most), BODY_WITHIN)
+            body = None if told > most else await asyncio.wait_for(_body(chunks, most), BODY_WITHIN)
+        except ClientDisconnect:
+            return
         except asyncio.TimeoutError:
             detail = f"the body did not arrive within {BODY_WITHIN:.0f} s"
             return await refuse(408, detail, headers={"Connection": "close"})
         if body is None:
-            await _rest(receive)
+            await _rest(chunks)
             return await refuse(413, f"{most:,} bytes are the most here", headers={"Connection": "close"})
         asked = caller or Caller("nobody", "view", address)
 
@@ -173,34 +176,28 @@ def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-async def _rest(receive: Any) -> None:
+async def _rest(chunks: AsyncIterator[bytes]) -> None:
     """Read on, within bounds, what is too much: a client whose connection ends while it sends hears no answer."""
 
     async def read() -> None:
         taken = 0
-        while taken < REST_BYTES:
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if not message.get("more_body"):
+        async for chunk in chunks:
+            taken += len(chunk)
+            if taken >= REST_BYTES:
                 return
 
-    with contextlib.suppress(asyncio.TimeoutError):
+    with contextlib.suppress(asyncio.TimeoutError, ClientDisconnect):
         await asyncio.wait_for(read(), REST_WITHIN)
 
 
-async def _body(receive: Any, most: int) -> bytes | None:
+async def _body(chunks: AsyncIterator[bytes], most: int) -> bytes | None:
     """The whole body; None when it is larger than `most`."""
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            break
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > most:
+    body = bytearray()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > most:
             return None
-        more = message.get("more_body", False)
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _given(body: bytes, receive: Any) -> Any:

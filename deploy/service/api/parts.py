@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Literal, cast
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from fastapi import Depends, HTTPException, Query, Request
 
 from deploy.service import models, people
 from deploy.service.access import Caller, Role
 from deploy.service.elsewhere import Neighbours
+from deploy.service.journal import Journal
 from deploy.service.reviews import BAND
 from deploy.service.site import Site
+from deploy.service.streams import Streams
 from pat.base.errors import UserError
 
-
-def site_of(request: Request) -> Site:
-    return cast(Site, request.app.state.site)
+T = TypeVar("T")
 
 
-TheSite = Annotated[Site, Depends(site_of)]
+def _part(name: str) -> Callable[[Request], Awaitable[Any]]:
+    """A dependency: what `make_app` has put into the application's state under this name."""
+
+    async def found(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return found
+
+
+TheSite = Annotated[Site, Depends(_part("site"))]
+TheJournal = Annotated[Journal, Depends(_part("journal"))]
+TheStreams = Annotated[Streams, Depends(_part("streams"))]
+TheNeighbours = Annotated[Neighbours | None, Depends(_part("neighbours"))]
 Limit = Annotated[int, Query(ge=1, le=200, description="Items at most.")]
 Cursor = Annotated[str, Query(max_length=100, description="`next` of the part before.")]
 
 
-def neighbours_of(request: Request) -> Neighbours | None:
-    return cast("Neighbours | None", request.app.state.neighbours)
-
-
-TheNeighbours = Annotated[Neighbours | None, Depends(neighbours_of)]
-
-
-def needs(role: Role) -> Callable[[Request], Caller]:
+def needs(role: Role) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: the caller, who has this role."""
 
-    def check(request: Request) -> Caller:
+    async def check(request: Request) -> Caller:
         caller = request.scope["state"]["caller"]
         if caller is None or not caller.may(role):
             raise HTTPException(403, f"this needs the role {role!r}")
@@ -61,6 +67,21 @@ def numbers_of(cursor: str, count: int) -> tuple[float, ...] | None:
     return numbers
 
 
+def number_of(cursor: str) -> int | None:
+    """The number of a cursor that is one; None for the first part. Raises UserError."""
+    numbers = numbers_of(cursor, 1)
+    return None if numbers is None else int(numbers[0])
+
+
+def page_of(
+    found: Sequence[T], limit: int, cursor: Callable[[T], object], shown: Callable[[T], object] = lambda each: each
+) -> models.Page:
+    """The first `limit` of what was found, as `shown`; where there is more, the cursor of the last leads on."""
+    items = found[:limit]
+    following = str(cursor(items[-1])) if len(found) > limit else None
+    return models.Page(items=[shown(each) for each in items], next=following)
+
+
 def in_view(site: Site) -> dict[str, list[str]]:
     """Cameras that see a person now, by name."""
     found: dict[str, list[str]] = {}
@@ -75,10 +96,7 @@ def shown(site: Site, person: people.Person, viewed: dict[str, list[str]] | None
     """A person as the API shows it."""
     cameras = (in_view(site) if viewed is None else viewed).get(person.name, [])
     picture = f"/api/v1/people/{person.key}/view.jpg" if site.settings.keep.views != "none" else None
-    return models.Person(
-        key=person.key, name=person.name, kept=person.kept, entries=person.entries, sightings=person.sightings,
-        cameras=list(person.cameras), first=person.first, last=person.last, in_view=cameras, picture=picture,
-    )  # fmt: skip
+    return models.Person(**asdict(person), in_view=cameras, picture=picture)
 
 
 def decision(score: float, threshold: float) -> Literal["same", "perhaps", "different"]:

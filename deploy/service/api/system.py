@@ -22,10 +22,13 @@ from deploy.service.api.parts import (
     Eraser,
     Limit,
     Operator,
+    TheJournal,
     TheNeighbours,
     TheSite,
+    TheStreams,
     Viewer,
-    numbers_of,
+    number_of,
+    page_of,
 )
 from deploy.service.api.problems import PROBLEMS
 from deploy.service.journal import Journal
@@ -68,9 +71,7 @@ def metrics(site: TheSite, caller: Viewer) -> Response:
 
 
 @router.get(f"{API}/status", tags=["system"])
-def status(
-    request: Request, site: TheSite, neighbours: TheNeighbours, caller: Viewer
-) -> models.Status:  # fmt: skip
+def status(site: TheSite, journal: TheJournal, neighbours: TheNeighbours, caller: Viewer) -> models.Status:
     """Cameras, storage, model and figures at a glance."""
     retention = site.gallery.facts.retention
     return models.Status(
@@ -79,7 +80,7 @@ def status(
         milliseconds=site.rates.milliseconds if site.rates else {},
         crops_per_second=site.rates.crops_per_second if site.rates else 0.0,
         people=len(site.people.everybody()), reviews=site.reviews.count(),
-        events_lost=request.app.state.journal.lost, views=site.settings.keep.views,
+        events_lost=journal.lost, views=site.settings.keep.views,
         retention_hours=None if retention is None else retention / 3600,
         cluster=None if neighbours is None else neighbours.state(),
     )  # fmt: skip
@@ -99,20 +100,14 @@ def dismiss_node(
 
 @router.get(f"{API}/events", tags=["events"])
 def list_events(
-    request: Request, caller: Viewer, limit: Limit = 50, cursor: Cursor = "",
+    journal: TheJournal, caller: Viewer, limit: Limit = 50, cursor: Cursor = "",
     kind: Annotated[str | None, Query(max_length=40, description="Of this kind alone.")] = None,
     camera: Annotated[str | None, Query(max_length=200)] = None,
     key: Annotated[str | None, Query(max_length=64, description="Of this person alone.")] = None,
 ) -> models.Page[dict[str, Any]]:  # fmt: skip
     """What happened, newest first; docs/integrators.md tells the fields."""
-    before = numbers_of(cursor, 1)
-    journal: Journal = request.app.state.journal
-    seq = None if before is None else int(before[0])
-    found = journal.before(seq, limit + 1, kind=kind, camera=camera, key=key)
-    page = found[:limit]
-    return models.Page(
-        items=[dict(each.values) for each in page], next=str(page[-1].seq) if len(found) > limit else None
-    )
+    found = journal.before(number_of(cursor), limit + 1, kind=kind, camera=camera, key=key)
+    return page_of(found, limit, lambda each: each.seq, lambda each: dict(each.values))
 
 
 @router.get(
@@ -120,12 +115,10 @@ def list_events(
     responses={200: {"content": {"text/event-stream": {}}}, **PROBLEMS},
 )  # fmt: skip
 async def stream_events(
-    request: Request, caller: Viewer,
+    journal: TheJournal, streams: TheStreams, caller: Viewer,
     last_event_id: Annotated[str, Header(max_length=20, description="Go on after this event.")] = "",
 ) -> StreamingResponse:  # fmt: skip
     """Events as they happen (server-sent events); what was missed comes first when `Last-Event-ID` is given."""
-    streams: Streams = request.app.state.streams
-    journal: Journal = request.app.state.journal
     number = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else None
     since = await to_thread.run_sync(lambda: journal.newest) if number is None else min(number, 2**53)
     return StreamingResponse(
@@ -213,11 +206,8 @@ def list_audit(
     site: TheSite, caller: Eraser, limit: Limit = 50, cursor: Cursor = ""
 ) -> models.Page[models.AuditLine]:
     """Who did what, newest first; people by their key."""
-    before = numbers_of(cursor, 1)
-    names = list(models.AuditLine.model_fields)
-    found = site.audit.lines(limit + 1, None if before is None else int(before[0]))
-    page = [models.AuditLine(**dict(zip(names, row, strict=True))) for row in found[:limit]]
-    return models.Page(items=page, next=str(page[-1].id) if len(found) > limit else None)
+    found = site.audit.lines(limit + 1, number_of(cursor))
+    return page_of(found, limit, lambda row: row[0], lambda row: models.of_row(models.AuditLine, row))
 
 
 def _version() -> str:

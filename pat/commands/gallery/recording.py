@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy import pipeline, runtime
+from deploy import assembly, runtime
 from deploy.appearance import qualities
 from deploy.frames import Boxes, clipped, ious
 from deploy.settings import CameraSettings, DetectSettings, ProcessSettings
@@ -50,13 +50,13 @@ def is_recording(name: str) -> bool:
 def watch(bundle: Path, videos: Sequence[str], detector: str, progress: Progress) -> Views:
     """Follow the people of each video and embed views of them. UserError for a video that cannot be read."""
     settings = ProcessSettings(camera=CameraSettings(give_up_after=30.0), detect=DetectSettings(detector=detector))
-    finder = pipeline.new_finder(settings)
+    finder = assembly.new_finder(settings)
     seen = _Seen()
     with runtime.open(bundle) as session:
-        for source in pipeline.named_sources(videos):
-            camera = pipeline.new_camera(source, settings)
-            find, policy = finder(source.name), pipeline.new_policy(settings)
-            tracker = pipeline.new_tracker(settings)
+        for source in assembly.named_sources(videos):
+            camera = assembly.new_camera(source, settings)
+            find, policy = finder(source.name), assembly.new_policy(settings)
+            tracker = assembly.new_tracker(settings)
             with camera, progress.bar(source.name, 0) as advance:
                 while not camera.ended and camera.state != "failed":
                     if (frame := camera.get(timeout=WAIT)) is None:

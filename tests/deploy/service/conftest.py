@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import vectors
-from deploy import pipeline
+from deploy import assembly, pipeline
 from deploy.events import Event
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
@@ -99,7 +99,7 @@ def running(
         try:
             pipeline.run(
                 bundle,
-                pipeline.named_sources(sources, none=True),
+                assembly.named_sources(sources, none=True),
                 settings,
                 threshold=threshold,
                 stopping=stopping,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy import pipeline
+from deploy import assembly
 from deploy.annotate import Label
 from deploy.frames import Frame
 from deploy.service.api import cameras
@@ -27,6 +27,10 @@ def photo(pixels=None, kind="JPEG", size=(80, 200)) -> bytes:
     image = Image.fromarray(pixels) if pixels is not None else Image.new("RGB", size, (90, 40, 160))
     image.save(out, kind)
     return out.getvalue()
+
+
+def search(service, content, kind="image/jpeg", query=""):
+    return service.api("POST", f"/search{query}", content=content, headers={"Content-Type": kind})
 
 
 def problem(answer, status, name):
@@ -125,12 +129,9 @@ def test_two_become_one_and_two_again(service, people):
 def test_entries_go_to_somebody_else(service, people):
     one, two = people["gate-1"]["key"], people["gate-2"]["key"]
     (entry,) = service.get(f"/people/{one}/entries")
-    problem(
-        service.api("POST", f"/people/{two}/split", json={"entries": [entry["id"]], "name": "new"}),
-        404,
-        "not-found",
-    )
-    done = service.api("POST", f"/people/{one}/split", json={"entries": [entry["id"]], "name": "new"}).json()
+    split = {"entries": [entry["id"]], "name": "new"}
+    problem(service.api("POST", f"/people/{two}/split", json=split), 404, "not-found")
+    done = service.api("POST", f"/people/{one}/split", json=split).json()
     assert done["person"]["name"] == "new"
     assert service.get(f"/people/{one}/entries") == []
 
@@ -229,17 +230,13 @@ def test_a_photo_finds_who_it_shows(service, colour_bundle):
         vector = session.embed(crop[None])
     service.site.gallery.add(vector, identity="carla", camera="hall", time=time.time())
     body = photo(crop, "PNG")
-    found = service.api("POST", "/search?whole=true", content=body, headers={"Content-Type": "image/png"}).json()
-    (person,) = found["people"]
+    (person,) = search(service, body, "image/png", "?whole=true").json()["people"]
     assert person["seen_before"] == "yes"
     assert person["matches"][0]["person"]["name"] == "carla"
     assert person["matches"][0]["score"] > 0.99
-    elsewhere = service.api(
-        "POST", "/search?whole=true&camera=gate", content=body, headers={"Content-Type": "image/png"}
-    ).json()
+    elsewhere = search(service, body, "image/png", "?whole=true&camera=gate").json()
     assert elsewhere["people"][0] == {**person, "seen_before": "no", "matches": []}
-    nobody = service.api("POST", "/search", content=photo(), headers={"Content-Type": "image/jpeg"}).json()
-    assert nobody["people"] == []
+    assert search(service, photo()).json()["people"] == []
 
 
 def test_photos_that_wait_for_one_another_keep_nobody_else_waiting(service, people, monkeypatch):
@@ -253,8 +250,7 @@ def test_photos_that_wait_for_one_another_keep_nobody_else_waiting(service, peop
 
     monkeypatch.setattr(service.site.photos, "_people", slowly)
     with ThreadPoolExecutor(20) as pool:
-        kind = {"Content-Type": "image/jpeg"}
-        photos = [pool.submit(service.api, "POST", "/search", content=photo(), headers=kind) for _ in range(20)]
+        photos = [pool.submit(search, service, photo()) for _ in range(20)]
         try:
             assert searched.acquire(timeout=30)
             answers = [
@@ -267,11 +263,11 @@ def test_photos_that_wait_for_one_another_keep_nobody_else_waiting(service, peop
 
 
 def test_a_photo_waits_for_others_for_so_long_alone(service, people, monkeypatch):
-    going, kind = threading.Event(), {"Content-Type": "image/jpeg"}
+    going = threading.Event()
     monkeypatch.setattr(cameras, "ANSWER_WITHIN", 0.2)
     monkeypatch.setattr(service.site.photos, "_people", lambda pixels: going.wait(30) and (np.empty((0, 4)), []))
     with ThreadPoolExecutor(3) as pool:
-        photos = [pool.submit(service.api, "POST", "/search", content=photo(), headers=kind) for _ in range(3)]
+        photos = [pool.submit(search, service, photo()) for _ in range(3)]
         refused = next(as_completed(photos)).result()
         going.set()
     problem(refused, 503, "unavailable")
@@ -281,8 +277,8 @@ def test_a_photo_waits_for_others_for_so_long_alone(service, people, monkeypatch
 def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
     from .conftest import running
 
-    asked, opened = [], pipeline.open_detector
-    monkeypatch.setattr(pipeline, "open_detector", lambda what, **more: asked.append(more) or opened(what, **more))
+    asked, opened = [], assembly.open_detector
+    monkeypatch.setattr(assembly, "open_detector", lambda what, **more: asked.append(more) or opened(what, **more))
     with running(colour_bundle, tmp_path):
         assert asked == [{"threshold": None, "providers": ("CPUExecutionProvider",), "threads": 1}]
 
@@ -301,7 +297,7 @@ def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bu
     ids=["text", "empty", "truncated", "gif", "pixels", "bytes", "type"],
 )
 def test_photos_that_are_refused(service, content, kind, status, name):
-    problem(service.api("POST", "/search", content=content, headers={"Content-Type": kind}), status, name)
+    problem(search(service, content, kind), status, name)
 
 
 def test_a_body_without_a_length_is_bounded_too(service):
@@ -309,9 +305,7 @@ def test_a_body_without_a_length_is_bounded_too(service):
         for _ in range(200):
             yield b"x" * 100_000
 
-    problem(
-        service.api("POST", "/search", content=endless(), headers={"Content-Type": "image/jpeg"}), 413, "too-large"
-    )
+    problem(search(service, endless()), 413, "too-large")
 
 
 def test_the_threshold_is_set_and_survives_a_restart(service, colour_bundle, tmp_path):
@@ -319,10 +313,7 @@ def test_the_threshold_is_set_and_survives_a_restart(service, colour_bundle, tmp
 
     assert service.get("/threshold")["threshold"] == 0.8
     problem(service.api("PUT", "/threshold", json={"threshold": 2}), 422, "invalid")
-    problem(
-        service.api("PUT", "/threshold", content=b'{"threshold": NaN}', headers=JSON),
-        422, "invalid",
-    )  # fmt: skip
+    problem(service.api("PUT", "/threshold", content=b'{"threshold": NaN}', headers=JSON), 422, "invalid")
     assert service.api("PUT", "/threshold", json={"threshold": 0.7}).json()["configured"] == 0.8
     service.stopping.set()
     service.process.join(timeout=30)
@@ -367,8 +358,4 @@ def test_what_is_not_there_is_a_problem_too(service):
     problem(service.api("GET", "/nothing"), 404, "not-found")
     problem(service.api("POST", "/people"), 405, "method-not-allowed")
     problem(service.api("GET", "/cameras/none/frame.jpg"), 404, "not-found")
-    problem(
-        service.api("PATCH", "/people/ab", content=b"{", headers={"Content-Type": "application/json"}),
-        422,
-        "invalid",
-    )
+    problem(service.api("PATCH", "/people/ab", content=b"{", headers=JSON), 422, "invalid")

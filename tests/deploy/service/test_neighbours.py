@@ -125,7 +125,7 @@ def test_a_cluster_that_is_away_stops_nothing_and_gets_all_of_it_later(server, h
     ("settings", "said"),
     [
         (NeighbourSettings(url="http://127.0.0.1:9"), "--cluster.site"),
-        (NeighbourSettings(url="http://127.0.0.1:9", site="a", threshold=3.0), "between -1 and 1"),
+        (NeighbourSettings(url="http://127.0.0.1:9", site="a", threshold=3.0), "cluster.threshold = 3.0 is not"),
         (NeighbourSettings(url="127.0.0.1:9", site="a"), "is no https"),
         (NeighbourSettings(url="http://127.0.0.1:9", site=" a"), "space"),
         (NeighbourSettings(site="a"), "without --cluster.url"),

@@ -121,7 +121,7 @@ def test_who_is_forgotten_is_not_posted_any_more(colour_bundle, tmp_path, receiv
             WebhookSettings(events=("new", "recognized")),
             "recognized is no kind of event; there are recognised, new",
         ),
-        (WebhookSettings(timeout=float("nan")), "above 0"),
+        (WebhookSettings(timeout=float("nan")), "webhook.timeout = nan is not a number above 0"),
     ],
 )
 def test_settings_are_checked_before_anything_runs(settings, said, receiver):
