@@ -156,6 +156,7 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         capsys, 2, "evaluate", trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"
     )
     assert "nothing can be scored" in message
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,10 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
         ("import-weights", ["{image}", "o.safetensors"], "damaged or not a checkpoint"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
+        ("evaluate", ["{model}", "--data", "{market}", "--out", ""], "an empty path"),
+        ("train", ["--data.source", "{market}", "--out="], "an empty path"),
+        ("export", ["{model}", ""], "an empty path"),
+        ("gallery", ["list", ""], "an empty path"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, capsys):

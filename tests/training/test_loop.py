@@ -395,8 +395,22 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
     ],
 )
 def test_settings_that_cannot_work(config, change, message):
-    with pytest.raises(UserError, match=message):
-        train(config(**change))
+    for out in ("new/run", "there"):
+        folder = config(out).out
+        if out == "there":
+            folder.mkdir()
+        with pytest.raises(UserError, match=message):
+            train(config(out, **change))
+        assert not folder.parent.exists() if out == "new/run" else not list(folder.iterdir())
+
+
+def test_a_refused_run_touches_nothing_that_was_there(config):
+    folder = config("notes").out
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="no weights file"):
+        train(config("notes", weights=str(folder / "nowhere.pth")))
+    assert list(folder.iterdir()) == [folder / "notes.txt"]
 
 
 def test_kill_9_leaves_a_run_that_resumes(config, tmp_path, tiny):
