@@ -1,4 +1,4 @@
-"""What the losses refuse by name, rather than to train on nonsense. Each check looks at shapes, never at values."""
+"""What the losses refuse by name, rather than to train on nonsense: shapes and settings, never values."""
 
 from __future__ import annotations
 
