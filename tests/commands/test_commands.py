@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
         assert Image.open(out / "market" / f"{name}.png").width > 100
 
     cache = ["--cache", str(tmp_path / "cache")]
+    os.rename(next((market / "query").iterdir()), os.fsencode(market / "query") + b"/no \xff text.jpg")
     for name in ("vectors.npz", "vectors.parquet"):
         assert run("embed", [str(trained), str(market / "query"), "--out", str(tmp_path / name), *cache]) == 0
     vectors = np.load(tmp_path / "vectors.npz")
@@ -65,6 +67,7 @@ def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
 
     table = pyarrow.parquet.read_table(tmp_path / "vectors.parquet").to_pydict()
     np.testing.assert_array_equal(np.array(table["vector"], dtype=np.float32), vectors["vectors"])
+    assert str(market / "query" / r"no \udcff text.jpg") in table["path"]
 
     image = tmp_path / "ranked.png"
     sides = ["--query", str(market / "query"), "--gallery", str(market / "bounding_box_test")]
@@ -244,3 +247,14 @@ def test_what_is_printed_need_not_be_in_the_terminals_alphabet(monkeypatch):
     with pytest.raises(SystemExit):
         cli.main(["any"])
     assert printed.getvalue() == rb"caf\udce9 \u2026" + os.linesep.encode()
+
+
+def test_pillow_s_remarks_on_an_image_are_not_shown(tmp_path):
+    large = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(large, "PNG")
+    (tmp_path / "own" / "anna").mkdir(parents=True)
+    (tmp_path / "own" / "anna" / "c1_1.png").write_bytes(large.getvalue())
+    words = [sys.executable, "-m", "pat", "data", "check", str(tmp_path / "own")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "more than 80000000 pixels are too many" in done.stdout
+    assert done.stderr.splitlines() == ["pat data: 1 of 1 data sets are not as they should be: own"]

@@ -47,7 +47,9 @@ from pat.data.sample import JUNK
 ALL = ":all"
 """After a data set to train on: its query and gallery train too."""
 
-__all__ = ["ALL", "LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set"]
+__all__ = [
+    "ALL", "LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set", "stored_as",
+]  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": market1501,
@@ -100,10 +102,13 @@ class Found:
 
     def _stored_as(self) -> str | None:
         """The layout of a known data set's folder where it is another's: MSMT17 is met in Market-1501's."""
-        known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
-        if self.layout not in known or known[self.layout].recognises(self.path):
-            return None
-        return next((name for name, layout in known.items() if layout.recognises(self.path)), None)
+        layout = LAYOUTS[self.layout]
+        return stored_as(self.path) if layout.FOLDERS and not layout.recognises(self.path) else None
+
+
+def stored_as(path: Path) -> str | None:
+    """The layout of a known data set that a folder has; None for own images."""
+    return next((name for name, each in LAYOUTS.items() if each.FOLDERS and each.recognises(path)), None)
 
 
 def divisions(layout: str) -> Mapping[str, Reader]:
@@ -248,10 +253,9 @@ def _name_of(path: Path) -> str:
 
 def _recognised(path: Path) -> str:
     """The layout of a file or folder."""
+    if found := stored_as(path):
+        return found
     known = {name: layout for name, layout in LAYOUTS.items() if layout.FOLDERS}
-    for name, layout in known.items():
-        if layout.recognises(path):
-            return name
     inside = [name for name, layout in known.items() if _locate(layout, path)]
     if inside:
         raise UserError(
