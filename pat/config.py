@@ -249,7 +249,8 @@ class TrainConfig:
     device: Annotated[str, Role.PLACE] = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
     amp: Annotated[Literal["auto", "off", "bfloat16", "float16"], Role.PACE] = "auto"
-    """Mixed precision; "auto" is bfloat16 where the GPU has it, float16 with loss scaling else, off on a CPU."""
+    """Mixed precision; "auto" is bfloat16 where the GPU or CPU has instructions for it; on other GPUs float16 with
+    loss scaling, on other CPUs off."""
     compile: Annotated[
         Literal["off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"], Role.PACE
     ] = "off"
