@@ -11,7 +11,7 @@ from typing import Any
 
 import filelock
 
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 from pat.base.files import write_json, write_text
 from pat.base.mapping import flat, from_mapping, read_mapping, to_mapping
 from pat.config import Role, TrainConfig, settings_of
@@ -118,21 +118,33 @@ class FileLog(Log):
                 self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)
 
     def write(self, event: str, global_step: int, **numbers: float) -> None:
-        self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
+        with self._in_one_line():
+            self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
         if self._board is not None:
             for name, number in numbers.items():
                 if name not in ("epoch", "step"):
                     self._board.add_scalar(f"{event}/{name}", number, global_step)
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._in_one_line():
+            self._file.flush()
         if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with self._in_one_line():
+            self._file.close()
         if self._board is not None:
             self._board.close()
+
+    @contextlib.contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Failure(
+                f"cannot write {self._file.name}: {error.strerror}; --resume goes on from the last checkpoint"
+            ) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

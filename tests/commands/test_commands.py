@@ -181,6 +181,7 @@ def test_no_valid_query(trained, market, tmp_path, capsys):
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
         ("evaluate", ["{model}", "--data", "{market}", "--out", ""], "an empty path"),
         ("train", ["--data.source", "{market}", "--out="], "an empty path"),
+        ("train", ["--data.source", "x", "--data.target", "markt1501", "--out", "{tmp}/r"], "did you mean market"),
         ("export", ["{model}", ""], "an empty path"),
         ("gallery", ["list", ""], "an empty path"),
     ],

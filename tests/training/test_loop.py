@@ -378,6 +378,18 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_told_in_words_of_the_log_too(tmp_path):
+    log = run_folder.FileLog(tmp_path, tensorboard=False, after=0)
+    log.write("step", 1, loss=1.0)
+    log.flush()
+    with files_of_at_most(60):
+        log.write("step", 2, loss=0.5)
+        for ends in (log.flush, log.close):
+            with pytest.raises(Failure, match=r"cannot write .*log\.jsonl: File too large"):
+                ends()
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
