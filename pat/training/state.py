@@ -110,6 +110,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
 
         if (config.loss.bank_quota or config.loss.bank_queue) and bank.size == slots:
             progress.say(f"note: the bank has a slot for each of the {slots} images, as without quota or queue")
+        if config.loss.k >= bank.size:
+            all_slots = f"takes all {bank.size} slots for neighbours"
+            progress.say(f"note: --loss.k {config.loss.k} {all_slots}: CSL says nothing then")
 
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)

@@ -159,6 +159,11 @@ def test_a_small_bank_that_holds_everything_is_said_to(config, loss, said, capsy
     assert ("a slot for each of the" in capsys.readouterr().err) == said
 
 
+def test_neighbours_that_are_everybody_are_remarked(config, capsys):
+    train(config(epochs=1, loss__k=36), TerminalProgress())
+    assert "--loss.k 36 takes all 36 slots for neighbours" in capsys.readouterr().err
+
+
 def test_the_kernels_find_so_many_neighbours(config):
     validate(config(loss__neighbours="triton", loss__k=32, loss__bank_read="bfloat16"))
     validate(config(loss__neighbours="reference", loss__k=33, loss__bank_read="bfloat16"))
