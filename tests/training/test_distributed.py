@@ -251,12 +251,10 @@ def test_a_rank_that_dies_or_hangs_is_named_and_the_job_ends_and_resumes(setting
     trained(settings, out, 1, "--resume", epochs=steps["epoch"] + 1)
 
 
-def test_a_rank_that_dies_before_the_first_step_is_named(settings, make_market):
-    endless = make_market(settings.root / "endless")
-    image = next((endless / "bounding_box_train").iterdir())
-    image.unlink()
-    os.mkfifo(image)  # who reads it waits
-    job = Job(settings.root, lambda rank: settings("early", **({"source": endless} if rank else {})), 2)
+def test_a_rank_that_dies_before_the_first_step_is_named(settings):
+    hangs = "import pat.training.loop, time\nif environment['RANK'] == '1': "
+    hangs += "pat.training.loop.open_training_data = lambda *_: time.sleep(10_000)"
+    job = Job(settings.root, settings("early"), 2, prelude=hangs)
     deadline = time.monotonic() + PATIENCE
     while not job.said[0].exists() or "device:" not in job.said[0].read_text():  # it waits for the other
         assert time.monotonic() < deadline
