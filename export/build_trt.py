@@ -37,7 +37,7 @@ from export.trt.progress import progress_bar
 from export.trt.report import build_facts, engine_facts, network_facts, profiles_text, publish, report
 from export.trt.source import Source, find_source
 from pat.base.errors import Failure, UserError
-from pat.base.files import write_bytes
+from pat.base.files import named_path, write_bytes
 from pat.base.progress import TerminalProgress, say
 
 
@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         metavar="MIN,OPT,MAX",
         help="a profile of its own, instead of the three options above; may be given several times",
     )
-    add("--output", type=Path, help="the plan to write; default: model.plan beside the ONNX file")
+    add("--output", type=named_path, help="the plan to write; default: model.plan beside the ONNX file")
     add("--flavour", choices=["tensorrt", "tensorrt-rtx"], help="default: what is installed")
     add("--device", help="RTX targets by compute capability, for example sm86,sm120")
     add("--workspace", type=int, metavar="MIB", help="most scratch memory of a kernel")
@@ -72,7 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--strip", action="store_true", help="leave the weights out; refit on the target")
     add("--dla", type=int, metavar="CORE", help="run on this DLA core what it can run, the rest on the GPU")
     add("--accept", action="store_true", help="write an engine that failed its check, as *.rejected.plan")
-    add("--log", type=Path, metavar="FILE", help="write everything TensorRT says to a file")
+    add("--log", type=named_path, metavar="FILE", help="write everything TensorRT says to a file")
     return command.parse_args(arguments)
 
 

@@ -1,4 +1,4 @@
-"""Crops from a folder of the user's, to check and to calibrate with. No PyTorch, nothing of `pat`."""
+"""Crops from a folder of the user's, to check and to calibrate with. No PyTorch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from pat.base.errors import UserError
+from pat.data.images import UnreadableImage, load_rgb, resize
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -43,11 +43,8 @@ def read_images(
     pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)
     for row, path in zip(pixels, paths, strict=True):
         try:
-            with Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image).convert("RGB")
-        except Exception as error:  # decoders raise nearly every type there is on a broken file
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"cannot read the image {path} ({reason}); mend or remove it") from error
-        row[:] = np.asarray(upright.resize((size[1], size[0]), Image.Resampling.BICUBIC))
+            row[:] = resize(load_rgb(path), size)
+        except UnreadableImage as error:
+            raise UserError(f"{error}; mend or remove it") from error
         done(1)
     return pixels

@@ -25,6 +25,7 @@ from export.integrations.deepstream import write_deepstream
 from export.integrations.openvino_ir import write_openvino
 from export.integrations.trackers import write_tracker_model
 from export.integrations.triton_server import write_repository
+from pat.base.files import named_path
 
 FORMS: Mapping[str, Callable[[Path, Path], Agreement]] = {
     "deepstream": write_deepstream,
@@ -39,7 +40,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("integrate.py", description="Write a bundle in the form of another program.")
     parser.add_argument("bundle", type=Path, help="a bundle folder, made by pat export")
     parser.add_argument("form", choices=list(FORMS), help="the program")
-    parser.add_argument("out", type=Path, help="the folder to write; for a tracker the .onnx file")
+    parser.add_argument("out", type=named_path, help="the folder to write; for a tracker the .onnx file")
     return parser.parse_args(given)
 
 

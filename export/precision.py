@@ -45,6 +45,7 @@ from export.manifest import MODEL, BackendName, Manifest, Precision
 from export.precisions import ENOUGH_IMAGES, MOST_HIGHER, PRECISIONS, Gate, Lower
 from export.storage import restore_weights
 from pat.base.errors import Failure, UserError
+from pat.base.files import named_path
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
 RANKED_WITH = 16
@@ -288,7 +289,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = OneLineParser("precision.py", description="Convert an fp32 bundle to a lower precision.")
     add = parser.add_argument
     add("bundle", type=Path, help="an fp32 bundle, made by pat export")
-    add("out", type=Path, help="the bundle folder to write")
+    add("out", type=named_path, help="the bundle folder to write")
     add("--precision", choices=get_args(Lower), required=True)
     add(
         "--for", dest="backend", choices=get_args(BackendName), default="tensorrt",

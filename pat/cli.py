@@ -7,9 +7,11 @@ import importlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from pat.base.errors import Failure, UserError
+from pat.base.progress import say
 
 COMMANDS = {
     "demo": "train and score a small PAT on synthetic people, on a CPU, in minutes",
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, rest = arguments[0], arguments[1:]
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text, nor in the terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that are read, or refused in a line of our own
     sys.exit(run(name, rest))
 
 
@@ -86,7 +89,7 @@ def overview() -> str:
 
 
 def _say(name: str, message: str, code: int) -> int:
-    print(f"pat {name}: {' '.join(message.split())}", file=sys.stderr)
+    say(f"pat {name}: {' '.join(message.split())}")
     return code
 
 

@@ -30,6 +30,7 @@ FromZero = Annotated[float, Within(0)]
 Positive = Annotated[float, Within(above=0)]
 Count = Annotated[int, Within(1)]
 Number = Annotated[int, Within(0)]
+Side = Annotated[int, Within(1, 16_384)]
 
 AttentionImplementation = Literal["auto", "reference", "sdpa", "triton"]
 NeighbourImplementation = Literal["auto", "reference", "triton"]
@@ -41,9 +42,9 @@ class ModelConfig:
 
     backbone: str = "vit_base_patch16_224"
     """timm name of a plain ViT, DeiT, DINOv2 or CLIP image tower."""
-    image_size: tuple[Count, Count] = (256, 128)
+    image_size: tuple[Side, Side] = (256, 128)
     """Height and width in pixels; the patch size divides both."""
-    parts: Number = 3
+    parts: Annotated[int, Within(0, 256)] = 3
     """Part tokens; 0 is a plain ViT."""
     bands: Literal["overlapping", "stripes"] | tuple[tuple[float, float], ...] = "overlapping"
     """Band of each part: "overlapping" halves, equal "stripes", or (top, bottom) as fractions of the height."""
@@ -55,7 +56,7 @@ class ModelConfig:
     """Which part attention runs. "auto" is for the command line alone."""
     mean: tuple[float, float, float] | None = None
     """Mean of the input, RGB in [0, 1]; None takes the backbone's own."""
-    std: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
     """Standard deviation of the input; None takes the backbone's own."""
     stem: Literal["projection", "convolution", "deep"] = "projection"
     """How patches are made: one projection, the convolutional stem of TransReID-SSL in front of it, or "deep":
@@ -68,8 +69,8 @@ class ModelConfig:
     """The BNNeck: batch normalisation, or batch renormalisation (arXiv 1702.03275)."""
     patch_size: Count | None = None
     """Overrides of the backbone's shape, for small models trained from scratch and foreign checkpoints."""
-    width: Count | None = None
-    depth: Count | None = None
+    width: Side | None = None
+    depth: Annotated[int, Within(1, 256)] | None = None
     heads: Count | None = None
     mlp_ratio: Positive | None = None
     qkv_bias: bool | None = None
@@ -249,7 +250,8 @@ class TrainConfig:
     device: Annotated[str, Role.PLACE] = "auto"
     """"auto" takes a GPU when there is one; or "cpu", "cuda", "cuda:1"."""
     amp: Annotated[Literal["auto", "off", "bfloat16", "float16"], Role.PACE] = "auto"
-    """Mixed precision; "auto" is bfloat16 where the GPU has it, float16 with loss scaling else, off on a CPU."""
+    """Mixed precision; "auto" is bfloat16 where the GPU or CPU has instructions for it; on other GPUs float16 with
+    loss scaling, on other CPUs off."""
     compile: Annotated[
         Literal["off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"], Role.PACE
     ] = "off"

@@ -47,15 +47,18 @@ def resolve_loss(config: LossConfig, device: torch.device) -> LossConfig:
     return config
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for products of bfloat16; where they are emulated they do not pay."""
+def multiplies_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this CPU has instructions for products of bfloat16; where they are emulated they do not pay.
+
+    `cpuinfo` is what Linux tells of the CPU.
+    """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+        flags = set(cpuinfo.read_text(encoding="utf-8").split())
+    except OSError:  # another system
         return platform.machine() in ("aarch64", "arm64")
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return not flags.isdisjoint(("avx512_bf16", "amx_bf16", "bf16"))  # the last is ARM's name
 
 
 def describe(device: torch.device) -> str:

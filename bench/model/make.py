@@ -26,7 +26,7 @@ from pat.base.files import write_text
 from pat.base.mapping import overlay, read_mapping
 from pat.base.progress import Progress
 from pat.config import DataConfig, TrainConfig
-from pat.device import choose_device, multiplies_bfloat16, resolve_loss, resolve_model
+from pat.device import choose_device, resolve_loss, resolve_model
 from pat.model.model_file import NAME
 from pat.processes import cores
 from pat.synthetic.people.dataset import write_people
@@ -80,7 +80,6 @@ def settings(options: Options) -> TrainConfig:
         model=model,
         loss=resolve_loss(dataclasses.replace(config.loss, neighbours="auto"), device),
         minutes=0.2 if options.small else options.training,
-        amp="bfloat16" if device.type == "cpu" and multiplies_bfloat16() else "auto",
         out=options.out / "run",
         tensorboard=False,
     )

@@ -13,14 +13,14 @@ from deploy.gallery.changes import checksum
 from deploy.gallery.database import FILE, Database, read_facts, translated
 from deploy.gallery.facts import Facts
 from pat.base.errors import Failure, UserError
-from pat.base.files import sync, written_whole
+from pat.base.files import named_path, sync, written_whole
 
 
 def folder_of(place: str | Path) -> Path:
-    """The folder of a gallery. Raises UserError for a URL."""
+    """The folder of a gallery. Raises UserError for a URL, and for no name."""
     if "://" in str(place):
         raise UserError(f"{place}: a gallery is a folder; a server can only mirror one")
-    return Path(place)
+    return named_path(str(place))
 
 
 def facts_of(place: str | Path) -> Facts:

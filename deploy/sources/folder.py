@@ -67,7 +67,9 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def read_image(path: Path) -> Pixels:
-    """Upright RGB of any image; 16-bit grey is brought to 8, transparency dropped."""
+    """Upright RGB of any image; 16-bit grey is brought to 8, transparency dropped. Raises one of BROKEN."""
+    if not path.is_file():
+        raise OSError(f"{path} is no file")  # a pipe would be waited for
     with Image.open(path) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)

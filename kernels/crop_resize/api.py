@@ -1,5 +1,6 @@
 """The door to crop-resize: checks the arguments and calls the implementation asked for."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -126,14 +127,14 @@ def _check_options(
     size: tuple[int, int], mean: Sequence[float] | None, std: Sequence[float] | None, interpolation: str,
     matrix: str, dtype: torch.dtype, impl: str,
 ) -> None:  # fmt: skip
-    if len(size) != 2 or min(size) < 1:
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise ValueError(f"size is {tuple(size)}; expected (height, width), each at least 1")
     if dtype == torch.uint8 and (mean is not None or std is not None):
         raise ValueError("mean and std are given; expected neither for dtype torch.uint8, which is not normalised")
-    if mean is not None and len(mean) != 3:
-        raise ValueError(f"mean is {list(mean)}; expected 3 numbers")
-    if std is not None and (len(std) != 3 or not all(value > 0 for value in std)):
-        raise ValueError(f"std is {list(std)}; expected 3 positive numbers")
+    if mean is not None and (len(mean) != 3 or not all(map(math.isfinite, mean))):
+        raise ValueError(f"mean is {list(mean)}; expected 3 finite numbers")
+    if std is not None and (len(std) != 3 or not all(0 < value < math.inf for value in std)):
+        raise ValueError(f"std is {list(std)}; expected 3 positive finite numbers")
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation is {interpolation!r}; expected one of {', '.join(INTERPOLATIONS)}")
     if matrix not in MATRICES:

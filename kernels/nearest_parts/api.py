@@ -131,8 +131,8 @@ def _check_master(master: Tensor, bank: Tensor) -> None:
 
 
 def _check_options(k: int, scale: float, offset: int, impl: str) -> None:
-    if k < 1:
-        raise ValueError(f"k: {k}, expected at least 1 neighbour")
+    if k < 1 or k != int(k):
+        raise ValueError(f"k: {k}, expected a whole number of neighbours, at least 1")
     if not 0 < scale < math.inf:
         raise ValueError(f"scale: {scale}, expected a positive finite number")
     if offset < 0:

@@ -23,6 +23,13 @@ QUIET = 600.0
 """Seconds without a change before a draft that nobody holds counts as abandoned."""
 
 
+def named_path(text: str) -> Path:
+    """A path as somebody wrote it. Raises UserError for an empty one, which would mean the working folder."""
+    if not text:
+        raise UserError("an empty path (a shell variable that is not set?); write . for the working folder")
+    return Path(text)
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
     """The path with ~ or ~NAME replaced. Raises UserError where that home folder is not known."""
     try:

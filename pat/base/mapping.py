@@ -212,7 +212,7 @@ class _Decoder:
                 return tuple(self.convert(each, item, key) for each, item in zip(kinds, value, strict=True))
         elif isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
             return {name: self.convert(options[1], item, f"{key}.{name}") for name, item in value.items()}
-        elif kind is Path and isinstance(value, (str, Path)):
+        elif kind is Path and isinstance(value, (str, Path)) and value != "":
             return Path(value)
         elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)

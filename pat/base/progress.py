@@ -46,7 +46,7 @@ class TerminalProgress(Progress):
         if self.console is None:
             say(line)
         else:
-            self.console.print(line, markup=False, soft_wrap=True)
+            self.console.print(printable(line), markup=False, soft_wrap=True)
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int) -> Iterator[Advance]:
@@ -104,6 +104,11 @@ def totals(advance: Advance, unit: str = "") -> Callable[[int, int], None]:
 SILENT = Progress()
 
 
+def printable(line: str) -> str:
+    """The line with line breaks and what else is not shown spelled out: a file's name may hold anything."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
 def say(line: str) -> None:
     """One line for the reader, on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from pat.base.errors import UserError
+from pat.base.files import named_path
 from pat.base.mapping import overlay, read_mapping
 from pat.config import TrainConfig
 
@@ -23,23 +25,40 @@ ConfigFile = Annotated[
 """A field for the help alone: `with_config_file` has read the files and taken the flag away."""
 
 
+PATHS = ConstructorRegistry()
+"""Reads a path as tyro does, and refuses an empty one."""
+
+
+@PATHS.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: named_path(words[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
 def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None) -> Any:
     """An instance of the dataclass `kind` (or the result of calling it) from the command line.
 
-    tyro prints the help, and for a flag that does not exist which one was meant, and exits with 2.
+    tyro prints the help, and for a flag that does not exist which one was meant, and exits with 2. Raises
+    UserError for an empty path.
     """
     extra = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", **extra)
+    return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", registry=PATHS, **extra)
 
 
 def writable(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises UserError where no file can be written into it.
+    """The folder, which need not be there yet. Raises UserError where no file can be written into it.
 
     For what takes long before it writes: asked first, a wrong --out costs nothing.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.parents) if place.exists())):
             return folder
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from pat.base.errors import Failure, UserError
 from pat.base.files import expanded, write_json, write_text
-from pat.base.progress import TerminalProgress
+from pat.base.progress import TerminalProgress, printable
 from pat.commands.arguments import parse
 from pat.data.check import Finding, check, size_of
 from pat.data.layouts import find_data_set, find_data_sets
@@ -130,7 +130,7 @@ def _of(count: int, published: int | None) -> str:
 def _print_lines(finding: Finding) -> None:
     for heading, lines in (("wrong", finding.wrong), ("remark", finding.remarks)):
         for line in lines[:_SHOWN]:
-            print(f"{finding.found.name}: {heading}: {line}")
+            print(printable(f"{finding.found.name}: {heading}: {line}"))
         if len(lines) > _SHOWN:
             print(f"{finding.found.name}: {heading}: and {len(lines) - _SHOWN} more; --json FILE lists all")
 

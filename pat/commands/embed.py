@@ -88,5 +88,6 @@ def write_vectors(path: Path, names: list[str], vectors: np.ndarray) -> None:
             import pyarrow.parquet
         except ModuleNotFoundError as error:
             raise UserError("writing .parquet needs pyarrow (pip install pyarrow); .npz needs nothing") from error
+        names = [name.encode(errors="backslashreplace").decode() for name in names]  # text alone
         column = arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.reshape(-1)), vectors.shape[1])
         arrow.parquet.write_table(arrow.table({"path": names, "vector": column}), temporary)

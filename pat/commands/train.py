@@ -16,6 +16,7 @@ from pat.base.progress import TerminalProgress
 from pat.commands.arguments import ConfigFile, left_to_the_device, looked_for, parse, with_config_file
 from pat.commands.embedders import opened_model
 from pat.config import EvaluateConfig, ModelConfig, TrainConfig
+from pat.data.layouts import open_data_set
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.model.model_file import NAME, read_description
 from pat.training.loop import train
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
 def run(config: TrainConfig) -> None:
     """Train as the configuration says, with the teacher that it names, and score the model on its targets."""
     device, progress = choose_device(config.device), TerminalProgress()
+    for target in config.data.target:  # a name that is wrong is told now, not after the training
+        open_data_set(target, config.data.root, config.data.on_error)
     config = dataclasses.replace(
         config, model=resolve_model(config.model, device), loss=resolve_loss(config.loss, device)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 MAX_PIXELS = 80_000_000
 """Larger images are refused: a person crop or a camera frame is far smaller, a decompression bomb is not."""
+
+MAX_BYTES = 8 * MAX_PIXELS
+"""Larger files are not read: no image of so many pixels needs as much."""
 
 
 class UnreadableImage(UserError):
@@ -74,8 +78,13 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The contents of an image file. Raises UnreadableImage when the system cannot read it."""
+    """The contents of an image file. Raises UnreadableImage when the system cannot read it, or not to an end."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe is waited for, a device gives without end
+            raise UnreadableImage(path, "a folder, pipe or device and no file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableImage(path, f"a file of more than {MAX_BYTES} bytes is too large")
         return path.read_bytes()
     except OSError as error:
         raise UnreadableImage(path, error.strerror or str(error)) from error

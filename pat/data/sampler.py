@@ -40,10 +40,8 @@ def batches_of_epoch(
     """
     known = np.unique(labels)
     if len(known) < identities:
-        raise UserError(
-            f"the source has {len(known)} identities and a batch takes {identities}; "
-            f"--identities-per-batch {len(known)} or less fits"
-        )
+        fits = f"--identities-per-batch {len(known)} or less fits" if len(known) > 1 else "nobody to be told from"
+        raise UserError(f"the source has {len(known)} identities and a batch takes {identities}; {fits}")
     rng = np.random.default_rng([seed, epoch])
 
     def cut(label: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pat.losses.checks import check_batch
+
 NEIGHBOURS = 10
 """k of the reliability: neighbours that may be reciprocal, the image among them."""
 
@@ -24,8 +26,11 @@ def alignment(plain: Tensor, changed: Tensor, labels: Tensor) -> Tensor:
     """Mean squared distance of changed to plain images of an identity, by how reliable the pair is; float32 [].
 
     plain, changed [B, D], of any length; labels int64 [B]. A pair's reliability is the Jaccard index of both
-    images' reciprocal neighbours among all 2 B; it carries no gradient.
+    images' reciprocal neighbours among all 2 B; it carries no gradient. Raises ValueError for other shapes.
     """
+    check_batch(plain, labels)
+    if changed.shape != plain.shape:
+        raise ValueError(f"changed: shape {tuple(changed.shape)}, expected that of plain, {tuple(plain.shape)}")
     plain, changed = F.normalize(plain, dim=1), F.normalize(changed, dim=1)
     near_plain, near_changed = _reciprocal(torch.cat([plain, changed]).detach()).chunk(2)  # [B, 2 B]
     shared = near_changed @ near_plain.T
@@ -60,8 +65,9 @@ class Prototypes(nn.Module):
     def uniformity(self, features: Tensor, labels: Tensor) -> Tensor:
         """log mean exp(-2 squared distance) to the B nearest prototypes of others of the same source, float32 [].
 
-        features [B, D]; labels int64 [B]. 0 where none of those has been seen.
+        features [B, D]; labels int64 [B]. 0 where none of those has been seen. Raises ValueError for other shapes.
         """
+        check_batch(features, labels)
         prototypes = self.features.clone()  # they move before the backward pass
         distances = _squared_distances(F.normalize(features, dim=1), prototypes)  # [B, identities]
         others = (self.domains[labels][:, None] == self.domains) & self.features.any(1)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pat.losses.checks import check_batch
+
 
 class CameraAdversary(nn.Module):
     """Tells the camera from a feature; the gradient reaches the feature reversed.
@@ -20,7 +22,8 @@ class CameraAdversary(nn.Module):
         self.classifier = nn.Linear(dim, cameras)
 
     def forward(self, features: Tensor, cameras: Tensor) -> Tensor:
-        """Cross-entropy, float32 []. features [B, D]; cameras int64 [B]."""
+        """Cross-entropy, float32 []. features [B, D]; cameras int64 [B]; ValueError for other shapes."""
+        check_batch(features, cameras, "cameras")
         with torch.autocast(features.device.type, enabled=False):
             return F.cross_entropy(self.classifier(reversed_gradient(features)), cameras)
 

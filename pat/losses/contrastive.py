@@ -6,14 +6,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pat.losses.checks import check_batch, check_temperature
+
 
 def supervised_contrastive(features: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
     """Minus the mean log-probability of an image's positives among all other images of the batch, float32 [].
 
     The form with the mean outside the logarithm (Khosla et al., arXiv 2004.11362, equation 2). features [B, D] of
     any length; labels int64 [B]. An image without another one of its identity contributes nothing; the mean is
-    over those that have one, and 0 where none has.
+    over those that have one, and 0 where none has. Raises ValueError for other shapes and temperatures.
     """
+    check_batch(features, labels)
+    check_temperature(temperature)
     with torch.autocast(features.device.type, enabled=False):
         features = features if features.dtype == torch.float64 else features.float()
         unit = F.normalize(features, dim=1)

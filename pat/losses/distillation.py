@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pat.losses.checks import check_batch, check_temperature
+
 
 def distillation(features: Tensor, slots: Tensor, taught: Tensor, temperature: float = 0.1) -> Tensor:
     """How far a batch is from where the teacher puts it, float32 []; 0 where it is there.
@@ -16,8 +18,12 @@ def distillation(features: Tensor, slots: Tensor, taught: Tensor, temperature: f
     queue holds a part of the images).
 
     features [B, D] of any length; slots int64 [B] rows of `taught` [M, D], unit length; cosines are
-    divided by `temperature`.
+    divided by `temperature`. Raises ValueError for other shapes and temperatures.
     """
+    check_batch(features, slots, "slots")
+    check_temperature(temperature)
+    if taught.ndim != 2 or taught.shape[1] != features.shape[1]:
+        raise ValueError(f"taught: shape {tuple(taught.shape)}, expected [M, {features.shape[1]}]")
     with torch.autocast(features.device.type, enabled=False):
         student, target = F.normalize(features.float(), dim=1), taught[slots]
         own = 1 - (student * target).sum(1).mean()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pat.losses.checks import check_numbers, check_share
+
+READ_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
 
 class MemoryBank(nn.Module):
     """`features` float32 [P, M, D], one slot for each training image and part; slot = sample index.
@@ -33,7 +37,16 @@ class MemoryBank(nn.Module):
         read_dtype: torch.dtype = torch.float32,
         shard: range | None = None,
     ) -> None:
+        """Raises ValueError for what cannot be a bank."""
         super().__init__()
+        for name, number in (("parts", parts), ("size", size), ("dim", dim)):
+            if number < 1:
+                raise ValueError(f"{name}: {number}, expected at least 1")
+        check_share("momentum", momentum)
+        if read_dtype not in READ_DTYPES:
+            raise ValueError(f"read_dtype: {read_dtype}, expected one of {', '.join(map(str, READ_DTYPES))}")
+        if shard is not None and not (0 <= shard.start < shard.stop <= size and shard.step == 1):
+            raise ValueError(f"shard: {shard}, expected adjoining slots of the {size}")
         self.momentum = momentum
         self.size, self.shard = size, range(size) if shard is None else shard
         held = len(self.shard)
@@ -71,7 +84,7 @@ class MemoryBank(nn.Module):
 
         An image that occurs several times in a batch moves once, towards the mean of its features, whatever
         their order. Slot numbers out of range raise an IndexError (on a GPU, a device assertion), unless the
-        bank is a shard; features of another shape a ValueError.
+        bank is a shard; features of another shape and numbers of another type a ValueError.
         """
         self._check(indices, features)
         if not len(indices):  # no image of a batch has a slot in a small bank
@@ -94,6 +107,9 @@ class MemoryBank(nn.Module):
         expected = (self.features.shape[0], len(indices), self.features.shape[2])
         if features.shape != expected:
             raise ValueError(f"features: shape {tuple(features.shape)}, expected {expected}")
+        if not features.is_floating_point():
+            raise ValueError(f"features: {features.dtype}, expected floating point")
+        check_numbers("indices", indices, len(indices), self.features.device)
 
     def _share_of_new(self, slots: Tensor) -> float | Tensor:
         """What weighs the new feature in each slot's average."""

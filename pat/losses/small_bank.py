@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pat.losses.checks import check_numbers
 from pat.losses.memory_bank import MemoryBank
 
 
@@ -32,7 +33,11 @@ class SmallBank(MemoryBank):
         read_dtype: torch.dtype = torch.float32,
         queue: bool = False,
     ) -> None:
+        """Raises ValueError for what cannot be a bank."""
         super().__init__(parts, len(kept), dim, momentum=momentum, read_dtype=read_dtype)
+        check_numbers("kept", kept, len(kept), kept.device)
+        if len(kept.unique()) < len(kept) or not 0 <= int(kept.min()) <= int(kept.max()) < count:
+            raise ValueError(f"kept: {len(kept)} numbers, expected different ones from 0 to {count - 1}")
         self.queue = queue
         slots = torch.full((count,), -1)
         slots[kept] = torch.arange(len(kept))
@@ -46,7 +51,7 @@ class SmallBank(MemoryBank):
         return range(len(self.slot_of))
 
     def own(self, indices: Tensor) -> Tensor:
-        return self.slot_of[indices]
+        return self.slot_of.index_select(0, indices)  # which, unlike [], takes no negative number
 
     def of_slots(self, labels: Tensor) -> Tensor:
         return labels[self.image_of]
@@ -73,7 +78,7 @@ class SmallBank(MemoryBank):
         self.last_seen[taken] = now
 
     def _with_slots(self, indices: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        slots = self.slot_of[indices]
+        slots = self.own(indices)
         return slots[slots >= 0], features[:, slots >= 0]
 
     def _share_of_new(self, slots: Tensor) -> Tensor:
@@ -81,7 +86,12 @@ class SmallBank(MemoryBank):
 
 
 def images_of_quota(labels: Tensor, quota: int, generator: torch.Generator) -> Tensor:
-    """`quota` random images of each identity, or all that it has: sorted, int64 [M] of labels int64 [N]."""
+    """`quota` random images of each identity, or all that it has: sorted, int64 [M] of labels int64 [N].
+
+    Raises ValueError for a quota below 1.
+    """
+    if quota < 1:
+        raise ValueError(f"quota: {quota}, expected at least 1")
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order]
     grouped = shuffled.argsort(stable=True)

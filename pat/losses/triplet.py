@@ -6,13 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pat.losses.checks import check_batch
+
 
 def batch_hard_triplet(features: Tensor, labels: Tensor) -> Tensor:
     """softplus(hardest positive - hardest negative) in Euclidean distance, averaged, float32 [].
 
     features [B, D], not normalised; labels int64 [B]. An image is its own positive at distance 0 where it is
-    the only one of its identity; without a second identity in the batch the loss is 0.
+    the only one of its identity; without a second identity in the batch the loss is 0. Raises ValueError for
+    other shapes.
     """
+    check_batch(features, labels)
     with torch.autocast(features.device.type, enabled=False):
         features = features if features.dtype == torch.float64 else features.float()
         norms = features.square().sum(1)

@@ -92,6 +92,7 @@ def read_description(path: Path) -> ModelFile:
         )
     try:
         values, training = json.loads(metadata["model"]), json.loads(metadata["training"])
-    except (KeyError, ValueError) as error:
+        training = dict(training)
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"the configuration inside {path} does not parse: {error}") from error
     return ModelFile(from_mapping(ModelConfig, values, str(path)), training)

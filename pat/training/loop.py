@@ -110,6 +110,7 @@ class _Run:
         self._begin()
         position = self.position
         if self.ranks.first:
+            run_folder.write_config(config.out, config)
             self.log = run_folder.FileLog(config.out, config.tensorboard, position.global_step)
         try:
             while not self._done():
@@ -129,13 +130,14 @@ class _Run:
         return self._finish(time.perf_counter() - started)
 
     def _begin(self) -> None:
-        """Take up the saved state of a run that goes on."""
+        """Take up the saved state of a run that goes on; what is to be refused is refused here at the latest."""
         if self.config.resume:
             checkpoint = self.config.out / run_folder.CHECKPOINT
             self.position = load_checkpoint(checkpoint, self.samples, self.state.saved_parts(self.ranks))
             self.state.csl_scale = self.position.csl_scale or self.state.csl_scale
             self.progress.say(f"resumed after step {self.position.global_step} (epoch {self.position.epoch})")
         self.ranks.agree(self._facts, self.asked)
+        batches(self.config, self.data.training, self.position.epoch)  # after filling it took hours
 
     def _bank_is_due(self) -> bool:
         """Whether the bank is to be filled before the epoch that comes."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 from pat.base.files import write_json, write_text
 from pat.base.mapping import flat, from_mapping, read_mapping, to_mapping
 from pat.config import Role, TrainConfig, settings_of
@@ -19,6 +20,7 @@ CONFIG = "config.json"
 CHECKPOINT = "checkpoint.pt"
 MODEL = "model.safetensors"
 LOG = "log.jsonl"
+LOCK = ".lock"
 
 MAY_CHANGE = frozenset().union(*map(settings_of, Role))
 """Settings that a resumed run may change; any other would make it a different run."""
@@ -26,10 +28,15 @@ MAY_CHANGE = frozenset().union(*map(settings_of, Role))
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder against other runs. Raises UserError when one is already writing there."""
+    """Hold the folder against other runs; where nothing was written into it, no trace of it stays.
+
+    Raises UserError when another run is already writing there.
+    """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / ".lock")
+        before = set(os.listdir(folder))
+        lock = filelock.FileLock(folder / LOCK)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UserError(f"another run is writing to {folder}; choose another folder with --out") from error
@@ -38,6 +45,11 @@ def claimed(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):  # a folder that holds more stays
+            if set(os.listdir(folder)) - before == {LOCK}:
+                (folder / LOCK).unlink()
+                for place in made:
+                    place.rmdir()
         lock.release()
 
 
@@ -52,7 +64,7 @@ def saved_config(folder: Path) -> TrainConfig:
 
 
 def prepare(folder: Path, config: TrainConfig) -> None:
-    """Check the folder against the run that is to start or go on in it, and write the configuration."""
+    """Check the folder against the run that is to start or go on in it. Nothing is written yet."""
     if config.resume:
         changed = differences(to_mapping(saved_config(folder)), to_mapping(config), MAY_CHANGE)
         if changed:
@@ -69,6 +81,10 @@ def prepare(folder: Path, config: TrainConfig) -> None:
         )
     for leftover in folder.glob(".*.part"):  # of a run that was killed while it saved; the folder is ours alone
         leftover.unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """Write down what the run is started with."""
     write_json(folder / CONFIG, {**to_mapping(config), "resume": False})
 
 
@@ -102,21 +118,33 @@ class FileLog(Log):
                 self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=after + 1)
 
     def write(self, event: str, global_step: int, **numbers: float) -> None:
-        self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
+        with self._in_one_line():
+            self._file.write(json.dumps({"event": event, "global_step": global_step, **numbers}) + "\n")
         if self._board is not None:
             for name, number in numbers.items():
                 if name not in ("epoch", "step"):
                     self._board.add_scalar(f"{event}/{name}", number, global_step)
 
     def flush(self) -> None:
-        self._file.flush()
+        with self._in_one_line():
+            self._file.flush()
         if self._board is not None:
             self._board.flush()
 
     def close(self) -> None:
-        self._file.close()
+        with self._in_one_line():
+            self._file.close()
         if self._board is not None:
             self._board.close()
+
+    @contextlib.contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise Failure(
+                f"cannot write {self._file.name}: {error.strerror}; --resume goes on from the last checkpoint"
+            ) from error
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

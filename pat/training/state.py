@@ -17,7 +17,7 @@ from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.data.sources import TrainingSet
-from pat.device import describe
+from pat.device import describe, multiplies_bfloat16
 from pat.losses import MemoryBank
 from pat.losses.small_bank import SmallBank, images_of_quota
 from pat.model import PartAwareTransformer
@@ -110,6 +110,9 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
 
         if (config.loss.bank_quota or config.loss.bank_queue) and bank.size == slots:
             progress.say(f"note: the bank has a slot for each of the {slots} images, as without quota or queue")
+        if config.loss.k >= bank.size:
+            all_slots = f"takes all {bank.size} slots for neighbours"
+            progress.say(f"note: --loss.k {config.loss.k} {all_slots}: CSL says nothing then")
 
     amp = amp_dtype(config.amp, device)
     scaler = torch.amp.GradScaler(device.type, enabled=amp == torch.float16)
@@ -163,10 +166,10 @@ def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
 
 
 def amp_dtype(asked: str, device: torch.device) -> torch.dtype | None:
-    """The autocast dtype: "auto" is bfloat16 where the GPU computes it, else float16, and none on a CPU."""
-    if asked == "off" or (asked == "auto" and device.type != "cuda"):
+    """The autocast dtype: "auto" is bfloat16 where the device has it; else float16 on a GPU, none on a CPU."""
+    if asked == "off" or (asked == "auto" and device.type != "cuda" and not multiplies_bfloat16()):
         return None
-    if asked == "auto":
+    if asked == "auto" and device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
-    return torch.bfloat16 if asked == "bfloat16" else torch.float16
+    return torch.float16 if asked == "float16" else torch.bfloat16

@@ -8,6 +8,7 @@ import pytest
 
 from pat.base.errors import UserError
 from pat.base.mapping import Within, from_mapping, read_mapping, to_mapping
+from pat.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ def test_what_does_not_fit_is_named(change, message):
     with pytest.raises(UserError) as caught:
         from_mapping(Outer, {"kind": "a", "inner": {"size": 1}, **change}, "f", remedy="mend it")
     assert message in str(caught.value)
+
+
+def test_an_empty_path_is_not_the_working_folder():
+    with pytest.raises(UserError, match="out = '' is not a path"):
+        from_mapping(TrainConfig, {"out": ""})
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])

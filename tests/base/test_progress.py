@@ -14,6 +14,14 @@ def test_long_work_is_told_in_lines_where_there_is_no_terminal(capsys):
         assert capsys.readouterr().err.splitlines() == expected
 
 
+def test_a_name_of_two_lines_is_told_in_one(capsys):
+    from pat.base.progress import TerminalProgress, say
+
+    for tell in (say, TerminalProgress().say):
+        tell("skipped a\nb\x1b[31m\udcffü.jpg")
+        assert capsys.readouterr().err == "skipped a\\nb\\x1b[31m\\udcffü.jpg\n"
+
+
 def test_the_floor_needs_neither_rich_nor_torch_nor_pillow():
     program = (
         "import sys\n"

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -46,6 +47,7 @@ def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
         assert Image.open(out / "market" / f"{name}.png").width > 100
 
     cache = ["--cache", str(tmp_path / "cache")]
+    os.rename(next((market / "query").iterdir()), os.fsencode(market / "query") + b"/no \xff text.jpg")
     for name in ("vectors.npz", "vectors.parquet"):
         assert run("embed", [str(trained), str(market / "query"), "--out", str(tmp_path / name), *cache]) == 0
     vectors = np.load(tmp_path / "vectors.npz")
@@ -56,6 +58,7 @@ def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
 
     table = pyarrow.parquet.read_table(tmp_path / "vectors.parquet").to_pydict()
     np.testing.assert_array_equal(np.array(table["vector"], dtype=np.float32), vectors["vectors"])
+    assert str(market / "query" / r"no \udcff text.jpg") in table["path"]
 
     image = tmp_path / "ranked.png"
     sides = ["--query", str(market / "query"), "--gallery", str(market / "bounding_box_test")]
@@ -147,6 +150,7 @@ def test_no_valid_query(trained, market, tmp_path, fails):
         2, "evaluate", trained, "--data", market, "--data.cache", tmp_path / "c", "--out", tmp_path / "o"
     )
     assert "nothing can be scored" in message
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,11 @@ def test_no_valid_query(trained, market, tmp_path, fails):
         ("import-weights", ["{tmp}/none.pth", "o.safetensors"], "no weights file"),
         ("import-weights", ["{image}", "o.safetensors"], "damaged or not a checkpoint"),
         ("demo", ["--epochs", "0", "--out", "{tmp}/demo"], "at least 1"),
+        ("evaluate", ["{model}", "--data", "{market}", "--out", ""], "an empty path"),
+        ("train", ["--data.source", "{market}", "--out="], "an empty path"),
+        ("train", ["--data.source", "x", "--data.target", "markt1501", "--out", "{tmp}/r"], "did you mean market"),
+        ("export", ["{model}", ""], "an empty path"),
+        ("gallery", ["list", ""], "an empty path"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(command, arguments, words, trained, market, tmp_path, fails):
@@ -230,3 +239,14 @@ def test_what_is_printed_need_not_be_in_the_terminals_alphabet(monkeypatch):
     with pytest.raises(SystemExit):
         cli.main(["any"])
     assert printed.getvalue() == rb"caf\udce9 \u2026" + os.linesep.encode()
+
+
+def test_pillow_s_remarks_on_an_image_are_not_shown(tmp_path):
+    large = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(large, "PNG")
+    (tmp_path / "own" / "anna").mkdir(parents=True)
+    (tmp_path / "own" / "anna" / "c1_1.png").write_bytes(large.getvalue())
+    words = [sys.executable, "-m", "pat", "data", "check", str(tmp_path / "own")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "more than 80000000 pixels are too many" in done.stdout
+    assert done.stderr.splitlines() == ["pat data: 1 of 1 data sets are not as they should be: own"]

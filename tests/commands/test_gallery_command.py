@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -173,6 +174,11 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, fails):
     assert "does not exist" in fails(2, "gallery", "enrol", nowhere, nowhere, crops)
     lone = crops / "person 0"
     assert "lies in no identity's sub-folder" in fails(2, "gallery", "enrol", nowhere, bundle, lone)
+    for parts in (("query", "bounding_box_test"), ("train", "test")):
+        for part in parts:
+            shutil.copytree(lone, tmp_path / parts[0] / part / "person 0")
+        assert "is a data set" in fails(2, "gallery", "enrol", nowhere, bundle, tmp_path / parts[0])
+    assert not nowhere.exists()
     assert "name the folders" in fails(2, "gallery", "enrol", nowhere, bundle)
     assert "no such image" in fails(2, "gallery", "enrol", nowhere, bundle, nowhere, "--identity", "a")
     assert "control character" in fails(2, "gallery", "enrol", nowhere, bundle, lone, "--identity", "a\x07b")

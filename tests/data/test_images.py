@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pat.base.errors import UserError
-from pat.data.images import MAX_PIXELS, UnreadableImage, find_images, is_image_name, load_rgb, resize
+from pat.data.images import MAX_BYTES, MAX_PIXELS, UnreadableImage, find_images, is_image_name, load_rgb, resize
 
 
 @pytest.fixture
@@ -122,6 +124,27 @@ def test_decompression_bombs_are_refused(tmp_path: Path, side: int) -> None:
     (tmp_path / "bomb.png").write_bytes(png(width=side, height=side, depth=8, data=zlib.compress(bytes(1000))))
     with pytest.raises(UserError, match=r"bomb\.png: more than 80000000 pixels"):
         load_rgb(tmp_path / "bomb.png")
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    monkeypatch.chdir(tmp_path)  # a socket's path may not be long
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket.jpg")
+    for name in ("pipe.jpg", "endless.jpg", "folder.jpg", "socket.jpg"):
+        with pytest.raises(UnreadableImage, match=rf"{name}: a folder, pipe or device and no file"):
+            load_rgb(tmp_path / name)
+
+
+def test_a_file_too_large_for_any_image_is_not_read(tmp_path: Path) -> None:
+    with open(tmp_path / "sparse.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(UnreadableImage, match=rf"sparse\.jpg: a file of more than {MAX_BYTES} bytes"):
+        load_rgb(tmp_path / "sparse.jpg")
 
 
 def test_resize_is_pillows_bicubic_and_survives_one_pixel(rgb: np.ndarray) -> None:

@@ -445,3 +445,9 @@ def test_a_home_folder_that_is_not_there_is_told(root: str) -> None:
     spec = "market1501" if root != "." else "~nobody-of-this-name/data"
     with pytest.raises(UserError, match="home folder is not known"):
         open_data_set(spec, Path(root))
+
+
+def test_a_link_in_a_circle_is_no_folder_and_stops_nothing(tmp_path: Path, miniature: Callable[..., Path]) -> None:
+    folder = miniature("folder", tmp_path / "own")
+    (folder / "anna" / "c1_circle.jpg").symlink_to("c1_circle.jpg")
+    assert "c1_circle.jpg" in {sample.path.name for sample in open_data_set(str(folder), tmp_path).gallery}

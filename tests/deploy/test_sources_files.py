@@ -180,9 +180,10 @@ def test_a_folder_in_natural_order(tmp_path: Path) -> None:
     (tmp_path / ".frame3.png").write_text("hidden")
     (tmp_path / "frame4.jpg").write_bytes(b"damaged")
     (tmp_path / "0.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
     with open_source(str(tmp_path)) as source:
         frames = list(source)
-        assert source.broken == 2  # the damaged one, and the folder that is called like an image
+        assert source.broken == 3  # the damaged one, and a folder and a pipe that are called like images
     assert [number_of(pixels) for pixels, _ in frames] == [0, 1, 2, 9, 10, 11]
     np.testing.assert_allclose([seconds for _, seconds in frames], np.array([1, 2, 3, 5, 6, 7]) / 25)
     assert read(tmp_path, rate=12.5)[0] == [1, 10]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -276,6 +277,9 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
     crops = tmp_path / "crops"
     crops.mkdir()
     (crops / "a.jpg").write_bytes(b"no image")
+    pipes = tmp_path / "pipes"
+    pipes.mkdir()
+    os.mkfifo(pipes / "a.jpg")
     plain = tmp_path / "plain.safetensors"
     save(PartAwareTransformer(dataclasses.replace(CONFIG, parts=0)), plain)
     letters = tmp_path / "letters"
@@ -290,6 +294,7 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((checkpoint, letters), "holds files and is no bundle"),
         ((checkpoint, out, "--check-images", empty), "holds no images"),
         ((checkpoint, out, "--check-images", crops), f"cannot read the image {crops / 'a.jpg'}"),
+        ((checkpoint, out, "--check-images", pipes), f"cannot read the image {pipes / 'a.jpg'}"),
         ((checkpoint, out, "--precision", "int8"), "int8 needs --calibration"),
         ((checkpoint, out, "--precision", "fp16", "--calibration", crops), "fp16 takes no --calibration"),
         ((checkpoint, out, "--precision", "int8", "--calibration", empty), "holds no images"),

@@ -267,6 +267,24 @@ def test_truncated_foreign_or_edited_model_files(tmp_path):
         pat.load(path)
 
 
+@pytest.mark.parametrize(
+    ("config", "training", "message"),
+    [
+        ({"depth": 10**9}, "{}", "depth = 1000000000 is not a whole number of at least 1 and at most 256"),
+        ({"parts": 10**7}, "{}", "parts = 10000000 is not"),
+        ({"image_size": [10**9, 128]}, "{}", "image_size = "),
+        ({"std": [0, 0, 0]}, "{}", "std = .* above 0"),
+        ({}, "7", "does not parse"),
+    ],
+)
+def test_a_model_file_that_asks_for_what_no_model_is(tmp_path, config, training, message):
+    path = tmp_path / "model.safetensors"
+    metadata = {"format": model_file.FORMAT, "model": json.dumps(config), "training": training}
+    safetensors.torch.save_file({"a": torch.zeros(1)}, path, metadata)
+    with pytest.raises(UserError, match=message):
+        pat.load(path)
+
+
 def test_weights_with_nan_are_refused(tmp_path):
     state = authors_state()
     state["base.norm.weight"][3] = torch.nan

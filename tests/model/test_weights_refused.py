@@ -120,6 +120,19 @@ def test_a_vit_without_blocks(imported):
         imported({key: torch.zeros(shape) for key, shape in VIT_SHAPES.items()})
 
 
+def test_a_block_far_behind_the_others(imported):
+    blocks = {f"blocks.{number}.mlp.fc1.weight": torch.zeros(256, 64) for number in (0, 99_999_999)}
+    with pytest.raises(UserError, match="has 2 blocks, and the last is number 99999999"):
+        imported({key: torch.zeros(shape) for key, shape in VIT_SHAPES.items()} | blocks)
+
+
+def test_a_wrapper_that_holds_itself(imported):
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    with pytest.raises(UserError, match=r"holds no state dict.*found model"):
+        imported(endless)
+
+
 def test_a_tower_with_positions_of_another_width(imported):
     tower = {"visual.class_embedding": (64,), "visual.positional_embedding": (9, 32)}
     with pytest.raises(UserError, match=r"pos_embed has the shape \[1, 9, 32\], expected \[1, n, 64\]"):

@@ -165,6 +165,11 @@ def test_a_small_bank_that_holds_everything_is_said_to(config, loss, said, capsy
     assert ("a slot for each of the" in capsys.readouterr().err) == said
 
 
+def test_neighbours_that_are_everybody_are_remarked(config, capsys):
+    train(config(epochs=1, loss__k=36), TerminalProgress())
+    assert "--loss.k 36 takes all 36 slots for neighbours" in capsys.readouterr().err
+
+
 def test_images_grow_with_the_run_and_scores_are_of_whole_ones(config, monkeypatch):
     sizes = []
     real = loop.training_step
@@ -356,6 +361,18 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_told_in_words_of_the_log_too(tmp_path):
+    log = run_folder.FileLog(tmp_path, tensorboard=False, after=0)
+    log.write("step", 1, loss=1.0)
+    log.flush()
+    with files_of_at_most(60):
+        log.write("step", 2, loss=0.5)
+        for ends in (log.flush, log.close):
+            with pytest.raises(Failure, match=r"cannot write .*log\.jsonl: File too large"):
+                ends()
+    assert json.loads((tmp_path / "log.jsonl").read_text().splitlines()[0])["loss"] == 1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -373,8 +390,22 @@ def test_a_full_disk_is_told_in_words_and_keeps_the_old_checkpoint(tmp_path):
     ],
 )
 def test_settings_that_cannot_work(config, change, message):
-    with pytest.raises(UserError, match=message):
-        train(config(**change))
+    for out in ("new/run", "there"):
+        folder = config(out).out
+        if out == "there":
+            folder.mkdir()
+        with pytest.raises(UserError, match=message):
+            train(config(out, **change))
+        assert not folder.parent.exists() if out == "new/run" else not list(folder.iterdir())
+
+
+def test_a_refused_run_touches_nothing_that_was_there(config):
+    folder = config("notes").out
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="no weights file"):
+        train(config("notes", weights=str(folder / "nowhere.pth")))
+    assert list(folder.iterdir()) == [folder / "notes.txt"]
 
 
 def test_kill_9_leaves_a_run_that_resumes(config, tmp_path, tiny):

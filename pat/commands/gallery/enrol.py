@@ -26,6 +26,8 @@ from pat.base.progress import Progress
 from pat.commands.embedders import SHIPPED, model_and_rest
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
+from pat.data.layouts import stored_as
+from pat.data.layouts.folder import parts_in
 
 BATCH = 32
 
@@ -154,13 +156,21 @@ class Search(OnGallery):
 
 
 def named_images(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str]]:
-    """Images and the identity of each: the one given, or the sub-folder's name. Raises UserError without one."""
+    """Images and the identity of each: the one given, or the sub-folder's name.
+
+    Raises UserError without one, and for a data set, whose folders are no people.
+    """
     if identity:
         return [(image, identity) for image in find_images(paths)]
     found = []
     for folder in paths:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder of identities; for single images give --identity NAME")
+        if stored := stored_as(folder) or ", ".join(parts_in(folder)):
+            raise UserError(
+                f"{folder} is a data set ({stored}), whose folders are no people; give a folder with a sub-folder "
+                "for each person"
+            )
         for image in find_images([folder]):
             inside = image.relative_to(folder).parts
             if len(inside) < 2:

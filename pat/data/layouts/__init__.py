@@ -47,7 +47,9 @@ from pat.data.sample import JUNK
 ALL = ":all"
 """After a data set to train on: its query and gallery train too."""
 
-__all__ = ["ALL", "LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set"]
+__all__ = [
+    "ALL", "LAYOUTS", "DataSet", "Found", "Split", "find_data_set", "find_data_sets", "open_data_set", "stored_as",
+]  # fmt: skip
 
 LAYOUTS: dict[str, Layout] = {
     "market1501": market1501,
@@ -105,7 +107,12 @@ class Found:
         """The layout of a known data set's folder where it is another's: MSMT17 is met in Market-1501's."""
         if self.layout not in KNOWN or KNOWN[self.layout].recognises(self.path):
             return None
-        return next((name for name, layout in KNOWN.items() if layout.recognises(self.path)), None)
+        return stored_as(self.path)
+
+
+def stored_as(path: Path) -> str | None:
+    """The layout of a known data set that a folder has; None for own images."""
+    return next((name for name, layout in KNOWN.items() if layout.recognises(path)), None)
 
 
 def divisions(layout: str) -> Mapping[str, Reader]:
@@ -248,9 +255,8 @@ def _name_of(path: Path) -> str:
 
 def _recognised(path: Path) -> str:
     """The layout of a file or folder."""
-    for name, layout in KNOWN.items():
-        if layout.recognises(path):
-            return name
+    if found := stored_as(path):
+        return found
     inside = [name for name, layout in KNOWN.items() if _locate(layout, path)]
     if inside:
         raise UserError(

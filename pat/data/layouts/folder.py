@@ -49,16 +49,21 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
             problems.notes.append(f"{name}: beside the parts of the split, not read: {', '.join(others)}")
         images = [p for top in splits for p in _identities(top, top.name.lower(), problems)]
     else:
-        _refuse_parts(path, [top.name for top in tops if _PART.search(top.name)])
+        _refuse_parts(path)
         images = list(_identities(path, "", problems))
     if not images:
         raise UserError(f"{path} holds no images: expected {EXPECTED}; found {listing(path)}")
     return data_set_of(_with_cameras(images, name, problems), name, path, problems)
 
 
-def _refuse_parts(path: Path, parts: list[str]) -> None:
-    """Raise UserError for folders that would be read as people and are parts of a data set, by their names."""
-    if len(parts) > 1:
+def parts_in(path: Path) -> list[str]:
+    """Folders in `path` that are parts of a data set, by their names, and no people; several or none."""
+    parts = [top.name for top in sub_folders(path) if _PART.search(top.name)]
+    return parts if len(parts) > 1 else []
+
+
+def _refuse_parts(path: Path) -> None:
+    if parts := parts_in(path):
         raise UserError(
             f"{path}: {', '.join(parts)} look like parts of a data set, not like people; name the parts train, "
             f"query and gallery with a folder for each identity in them, or list the images in a .csv"

@@ -150,8 +150,15 @@ def plain_name(name: str) -> str:
 
 def sub_folders(folder: Path) -> list[Path]:
     """Folders directly in a folder, sorted by name; hidden ones and `__MACOSX` left out."""
-    names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith((".", "__")))
+    names = sorted(e.name for e in os.scandir(folder) if not e.name.startswith((".", "__")) and _is_folder(e))
     return [folder / name for name in names]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
 def numbered(names: Iterable[str], start: int) -> dict[str, int]:

@@ -44,7 +44,10 @@ def infer(
         patches = tensors["pos_embed"].shape[1] - prefix
     except KeyError as error:
         raise UserError(f"{where} lacks {error.args[0]}, so its architecture cannot be determined") from error
-    depth = 1 + max(int(match[1]) for key in tensors if (match := re.match(r"blocks\.(\d+)\.", key)))
+    blocks = {int(match[1]) for key in tensors if (match := re.match(r"blocks\.(\d{1,9})\.", key))}
+    depth = 1 + max(blocks)
+    if depth != len(blocks):
+        raise UserError(f"{where} has {len(blocks)} blocks, and the last is number {depth - 1}: some are missing")
     qkv_bias = "blocks.0.attn.qkv.bias" in tensors
     # The authors' own ViT-small: 768 wide, 8 blocks of 8 heads, no bias, logits scaled by the whole width.
     authors_small = not qkv_bias and (width, depth) == (768, 8)

@@ -24,6 +24,9 @@ from pat.model.foreign.torchscript import is_torchscript, read_torchscript
 WRAPPERS = ("state_dict", "model", "model_state_dict", "teacher", "student")
 """Keys under which files keep their tensors; of teacher and student the teacher, as DINO's authors do."""
 
+DEEPEST = 8
+"""Wrappers around one another that a file may have."""
+
 # Numbers and strings that training scripts leave beside the tensors: DINO's arguments, rates made by NumPy. The
 # names are those of NumPy 1 and 2.
 _HARMLESS: list[Any] = [
@@ -58,7 +61,9 @@ def read_state(path: Path) -> StateDict:
     state, wrapper = _load(path), ""
     if is_torchscript(path):
         wrapper = "TorchScript"
-    while isinstance(state, Mapping) and not any(isinstance(value, Tensor) for value in state.values()):
+    for _ in range(DEEPEST):  # a pickle may hold itself
+        if not isinstance(state, Mapping) or any(isinstance(value, Tensor) for value in state.values()):
+            break
         inner = [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]
         if not inner:
             break
