@@ -23,7 +23,7 @@ from bench.stages import Options, all_done, run
 from deploy.detect import open_detector
 from deploy.frames import Detections
 from pat.base.errors import Failure, UserError
-from pat.synthetic.people.randomness import stream
+from pat.synthetic.randomness import stream
 
 NOBODY = np.zeros((0, 4), np.float32)
 SIDE = 96

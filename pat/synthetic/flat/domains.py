@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from pat.base.errors import UserError
 
 Weights = tuple[tuple[str, float], ...]
@@ -18,12 +16,6 @@ Range = tuple[float, float]
 
 def _weights(**frequencies: float) -> Weights:
     return tuple(frequencies.items())
-
-
-def choose(generator: np.random.Generator, weights: Weights) -> str:
-    """One of the names, by its relative frequency."""
-    frequency = np.array([weight for _, weight in weights])
-    return weights[int(generator.choice(len(weights), p=frequency / frequency.sum()))][0]
 
 
 @dataclass(frozen=True)
@@ -95,19 +87,8 @@ SOURCE = DomainStyle(
     wardrobe_hats=5,
     tops=_weights(tee=5, shirt=3, hoodie=2, jacket=1.5, vest=1.5, coat=0.5),
     top_colours=_weights(
-        white=3,
-        black=2,
-        grey=1.5,
-        blue=2,
-        sky=1.5,
-        red=2,
-        pink=1,
-        yellow=1.5,
-        green=1.5,
-        orange=1,
-        purple=1,
-        teal=1,
-        navy=1,
+        white=3, black=2, grey=1.5, blue=2, sky=1.5, red=2, pink=1, yellow=1.5, green=1.5, orange=1, purple=1,
+        teal=1, navy=1,
     ),
     top_textures=_weights(plain=4, stripes=2.5, logo=2.5, dots=1, blocks=1.5, checks=1, pinstripes=0.5),
     bottoms=_weights(trousers=3, shorts=3, skirt=1.5),
@@ -141,19 +122,8 @@ TARGET = replace(
     seed=202,
     tops=_weights(jacket=3, coat=2.5, hoodie=2.5, shirt=2.5, tee=1.5, vest=0.5),
     top_colours=_weights(
-        black=3,
-        charcoal=2,
-        navy=2,
-        grey=2,
-        maroon=1.5,
-        olive=1.5,
-        brown=1.5,
-        beige=1.5,
-        blue=1,
-        red=1,
-        white=1,
-        teal=0.7,
-        orange=0.6,
+        black=3, charcoal=2, navy=2, grey=2, maroon=1.5, olive=1.5, brown=1.5, beige=1.5, blue=1, red=1, white=1,
+        teal=0.7, orange=0.6,
     ),
     top_textures=_weights(plain=4.5, checks=2.5, blocks=1.5, stripes=1.5, logo=1.5, pinstripes=1, dots=0.5),
     bottoms=_weights(trousers=6, skirt=1.5, shorts=0.7),
