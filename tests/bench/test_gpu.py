@@ -17,8 +17,9 @@ import pytest
 
 from bench import gpu
 from bench.deadline import UNFINISHED
-from bench.gpu import SUITES, Options
+from bench.gpu import Options
 from bench.results import Row, quantiles, read_rows, row
+from bench.rows import SUITES
 from bench.rows import plan as planning
 from bench.rows.plan import Plan
 
@@ -117,25 +118,25 @@ def measured(name: str) -> Row:
     return row(facts, quantiles([1e-6]))
 
 
-def fails(_: Path) -> list[Row]:
+def fails(*_: object) -> list[Row]:
     raise RuntimeError("no kernel image\nis available")
 
 
-def dies(_: Path) -> list[Row]:
+def dies(*_: object) -> list[Row]:
     os.kill(os.getpid(), signal.SIGKILL)
     return []
 
 
-def hangs(_: Path) -> list[Row]:
+def hangs(*_: object) -> list[Row]:
     time.sleep(600)
     return []
 
 
-PLANS = {"one": lambda _: [measured("one")], "fails": fails, "dies": dies, "two": lambda _: [measured("two")]}
+PLANS = {"one": lambda *_: [measured("one")], "fails": fails, "dies": dies, "two": lambda *_: [measured("two")]}
 
 
 def fake_plans(suites: object = ()) -> list[Plan]:
-    return [Plan("crop", name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
+    return [Plan(name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
 
 
 @pytest.fixture
@@ -185,11 +186,11 @@ def test_the_next_call_goes_on(plans, tmp_path: Path, monkeypatch, capsys):
     short = Options(tmp_path, minutes=0.05, only=("crop",), interpret=True)
     assert gpu.main(short) == UNFINISHED
     assert "two" not in outcome(tmp_path)
-    monkeypatch.setitem(PLANS, "two", lambda _: [measured("two")])
+    monkeypatch.setitem(PLANS, "two", lambda *_: [measured("two")])
     assert gpu.main(options) == 1
     assert "1 of 4 rows to measure" in capsys.readouterr().out
-    monkeypatch.setitem(PLANS, "fails", lambda _: [measured("fails")])
-    monkeypatch.setitem(PLANS, "dies", lambda _: [measured("dies")])
+    monkeypatch.setitem(PLANS, "fails", lambda *_: [measured("fails")])
+    monkeypatch.setitem(PLANS, "dies", lambda *_: [measured("dies")])
     assert gpu.main(Options(tmp_path, only=("crop",), again=True, interpret=True)) == 0
     assert set(outcome(tmp_path).values()) == {"measured"}
 
@@ -223,7 +224,7 @@ def test_a_suite_whose_packages_are_missing_is_a_row(monkeypatch):
     monkeypatch.setitem(sys.modules, "bench.rows.crop", None)
     (found,) = planning.plans(["crop"])
     with pytest.raises(ImportError):
-        found.run(Path())
+        found.measure(Path())
 
 
 def test_a_result_that_is_wrong_is_no_row():
