@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kernels.command import in_columns
 from pat.base.errors import UserError
 from pat.base.files import write_json
 
@@ -155,8 +156,7 @@ def table(found: Sequence[Row]) -> str:
         ratio = entry["median"] / ours.setdefault(names[:-1], entry["median"])
         figures = (_number(entry.get(column), unit) for column, (_, unit) in COLUMNS.items())
         lines.append((*names, f"{ratio:.2f}", *figures, entry.get("note") or ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return in_columns(lines)
 
 
 def _number(value: float | None, unit: float) -> str:

@@ -42,6 +42,8 @@ MIX = {
     "frame": 8, "events": 6, "metrics": 3, "name": 1.5, "merge": 1, "confirm": 0.5, "photo": 1,
 }  # fmt: skip
 """What a client asks next, in percent; a merge is taken back at once, so it is two requests."""
+LOOKS = {"status": "status", "cameras": "cameras", "events": "events?limit=50", "metrics": "/metrics"}
+"""Where a client looks that needs nothing to choose."""
 GROWTH = 32
 """MiB that the service may take in the second half."""
 
@@ -95,12 +97,8 @@ class Visitor:
             self._pictures = [each["picture"] for each in entries if each["picture"]]
         elif kind == "picture":
             self._ask(kind, "GET", self._random.choice(self._pictures))
-        elif kind in ("status", "cameras"):
-            self._ask(kind, "GET", kind)
-        elif kind == "events":
-            self._ask(kind, "GET", kind, params={"limit": 50})
-        elif kind == "metrics":
-            self._ask(kind, "GET", "/metrics")
+        elif kind in LOOKS:
+            self._ask(kind, "GET", LOOKS[kind])
         elif kind in ("frame", "photo"):
             picture = self._ask("frame", "GET", "cameras/gate-0/frame.jpg")
             if kind == "photo":

@@ -130,15 +130,11 @@ def _export(out: Path, progress: Progress, tells_apart: bool) -> None:
     """The bundle, with a threshold where the model `tells_apart` people well enough to have one."""
     if (out / "bundle" / MANIFEST).exists():
         return
+    decision = Decide(f"people={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None
     export_bundle(
-        out / "run" / NAME,
-        out / "bundle",
-        check_images=out / "people" / "query",
-        half_weights=True,
-        trainable=True,
-        decision=Decide(f"people={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None,
-        progress=progress,
-    )
+        out / "run" / NAME, out / "bundle", check_images=out / "people" / "query", half_weights=True,
+        trainable=True, decision=decision, progress=progress,
+    )  # fmt: skip
 
 
 def _score(out: Path, progress: Progress) -> None:

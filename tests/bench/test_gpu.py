@@ -22,8 +22,7 @@ from bench.results import Row, quantiles, read_rows, row
 from bench.rows import SUITES
 from bench.rows import plan as planning
 from bench.rows.plan import Plan
-
-ROOT = Path(__file__).parents[2]
+from fresh import ROOT, environment, python
 
 BARE = ("torch", "torchvision", "triton", "timm", "numpy", "pillow", "safetensors", "filelock")
 """What the machine has, and what these need: no command line, no exchange format, no video, no test tools."""
@@ -69,21 +68,20 @@ def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         (tmp_path / "code" / folder).symlink_to(ROOT / folder)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCK.format(blocked=not_importable()))
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return tmp_path / "code", environment | {"PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
+    return tmp_path / "code", environment(PYTHONPATH=str(tmp_path / "site"), OMP_NUM_THREADS="1")
 
 
 @pytest.mark.slow
 def test_the_whole_program_on_a_bare_machine(bare, tmp_path: Path):
     """Kernels interpreted, tiny shapes: the same code as on a GPU. What a CPU has not fails, and says so."""
-    code, environment = bare
+    code, variables = bare
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bench", "gpu", "--interpret", "--out", str(out)]
     blocked = subprocess.run(
-        [sys.executable, "-c", "import tyro"], cwd=code, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", "import tyro"], cwd=code, env=variables, capture_output=True, text=True
     )
     assert "No module named 'tyro'" in blocked.stderr
-    done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=code, env=variables, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = read_rows(out / "rows.jsonl")
     failed = {entry["implementation"]: entry["failed"] for entry in rows if "failed" in entry}
@@ -109,7 +107,7 @@ def test_the_whole_program_on_a_bare_machine(bare, tmp_path: Path):
     assert set(tables[0]) == {"part_attention_forward", "part_attention_backward", "nearest_parts_forward"}
     assert sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 16 << 20
 
-    again = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
+    again = subprocess.run(command, cwd=code, env=variables, capture_output=True, text=True)
     assert " 0 of " in again.stdout.splitlines()[0]
 
 
@@ -209,11 +207,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys):
 
 
 def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path):
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "bench", "gpu", "--out", str(tmp_path / "out")]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True
-    )
+    done = python("-m", "bench", "gpu", "--out", tmp_path / "out", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no CUDA GPU here; --interpret tries the program")
     assert len(done.stderr.splitlines()) == 1

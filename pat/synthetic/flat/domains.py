@@ -80,11 +80,7 @@ class DomainStyle:
 SOURCE = DomainStyle(
     name="source",
     seed=101,
-    wardrobe_tops=18,
-    wardrobe_bottoms=10,
-    wardrobe_shoes=6,
-    wardrobe_bags=7,
-    wardrobe_hats=5,
+    wardrobe_tops=18, wardrobe_bottoms=10, wardrobe_shoes=6, wardrobe_bags=7, wardrobe_hats=5,
     tops=_weights(tee=5, shirt=3, hoodie=2, jacket=1.5, vest=1.5, coat=0.5),
     top_colours=_weights(
         white=3, black=2, grey=1.5, blue=2, sky=1.5, red=2, pink=1, yellow=1.5, green=1.5, orange=1, purple=1,
@@ -98,22 +94,11 @@ SOURCE = DomainStyle(
     bags=_weights(none=4.5, backpack=3, shoulder=2.5),
     hats=_weights(none=6, cap=2.5, brim=1, beanie=0.5),
     places=_weights(plaza=2, shop=2, park=2, brick=1),
-    daylight=(0.9, 1.15),
-    occlusion=0.15,
-    elevation=(0.02, 0.2),
-    warmth=(-0.16, 0.16),
-    tint=(-0.06, 0.06),
-    exposure=(-0.15, 0.4),
-    exposure_jitter=0.15,
-    gamma=(0.9, 1.12),
-    contrast=(0.95, 1.2),
-    saturation=(0.8, 1.25),
-    crosstalk=(0.0, 0.1),
-    haze=(0.0, 0.02),
-    blur=(0.2, 0.6),
-    noise=(0.005, 0.025),
-    stream_quality=(35, 80),
-)
+    daylight=(0.9, 1.15), occlusion=0.15, elevation=(0.02, 0.2),
+    warmth=(-0.16, 0.16), tint=(-0.06, 0.06), exposure=(-0.15, 0.4), exposure_jitter=0.15,
+    gamma=(0.9, 1.12), contrast=(0.95, 1.2), saturation=(0.8, 1.25), crosstalk=(0.0, 0.1), haze=(0.0, 0.02),
+    blur=(0.2, 0.6), noise=(0.005, 0.025), stream_quality=(35, 80),
+)  # fmt: skip
 """A campus in summer: light clothes, stripes and prints, bright cameras."""
 
 TARGET = replace(
@@ -132,16 +117,9 @@ TARGET = replace(
     bags=_weights(none=4, backpack=3, shoulder=3),
     hats=_weights(none=5, beanie=2.5, cap=1.5, brim=0.7),
     places=_weights(road=2, station=2, brick=2, shop=1),
-    daylight=(0.65, 1.0),
-    warmth=(-0.26, 0.3),
-    tint=(-0.1, 0.06),
-    exposure=(-0.45, 0.4),
-    contrast=(0.92, 1.18),
-    saturation=(0.65, 1.2),
-    blur=(0.3, 0.8),
-    noise=(0.01, 0.035),
-    stream_quality=(28, 65),
-)
+    daylight=(0.65, 1.0), warmth=(-0.26, 0.3), tint=(-0.1, 0.06), exposure=(-0.45, 0.4),
+    contrast=(0.92, 1.18), saturation=(0.65, 1.2), blur=(0.3, 0.8), noise=(0.01, 0.035), stream_quality=(28, 65),
+)  # fmt: skip
 """A railway quarter in autumn: dark layers, checks, artificial light, poorer cameras."""
 
 PRESETS = {style.name: style for style in (SOURCE, TARGET)}

@@ -221,10 +221,5 @@ def _station(p: _Painter) -> None:
 
 
 PLACES: dict[str, Callable[[_Painter], None]] = {
-    "plaza": _plaza,
-    "brick": _brick,
-    "shop": _shop,
-    "road": _road,
-    "park": _park,
-    "station": _station,
-}
+    "plaza": _plaza, "brick": _brick, "shop": _shop, "road": _road, "park": _park, "station": _station,
+}  # fmt: skip
