@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +73,6 @@ class Child:
     def traces(self) -> list[str]:
         """Lines that tell of a defect."""
         return [line for line in self.said if "Traceback" in line]
-
-
-def exit_status(command: str, measured: Callable[[], tuple[Iterable[str], bool]]) -> int:
-    """Print the lines of a measurement; 0 when all was well, 1 when not or when it failed, 2 for a mistake."""
-    try:
-        lines, well = measured()
-    except (UserError, Failure) as error:
-        print(f"bench {command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
-    print(*lines, sep="\n")
-    return 0 if well else 1
 
 
 def check_numbers(options: Any, *names: str) -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench.commands import exit_status, option
 from bench.device import device_name
 from bench.results import Row, name, path_for, read_result, run_suites, store
+from pat.base.errors import Failure, UserError
 
 # A median moves by a few per cent from run to run and with the clock of the device. Slower counts when the median
 # is a tenth worse and even the better half of the new times lies beyond the worse half of the old ones.
 SLACK = 1.1
+
+
+@dataclass(frozen=True)
+class Options:
+    result: Path | None = option(None, "a file of results instead of a fresh run", positional=True, nargs="?")
+    update: bool = option(False, "store the result instead of comparing")
 
 
 def slower(now: Sequence[Row], before: Sequence[Row]) -> list[str]:
@@ -30,37 +39,30 @@ def slower(now: Sequence[Row], before: Sequence[Row]) -> list[str]:
     return problems
 
 
-def main(result: Path | None = None, *, update: bool = False) -> int:
-    """Compares a file of results, or a fresh run, with the stored result of the same device.
+def main(options: Options) -> int:
+    """Returns the exit status: 1 when something got slower, 2 when there is nothing to compare with."""
+    return exit_status(lambda: compare(options))
 
-    Returns the exit status: 1 when something got slower, 2 when there is nothing to compare with.
-    """
+
+def compare(options: Options) -> int:
+    """Compares a file of results, or a fresh run, with the stored result of the same device, or stores it."""
     status = 0
-    if result is None:
+    if options.result is None:
         device, (found, status) = device_name(), run_suites()
         if status:
             print(f"some suites failed (pytest exit status {status}); {len(found)} rows are kept", file=sys.stderr)
     else:
-        try:
-            device, found = read_result(result)
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        device, found = read_result(options.result)
     stored = path_for(device)
     if not any("median" in row for row in found):
-        print("error: nothing was measured: no row to compare or to store", file=sys.stderr)
-        return 1 if status else 2
-    if update:
+        nothing = "nothing was measured: no row to compare or to store"
+        raise Failure(nothing) if status else UserError(nothing)
+    if options.update:
         store(stored, device, found)
         print(f"stored {len(found)} rows in {stored}")
         return 1 if status else 0
     if not stored.exists():
-        print(f"error: no stored result for {device}; `--update` stores this one", file=sys.stderr)
-        return 2
-    try:
-        problems = slower(found, read_result(stored)[1])
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise UserError(f"no stored result for {device}; `--update` stores this one")
+    problems = slower(found, read_result(stored)[1])
     print("\n".join(problems) or f"nothing slower than stored for {device} ({len(found)} rows)")
     return 1 if problems or status else 0

@@ -13,20 +13,22 @@ import multiprocessing
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.commands import exit_status, option
 from bench.deadline import UNFINISHED, Deadline
 from bench.device import device_name
 from bench.results import Row, append_row, path_for, read_rows, store, table, versions
+from bench.rows import SUITES
 from pat.base.errors import UserError
 
 if TYPE_CHECKING:
     from bench.rows.plan import Plan
 
-SUITES = ("attention", "nearest", "crop", "step", "tune", "model")
 LIMIT, INTERPRETED_LIMIT = 120.0, 1800.0
 """Seconds that a row may take: on a GPU compiling is the longest part, the interpreter is slow in all."""
 
@@ -39,26 +41,25 @@ LOG_TAIL = 2000
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
-
-    out: Path = Path("runs/bench-gpu")
-    minutes: float | None = None
-    only: tuple[str, ...] = SUITES
-    again: bool = False
-    interpret: bool = False
+    out: Path = option(Path("runs/bench-gpu"), "all that is found; goes on where it is")
+    minutes: float | None = option(None, "leave in time; the same command goes on (exit status 75)")
+    only: Sequence[str] = option(SUITES, f"some of {','.join(SUITES)}", type=lambda text: text.split(","))
+    again: bool = option(False, "measure rows that failed once more")
+    interpret: bool = option(False, "try the program: tiny shapes, a CPU, no figure")
 
 
 def main(options: Options) -> int:
     """Returns the exit status: 0, UNFINISHED when time was up, 1 when a row failed, 2 for a user's mistake."""
+    return exit_status(lambda: run(options))
+
+
+def run(options: Options) -> int:
+    """Measures what is not there yet, as far as time goes."""
     if options.interpret:
         os.environ |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    try:
-        deadline = Deadline(options.minutes)
-        check(options)
-        done = begin(options)
-    except (UserError, ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    deadline = Deadline(options.minutes)
+    check(options)
+    done = begin(options)
     from bench.rows import plan as planning
 
     wanted = planning.plans(options.only)
@@ -84,27 +85,28 @@ def main(options: Options) -> int:
 
 
 def check(options: Options) -> None:
-    """Raises ValueError for options that cannot be."""
+    """Raises UserError for options that cannot be."""
     if unknown := set(options.only) - set(SUITES):
-        raise ValueError(f"--only {','.join(sorted(unknown))}: expected some of {','.join(SUITES)}")
+        raise UserError(f"--only {','.join(sorted(unknown))}: expected some of {','.join(SUITES)}")
     from kernels.timing import ON_GPU
 
     if not ON_GPU and not options.interpret:
-        raise ValueError(
+        raise UserError(
             "no CUDA GPU here; --interpret tries the program on a CPU, `pytest bench` measures the reference there"
         )
 
 
 def begin(options: Options) -> set[str]:
-    """Names of the rows that `--out` already holds. Raises ValueError where they are those of something else."""
-    options.out.mkdir(parents=True, exist_ok=True)
+    """Names of the rows that `--out` already holds. Raises UserError where they are those of something else."""
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {options.out}: {error.strerror}") from error
     about, kept = options.out / "about.json", options.out / "rows.jsonl"
     here = {"device": device_name(), "interpreted": options.interpret, **versions()}
     if about.exists() and (there := _read(about)) != here:
-        changed = ", ".join(
-            f"{key} {there.get(key)}, now {here[key]}" for key in here if there.get(key) != here[key]
-        )
-        raise ValueError(f"{options.out} holds rows of something else ({changed}); choose another --out")
+        changed = [f"{key} {there.get(key)}, now {here[key]}" for key in here if there.get(key) != here[key]]
+        raise UserError(f"{options.out} holds rows of something else ({', '.join(changed)}); choose another --out")
     about.write_text(json.dumps(here, indent=1) + "\n")
     rows = read_rows(kept)
     if options.again:
@@ -119,7 +121,7 @@ def _read(about: Path) -> dict[str, Any]:
     try:
         there: dict[str, Any] = json.loads(about.read_text())
     except ValueError as error:
-        raise ValueError(f"{about} is damaged ({error}); choose another --out, or delete it") from error
+        raise UserError(f"{about} is damaged ({error}); choose another --out, or delete it") from error
     return there
 
 
@@ -217,7 +219,7 @@ def work(pipe: Connection, options: Options, log: str) -> None:
         except EOFError:
             return
         try:
-            rows = by_name[name].run(options.out)
+            rows = by_name[name].measure(options.out)
         except Exception as error:  # whatever it is, the row says so and the others go on
             import traceback
 

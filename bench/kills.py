@@ -18,16 +18,16 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import httpx
 import numpy as np
 
-from bench.children import LIVE, PAGE, Child, check_numbers, exit_status, opened, settle, sources
+from bench.children import LIVE, PAGE, Child, check_numbers, opened, settle, sources
+from bench.commands import exit_status, option
 from bench.losses import Events, audited, copied, stored, whole
 from bench.writers import GUESTS, Client, InGallery, OverHttp
 from deploy.gallery import Gallery
@@ -37,22 +37,22 @@ from pat.base.errors import Failure
 CLIENTS = 4
 PATIENCE = 10.0
 """Seconds that a kill waits for a track to be stored."""
-QUICK = {"times": 3}
+LONGEST = 3.0
+"""Seconds at most from the first track that is told as stored to the kill, which comes at random."""
+QUICK_TIMES = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    kind: Literal["service", "camera"]
-    times: int = 50
-    streets: Sequence[Path] = ()
-    bundle: Path | None = None
-    """Default: the one in the box."""
-    threshold: str = ""
-    """As --gallery.threshold."""
-    longest: float = 3.0
-    """Seconds at most from the first track that is told as stored to the kill, which comes at random."""
-    seed: int = 0
-    out: Path = Path("runs")
+    kind: str = option(MISSING, "whose process is killed", positional=True, choices=("service", "camera"))
+    streets: Sequence[Path] = option((), "folders of `pat synth street`; by default one is filmed",
+                                     positional=True, nargs="*")  # fmt: skip
+    times: int = option(50, "default: %(default)s")
+    seed: int = option(0, "of the moments and of what clients do")
+    bundle: Path | None = option(None, "default: the model in the box")
+    threshold: str = option("", "as --gallery.threshold; default: the bundle's own")
+    quick: bool = option(False, "a short try, with numbers of its own")
+    out: Path = option(Path("runs"), "for what is made; default: %(default)s")
     flags: Sequence[str] = ()
     """More settings of the process."""
 
@@ -88,11 +88,12 @@ class Outcome:
 def main(options: Options) -> int:
     """Kill and print what it came to; the exit status: 1 when something acknowledged was lost, 2 for a mistake."""
 
-    def measured() -> tuple[Iterable[str], bool]:
-        outcome = run(options)
-        return outcome.lines(), not outcome.problems
+    def measured() -> int:
+        outcome = run(replace(options, times=QUICK_TIMES) if options.quick else options)
+        print(*outcome.lines(), sep="\n")
+        return 1 if outcome.problems else 0
 
-    return exit_status("kills", measured)
+    return exit_status(measured)
 
 
 def run(options: Options) -> Outcome:
@@ -118,7 +119,7 @@ def run(options: Options) -> Outcome:
         shared = stack.enter_context(opened(folder / "gallery", bundle)) if options.kind == "camera" else None
         buried: set[str] = set()
         for number in range(options.times):
-            after = moments.uniform(0, options.longest)
+            after = moments.uniform(0, LONGEST)
             command, until = ("serve", PAGE) if shared is None else ("camera", LIVE)
             with Child(command, *words, until=until) as child:
                 shown = killed(child, clients, shared, after, events, outcome.events)

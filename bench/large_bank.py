@@ -33,9 +33,8 @@ def main() -> None:
     options = parser.parse_args()
     with joined("auto", timeout=600) as ranks:
         shard = ranks.shard(options.slots)
-        bank = MemoryBank(
-            PARTS, options.slots, options.dim, read_dtype=getattr(torch, options.read), shard=shard
-        ).to(ranks.device)
+        read = getattr(torch, options.read)
+        bank = MemoryBank(PARTS, options.slots, options.dim, read_dtype=read, shard=shard).to(ranks.device)
         filling = -time.perf_counter()
         fill(bank, ranks.device)
         filling += time.perf_counter()
@@ -92,9 +91,8 @@ def report(
     print(f"bank                {PARTS} x {options.slots} x {options.dim}, read as {options.read}")
     print(f"bank of this rank   {held / 1e9:.2f} GB; peak memory of the process {peak / 1e9:.2f} GB")
     print(f"filled in           {filling:.1f} s")
-    print(
-        f"step                {statistics.median(seconds):.2f} s median ({min(seconds):.2f} to {max(seconds):.2f})"
-    )
+    middle, least, most = statistics.median(seconds), min(seconds), max(seconds)
+    print(f"step                {middle:.2f} s median ({least:.2f} to {most:.2f})")
     print(f"sent by a rank      {features / 1e3:.0f} kB of features, {found / 1e3:.1f} kB of neighbours and sums")
     print(f"loss                {steps[-1][1]:.6f}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import chain, groupby, islice, zip_longest
 from pathlib import Path
 
 from pat.base.errors import UserError
@@ -28,15 +29,10 @@ def draw_people(folder: Path, images: int, identities: int, progress: Progress) 
     people = folder / "people"
     if not people.exists():
         progress.say(f"drawing {images} images of {identities} people")
-        each = -(-images // (identities * CAMERAS))
         generate(
-            people,
-            style="source",
-            identities_train=identities,
-            identities_test=0,
-            cameras=CAMERAS,
-            images_per_camera=each,
-        )
+            people, style="source", identities_train=identities, identities_test=0, cameras=CAMERAS,
+            images_per_camera=-(-images // (identities * CAMERAS)),
+        )  # fmt: skip
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(("path", "identity", "camera", "split"))
@@ -49,16 +45,10 @@ def draw_people(folder: Path, images: int, identities: int, progress: Progress) 
 
 def chosen(paths: list[Path], count: int) -> list[Path]:
     """`count` images in the order of their names; those left out are spread over people, then over cameras."""
-    seen: dict[tuple[str, str], int] = {}
-
-    def turn(path: Path) -> tuple[int, str, str]:
-        """The first image of everyone in each camera comes before anyone's second."""
-        identity, camera = place(path)
-        number = seen[identity, camera] = seen.get((identity, camera), -1) + 1
-        return number, camera, identity
-
-    turns = {path: turn(path) for path in paths}
-    return sorted(sorted(paths, key=turns.__getitem__)[:count])
+    by_place = [list(group) for _, group in groupby(sorted(paths), place)]
+    by_place.sort(key=lambda group: place(group[0])[::-1])  # camera, identity
+    turns = chain(*zip_longest(*by_place))  # the first image of everyone in each camera, then their second
+    return sorted(islice(filter(None, turns), count))
 
 
 def place(path: Path) -> tuple[str, str]:

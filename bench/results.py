@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from kernels.command import in_columns
+from pat.base.errors import UserError
 from pat.base.files import write_json
 
 BENCH = Path(__file__).parent
@@ -99,7 +101,7 @@ def store(path: Path, device: str, found: Sequence[Row]) -> None:
 
 
 def read_result(path: Path) -> tuple[str, list[Row]]:
-    """The device and the rows of a file that `store` wrote. Raises ValueError for any other."""
+    """The device and the rows of a file that `store` wrote. Raises UserError for any other."""
     try:
         loaded = json.loads(path.read_text())
         device, found = loaded["device"], loaded["rows"]
@@ -107,7 +109,7 @@ def read_result(path: Path) -> tuple[str, list[Row]]:
         for entry in found:
             name(entry), [float(entry[quantile]) for quantile in QUANTILES]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no file of results ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path} is no file of results ({type(error).__name__}: {error})") from error
     return device, found
 
 
@@ -154,8 +156,7 @@ def table(found: Sequence[Row]) -> str:
         ratio = entry["median"] / ours.setdefault(names[:-1], entry["median"])
         figures = (_number(entry.get(column), unit) for column, (_, unit) in COLUMNS.items())
         lines.append((*names, f"{ratio:.2f}", *figures, entry.get("note") or ""))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return in_columns(lines)
 
 
 def _number(value: float | None, unit: float) -> str:

@@ -19,9 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ import psutil
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.children import PAGE, Child, check_numbers, exit_status, opened, settle, sources
+from bench.children import PAGE, Child, check_numbers, opened, settle, sources
+from bench.commands import exit_status, option
 from deploy.service.store import Store
 from deploy.shipped import shipped_bundle
 from pat.base.errors import UserError
@@ -41,31 +42,29 @@ MIX = {
     "frame": 8, "events": 6, "metrics": 3, "name": 1.5, "merge": 1, "confirm": 0.5, "photo": 1,
 }  # fmt: skip
 """What a client asks next, in percent; a merge is taken back at once, so it is two requests."""
+LOOKS = {"status": "status", "cameras": "cameras", "events": "events?limit=50", "metrics": "/metrics"}
+"""Where a client looks that needs nothing to choose."""
 GROWTH = 32
 """MiB that the service may take in the second half."""
 
-
 QUICK = {"requests": 200, "clients": 10, "rate": 20.0, "rounds": 2, "people": 100}
+"""A short try."""
 
 
 @dataclass(frozen=True)
 class Options:
-    streets: Sequence[Path] = ()
-    requests: int = 10_000
-    clients: int = 50
-    rate: float = 25.0
-    """Requests a second, of all clients together."""
-    frames: float = 2.0
-    """A second, of each camera."""
-    rounds: int = 10
-    """Times with clients, and as many as long without."""
-    people: int = 1000
-    """In the gallery beforehand, beside those whom the cameras meet."""
-    bundle: Path | None = None
-    """Default: the one in the box."""
-    threshold: str = ""
-    """As --gallery.threshold."""
-    out: Path = Path("runs")
+    streets: Sequence[Path] = option((), "folders of `pat synth street`; by default one is filmed",
+                                     positional=True, nargs="*")  # fmt: skip
+    requests: int = option(10_000, "default: %(default)s")
+    clients: int = option(50, "default: %(default)s")
+    rate: float = option(25.0, "requests a second, of all clients together; default: %(default)s")
+    frames: float = option(2.0, "a second and camera; default: %(default)s")
+    rounds: int = option(10, "times with clients, and as many as long without; default: %(default)s")
+    people: int = option(1000, "in the gallery, beside those whom the cameras meet; default: %(default)s")
+    bundle: Path | None = option(None, "default: the model in the box")
+    threshold: str = option("", "as --gallery.threshold; default: the bundle's own")
+    quick: bool = option(False, "a short try, with numbers of its own")
+    out: Path = option(Path("runs"), "for what is made; default: %(default)s")
     flags: Sequence[str] = ()
     """More settings of the process."""
 
@@ -98,12 +97,8 @@ class Visitor:
             self._pictures = [each["picture"] for each in entries if each["picture"]]
         elif kind == "picture":
             self._ask(kind, "GET", self._random.choice(self._pictures))
-        elif kind in ("status", "cameras"):
-            self._ask(kind, "GET", kind)
-        elif kind == "events":
-            self._ask(kind, "GET", kind, params={"limit": 50})
-        elif kind == "metrics":
-            self._ask(kind, "GET", "/metrics")
+        elif kind in LOOKS:
+            self._ask(kind, "GET", LOOKS[kind])
         elif kind in ("frame", "photo"):
             picture = self._ask("frame", "GET", "cameras/gate-0/frame.jpg")
             if kind == "photo":
@@ -206,11 +201,12 @@ class Outcome:
 def main(options: Options) -> int:
     """Ask and print what was measured; the exit status: 1 for a wrong answer or more memory, 2 for a mistake."""
 
-    def measured() -> tuple[Iterable[str], bool]:
-        outcome = run(options)
-        return outcome.lines(), not outcome.errors and outcome.growth <= GROWTH
+    def measured() -> int:
+        outcome = run(replace(options, **QUICK) if options.quick else options)  # type: ignore[arg-type]
+        print(*outcome.lines(), sep="\n")
+        return 1 if outcome.errors or outcome.growth > GROWTH else 0
 
-    return exit_status("service", measured)
+    return exit_status(measured)
 
 
 def run(options: Options) -> Outcome:

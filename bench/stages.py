@@ -8,26 +8,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.commands import exit_status, option
 from bench.deadline import UNFINISHED, Deadline
 from bench.train import Lines
-from pat.base.errors import Failure, UserError
+from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.training.run_folder import claimed
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
-
     out: Path
     training: float
-    """Minutes that the network learns."""
-    minutes: float | None = None
-    """Minutes after which this call leaves."""
-    threads: int = 0
-    """Of PyTorch; 0 leaves its own choice."""
-    small: bool = False
-    """Little data and seconds of training: to try the way, not to keep."""
+    """Minutes that the network learns; these two have a default of each command's own."""
+    minutes: float | None = option(None, "leave in time; the same command goes on (exit status 75)")
+    threads: int = option(0, "of PyTorch; default: its own choice")
+    small: bool = option(False, "little data and seconds: to try the way")
 
     def check(self) -> None:
         """Raise UserError for numbers that cannot be."""
@@ -46,17 +42,20 @@ def all_done(stages: Sequence[Callable[[], object]], deadline: Deadline) -> bool
     return True
 
 
-def run(command: str, make: Callable[[Options, Deadline, Progress], bool], options: Options) -> int:
+Make = Callable[[Options, Deadline, Progress], bool]
+
+
+def run(make: Make, options: Options) -> int:
     """Returns the exit status: 0 when `make` has finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
-    try:
+
+    def all_stages() -> int:
         options.check()
         return _run(make, options, Deadline(options.minutes))
-    except (UserError, Failure) as error:
-        print(f"bench {command}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+
+    return exit_status(all_stages)
 
 
-def _run(make: Callable[[Options, Deadline, Progress], bool], options: Options, deadline: Deadline) -> int:
+def _run(make: Make, options: Options, deadline: Deadline) -> int:
     try:
         with claimed(options.out):
             if make(options, deadline, Lines()):

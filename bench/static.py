@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.commands import option
 from kernels.aot import resource_report
 from kernels.command import exit_status
 from kernels.compiler import ARCHITECTURES, compile_each, write_whole
@@ -20,6 +22,14 @@ CUBIN_SLACK = 1.25  # instruction scheduling moves the size by a few per cent; u
 FIGURES = ("registers", "spills", "shared_memory", "mma_instructions", "cubin_bytes", "occupancy")
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    arch: Sequence[str] | None = option(None, "may be repeated; default: all", action="append", type=str)
+    update: bool = option(False, "rewrite the baseline, for all architectures")
+    every_shape: bool = option(False, "also every shape of attention there can be")
+    table: bool = option(False, "print the baseline as in kernels/README.md")
 
 
 def baseline(version: str) -> Path:
@@ -160,25 +170,19 @@ def _triton_version() -> str:
     return triton.__version__
 
 
-def main(
-    archs: Sequence[str] | None = None, *, update: bool = False, table: bool = False, every_shape: bool = False
-) -> int:
+def main(options: Options) -> int:
     """Checks, rewrites or prints; returns the exit status: 1 when a figure got worse or compiling failed."""
-    if table:
+    return exit_status(lambda: _run(options))
+
+
+def _run(options: Options) -> int:
+    if options.table:
         print(markdown(), end="")
         return 0
-    if update:
-        return exit_status(_update)
-    return exit_status(lambda: _compare(archs or ARCHITECTURES, every_shape))
-
-
-def _update() -> int:
-    print(f"wrote {rewrite()}")
-    return 0
-
-
-def _compare(archs: Sequence[str], every_shape: bool) -> int:
-    problems = check(archs, every_shape=every_shape)
+    if options.update:
+        print(f"wrote {rewrite()}")
+        return 0
+    problems = check(options.arch or ARCHITECTURES, every_shape=options.every_shape)
     print(compared_with())
     compared = baseline(_triton_version()).exists()
     print("\n".join(problems) or "no kernel breaks a rule" + " or takes more than stored" * compared)

@@ -12,12 +12,12 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 
+from bench.commands import exit_status, option
 from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
-from pat.base.errors import Failure, UserError
 from pat.base.files import write_text
 from pat.commands.street import read_street, run_street
 from pat.evaluation.street import Scores, score
@@ -27,27 +27,25 @@ TRUE = "truth"
 
 @dataclass(frozen=True)
 class Options:
-    bundle: Path
-    streets: Sequence[Path]
-    detector: str
-    """As --detect.detector, or "truth"."""
-    threshold: str
-    out: Path | None
+    bundle: Path = option(MISSING, "", positional=True)
+    streets: Sequence[Path] = option(MISSING, "folders of `pat synth street`", positional=True, nargs="+")
+    detector: str = option("rendered", 'as --detect.detector of `pat camera`, or "truth" for true boxes')
+    threshold: str = option("", "as --gallery.threshold; default: the bundle's own")
+    out: Path | None = option(None, "write the table as JSON, too")
 
 
 def main(options: Options) -> int:
     """Run every street, print the table of all; 2 for a mistake."""
-    try:
-        total = measure(options)
-    except (UserError, Failure) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2 if isinstance(error, UserError) else 1
-    rows = total.rows()
-    width = max(len(name) for name, _ in rows)
-    sys.stdout.write("".join(f"{name:{width}}  {value}\n" for name, value in rows))
-    if options.out is not None:
-        write_text(options.out, json.dumps(dict(rows), indent=2) + "\n")
-    return 0
+
+    def measured() -> int:
+        rows = measure(options).rows()
+        width = max(len(name) for name, _ in rows)
+        sys.stdout.write("".join(f"{name:{width}}  {value}\n" for name, value in rows))
+        if options.out is not None:
+            write_text(options.out, json.dumps(dict(rows), indent=2) + "\n")
+        return 0
+
+    return exit_status(measured)
 
 
 def measure(options: Options, settings: ProcessSettings | None = None) -> Scores:

@@ -60,12 +60,5 @@ def test_reading_batches(pixels, measure_images):
         return found
 
     assert read() == STEPS * BATCH
-    measure_images(
-        read,
-        STEPS * BATCH,
-        rounds=5,
-        operation="cache to batches",
-        shape=f"{STEPS} x B={BATCH} 256x128, one core",
-        dtype="uint8",
-        implementation="ours",
-    )
+    facts = {"shape": f"{STEPS} x B={BATCH} 256x128, one core", "dtype": "uint8", "implementation": "ours"}
+    measure_images(read, STEPS * BATCH, rounds=5, operation="cache to batches", **facts)

@@ -91,12 +91,8 @@ def test_following_20_people(benchmark) -> None:
 
     def step() -> int:
         index = next(frames)
-        boxes = people(720, 1280, time=(index % 40) / 10)
-        return len(
-            tracker.update(
-                Detections(boxes, np.full(PEOPLE, 0.9, np.float32)), Frame("a", index, index / 10, pixels)
-            )
-        )
+        found = Detections(people(720, 1280, time=(index % 40) / 10), np.full(PEOPLE, 0.9, np.float32))
+        return len(tracker.update(found, Frame("a", index, index / 10, pixels)))
 
     tracked = benchmark.pedantic(step, rounds=200, warmup_rounds=5)
     assert tracked >= 10

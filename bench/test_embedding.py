@@ -197,13 +197,6 @@ def test_embedding(backend: str, precision: str, batch: int, bundles: Bundles, m
         crops = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
         vectors = model.embed(crops)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
-        measure_embedding(
-            model.embed,
-            crops,
-            flops(model.manifest),
-            rounds=ROUNDS,
-            operation="embed",
-            implementation=backend,
-            shape=f"{model.manifest.model['backbone']} x{batch}",
-            dtype=precision,
-        )
+        shape = f"{model.manifest.model['backbone']} x{batch}"
+        facts = {"shape": shape, "dtype": precision, "implementation": backend}
+        measure_embedding(model.embed, crops, flops(model.manifest), rounds=ROUNDS, operation="embed", **facts)

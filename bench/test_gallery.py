@@ -246,19 +246,12 @@ def test_open(benchmark, tmp_path, vectors) -> None:
 @pytest.mark.benchmark(group="gallery, other work")
 def test_import(benchmark) -> None:
     """A fresh process that imports the store; the memory it takes beyond numpy."""
-    program = (
-        "import numpy, psutil\n"
-        "def used(): return psutil.Process().memory_info().rss\n"
-        "before = used()\n"
-        "import deploy.gallery\n"
-        "print((used() - before) / 2**20)"
-    )
+    used = "psutil.Process().memory_info().rss"
+    program = f"import numpy, psutil; before = {used}; import deploy.gallery; print(({used} - before) / 2**20)"
+    command = [sys.executable, "-c", program]
 
     def run() -> float:
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        return float(done.stdout)
+        return float(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
 
     megabytes = benchmark.pedantic(run, rounds=3)
     benchmark.extra_info["MB beyond numpy"] = round(megabytes, 1)

@@ -36,12 +36,5 @@ def test_crops(tmp_path, measure_images):
 
     count = draw()
     assert count == len(PEOPLE) * plan.images
-    measure_images(
-        draw,
-        count,
-        rounds=3,
-        operation="people in 3D",
-        shape="256x128, 2x2 samples",
-        dtype="uint8",
-        implementation="ours",
-    )
+    facts = {"shape": "256x128, 2x2 samples", "dtype": "uint8", "implementation": "ours"}
+    measure_images(draw, count, rounds=3, operation="people in 3D", **facts)

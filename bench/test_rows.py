@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench.rows.plan import SUITES, plans
+from bench.rows import SUITES
+from bench.rows.plan import plans
 
 
 @pytest.mark.parametrize("plan", plans([suite for suite in SUITES if suite != "tune"]), ids=lambda plan: plan.name)
 def test_row(plan, keep, tmp_path):
-    keep(plan.run(tmp_path))
+    keep(plan.measure(tmp_path))

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from bench.commands import exit_status, option
 from bench.deadline import UNFINISHED, Deadline
 from bench.device import device_name
 from bench.measure import product_rate, watch_memory
@@ -28,7 +29,7 @@ from bench.results import Row, path_for, quantiles, row, store, table
 from bench.rows.plan import dtype_name
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE
-from pat.base.errors import Failure, UserError
+from pat.base.errors import UserError
 from pat.base.files import write_text
 from pat.base.mapping import overlay, read_mapping, to_mapping
 from pat.base.progress import Progress
@@ -52,15 +53,13 @@ OWN_CHOICE = (SAME_RUN | settings_of(Role.PACE) | {"weights"}) - {"amp"}
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
-
-    out: Path
-    images: int = IMAGES
-    identities: int = IDENTITIES
-    epochs: int | None = None
-    backbone: str | None = None
-    config: Path | None = None
-    minutes: float | None = None
+    out: Path = option(Path("runs/bench-train"), "images, cache, run")
+    minutes: float | None = option(None, "leave in time; the same command goes on (exit status 75)")
+    images: int = option(IMAGES, "default: %(default)s")
+    identities: int = option(IDENTITIES, "default: %(default)s")
+    epochs: int | None = option(None, "default: 60")
+    backbone: str | None = option(None, "default: that of `pat train`, ViT-B/16")
+    config: Path | None = option(None, "settings of `pat train`, .toml or .json")
 
 
 class Lines(Progress):
@@ -73,26 +72,28 @@ class Lines(Progress):
 def main(options: Options) -> int:
     """Returns the exit status: 0 when the run is finished, UNFINISHED when time was up, 2, 1 and 130 as `pat`."""
     try:
-        deadline = Deadline(options.minutes)
-        config = settings(options)
-        try:
-            if not (config.out / MODEL).exists():
-                with noted_call(options.out / "calls.json"):
-                    train(config, Lines(), leave=deadline.passed)
-        except Interrupted as stopped:
-            if not deadline.passed():
-                raise
-            happened = str(stopped).split(";")[0]  # what follows is about `pat train`
-            print(f"time is up, {happened}; the same `python -m bench train` goes on", file=sys.stderr)
-            return UNFINISHED
-        report(options, config)
-        return 0
-    except (UserError, Failure) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 1
+        return exit_status(lambda: run(options))
     except KeyboardInterrupt as stopped:
         print(f"stopped: {stopped}" if str(stopped) else "stopped", file=sys.stderr)
         return 130
+
+
+def run(options: Options) -> int:
+    """The run, from where it is to its end or as far as time goes."""
+    deadline = Deadline(options.minutes)
+    config = settings(options)
+    try:
+        if not (config.out / MODEL).exists():
+            with noted_call(options.out / "calls.json"):
+                train(config, Lines(), leave=deadline.passed)
+    except Interrupted as stopped:
+        if not deadline.passed():
+            raise
+        happened = str(stopped).split(";")[0]  # what follows is about `pat train`
+        print(f"time is up, {happened}; the same `python -m bench train` goes on", file=sys.stderr)
+        return UNFINISHED
+    report(options, config)
+    return 0
 
 
 def people_folder(options: Options) -> Path:
@@ -121,15 +122,11 @@ def settings(options: Options) -> TrainConfig:
     epochs = config.epochs if options.epochs is None else options.epochs
     if epochs < 1:
         raise UserError(f"--epochs {epochs}: expected 1 or more")
+    model = dataclasses.replace(config.model, backbone=options.backbone or config.model.backbone)
     config = dataclasses.replace(
-        config,
-        epochs=epochs,
-        model=resolve_model(
-            dataclasses.replace(config.model, backbone=options.backbone or config.model.backbone), DEVICE
-        ),
-        loss=resolve_loss(config.loss, DEVICE),
+        config, epochs=epochs, model=resolve_model(model, DEVICE), loss=resolve_loss(config.loss, DEVICE),
         resume=(config.out / CHECKPOINT).exists(),
-    )
+    )  # fmt: skip
     check_same_run(config)
     draw_people(people_folder(options), options.images, options.identities, Lines())
     return config

@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kernels.command import exit_status
+from kernels.command import exit_status, in_columns
 from kernels.compiler import ARCHITECTURES, compile_all, write_whole
 
 __all__ = ["ARCHITECTURES", "build", "resource_report", "table"]
 
 
-def build(out: Path, archs: Sequence[str], pattern: str = "*", *, cache: Path | None = None) -> list[Path]:
+def build(out: Path, archs: Sequence[str], pattern: str = "*") -> list[Path]:
     """Writes `OUT/ARCH/NAME.cubin`, `.ptx` and `.json`; returns the paths of the JSON files.
 
     Every file appears whole or not at all, the JSON last: it holds the SHA-256 of the other two.
     """
     written = []
-    for description, folder in compile_all(archs, pattern, cache=cache):
+    for description, folder in compile_all(archs, pattern):
         target = out / str(description["arch"])
         target.mkdir(parents=True, exist_ok=True)
         for kind in ("cubin", "ptx", "json"):
@@ -37,9 +37,7 @@ def build(out: Path, archs: Sequence[str], pattern: str = "*", *, cache: Path | 
     return written
 
 
-def resource_report(
-    archs: Sequence[str], pattern: str = "*", *, cache: Path | None = None
-) -> list[dict[str, Any]]:
+def resource_report(archs: Sequence[str], pattern: str = "*") -> list[dict[str, Any]]:
     """One row per configuration and architecture, compiled when needed.
 
     Keys: kernel, arch, config, registers (per thread), spills (bytes per thread), shared_memory (bytes per
@@ -48,7 +46,7 @@ def resource_report(
     keys = ("arch", "registers", "spills", "shared_memory", "mma_instructions", "cubin_bytes", "occupancy")
     return [
         {"kernel": row["operator"], "config": row["name"], **{key: row[key] for key in keys}}
-        for row, _ in compile_all(archs, pattern, cache=cache)
+        for row, _ in compile_all(archs, pattern)
     ]
 
 
@@ -59,29 +57,21 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         families = " ".join(f"{count} {family}" for family, count in row["mma_instructions"].items())
         lines.append([*(str(row[key]) for key in keys[:-1]), f"{row['occupancy']:.2f}", families or "none"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return in_columns(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0, 1 for a failure, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m kernels.aot", description="Compile kernels without a GPU.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("build", "write cubin, PTX and JSON"),
-        ("report", "print the resources of every kernel"),
-    ):
+    for name, text in (("build", "write cubin, PTX and JSON"), ("report", "print the resources of every kernel")):
         command = commands.add_parser(name, help=text, description=text)
         if name == "build":
             command.add_argument("out", type=Path, help="folder to write to")
         else:
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
-        command.add_argument(
-            "--arch", action="append", choices=ARCHITECTURES, help="may be repeated; default: all"
-        )
-        command.add_argument(
-            "--only", default="*", metavar="PATTERN", help="configurations by name, e.g. 'crop_*'"
-        )
+        command.add_argument("--arch", action="append", choices=ARCHITECTURES, help="repeatable; default: all")
+        command.add_argument("--only", default="*", metavar="PATTERN", help="by name, e.g. 'crop_*'")
     options = parser.parse_args(arguments)
     return exit_status(lambda: _run(options, options.arch or ARCHITECTURES))
 

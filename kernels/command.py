@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def exit_status(work: Callable[[], int]) -> int:
@@ -13,3 +13,10 @@ def exit_status(work: Callable[[], int]) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ValueError) else 1
+
+
+def in_columns(lines: Sequence[Sequence[str]], *, right: bool = False) -> str:
+    """Cells below each other, at the left of their column or at the right, the last one always at the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    place = str.rjust if right else str.ljust
+    return "\n".join("  ".join((*map(place, line[:-1], widths), line[-1])).rstrip() for line in lines)

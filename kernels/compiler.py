@@ -60,9 +60,7 @@ def modules(name: str, operators: Sequence[str] = OPERATORS) -> list[ModuleType]
         raise RuntimeError("Triton is not installed; compiling kernels needs `pip install triton`") from None
 
 
-def compile_all(
-    archs: Sequence[str], pattern: str = "*", *, cache: Path | None = None, workers: int | None = None
-) -> list[tuple[dict[str, Any], Path]]:
+def compile_all(archs: Sequence[str], pattern: str = "*") -> list[tuple[dict[str, Any], Path]]:
     """`compile_each` of all named configurations whose name matches a shell pattern.
 
     Raises:
@@ -73,27 +71,14 @@ def compile_all(
     if not chosen:
         names = ", ".join(configuration.name for configuration in configurations())
         raise ValueError(f"no configuration is named {pattern!r}; there are {names}")
-    return compile_each(chosen, archs, cache=cache, workers=workers)
+    return compile_each(chosen, archs)
 
 
-def compile_each(
-    chosen: Sequence[Configuration],
-    archs: Sequence[str],
-    *,
-    cache: Path | None = None,
-    workers: int | None = None,
-) -> list[tuple[dict[str, Any], Path]]:
-    """Compiles what the cache does not hold yet, in parallel.
+def compile_each(chosen: Sequence[Configuration], archs: Sequence[str]) -> list[tuple[dict[str, Any], Path]]:
+    """Compiles what the cache does not hold yet, in parallel, for architectures such as ["sm_87", "sm_90"].
 
-    Args:
-        chosen: the configurations.
-        archs: for example ["sm_87", "sm_90"].
-        cache: folder to keep results in; `default_cache()` unless given.
-        workers: threads; as many as there are processors unless given.
-
-    Returns:
-        For every configuration and architecture its description (what the JSON holds) and its folder in the
-        cache with `kernel.cubin`, `kernel.ptx` and `kernel.json`.
+    Returns for every configuration and architecture its description (what the JSON holds) and its folder in the
+    cache with `kernel.cubin`, `kernel.ptx` and `kernel.json`.
 
     Raises:
         ValueError: an architecture is unknown.
@@ -102,7 +87,7 @@ def compile_each(
     unknown = sorted(set(archs) - set(ARCHITECTURES))
     if unknown or not archs:
         raise ValueError(f"archs is {list(archs)}; expected some of {', '.join(ARCHITECTURES)}")
-    cache = cache or default_cache()
+    cache = default_cache()
     jobs = [
         (config, arch, cache / _key(config, arch))
         for config, arch in product(chosen, archs)
@@ -111,9 +96,8 @@ def compile_each(
     missing = [job for job in jobs if _read(job[2]) is None]
     if missing:
         cache.mkdir(parents=True, exist_ok=True)
-        with _bare_triton(), _one_parser(), ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for _ in pool.map(lambda job: _compile(*job), missing):
-                pass
+        with _bare_triton(), _one_parser(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda job: _compile(*job), missing))
     results = []
     for config, arch, folder in jobs:
         description = _read(folder)
@@ -231,7 +215,7 @@ def _describe(configuration: Configuration, arch: str, compiled: CompiledKernel,
     return {
         "format": FORMAT,
         "name": configuration.name,
-        "operator": kernel_folder(configuration),
+        "operator": configuration.kernel.__module__.split(".")[1],  # kernels.<operator>...
         "arch": arch,
         "triton": metadata.triton_version,
         "entry": metadata.name,
@@ -247,21 +231,13 @@ def _describe(configuration: Configuration, arch: str, compiled: CompiledKernel,
         "num_stages": configuration.num_stages,
         **asdict(resources),
         "occupancy": occupancy(
-            arch,
-            registers=resources.registers,
-            warps=metadata.num_warps,
-            shared_memory=metadata.shared,
+            arch, registers=resources.registers, warps=metadata.num_warps, shared_memory=metadata.shared,
             tensor_memory=getattr(metadata, "tmem_size", 0) or 0,
         ),
         "cubin_bytes": len(compiled.asm["cubin"]),
         "cubin_sha256": hashlib.sha256(compiled.asm["cubin"]).hexdigest(),
         "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest(),
     }
-
-
-def kernel_folder(configuration: Configuration) -> str:
-    """The operator a configuration belongs to: `kernels.<operator>...`."""
-    return configuration.kernel.__module__.split(".")[1]
 
 
 def parameter_count(ptx: str, entry: str) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from kernels import tuning
-from kernels.command import exit_status
+from kernels.command import exit_status, in_columns
 from kernels.compiler import compile_each, modules, write_whole
 from kernels.job import Job
 from kernels.resources import LIMITS
@@ -61,10 +61,8 @@ def name(job: Job) -> str:
 def survey(job: Job, arch: str) -> list[Candidate]:
     """The candidates with what the compiler and the data sheet say of them."""
     compiled = compile_each([job.compile(tiles) for tiles in job.candidates], [arch])
-    return [
-        _candidate(job, tiles, resources, arch)
-        for tiles, (resources, _) in zip(job.candidates, compiled, strict=True)
-    ]
+    pairs = zip(job.candidates, compiled, strict=True)
+    return [_candidate(job, tiles, resources, arch) for tiles, (resources, _) in pairs]
 
 
 def _candidate(job: Job, tiles: Any, resources: dict[str, Any], arch: str) -> Candidate:
@@ -134,29 +132,18 @@ def store(path: Path, entries: dict[tuple[str, str], dict[str, Any]]) -> None:
 
 def table(candidates: Sequence[Candidate], times: dict[Any, float] | None = None) -> str:
     """The candidates of one job as text; `*` is the default. `us` is measured, all else is not."""
-    tiles = list(vars(candidates[0].tiles))
-    lines = [
-        ["", *tiles, "registers", "shared", "occupancy", "memory us", "products us", "loaded MB", "rounds", "us"]
-    ]
-    for candidate in candidates:
-        guess, resources = candidate.estimate, candidate.resources
-        measured = "" if times is None or candidate.tiles not in times else f"{times[candidate.tiles] * 1e6:.1f}"
-        lines.append(
-            [
-                "*" if candidate.tiles == candidate.job.candidates[0] else "",
-                *map(str, vars(candidate.tiles).values()),
-                str(resources["registers"]),
-                str(resources["shared_memory"]),
-                f"{resources['occupancy']:.2f}",
-                f"{guess.memory * 1e6:.1f}",
-                f"{guess.products * 1e6:.1f}",
-                f"{guess.loaded / 1e6:.0f}",
-                str(guess.rounds),
-                f"not timed: {candidate.problem}" if candidate.problem else measured,
-            ]
-        )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.rjust, line[:-1], widths)) + f"  {line[-1]}" for line in lines)
+    figures = ("registers", "shared", "occupancy", "memory us", "products us", "loaded MB", "rounds", "us")
+    lines = [["", *vars(candidates[0].tiles), *figures]]
+    for each in candidates:
+        guess, resources = each.estimate, each.resources
+        measured = "" if times is None or each.tiles not in times else f"{times[each.tiles] * 1e6:.1f}"
+        lines.append([
+            "*" if each.tiles == each.job.candidates[0] else "", *map(str, vars(each.tiles).values()),
+            str(resources["registers"]), str(resources["shared_memory"]), f"{resources['occupancy']:.2f}",
+            f"{guess.memory * 1e6:.1f}", f"{guess.products * 1e6:.1f}", f"{guess.loaded / 1e6:.0f}",
+            str(guess.rounds), f"not timed: {each.problem}" if each.problem else measured,
+        ])  # fmt: skip
+    return in_columns(lines, right=True)
 
 
 def tune(jobs: Sequence[Job], arch: str, path: Path | None) -> None:
@@ -180,9 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="list the candidates, time nothing, write nothing")
     parser.add_argument("--arch", choices=tuple(DEVICES), help="with --dry-run; default: this GPU's, else sm_90")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="e.g. 'part_attention_forward*'")
-    parser.add_argument(
-        "--out", type=Path, default=tuning.TABLES, help="folder of tables (default: the package's)"
-    )
+    parser.add_argument("--out", type=Path, default=tuning.TABLES, help="folder of tables; default: the package's")
     options = parser.parse_args(arguments)
     if not options.dry_run and (options.arch or not ON_GPU):
         reason = "--arch is for --dry-run" if options.arch else "no CUDA GPU here; --dry-run works anywhere"

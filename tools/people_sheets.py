@@ -13,8 +13,8 @@ from PIL import Image
 from pat.synthetic.people.dataset import take_shot
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.plan import FAMILY, Plan, Shot
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import Sites
+from pat.synthetic.randomness import stream
 
 PLAN = Plan(cameras=40, size=(160, 80), seed=7)
 PEOPLE, EACH = 10, 14

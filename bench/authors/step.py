@@ -20,18 +20,10 @@ from pat.training.step import Losses, Phase
 
 
 def training_losses(
-    model: PartAwareTransformer,
-    memory: ListMemory,
-    memory_labels: Tensor,
-    images: Tensor,
-    labels: Tensor,
-    paths: Sequence[str],
-    regions: Tensor,
-    drop_path: Tensor | None,
-    config: LossConfig,
-    amp: torch.dtype | None,
-    phase: Phase = nullcontext,
-) -> Losses:
+    model: PartAwareTransformer, memory: ListMemory, memory_labels: Tensor, images: Tensor, labels: Tensor,
+    paths: Sequence[str], regions: Tensor, drop_path: Tensor | None, config: LossConfig,
+    amp: torch.dtype | None, phase: Phase = nullcontext,
+) -> Losses:  # fmt: skip
     """images [B, 3, H, W], labels int64 [B], drop_path [depth, 2, B].
 
     On the host: memory_labels int64 [M], regions int32 [P, 4].
@@ -59,13 +51,9 @@ def training_losses(
 
 
 def training_step(
-    config: TrainConfig,
-    state: TrainingState,
-    memory: ListMemory,
-    memory_labels: Tensor,
-    batch: tuple[Tensor, Tensor, Sequence[str]],
-    phase: Phase = nullcontext,
-) -> Tensor:
+    config: TrainConfig, state: TrainingState, memory: ListMemory, memory_labels: Tensor,
+    batch: tuple[Tensor, Tensor, Sequence[str]], phase: Phase = nullcontext,
+) -> Tensor:  # fmt: skip
     """One step on a batch as the workers give it: `state` moves. Returns the losses, a row of Losses."""
     images, labels, paths = batch
     with phase("data"):

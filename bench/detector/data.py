@@ -17,8 +17,8 @@ from pat.base.progress import Progress
 from pat.synthetic.people.frames import surveillance_camera, take_frame
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.plan import Domain, Plan
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import KINDS, Site, Sites, make_site
+from pat.synthetic.randomness import stream
 
 SEED = 3
 FRAMES = 12

@@ -40,19 +40,11 @@ def export_detector(detector: PersonDetector, folder: Path, size: tuple[int, int
     with written_whole(folder / MODEL) as temporary:
         temporary.write_bytes(graph.SerializeToString())
     manifest = DetectorManifest(
-        family="yolox",
-        model=MODEL,
-        sha256=sha256(folder / MODEL),
+        family="yolox", model=MODEL, sha256=sha256(folder / MODEL),
         input=DetectorInput(INPUT, *size, "RGB", "letterbox", 255.0, (MEAN,) * 3, (STD,) * 3),
-        outputs=dict.fromkeys(FAMILIES["yolox"].outputs, OUTPUT),
-        boxes="decoded",
-        classes=1,
-        person=0,
-        threshold=THRESHOLD,
-        overlap=OVERLAP,
-        licence="Apache-2.0",
-        path=folder / MANIFEST,
-    )
+        outputs=dict.fromkeys(FAMILIES["yolox"].outputs, OUTPUT), boxes="decoded", classes=1, person=0,
+        threshold=THRESHOLD, overlap=OVERLAP, licence="Apache-2.0", path=folder / MANIFEST,
+    )  # fmt: skip
     OnnxDetector(manifest)  # refuses what does not fit
     write_text(folder / MANIFEST, manifest.to_json())
     return manifest

@@ -7,17 +7,20 @@ the same command goes on. Remove `detector` and give more --training to train fu
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from bench import stages
+from bench.commands import option
 from bench.deadline import Deadline
 from bench.detector.card import card
 from bench.detector.data import read_frames, render_cameras
 from bench.detector.graph import MODEL, export_detector
 from bench.detector.scores import Found, look
 from bench.detector.train import averaged, train
-from bench.stages import Options, all_done
+from bench.stages import all_done
 from deploy.detect import HOG, open_detector
 from deploy.detect.manifest import MANIFEST
 from pat.base.files import write_text
@@ -29,14 +32,25 @@ LEAST_SCORE = 0.05
 """From which on boxes count for the average precision."""
 
 
-def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
+@dataclass(frozen=True)
+class Options(stages.Options):
+    out: Path = option(Path("runs/detector"), "default: %(default)s")
+    training: float = option(69.0, "default: %(default)s", metavar="MINUTES")
+
+
+def main(options: Options) -> int:
+    """As `stages.run`."""
+    return stages.run(make, options)
+
+
+def make(options: stages.Options, deadline: Deadline, progress: Progress) -> bool:
     """All stages, each where its result is not there yet; False when time was up before the last."""
     out = options.out
     cameras, test_cameras = (2, 1) if options.small else (CAMERAS, TEST_CAMERAS)
     minutes = 0.1 if options.small else options.training
     if options.threads:
         torch.set_num_threads(options.threads)
-    stages = (
+    parts = (
         lambda: render_cameras(out / "train", range(cameras), "train", out / "sites", deadline.passed, progress),
         lambda: render_cameras(
             out / "test", range(test_cameras), "test", out / "sites", deadline.passed, progress
@@ -45,7 +59,7 @@ def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
         lambda: _export(out),
         lambda: _score(out, progress),
     )
-    if not all_done(stages, deadline):
+    if not all_done(parts, deadline):
         return False
     progress.say(f"the detector is {out / 'detector'}; copy it to models/pat-detector to ship it")
     return True

@@ -136,9 +136,8 @@ def _lay(patch: Pixels, boxes: Boxes, clutter: Frame, g: Generator) -> None:
 
 
 def _touches(boxes: Boxes, x: int, y: int, wide: int, tall: int) -> bool:
-    return bool(
-        ((boxes[:, 0] < x + wide) & (boxes[:, 2] > x) & (boxes[:, 1] < y + tall) & (boxes[:, 3] > y)).any()
-    )
+    left, top, right, bottom = boxes.T
+    return bool(((left < x + wide) & (right > x) & (top < y + tall) & (bottom > y)).any())
 
 
 def _as_filmed(patch: Pixels, g: Generator) -> Pixels:

@@ -41,12 +41,8 @@ class Found:
     def told(self) -> dict[str, object]:
         """For scores.json."""
         at = {f"{threshold:g}": self.at(threshold) for threshold in (0.2, 0.3, 0.4, 0.5, 0.6)}
-        return {
-            "people": self.people,
-            "frames": self.frames,
-            "average precision": self.average_precision(),
-            "at": at,
-        }
+        precision = self.average_precision()
+        return {"people": self.people, "frames": self.frames, "average precision": precision, "at": at}
 
 
 def look(find: Find, frames: Sequence[Labelled]) -> Found:

@@ -20,7 +20,7 @@ from pat.base.errors import Failure
 from pat.base.files import written_whole
 from pat.base.progress import Progress
 from pat.device import multiplies_bfloat16
-from pat.synthetic.people.randomness import stream
+from pat.synthetic.randomness import stream
 
 RATE, DECAY, WARM_UP = 3e-3, 0.02, 50
 """AdamW; steps of warm-up."""

@@ -10,14 +10,17 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from bench import stages
+from bench.commands import option
 from bench.deadline import Deadline
 from bench.model.card import card
 from bench.model.scores import scores_on
-from bench.stages import Options, all_done
+from bench.stages import all_done
 from deploy import runtime
 from export.labelled import Decide
 from export.manifest import MANIFEST
@@ -44,7 +47,18 @@ FALSE_MATCHES = 0.001
 """Share of pairs of different people that may match at the threshold in the bundle."""
 
 
-def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
+@dataclass(frozen=True)
+class Options(stages.Options):
+    out: Path = option(Path("runs/model"), "default: %(default)s")
+    training: float = option(92.0, "default: %(default)s", metavar="MINUTES")
+
+
+def main(options: Options) -> int:
+    """As `stages.run`."""
+    return stages.run(make, options)
+
+
+def make(options: stages.Options, deadline: Deadline, progress: Progress) -> bool:
     """All stages, each where its result is not there yet; False when time was up before the last."""
     out, plan, test = options.out, PEOPLE, dataclasses.replace(TEST_DOMAIN, size=SIZE)
     if options.small:
@@ -52,20 +66,20 @@ def make(options: Options, deadline: Deadline, progress: Progress) -> bool:
         test = dataclasses.replace(test, identities=40, images=6, cameras=6, cameras_each=3)
     if options.threads:
         torch.set_num_threads(options.threads)
-    stages = (
+    parts = (
         lambda: _render(out / "people", plan, progress),
         lambda: _render(out / "test", test, progress),
         lambda: _train(options, deadline, progress),
         lambda: _export(out, progress, tells_apart=not options.small),
         lambda: _score(out, progress),
     )
-    if not all_done(stages, deadline):
+    if not all_done(parts, deadline):
         return False
     progress.say(f"the bundle is {out / 'bundle'}; copy it to models/pat-people to ship it")
     return True
 
 
-def settings(options: Options) -> TrainConfig:
+def settings(options: stages.Options) -> TrainConfig:
     """The recipe for rendered people, on what this machine has."""
     device = choose_device("auto")
     config = overlay(TrainConfig(), read_mapping(RECIPE), str(RECIPE))
@@ -103,7 +117,7 @@ def _now_and_then(progress: Progress) -> Callable[[str, int, int], None]:
     return tell
 
 
-def _train(options: Options, deadline: Deadline, progress: Progress) -> None:
+def _train(options: stages.Options, deadline: Deadline, progress: Progress) -> None:
     config = settings(options)
     if (config.out / NAME).exists():
         return
@@ -115,15 +129,11 @@ def _export(out: Path, progress: Progress, tells_apart: bool) -> None:
     """The bundle, with a threshold where the model `tells_apart` people well enough to have one."""
     if (out / "bundle" / MANIFEST).exists():
         return
+    decision = Decide(f"people={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None
     export_bundle(
-        out / "run" / NAME,
-        out / "bundle",
-        check_images=out / "people" / "query",
-        half_weights=True,
-        trainable=True,
-        decision=Decide(f"people={out / 'people'}", rate=FALSE_MATCHES) if tells_apart else None,
-        progress=progress,
-    )
+        out / "run" / NAME, out / "bundle", check_images=out / "people" / "query", half_weights=True,
+        trainable=True, decision=decision, progress=progress,
+    )  # fmt: skip
 
 
 def _score(out: Path, progress: Progress) -> None:

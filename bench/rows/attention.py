@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ CASES = sizes(
     [PartAttentionCase("tiny", batch=1, heads=1, dim=32, grid=(8, 4), parts=1)],
 )
 DTYPES = sizes([torch.bfloat16, torch.float16], [torch.float32], [torch.float16])
+OF_A_GPU = ("SDPA cuDNN", "SDPA memory")
 ONLY_FORWARD_ON_A_CPU = "flex.<locals>.attend"
 CHECKED = 4
 """Images whose results are compared with float64."""
@@ -135,13 +137,11 @@ IMPLEMENTATIONS: dict[str, Callable[[PartAttentionCase, Tensor], Attention]] = {
 
 
 def plans() -> list[Plan]:
+    ways = [name for name in IMPLEMENTATIONS if ON_GPU or INTERPRETED or not name.startswith(OF_A_GPU)]
+    everything = itertools.product(enumerate(CASES), DTYPES, (False, True), ways)
     found = [
-        plan(min(number, 2) + 2 * (dtype != DTYPES[0]), case, dtype, implementation, backward=backward)
-        for number, case in enumerate(CASES)
-        for dtype in DTYPES
-        for backward in (False, True)
-        for implementation in IMPLEMENTATIONS
-        if ON_GPU or INTERPRETED or not implementation.startswith(("SDPA cuDNN", "SDPA memory"))
+        plan(min(number, 2) + 2 * (dtype != DTYPES[0]), case, dtype, way, backward=backward)
+        for (number, case), dtype, backward, way in everything
     ]
     odd = sizes(PART_ATTENTION_SMALL, [], [])
     return found + [plan(1, case, torch.bfloat16, "ours", backward=True) for case in odd]
@@ -150,16 +150,11 @@ def plans() -> list[Plan]:
 def plan(
     priority: int, case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool
 ) -> Plan:
+    operation = "part attention " + ("forward+backward" if backward else "forward")
     grid = f"{case.grid[0]}x{case.grid[1]}+{1 + case.parts + case.registers}"
-    return kernel_plan(
-        "attention",
-        priority,
-        "part attention " + ("forward+backward" if backward else "forward"),
-        f"B={case.batch} H={case.heads} n={case.queries or case.tokens} N={grid} D={case.dim}",
-        dtype,
-        implementation,
-        functools.partial(prepare, case, dtype, implementation, backward=backward),
-    )
+    shape = f"B={case.batch} H={case.heads} n={case.queries or case.tokens} N={grid} D={case.dim}"
+    run = functools.partial(prepare, case, dtype, implementation, backward=backward)
+    return kernel_plan(priority, operation, shape, dtype, implementation, run)
 
 
 def prepare(case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool) -> Ready:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -63,19 +64,12 @@ IMPLEMENTATIONS = {"ours": ours, "torchvision per crop": torchvision_per_crop}
 
 
 def plans() -> list[Plan]:
-    return [
-        kernel_plan(
-            "crop",
-            1 + number,
-            "crop-resize bicubic",
-            f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}",
-            DTYPE,
-            implementation,
-            functools.partial(prepare, case, implementation),
-        )
-        for number, case in enumerate(CASES)
-        for implementation in IMPLEMENTATIONS
-    ]
+    found = []
+    for (number, case), way in itertools.product(enumerate(CASES, 1), IMPLEMENTATIONS):
+        shape = f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}"
+        run = functools.partial(prepare, case, way)
+        found.append(kernel_plan(number, "crop-resize bicubic", shape, DTYPE, way, run))
+    return found
 
 
 def prepare(case: CropResizeCase, implementation: str) -> Ready:

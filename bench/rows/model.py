@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 
 import torch
 from torch import Tensor
@@ -23,29 +24,17 @@ CASES = sizes(
 )
 DTYPE = torch.bfloat16 if ON_GPU else torch.float32
 OURS = "triton" if ON_GPU or INTERPRETED else "sdpa"
-WAYS = {
-    "ours": (OURS, False),
-    "ours, compiled": (OURS, True),
-    "SDPA": ("sdpa", False),
-    "eager": ("reference", False),
-}
+WAYS = {"ours": (OURS, False), "ours, compiled": (OURS, True), "SDPA": ("sdpa", False),
+        "eager": ("reference", False)}  # fmt: skip
 """Name -> implementation of attention, compiled or not."""
 
 
 def plans() -> list[Plan]:
-    return [
-        kernel_plan(
-            "model",
-            2 + number,
-            "embed",
-            f"{config.backbone} B={batch}",
-            DTYPE,
-            way,
-            functools.partial(prepare, config, batch, way),
-        )
-        for number, (config, batch) in enumerate(CASES)
-        for way in WAYS
-    ]
+    found = []
+    for (number, (config, batch)), way in itertools.product(enumerate(CASES, 2), WAYS):
+        run = functools.partial(prepare, config, batch, way)
+        found.append(kernel_plan(number, "embed", f"{config.backbone} B={batch}", DTYPE, way, run))
+    return found
 
 
 def prepare(config: ModelConfig, batch: int, way: str) -> Ready:

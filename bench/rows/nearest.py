@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -57,21 +58,15 @@ IMPLEMENTATIONS: dict[str, Search] = {"ours": ours, "matmul + topk + logsumexp":
 
 
 def plans() -> list[Plan]:
-    return [
-        kernel_plan(
-            "nearest",
-            min(number, 1) + 2 * (dtype != DTYPES[0]) + (implementation == "full sort"),
-            "nearest parts " + ("forward+backward" if backward else "forward"),
-            f"P={case.parts} M={case.slots} B={case.batch} D={case.dim} K={case.k}",
-            dtype,
-            implementation,
-            functools.partial(prepare, case, dtype, IMPLEMENTATIONS[implementation], backward=backward),
-        )
-        for number, case in enumerate(CASES)
-        for dtype in DTYPES
-        for backward in (False, True)
-        for implementation in IMPLEMENTATIONS
-    ]
+    found = []
+    everything = itertools.product(enumerate(CASES), DTYPES, (False, True), IMPLEMENTATIONS)
+    for (number, case), dtype, backward, way in everything:
+        priority = min(number, 1) + 2 * (dtype != DTYPES[0]) + (way == "full sort")
+        operation = "nearest parts " + ("forward+backward" if backward else "forward")
+        shape = f"P={case.parts} M={case.slots} B={case.batch} D={case.dim} K={case.k}"
+        run = functools.partial(prepare, case, dtype, IMPLEMENTATIONS[way], backward=backward)
+        found.append(kernel_plan(priority, operation, shape, dtype, way, run))
+    return found
 
 
 def objective(log_sum: Tensor, distances: Tensor) -> Tensor:
@@ -115,10 +110,6 @@ def compare(search: Search, query: Tensor, bank: Tensor, norms: Tensor, own: Ten
     exact = query[:, some].to(bank.dtype).double().requires_grad_()
     true = nearest_parts(exact, bank.double(), own[some], k=k, scale=SCALE, impl="reference")
     (true_gradient,) = torch.autograd.grad(objective(true.log_sum, true.distances), exact)
-    return checked(
-        bank.dtype,
-        error=max(
-            relative_error(log_sum[:, some], true.log_sum), relative_error(distances[:, some], true.distances)
-        ),
-        gradient_error=relative_error(gradient[:, some], true_gradient),
-    )
+    pairs = ((log_sum, true.log_sum), (distances, true.distances), (gradient, true_gradient))
+    *errors, gradient_error = (relative_error(found[:, some], truth) for found, truth in pairs)
+    return checked(bank.dtype, max(errors), gradient_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import statistics
 from collections.abc import Callable, Sequence
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from bench.measure import Work, peak_memory
-from bench.results import Row, quantiles, row
-from kernels.timing import INTERPRETED, ON_GPU, ROUNDS, WARMUP, captured, seconds, timings
+from bench.results import FACTS, Row, quantiles, row
+from bench.rows import SUITES
+from kernels.timing import INTERPRETED, ON_GPU, ROUNDS, captured, seconds, timings
 
-SUITES = ("attention", "nearest", "crop", "step", "tune", "model")
 TOLERANCE = {torch.bfloat16: 0.03, torch.float16: 0.005, torch.float32: 1e-3, torch.float64: 1e-9}
 """Largest relative error against float64 (norm of the difference over the norm) with which a row counts."""
 
@@ -27,22 +28,25 @@ T = TypeVar("T")
 class Plan:
     """One row to be measured; plans of a lower priority number come first."""
 
-    suite: str
     operation: str
     shape: str
     dtype: str
     implementation: str
     priority: int
-    run: Callable[[Path], list[Row]]
-    """Measures; a folder to put what belongs to the result -> the row and, after it, those of its phases."""
+    run: Callable[[dict[str, str], Path], list[Row]]
+    """From the facts of the row and a folder for what belongs to the result: the row and those of its phases."""
 
     @property
     def facts(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in ("operation", "shape", "dtype", "implementation")}
+        return {fact: getattr(self, fact) for fact in FACTS}
 
     @property
     def name(self) -> str:
         return " ".join(self.facts.values())
+
+    def measure(self, out: Path) -> list[Row]:
+        """The row and, after it, those of its phases; what else belongs to the result goes to `out`."""
+        return self.run(self.facts, out)
 
 
 class Errors(NamedTuple):
@@ -71,15 +75,12 @@ def plans(suites: Sequence[str] = SUITES) -> list[Plan]:
         try:
             found += importlib.import_module(f"bench.rows.{suite}").plans()
         except ImportError as error:
-            found.append(Plan(suite, suite, "-", "-", "all rows", 9, _failing(error)))
+            found.append(Plan(suite, "-", "-", "all rows", 9, functools.partial(_fail, error)))
     return sorted(found, key=lambda plan: plan.priority)
 
 
-def _failing(error: ImportError) -> Callable[[Path], list[Row]]:
-    def run(_: Path) -> list[Row]:
-        raise error
-
-    return run
+def _fail(error: ImportError, _facts: dict[str, str], _out: Path) -> list[Row]:
+    raise error
 
 
 def sizes(large: Sequence[T], small: Sequence[T], tiny: Sequence[T]) -> Sequence[T]:
@@ -88,16 +89,16 @@ def sizes(large: Sequence[T], small: Sequence[T], tiny: Sequence[T]) -> Sequence
 
 
 def kernel_plan(
-    suite: str, priority: int, operation: str, shape: str, dtype: torch.dtype, implementation: str,
+    priority: int, operation: str, shape: str, dtype: torch.dtype, implementation: str,
     prepare: Callable[[], Ready],
 ) -> Plan:  # fmt: skip
     """A call that is checked, then timed as eager PyTorch makes it and as a CUDA graph."""
+    run = functools.partial(_run, prepare)
+    return Plan(operation, shape, dtype_name(dtype), implementation, priority, run)
 
-    def run(_: Path) -> list[Row]:
-        return [timed(prepare(), plan.facts)]
 
-    plan = Plan(suite, operation, shape, dtype_name(dtype), implementation, priority, run)
-    return plan
+def _run(prepare: Callable[[], Ready], facts: dict[str, str], _out: Path) -> list[Row]:
+    return [timed(prepare(), facts)]
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -105,20 +106,20 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def timed(ready: Ready, facts: dict[str, str], rounds: int = ROUNDS, warmup: int = WARMUP) -> Row:
+def timed(ready: Ready, facts: dict[str, str]) -> Row:
     """The row of a call: its time on the device with a cold cache, the host's, and that of a captured graph."""
     peak = peak_memory(ready.function)  # also the first call, which may compile
-    found = timings(ready.function, rounds, warmup)
+    found = timings(ready.function)
     stats = quantiles([timing.device for timing in found])
     more: dict[str, Any] = {
         "host": statistics.median(timing.host for timing in found),
         **ready.errors._asdict(),
         "peak_memory": peak,
-        "note": "launch gaps are in the time" if sum(timing.gaps for timing in found) > rounds // 2 else None,
+        "note": "launch gaps are in the time" if sum(timing.gaps for timing in found) > ROUNDS // 2 else None,
     }
     if ON_GPU:
         try:
-            more["captured"] = statistics.median(seconds(captured(ready.function), rounds, warmup))
+            more["captured"] = statistics.median(seconds(captured(ready.function)))
         except RuntimeError as error:
             more["note"] = f"no graph: {first_line(error)}"
     return row({**facts, **ready.work.rates(stats["median"]), **more}, stats)

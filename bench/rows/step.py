@@ -52,26 +52,21 @@ def plans() -> list[Plan]:
     config = training.run_config()
     dtype = dtype_name(amp_dtype(config.amp, DEVICE) or torch.float32)
     batch = config.identities_per_batch * config.images_per_identity
-    whole = [
-        Plan(
-            "step", "training step", f"{config.model.backbone} B={batch} M={slots}", dtype,
-            implementation.split(", bank")[0], priority, functools.partial(run_step, implementation),
-        )
-        for implementation, (_, slots, priority) in STEPS.items()
-    ]  # fmt: skip
     shape = f"P={PARTS} M={MSMT} B={BATCH} D={DIM} K={K}"
-    csl = [
-        kernel_plan("step", priority, "CSL step", shape, read, name, functools.partial(prepare_csl, way, read))
+    found = [
+        kernel_plan(priority, "CSL step", shape, read, name, functools.partial(prepare_csl, way, read))
         for name, way, read, priority in CSL_STEPS
     ]
-    return csl + whole
+    for name, (build, slots, priority) in STEPS.items():
+        shape, run = f"{config.model.backbone} B={batch} M={slots}", functools.partial(run_step, build, slots)
+        found.append(Plan("training step", shape, dtype, name.split(", bank")[0], priority, run))
+    return found
 
 
-def run_step(implementation: str, _: Path) -> list[Row]:
+def run_step(build: Callable[[Setting], Step], slots: int, facts: dict[str, str], _: Path) -> list[Row]:
     """A training step and its phases. Peak memory counts from before the run's state is made."""
-    build, slots, _priority = STEPS[implementation]
     chosen = training.setting(slots)
-    model, amp = chosen.config.model, amp_dtype(chosen.config.amp, DEVICE)
+    model = chosen.config.model
     watched, phases = watch_memory(), Phases()
     step = build(chosen)
 
@@ -90,17 +85,13 @@ def run_step(implementation: str, _: Path) -> list[Row]:
     flops = chosen.batch * network_flops(model, training.IDENTITIES)
     flops += bank_flops(model.parts, slots, chosen.batch, model.width or (768 if ON_GPU else 384))
     found = phases.seconds(ROUNDS * STEPS_OF_A_ROUND)
-    facts = {
-        "operation": "training step",
-        "shape": f"{model.backbone} B={chosen.batch} M={slots}",
-        "dtype": dtype_name(amp or torch.float32),
-        "implementation": implementation.split(", bank")[0],
+    rates = {
         "images_per_second": chosen.batch / statistics.median(taken),
         "teraflops": flops / statistics.median(taken) / 1e12,
         "peak_memory": watched(),
         "phases": {name: quantiles(values) for name, values in found.items()},
     }
-    return rows(facts, quantiles(taken))
+    return rows({**facts, **rates}, quantiles(taken))
 
 
 def now() -> float:

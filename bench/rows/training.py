@@ -91,22 +91,15 @@ class Setting:
 def run_config() -> TrainConfig:
     """The defaults of `pat train` on this device; a network of two thin blocks in Triton's interpreter."""
     if INTERPRETED:
+        size = {"patch_size": 8, "width": 32, "depth": 1, "heads": 1}
         return TrainConfig(
-            weights="none",
-            identities_per_batch=2,
-            images_per_identity=2,
-            model=ModelConfig(
-                "vit_tiny_patch16_224", (32, 16), patch_size=8, width=32, depth=1, heads=1, attention="triton"
-            ),
-            loss=LossConfig(neighbours="triton", k=3),
-            augment=AugmentConfig(pad=2),
-        )
+            weights="none", identities_per_batch=2, images_per_identity=2,
+            model=ModelConfig("vit_tiny_patch16_224", (32, 16), attention="triton", **size),  # type: ignore[arg-type]
+            loss=LossConfig(neighbours="triton", k=3), augment=AugmentConfig(pad=2),
+        )  # fmt: skip
     model = ModelConfig(backbone="vit_base_patch16_224" if ON_GPU else "vit_small_patch16_224", attention="auto")
-    return TrainConfig(
-        weights="none",
-        model=resolve_model(model, DEVICE),
-        loss=resolve_loss(LossConfig(neighbours="auto", bank_read="auto"), DEVICE),
-    )
+    loss = LossConfig(neighbours="auto", bank_read="auto")
+    return TrainConfig(weights="none", model=resolve_model(model, DEVICE), loss=resolve_loss(loss, DEVICE))
 
 
 @functools.cache
@@ -141,15 +134,15 @@ def ours(setting: Setting, state: TrainingState | None = None, augmentation: Aug
     return step
 
 
-def plain_optimiser(setting: Setting) -> Step:
-    return ours(setting, with_plain_optimiser(setting.state()))
-
-
-def with_plain_optimiser(state: TrainingState) -> TrainingState:
+def not_fused(state: TrainingState) -> TrainingState:
     """The optimiser as PyTorch runs it where nobody asks for the fused one."""
     for group in state.optimiser.param_groups:
         group["fused"] = None
     return state
+
+
+def plain_optimiser(setting: Setting) -> Step:
+    return ours(setting, not_fused(setting.state()))
 
 
 class ChannelsLast(Augmentation):
@@ -192,7 +185,7 @@ def cuda_graphs(setting: Setting) -> Step:
 
 def authors(setting: Setting) -> Step:
     """Workers decode; memory as lists; see bench/authors."""
-    state, training, config = with_plain_optimiser(setting.state()), setting.training, setting.config
+    state, training, config = not_fused(setting.state()), setting.training, setting.config
     assert state.bank is not None
     memory = ListMemory(state.bank.features, [str(sample.path) for sample in training.samples])
     state.bank, labels = None, torch.from_numpy(training.labels)

@@ -23,18 +23,12 @@ TINY = (
 
 def plans() -> list[Plan]:
     arch = tuning.architecture(DEVICE)
-    return [
-        Plan(
-            "tune",
-            f"tune {job.operation}",
-            job.key,
-            "16-bit" if job.matrix else "32-bit",
-            "all candidates",
-            3 if job.matrix else 4,
-            functools.partial(run, job, arch),
-        )
-        for job in jobs(arch)
-    ]
+    found = []
+    for job in jobs(arch):
+        bits, priority = ("16-bit", 3) if job.matrix else ("32-bit", 4)
+        measure = functools.partial(run, job, arch)
+        found.append(Plan(f"tune {job.operation}", job.key, bits, "all candidates", priority, measure))
+    return found
 
 
 def jobs(arch: str) -> list[Job]:
@@ -48,7 +42,7 @@ def jobs(arch: str) -> list[Job]:
     return tune.find_jobs(arch) if ON_GPU and arch in DEVICES else []
 
 
-def run(job: Job, arch: str, out: Path) -> list[Row]:
+def run(job: Job, arch: str, facts: dict[str, str], out: Path) -> list[Row]:
     """Times the candidates that fit, writes the entry to `out`/tuned/ARCH.json; the row is that of the fastest."""
     tiles, left_out = job.candidates, 0
     if ON_GPU:
@@ -60,8 +54,4 @@ def run(job: Job, arch: str, out: Path) -> list[Row]:
     best = tune.fastest(times, job.candidates[0])
     gain = times[job.candidates[0]] / times[best]
     note = f"{vars(best)}: {gain:.2f} x the default's speed; {len(times)} timed, {left_out} do not fit"
-    facts = {
-        "operation": f"tune {job.operation}", "shape": job.key, "dtype": "16-bit" if job.matrix else "32-bit",
-        "implementation": "all candidates", "note": note,
-    }  # fmt: skip
-    return [row(facts, quantiles([times[best]]))]
+    return [row({**facts, "note": note}, quantiles([times[best]]))]

@@ -103,9 +103,8 @@ def nearest_parts_reference(
 
     threads = torch.get_num_threads() if bank.device.type == "cpu" and slots >= 4 * BLOCK else 1
     ranges = _ranges(slots, max(GROUP, CHUNK_ELEMENTS // (batch * threads)), 1 if threads == 1 else 2 * threads)
-    done = _in_threads(
-        threads, [functools.partial(search, part, held) for part in range(parts) for held in ranges]
-    )
+    jobs = [functools.partial(search, part, held) for part in range(parts) for held in ranges]
+    done = _in_threads(threads, jobs)
     pieces = [joined(done[first : first + len(ranges)]) for first in range(0, len(done), len(ranges))]
     found = NearestParts(*map(torch.stack, zip(*(piece for piece, _ in pieces), strict=True)))
     if master is not None:
@@ -179,9 +178,8 @@ def candidates(k: int) -> int:
 
 def _ranked_again(found: NearestParts, query: Tensor, master: Tensor, k: int, offset: int) -> NearestParts:
     """The k nearest of the candidates, by squared distances to `master`; ties in ascending order of slot."""
-    exact = (
-        (query.float()[:, :, None] - vectors_of(master, found.indices, offset)).square().sum(-1)
-    )  # [P, B, candidates]
+    away = query.float()[:, :, None] - vectors_of(master, found.indices, offset)  # [P, B, candidates, D]
+    exact = away.square().sum(-1)
     by_slot = found.indices.argsort(dim=-1)
     exact = exact.masked_fill(found.indices < 0, torch.inf).gather(-1, by_slot)
     distances, order = exact.sort(dim=-1, stable=True)

@@ -125,6 +125,11 @@ def backward_candidates(dim: int, bits: int, where: Cut, arch: str | None = None
     return _backward_candidates(dim, bits, where.multiple, where.rows, whole)
 
 
+def candidates(backward: bool, dim: int, bits: int, where: Cut, arch: str) -> tuple[Tiles, ...]:
+    """Those of one of the two kernels."""
+    return backward_candidates(dim, bits, where, arch) if backward else forward_candidates(dim, bits, where)
+
+
 @cache
 def _forward_candidates(dim: int, bits: int, multiple: int, rows: int, whole: int) -> tuple[Tiles, ...]:
     small = min(multiple, 32)

@@ -14,10 +14,9 @@ from kernels.part_attention.tiles import (
     WHOLE_BACKWARD,
     Cut,
     Tiles,
-    backward_candidates,
     backward_tiles,
+    candidates,
     cut,
-    forward_candidates,
     forward_tiles,
     power_of_two,
 )
@@ -203,15 +202,9 @@ def every_configuration() -> list[Configuration]:
 
 
 def configuration(
-    direction: str,
-    dtype: str,
-    dim: int,
-    where: Cut,
-    tiles: Tiles | None = None,
-    *,
-    arch: str = "",
+    direction: str, dtype: str, dim: int, where: Cut, tiles: Tiles | None = None, *, arch: str = "",
     suffix: str = "",
-) -> Configuration:
+) -> Configuration:  # fmt: skip
     """One kernel for contiguous last dimensions and strides and pointers that are divisible by 16.
 
     The tiles are the default ones unless given: what is compiled ahead must not depend on what was measured.
@@ -219,10 +212,7 @@ def configuration(
     backward = direction == "backward"
     if tiles is None:
         bits = 32 if dtype == "fp32" else 16
-        # The first candidate, whatever was measured on the machine that compiles.
-        tiles = (
-            backward_candidates(dim, bits, where, arch) if backward else forward_candidates(dim, bits, where)
-        )[0]
+        tiles, *_ = candidates(backward, dim, bits, where, arch)
     kernel = _kernel(tiles, backward=backward)
     constexprs: dict[str, object] = {**_constants(where.rows, tiles, dim), "q_dim": 1, "kv_dim": 1}
     special_types = {"sums": "*fp32", "regions": "*i32", "scale": "fp32"}

@@ -9,15 +9,7 @@ import torch
 
 from kernels.cases import PART_ATTENTION_LARGE, PartAttentionCase
 from kernels.job import Job, Run
-from kernels.part_attention.tiles import (
-    Cut,
-    Tiles,
-    backward_candidates,
-    cut,
-    forward_candidates,
-    key,
-    power_of_two,
-)
+from kernels.part_attention.tiles import Cut, Tiles, candidates, cut, key, power_of_two
 from kernels.part_attention.triton import configuration, launch_backward, launch_forward
 from kernels.roofline import Work
 from kernels.timing import DEVICE
@@ -42,9 +34,7 @@ def _job(cases: tuple[PartAttentionCase, ...], arch: str, *, backward: bool) -> 
     return Job(
         operation=f"part_attention_{direction}",
         key=key(dim, 8 * ELEMENT, where),
-        candidates=backward_candidates(dim, 8 * ELEMENT, where, arch)
-        if backward
-        else forward_candidates(dim, 8 * ELEMENT, where),
+        candidates=candidates(backward, dim, 8 * ELEMENT, where, arch),
         cases=cases,
         matrix=True,
         compile=functools.partial(configuration, direction, "bf16", dim, where),
@@ -78,12 +68,11 @@ def backward_work(case: PartAttentionCase, tiles: Tiles, _multiprocessors: int) 
     query_tiles, key_tiles = _tiles(asking - where.head, tiles.block), where.body // tiles.block
     for_queries = (query_tiles * tiles.block + where.rows) * where.padded
     for_keys = (_tiles(asking - where.head, tiles.step) * tiles.step + where.rows) * where.padded
+    loaded = (query_tiles + 1) * 2 * case.tokens + 3 * asking + (key_tiles + 1) * 3 * asking + 2 * case.tokens
     return Work(
         bytes=pairs * row * (4 * asking + 4 * case.tokens),
         flops=pairs * (3 * for_queries + 4 * for_keys) * power_of_two(case.dim) * 2,
-        loaded=pairs
-        * row
-        * ((query_tiles + 1) * 2 * case.tokens + 3 * asking + (key_tiles + 1) * 3 * asking + 2 * case.tokens),
+        loaded=pairs * row * loaded,
         programs=pairs * (query_tiles + key_tiles + 2),
     )
 

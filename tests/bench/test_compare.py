@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bench import compare
+from bench.compare import Options
 from bench.measure import Work, bandwidth
 from bench.results import append_row, path_for, read_rows, row, run_suites, store, table
 from kernels.timing import seconds
@@ -51,19 +52,19 @@ def write(path: Path, *rows: dict[str, object]) -> Path:
 
 def test_compare_stores_passes_and_fails(results: Path, capsys: pytest.CaptureFixture[str]):
     before = write(results / "before.json", measured(1.0))
-    assert compare.main(before) == 2
+    assert compare.main(Options(before)) == 2
     assert "no stored result for NVIDIA Test (TM) 1" in capsys.readouterr().err
-    assert compare.main(before, update=True) == 0
+    assert compare.main(Options(before, update=True)) == 0
     assert path_for("NVIDIA Test (TM) 1") == results / "results" / "nvidia-test-tm-1.json"
     assert json.loads(path_for("NVIDIA Test (TM) 1").read_text())["torch"] == metadata.version("torch")
-    assert compare.main(before) == 0
+    assert compare.main(Options(before)) == 0
     assert "nothing slower than stored for NVIDIA Test (TM) 1 (1 rows)" in capsys.readouterr().out
-    assert compare.main(write(results / "after.json", measured(1.5))) == 1
+    assert compare.main(Options(write(results / "after.json", measured(1.5)))) == 1
     assert "1500 ms, stored 1000 ms (1.50 x)" in capsys.readouterr().out
 
 
 def test_nothing_is_not_stored(results: Path, capsys: pytest.CaptureFixture[str]):
-    assert compare.main(write(results / "empty.json"), update=True) == 2
+    assert compare.main(Options(write(results / "empty.json"), update=True)) == 2
     assert "nothing was measured" in capsys.readouterr().err
     assert not path_for("NVIDIA Test (TM) 1").exists()
 
@@ -71,7 +72,7 @@ def test_nothing_is_not_stored(results: Path, capsys: pytest.CaptureFixture[str]
 def test_a_damaged_stored_result_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]):
     path_for("NVIDIA Test (TM) 1").parent.mkdir()
     path_for("NVIDIA Test (TM) 1").write_text('{"device": "NVIDIA Test (TM) 1", "rows": [{}]}')
-    assert compare.main(write(results / "now.json", measured(1.0))) == 2
+    assert compare.main(Options(write(results / "now.json", measured(1.0)))) == 2
     assert "nvidia-test-tm-1.json is no file of results" in capsys.readouterr().err
 
 
@@ -86,7 +87,7 @@ FOREIGN = [
 @pytest.mark.parametrize("content", ["", "[]", "{}", "not json", *FOREIGN])
 def test_a_file_that_holds_no_results(content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "bad.json").write_text(content)
-    assert compare.main(tmp_path / "bad.json") == 2
+    assert compare.main(Options(tmp_path / "bad.json")) == 2
     assert "bad.json is no file of results" in capsys.readouterr().err
 
 
@@ -108,13 +109,7 @@ def test_rates_are_relative_to_a_measured_copy():
 
 
 def test_failed_rows_stand_apart_and_say_why(results: Path):
-    failed = {
-        "operation": "attention",
-        "shape": "B=64",
-        "dtype": "bfloat16",
-        "implementation": "SDPA",
-        "failed": "no",
-    }
+    failed = dict(operation="attention", shape="B=64", dtype="bfloat16", implementation="SDPA", failed="no")
     store(results / "a.json", "a device", [measured(1.0), failed])
     stored = json.loads((results / "a.json").read_text())
     assert ([row["median"] for row in stored["rows"]], stored["failed"]) == ([1.0], [failed])

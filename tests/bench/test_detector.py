@@ -23,7 +23,7 @@ from bench.stages import Options, all_done, run
 from deploy.detect import open_detector
 from deploy.frames import Detections
 from pat.base.errors import Failure, UserError
-from pat.synthetic.people.randomness import stream
+from pat.synthetic.randomness import stream
 
 NOBODY = np.zeros((0, 4), np.float32)
 SIDE = 96
@@ -166,15 +166,15 @@ def test_a_broken_frame_is_named(frame):
     ("error", "status", "told"),
     [
         (KeyboardInterrupt(), 130, "interrupted; the same command goes on"),
-        (UserError("no such folder"), 2, "bench detector: no such folder"),
-        (Failure("the disk is full"), 1, "bench detector: the disk is full"),
+        (UserError("no such folder"), 2, "error: no such folder"),
+        (Failure("the disk is full"), 1, "error: the disk is full"),
     ],
 )
 def test_what_ends_the_making_of_a_model_is_one_line(tmp_path, capsys, error, status, told):
     def fail(*_):
         raise error
 
-    assert run("detector", fail, Options(tmp_path, 1.0)) == status
+    assert run(fail, Options(tmp_path, 1.0)) == status
     assert capsys.readouterr().err == f"{told}\n"
 
 
@@ -192,13 +192,13 @@ def test_a_last_stage_that_was_still_begun_in_time_is_the_end(stages, done):
 
 def test_a_model_is_not_made_where_nothing_can_be_written(tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert run("detector", make.make, Options(tmp_path / "file" / "out", 1.0)) == 2
-    assert capsys.readouterr().err.startswith("bench detector: cannot write to the run folder")
+    assert make.main(Options(tmp_path / "file" / "out", 1.0)) == 2
+    assert capsys.readouterr().err.startswith("error: cannot write to the run folder")
 
 
 @pytest.mark.slow
 def test_a_small_detector_is_made_from_nothing_and_the_same_command_goes_on(tmp_path):
     options = Options(tmp_path, 69.0, small=True)
-    assert run("detector", make.make, replace(options, minutes=0.01)) == 75  # left in time
-    assert run("detector", make.make, options) == 0
+    assert make.main(replace(options, minutes=0.01)) == 75  # left in time
+    assert make.main(options) == 0
     assert "| HOG |" in (tmp_path / "detector" / "README.md").read_text()

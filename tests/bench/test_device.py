@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import stat
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from bench import device
 from bench.results import path_for, versions
-
-ROOT = Path(__file__).resolve().parents[2]
+from fresh import python, without
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +21,7 @@ def fresh():
 def jetson(monkeypatch, tmp_path, model: bytes, mode: str | None):
     tree = tmp_path / "model"
     tree.write_bytes(model)
+    device.device_name.cache_clear()
     monkeypatch.setattr(device, "DEVICE_TREE", tree)
     monkeypatch.setenv("PATH", str(tmp_path))
     if mode is not None:
@@ -43,7 +40,6 @@ def test_two_power_modes_are_two_devices(monkeypatch, tmp_path):
     names = set()
     for mode in ("15W", "MAXN_SUPER"):
         jetson(monkeypatch, tmp_path, b"NVIDIA Jetson AGX Orin\0", mode)
-        device.device_name.cache_clear()
         names.add(path_for(device.device_name()).name)
     assert len(names) == 2
 
@@ -58,25 +54,10 @@ def test_another_board_is_no_jetson(monkeypatch, tmp_path):
     assert "Raspberry" not in device.device_name()
 
 
-COLLECT = """
-import sys
-class Blocked:
-    def find_spec(name, *rest):
-        if name.split(".")[0] in {0!r}:
-            raise ModuleNotFoundError("No module named " + name, name=name)
-sys.meta_path.insert(0, Blocked)
-import importlib.util
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *rest: None if name.split(".")[0] in {0!r} else find(name, *rest)
-import pytest
-sys.exit(pytest.main(["bench", "--collect-only", "-p", "no:cacheprovider"]))
-"""
-
-
 def collected_without(*packages: str) -> str:
     """What pytest says of the suites that it finds where packages are missing."""
-    command = [sys.executable, "-c", COLLECT.format(packages)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    collect = 'import pytest; sys.exit(pytest.main(["bench", "--collect-only", "-p", "no:cacheprovider"]))'
+    done = python("-c", without(*packages) + collect)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     return done.stdout
 

@@ -17,12 +17,12 @@ import pytest
 
 from bench import gpu
 from bench.deadline import UNFINISHED
-from bench.gpu import SUITES, Options
+from bench.gpu import Options
 from bench.results import Row, quantiles, read_rows, row
+from bench.rows import SUITES
 from bench.rows import plan as planning
 from bench.rows.plan import Plan
-
-ROOT = Path(__file__).parents[2]
+from fresh import ROOT, environment, python
 
 BARE = ("torch", "torchvision", "triton", "timm", "numpy", "pillow", "safetensors", "filelock")
 """What the machine has, and what these need: no command line, no exchange format, no video, no test tools."""
@@ -68,21 +68,20 @@ def bare(tmp_path: Path) -> tuple[Path, dict[str, str]]:
         (tmp_path / "code" / folder).symlink_to(ROOT / folder)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(BLOCK.format(blocked=not_importable()))
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    return tmp_path / "code", environment | {"PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
+    return tmp_path / "code", environment(PYTHONPATH=str(tmp_path / "site"), OMP_NUM_THREADS="1")
 
 
 @pytest.mark.slow
 def test_the_whole_program_on_a_bare_machine(bare, tmp_path: Path):
     """Kernels interpreted, tiny shapes: the same code as on a GPU. What a CPU has not fails, and says so."""
-    code, environment = bare
+    code, variables = bare
     out = tmp_path / "out"
     command = [sys.executable, "-m", "bench", "gpu", "--interpret", "--out", str(out)]
     blocked = subprocess.run(
-        [sys.executable, "-c", "import tyro"], cwd=code, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", "import tyro"], cwd=code, env=variables, capture_output=True, text=True
     )
     assert "No module named 'tyro'" in blocked.stderr
-    done = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=code, env=variables, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     rows = read_rows(out / "rows.jsonl")
     failed = {entry["implementation"]: entry["failed"] for entry in rows if "failed" in entry}
@@ -108,7 +107,7 @@ def test_the_whole_program_on_a_bare_machine(bare, tmp_path: Path):
     assert set(tables[0]) == {"part_attention_forward", "part_attention_backward", "nearest_parts_forward"}
     assert sum(path.stat().st_size for path in out.rglob("*") if path.is_file()) < 16 << 20
 
-    again = subprocess.run(command, cwd=code, env=environment, capture_output=True, text=True)
+    again = subprocess.run(command, cwd=code, env=variables, capture_output=True, text=True)
     assert " 0 of " in again.stdout.splitlines()[0]
 
 
@@ -117,25 +116,25 @@ def measured(name: str) -> Row:
     return row(facts, quantiles([1e-6]))
 
 
-def fails(_: Path) -> list[Row]:
+def fails(*_: object) -> list[Row]:
     raise RuntimeError("no kernel image\nis available")
 
 
-def dies(_: Path) -> list[Row]:
+def dies(*_: object) -> list[Row]:
     os.kill(os.getpid(), signal.SIGKILL)
     return []
 
 
-def hangs(_: Path) -> list[Row]:
+def hangs(*_: object) -> list[Row]:
     time.sleep(600)
     return []
 
 
-PLANS = {"one": lambda _: [measured("one")], "fails": fails, "dies": dies, "two": lambda _: [measured("two")]}
+PLANS = {"one": lambda *_: [measured("one")], "fails": fails, "dies": dies, "two": lambda *_: [measured("two")]}
 
 
 def fake_plans(suites: object = ()) -> list[Plan]:
-    return [Plan("crop", name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
+    return [Plan(name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
 
 
 @pytest.fixture
@@ -185,11 +184,11 @@ def test_the_next_call_goes_on(plans, tmp_path: Path, monkeypatch, capsys):
     short = Options(tmp_path, minutes=0.05, only=("crop",), interpret=True)
     assert gpu.main(short) == UNFINISHED
     assert "two" not in outcome(tmp_path)
-    monkeypatch.setitem(PLANS, "two", lambda _: [measured("two")])
+    monkeypatch.setitem(PLANS, "two", lambda *_: [measured("two")])
     assert gpu.main(options) == 1
     assert "1 of 4 rows to measure" in capsys.readouterr().out
-    monkeypatch.setitem(PLANS, "fails", lambda _: [measured("fails")])
-    monkeypatch.setitem(PLANS, "dies", lambda _: [measured("dies")])
+    monkeypatch.setitem(PLANS, "fails", lambda *_: [measured("fails")])
+    monkeypatch.setitem(PLANS, "dies", lambda *_: [measured("dies")])
     assert gpu.main(Options(tmp_path, only=("crop",), again=True, interpret=True)) == 0
     assert set(outcome(tmp_path).values()) == {"measured"}
 
@@ -208,11 +207,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys):
 
 
 def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path):
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "bench", "gpu", "--out", str(tmp_path / "out")]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True
-    )
+    done = python("-m", "bench", "gpu", "--out", tmp_path / "out", CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no CUDA GPU here; --interpret tries the program")
     assert len(done.stderr.splitlines()) == 1
@@ -223,7 +218,7 @@ def test_a_suite_whose_packages_are_missing_is_a_row(monkeypatch):
     monkeypatch.setitem(sys.modules, "bench.rows.crop", None)
     (found,) = planning.plans(["crop"])
     with pytest.raises(ImportError):
-        found.run(Path())
+        found.measure(Path())
 
 
 def test_a_result_that_is_wrong_is_no_row():

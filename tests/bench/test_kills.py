@@ -121,7 +121,7 @@ def test_events_that_are_gone_or_cut_off(tmp_path):
 def test_what_does_not_start_is_told(change, status, colour_bundle, street, tmp_path, capsys):
     options = {"streets": [street], "bundle": colour_bundle, "threshold": "0.8", "out": tmp_path, "times": 1}
     assert main(Options("camera", **{**options, **change})) == status
-    assert capsys.readouterr().err.startswith("bench kills: ")
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 @pytest.mark.slow

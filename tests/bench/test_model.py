@@ -9,7 +9,7 @@ from bench.deadline import Deadline
 from bench.model import make, scores
 from bench.model.card import card
 from bench.model.scores import GROUPS, figures, scores_on
-from bench.stages import Options, run
+from bench.stages import Options
 from bundles import described
 from export.manifest import MODEL, Decision, FileFact, Manifest
 from pat.base.errors import UserError
@@ -103,7 +103,7 @@ def test_the_card_tells_the_figures_and_what_the_threshold_costs(tmp_path):
     ],
 )
 def test_numbers_that_cannot_be_are_one_line(change, message, tmp_path, capsys):
-    assert run("model", make.make, replace(Options(tmp_path / "out", 92.0), **change)) == 2
+    assert make.main(replace(Options(tmp_path / "out", 92.0), **change)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -120,7 +120,7 @@ def test_a_model_that_is_done_as_time_runs_out_is_done(late, tmp_path, monkeypat
 @pytest.mark.slow
 def test_a_small_model_is_made_from_nothing_and_the_same_command_goes_on(tmp_path):
     options = Options(tmp_path, 92.0, small=True)
-    assert run("model", make.make, replace(options, minutes=0.01)) == 75  # left in time
-    assert run("model", make.make, options) == 0
+    assert make.main(replace(options, minutes=0.01)) == 75  # left in time
+    assert make.main(options) == 0
     assert "| test domain |" in (tmp_path / "bundle" / "README.md").read_text()
     assert Manifest.load(tmp_path / "bundle").decision is None  # seconds of training tell nobody apart

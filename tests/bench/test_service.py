@@ -26,7 +26,7 @@ def test_what_is_told_of_phases():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rate": 0.0}, "bench service: --rate 0.0: expected a number above 0"),
+        ({"rate": 0.0}, "error: --rate 0.0: expected a number above 0"),
         ({"requests": 5, "rounds": 10}, "each round needs a request"),
         ({"clients": 600}, "each client two --people"),
         ({"streets": [Path("no/street")]}, "no/street: no videos (*.mp4)"),

@@ -16,11 +16,11 @@ from bench.deadline import UNFINISHED
 from bench.people import chosen, draw_people, place
 from bench.train import Options
 from bench.work import network_flops
+from fresh import ROOT, python, without
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import ModelConfig
 
-ROOT = Path(__file__).parents[2]
 SMALL = {"images": 60, "identities": 9}
 
 
@@ -201,13 +201,8 @@ def test_operations_of_a_step_are_about_three_forward_passes():
 
 @pytest.mark.slow
 def test_it_needs_no_command_line_and_no_scipy(options):
-    code = f"""
-import sys
-class Blocked:
-    def find_spec(name, *rest):
-        if name.split(".")[0] in ("tyro", "rich", "scipy", "h5py", "tensorboard", "matplotlib", "psutil"):
-            raise ModuleNotFoundError("No module named " + name, name=name)
-sys.meta_path.insert(0, Blocked)
+    blocked = without("tyro", "rich", "scipy", "h5py", "tensorboard", "matplotlib", "psutil")
+    code = f"""{blocked}
 sys.argv = ["bench", "train", *{flags(options)!r}]
 from bench.__main__ import main
 if __name__ == "__main__":
@@ -215,7 +210,6 @@ if __name__ == "__main__":
 """
     script = options.out.parent / "blocked.py"
     script.write_text(code)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, check=False)
+    done = python(script)
     assert done.returncode == 0, done.stderr
     assert "the run is a try" in done.stdout

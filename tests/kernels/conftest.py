@@ -7,6 +7,8 @@ from collections.abc import Callable
 try:
     from triton.language import core
     from triton.runtime import interpreter
+
+    import kernels.crop_resize.triton  # noqa: F401  interpreted in all tests: one sets the interpreter off for a while
 except ImportError:  # the references are tested all the same
     interpreter = None
 

@@ -4,24 +4,20 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from fresh import ROOT, python
 from kernels import aot
 from kernels.compiler import parameter_count, write_whole
 from kernels.resources import LIMITS, count_mma, occupancy
 
-ROOT = Path(__file__).parents[2]
 pytest.importorskip("triton")
 
 
 def run(*arguments: object, cache: Path, **extra: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"PAT_KERNEL_CACHE": str(cache), "PYTHONPATH": str(ROOT)} | extra
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    return python(*arguments, PAT_KERNEL_CACHE=str(cache), **extra)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from fresh import python
 
 CALLS = """
 import torch
@@ -35,9 +30,7 @@ for call in (attend, crop, search):
 
 def said(code: str) -> list[str]:
     """What a fresh process outside the interpreter prints: what torch answers, then a line for each kernel."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", code + CALLS]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    done = python("-c", code + CALLS)
     assert done.returncode == 0, done.stderr
     first, *kernels = done.stdout.splitlines()
     assert first == "[1, 5, 32] [1, 5, 32] [1, 3, 256, 128] 1"

@@ -351,16 +351,10 @@ GOOD = make(NEAREST_PARTS_SMALL[3], torch.float32)  # P=3, B=7, M=101, D=19
         ({"squared_norms": torch.ones(3, 101).long()}, r"squared_norms: dtype torch.int64, expected one of"),
         ({"master": GOOD[1]}, r"master: given with a bank of torch.float32, expected a bank in half precision"),
         ({"master": GOOD[1].double()}, r"master: torch.float64 \(3, 101, 19\) on cpu, expected float32"),
-        (
-            {"master": GOOD[1][:, 1:]},
-            r"master: torch.float32 \(3, 100, 19\) on cpu, expected float32 \(3, 101, 19\)",
-        ),
+        ({"master": GOOD[1][:, 1:]}, r"master: .*\(3, 100, 19\) on cpu, expected float32 \(3, 101, 19\)"),
         ({"query_identity": GOOD[2]}, r"bank_identity: missing, expected together with query_identity"),
         ({"bank_identity": GOOD[2]}, r"query_identity: missing, expected together with bank_identity"),
-        (
-            {"query_identity": GOOD[2], "bank_identity": GOOD[2]},
-            r"bank_identity: shape \(7,\), expected \(101,\)",
-        ),
+        ({"query_identity": GOOD[2], "bank_identity": GOOD[2]}, r"bank_identity: shape \(7,\), expected \(101,\)"),
         ({"k": 0}, r"k: 0, expected a whole number of neighbours, at least 1"),
         ({"k": 2.5}, r"k: 2.5, expected a whole number"),
         ({"scale": 0.0}, r"scale: 0.0, expected a positive finite number"),

@@ -245,16 +245,8 @@ def test_shards_merge_into_the_whole():
 @pytest.mark.parametrize(("queries", "slots"), [(16, 16), (16, 32), (32, 32), (64, 32), (64, 64)])
 def test_tile_sizes_change_nothing(queries, slots):
     query, bank, exclude = whole_numbers(ODD)
-    arguments = dict(
-        k=3,
-        scale=0.1,
-        squared_norms=None,
-        master=None,
-        query_identity=None,
-        bank_identity=None,
-        offset=0,
-        save=True,
-    )
+    arguments = dict.fromkeys(("squared_norms", "master", "query_identity", "bank_identity"))
+    arguments |= dict(k=3, scale=0.1, offset=0, save=True)
     tiles = triton_kernels.Tiles(queries=queries, slots=slots, chunk=16, warps=4, stages=1)
     found, saved = triton_kernels.nearest_parts_triton(query, bank, exclude, **arguments, tiles=tiles)
     expected, expected_saved = triton_kernels.nearest_parts_triton(query, bank, exclude, **arguments)
@@ -290,16 +282,12 @@ def test_compiles_into_one_graph():
         ({"k": 33}, "k: 33, expected at most 32 with impl='triton'"),
         ({"query": torch.zeros(1, 2, 3).double()}, "query: dtype torch.float64, expected float32 or less"),
         ({"bank": torch.zeros(1, 4, 3).double()}, "bank: dtype torch.float64, expected float32 or less"),
-        (
-            {"query": torch.zeros(1, 2, 1537), "bank": torch.zeros(1, 4, 1537)},
-            "query: D: 1537, expected at most 1536 with impl='triton'",
-        ),
-        (
-            {"bank": torch.zeros(1, 1, 3).expand(1, 2**30 + 1, 3)},
-            "bank: M: 1073741825, expected at most 1073741824 with impl='triton'",
-        ),
+        ({"query": torch.zeros(1, 2, 1537), "bank": torch.zeros(1, 4, 1537)},
+         "query: D: 1537, expected at most 1536 with impl='triton'"),
+        ({"bank": torch.zeros(1, 1, 3).expand(1, 2**30 + 1, 3)},
+         "bank: M: 1073741825, expected at most 1073741824 with impl='triton'"),
     ],
-)
+)  # fmt: skip
 def test_limits_are_named(change, message):
     arguments = {"query": torch.zeros(1, 2, 3), "bank": torch.zeros(1, 4, 3), "exclude": torch.tensor([0, 1])}
     arguments = {name: value.to(DEVICE) for name, value in (arguments | change).items() if name != "k"}

@@ -203,25 +203,17 @@ BAD = {
     "three in kv": ({"kv": torch.zeros(2, 16, 3, 2, 32)}, r"kv has shape .*expected \[B, N, 2, H, D\]"),
     "heads differ": ({"kv": torch.zeros(2, 16, 2, 4, 32)}, r"kv has shape .*expected \[2, N, 2, 2, 32\]"),
     "rank of regions": ({"regions": torch.zeros(3, 4, dtype=torch.int32)}, r"regions .*expected \[B, P, 4\]"),
-    "batch of regions": (
-        {"regions": torch.zeros(3, 3, 4, dtype=torch.int32)},
-        r"regions .*expected \[2, P, 4\] or \[1, P, 4\]",
-    ),
+    "batch of regions": ({"regions": torch.zeros(3, 3, 4, dtype=torch.int32)},
+                         r"regions .*expected \[2, P, 4\] or \[1, P, 4\]"),
     "integer q": ({"q": torch.zeros(2, 16, 2, 32, dtype=torch.int32)}, r"q has dtype torch.int32"),
-    "dtypes differ": (
-        {"kv": torch.zeros(2, 16, 2, 2, 32).half()},
-        r"kv has dtype torch.float16; expected torch.fl",
-    ),
-    "long regions": (
-        {"regions": torch.zeros(1, 3, 4).long()},
-        r"regions has dtype torch.int64; expected torch.int32",
-    ),
+    "dtypes differ": ({"kv": torch.zeros(2, 16, 2, 2, 32).half()},
+                      r"kv has dtype torch.float16; expected torch.fl"),
+    "long regions": ({"regions": torch.zeros(1, 3, 4).long()},
+                     r"regions has dtype torch.int64; expected torch.int32"),
     "fractional regions": ({"regions": torch.zeros(1, 3, 4)}, r"regions has dtype torch.float32"),
     "devices differ": ({"kv": torch.zeros(2, 16, 2, 2, 32, device="meta")}, r"kv is on meta; expected cpu"),
-    "regions elsewhere": (
-        {"regions": torch.zeros(1, 3, 4, dtype=torch.int32, device="meta")},
-        r"regions is on meta; expected cpu",
-    ),
+    "regions elsewhere": ({"regions": torch.zeros(1, 3, 4, dtype=torch.int32, device="meta")},
+                          r"regions is on meta; expected cpu"),
     "grid of three": ({"grid": (4, 3, 1)}, r"grid is \(4, 3, 1\); expected"),
     "empty grid": ({"grid": (0, 3)}, r"grid is \(0, 3\); expected"),
     "fractional grid": ({"grid": (4.0, 3)}, r"grid is \(4.0, 3\); expected"),
@@ -236,7 +228,7 @@ BAD = {
     "region upside down": ({"regions": as_tensor([(3, 2, 0, 3)] * 3)}, r"0 <= top <= bottom <= 4"),
     "scale": ({"scale": math.nan}, r"scale is nan; expected a positive finite number"),
     "implementation": ({"impl": "flash"}, r"impl is 'flash'; expected one of reference, sdpa, triton"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("changes", "message"), BAD.values(), ids=BAD.keys())

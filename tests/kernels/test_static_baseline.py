@@ -1,29 +1,20 @@
 """The gate without a GPU: no kernel spills, breaks a limit, or got worse than the figures in bench/baselines."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import bench.static
 from bench.static import baseline, broken_rules, compared_with, markdown, regressions, stored_baselines
+from fresh import ROOT, python
 from kernels.compiler import ARCHITECTURES
 from kernels.part_attention import tiles
 
-ROOT = Path(__file__).parents[2]
 QUICK = ("sm_87",)  # Orin: without asynchronous matrix units its kernels need most registers, and spill first
 
-STORED = {
-    "registers": 96,
-    "spills": 0,
-    "shared_memory": 4096,
-    "mma_instructions": {"HMMA": 18},
-    "cubin_bytes": 20000,
-    "occupancy": 0.5,
-}
+STORED = {"registers": 96, "spills": 0, "shared_memory": 4096, "mma_instructions": {"HMMA": 18},
+          "cubin_bytes": 20000, "occupancy": 0.5}  # fmt: skip
 
 
 def row(**changes: object) -> dict[str, object]:
@@ -32,10 +23,8 @@ def row(**changes: object) -> dict[str, object]:
 
 def static(*archs: str, every_shape: bool = False) -> None:
     pytest.importorskip("triton")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "bench", "static", *(f"--arch={arch}" for arch in archs)]
-    command += ["--every-shape"] * every_shape
-    result = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    flags = [*(f"--arch={arch}" for arch in archs), *["--every-shape"] * every_shape]
+    result = python("-m", "bench", "static", *flags)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench.static import baseline, load
+from fresh import python
 from kernels import tuning
 from kernels.cases import NearestPartsCase, PartAttentionCase
 from kernels.roofline import DEVICES, Work, estimate
@@ -19,7 +18,6 @@ tune = pytest.importorskip("kernels.tune")
 attention = pytest.importorskip("kernels.part_attention.tune")
 nearest = pytest.importorskip("kernels.nearest_parts.tune")
 
-ROOT = Path(__file__).parents[2]
 ATTENTION = [
     PartAttentionCase("132 tokens", batch=1, heads=1, dim=32, grid=(16, 8)),
     PartAttentionCase("132 tokens, four ask", batch=1, heads=1, dim=32, grid=(16, 8), queries=4),
@@ -32,13 +30,9 @@ NEAREST = [
 JOBS = attention.jobs("sm_90", ATTENTION) + nearest.jobs("sm_90", NEAREST)
 
 
-def python(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
+def compiled(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
     """A fresh process: here kernels are interpreted, there they are compiled."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment |= {"PAT_KERNEL_CACHE": str(cache), "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return python(*arguments, PAT_KERNEL_CACHE=str(cache), CUDA_VISIBLE_DEVICES="")
 
 
 def test_jobs_are_grouped_by_what_the_choice_depends_on():
@@ -179,7 +173,7 @@ sys.exit(tune.main())
 def test_dry_run_lists_real_resources(tmp_path: Path):
     only = "part_attention_forward, 16-bit d64 tile64 head16"
     arguments = ["--dry-run", "--arch", "sm_87", "--only", only, "--out", str(tmp_path / "out")]
-    result = python("-c", TWO_CANDIDATES, *arguments, cache=tmp_path / "cache")
+    result = compiled("-c", TWO_CANDIDATES, *arguments, cache=tmp_path / "cache")
     assert result.returncode == 0, result.stderr
     device, title, header, default, *others = result.stdout.splitlines()
     assert "AGX Orin" in device
@@ -212,7 +206,7 @@ for arch in DEVICES:
 @pytest.mark.slow
 def test_no_half_precision_default_spills_and_none_needs_more_shared_memory_than_there_is(tmp_path: Path):
     """On every architecture: nearest_parts has other defaults where there is room than what is compiled ahead."""
-    result = python("-c", DEFAULTS, cache=tmp_path)
+    result = compiled("-c", DEFAULTS, cache=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
 

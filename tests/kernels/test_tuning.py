@@ -109,44 +109,30 @@ def test_other_keys_and_architectures_keep_their_default(write) -> None:
     tiles = forward_candidates(32, 16, WHERE)[1]
     write({"part_attention_forward": {ATTENTION_KEY: {"tiles": vars(tiles)}}})
     assert attention_tiles(32, 16, WHERE, ARCH) == tiles
-    assert (
-        attention_tiles(32, 16, WHERE, "sm_87")
-        == attention_tiles(32, 16, WHERE)
-        == forward_candidates(32, 16, WHERE)[0]
-    )
+    default = forward_candidates(32, 16, WHERE)[0]
+    assert attention_tiles(32, 16, WHERE, "sm_87") == attention_tiles(32, 16, WHERE) == default
     assert attention_tiles(64, 16, WHERE, ARCH) == forward_candidates(64, 16, WHERE)[0]
     assert forward_tiles(torch.float32, 64, 10, ARCH) == candidates(torch.float32, 64, 10, ARCH)[0]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b'{"part_attention_forward": {',
-        b"\xff\xfe",
-        [],
-        {"part_attention_forward": 3},
-        {"part_attention_forward": {ATTENTION_KEY: {}}},
-        {"part_attention_forward": {ATTENTION_KEY: {"tiles": [128, 64, 8, 3]}}},
-        {"part_attention_forward": {ATTENTION_KEY: {"tiles": {"block": 64, "step": 64, "warps": 4}}}},
-        {
-            "part_attention_forward": {
-                ATTENTION_KEY: {"tiles": {"block": 128, "step": 64, "warps": 8, "stages": 3}}
-            }
-        },
-    ],
-    ids=[
-        "empty",
-        "cut off",
-        "no text",
-        "a list",
-        "no keys",
-        "no tiles",
-        "a list of tiles",
-        "a field less",
-        "too large",
-    ],
-)
+def entry(value: object) -> object:
+    return {"part_attention_forward": {ATTENTION_KEY: value}}
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut off": b'{"part_attention_forward": {',
+    "no text": b"\xff\xfe",
+    "a list": [],
+    "no keys": {"part_attention_forward": 3},
+    "no tiles": entry({}),
+    "a list of tiles": entry({"tiles": [128, 64, 8, 3]}),
+    "a field less": entry({"tiles": {"block": 64, "step": 64, "warps": 4}}),
+    "too large": entry({"tiles": {"block": 128, "step": 64, "warps": 8, "stages": 3}}),
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_or_foreign_table_is_ignored_with_one_warning(write, content: object) -> None:
     """The last one is the dangerous kind: tiles of 128 would leave out half of the tokens of a body of 64."""
     write(content)

@@ -19,9 +19,9 @@ from pat.synthetic.flat.canvas import Canvas, Light
 from pat.synthetic.flat.domains import DomainStyle, style_named
 from pat.synthetic.flat.figure import draw_person
 from pat.synthetic.flat.photograph import cast_shadow
-from pat.synthetic.flat.randomness import stream
 from pat.synthetic.flat.scene import FLOOR, TALL, WIDE, behind, place_of
 from pat.synthetic.flat.wardrobe import Identity, identities
+from pat.synthetic.randomness import stream
 
 RATE = 10
 """Frames per second."""

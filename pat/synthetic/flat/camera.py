@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from pat.synthetic.flat.canvas import Array
 from pat.synthetic.flat.domains import DomainStyle, Range
-from pat.synthetic.flat.randomness import stream
+from pat.synthetic.randomness import stream
 
 GREY = np.array((0.299, 0.587, 0.114), np.float32)
 

@@ -39,15 +39,9 @@ class Canvas:
     light: Light
 
     def sweep(
-        self,
-        start: Point,
-        end: Point,
-        widths: Sequence[float],
-        paint: Paint,
-        *,
-        round_ends: bool = True,
+        self, start: Point, end: Point, widths: Sequence[float], paint: Paint, *, round_ends: bool = True,
         shade: float = 1.0,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Paint a limb-like shape: an axis from `start` to `end` with half widths spaced evenly along it.
 
         It is lit like a cylinder around the axis, and its edges are smooth. Round ends reach beyond the axis.

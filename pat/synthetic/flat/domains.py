@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from pat.base.errors import UserError
 
 Weights = tuple[tuple[str, float], ...]
@@ -18,12 +16,6 @@ Range = tuple[float, float]
 
 def _weights(**frequencies: float) -> Weights:
     return tuple(frequencies.items())
-
-
-def choose(generator: np.random.Generator, weights: Weights) -> str:
-    """One of the names, by its relative frequency."""
-    frequency = np.array([weight for _, weight in weights])
-    return weights[int(generator.choice(len(weights), p=frequency / frequency.sum()))][0]
 
 
 @dataclass(frozen=True)
@@ -88,26 +80,11 @@ class DomainStyle:
 SOURCE = DomainStyle(
     name="source",
     seed=101,
-    wardrobe_tops=18,
-    wardrobe_bottoms=10,
-    wardrobe_shoes=6,
-    wardrobe_bags=7,
-    wardrobe_hats=5,
+    wardrobe_tops=18, wardrobe_bottoms=10, wardrobe_shoes=6, wardrobe_bags=7, wardrobe_hats=5,
     tops=_weights(tee=5, shirt=3, hoodie=2, jacket=1.5, vest=1.5, coat=0.5),
     top_colours=_weights(
-        white=3,
-        black=2,
-        grey=1.5,
-        blue=2,
-        sky=1.5,
-        red=2,
-        pink=1,
-        yellow=1.5,
-        green=1.5,
-        orange=1,
-        purple=1,
-        teal=1,
-        navy=1,
+        white=3, black=2, grey=1.5, blue=2, sky=1.5, red=2, pink=1, yellow=1.5, green=1.5, orange=1, purple=1,
+        teal=1, navy=1,
     ),
     top_textures=_weights(plain=4, stripes=2.5, logo=2.5, dots=1, blocks=1.5, checks=1, pinstripes=0.5),
     bottoms=_weights(trousers=3, shorts=3, skirt=1.5),
@@ -117,22 +94,11 @@ SOURCE = DomainStyle(
     bags=_weights(none=4.5, backpack=3, shoulder=2.5),
     hats=_weights(none=6, cap=2.5, brim=1, beanie=0.5),
     places=_weights(plaza=2, shop=2, park=2, brick=1),
-    daylight=(0.9, 1.15),
-    occlusion=0.15,
-    elevation=(0.02, 0.2),
-    warmth=(-0.16, 0.16),
-    tint=(-0.06, 0.06),
-    exposure=(-0.15, 0.4),
-    exposure_jitter=0.15,
-    gamma=(0.9, 1.12),
-    contrast=(0.95, 1.2),
-    saturation=(0.8, 1.25),
-    crosstalk=(0.0, 0.1),
-    haze=(0.0, 0.02),
-    blur=(0.2, 0.6),
-    noise=(0.005, 0.025),
-    stream_quality=(35, 80),
-)
+    daylight=(0.9, 1.15), occlusion=0.15, elevation=(0.02, 0.2),
+    warmth=(-0.16, 0.16), tint=(-0.06, 0.06), exposure=(-0.15, 0.4), exposure_jitter=0.15,
+    gamma=(0.9, 1.12), contrast=(0.95, 1.2), saturation=(0.8, 1.25), crosstalk=(0.0, 0.1), haze=(0.0, 0.02),
+    blur=(0.2, 0.6), noise=(0.005, 0.025), stream_quality=(35, 80),
+)  # fmt: skip
 """A campus in summer: light clothes, stripes and prints, bright cameras."""
 
 TARGET = replace(
@@ -141,19 +107,8 @@ TARGET = replace(
     seed=202,
     tops=_weights(jacket=3, coat=2.5, hoodie=2.5, shirt=2.5, tee=1.5, vest=0.5),
     top_colours=_weights(
-        black=3,
-        charcoal=2,
-        navy=2,
-        grey=2,
-        maroon=1.5,
-        olive=1.5,
-        brown=1.5,
-        beige=1.5,
-        blue=1,
-        red=1,
-        white=1,
-        teal=0.7,
-        orange=0.6,
+        black=3, charcoal=2, navy=2, grey=2, maroon=1.5, olive=1.5, brown=1.5, beige=1.5, blue=1, red=1, white=1,
+        teal=0.7, orange=0.6,
     ),
     top_textures=_weights(plain=4.5, checks=2.5, blocks=1.5, stripes=1.5, logo=1.5, pinstripes=1, dots=0.5),
     bottoms=_weights(trousers=6, skirt=1.5, shorts=0.7),
@@ -162,16 +117,9 @@ TARGET = replace(
     bags=_weights(none=4, backpack=3, shoulder=3),
     hats=_weights(none=5, beanie=2.5, cap=1.5, brim=0.7),
     places=_weights(road=2, station=2, brick=2, shop=1),
-    daylight=(0.65, 1.0),
-    warmth=(-0.26, 0.3),
-    tint=(-0.1, 0.06),
-    exposure=(-0.45, 0.4),
-    contrast=(0.92, 1.18),
-    saturation=(0.65, 1.2),
-    blur=(0.3, 0.8),
-    noise=(0.01, 0.035),
-    stream_quality=(28, 65),
-)
+    daylight=(0.65, 1.0), warmth=(-0.26, 0.3), tint=(-0.1, 0.06), exposure=(-0.45, 0.4),
+    contrast=(0.92, 1.18), saturation=(0.65, 1.2), blur=(0.3, 0.8), noise=(0.01, 0.035), stream_quality=(28, 65),
+)  # fmt: skip
 """A railway quarter in autumn: dark layers, checks, artificial light, poorer cameras."""
 
 PRESETS = {style.name: style for style in (SOURCE, TARGET)}

@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 
 from pat.synthetic.flat.canvas import Array, Labels
-from pat.synthetic.flat.randomness import stream
 from pat.synthetic.flat.wardrobe import Colour, Item
+from pat.synthetic.randomness import stream
 
 GIRTH = 0.1
 """Radius of the trunk in person heights: turns angles around it into lengths."""

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -15,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pat.base.errors import Failure, UserError
+from pat.base.errors import UserError
 from pat.base.files import folder_written_whole
 from pat.data.sample import DISTRACTOR, JUNK
-from pat.processes import cores, follow_parent
 from pat.synthetic.flat.domains import DomainStyle, style_named
 from pat.synthetic.flat.photograph import take_photograph
-from pat.synthetic.flat.randomness import stream
 from pat.synthetic.flat.wardrobe import Identity, identities
+from pat.synthetic.randomness import stream
+from pat.synthetic.sharing import checked_workers, in_processes
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 ATTRIBUTES = "attributes.jsonl"
@@ -78,20 +75,14 @@ def generate(
     style = style_named(style) if isinstance(style, str) else style
     plan = _Plan(identities_train, identities_test, cameras, images_per_camera, distractors, junk, seed, size)
     plan.check()
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}")
+    workers = checked_workers(workers)
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a new folder for the synthetic people")
     if out.is_dir() and any(out.iterdir()):
         raise UserError(f"{out} already holds files; name a new folder for the synthetic people, or empty it")
     shots = list(plan.shots(style))
-    try:
-        _write_folder(out, shots, partial(_take, style, plan), workers or cores(), progress)
-    except BrokenProcessPool as error:
-        raise Failure(
-            "a process that draws synthetic people ended early; with one worker no other process is needed"
-        ) from error
+    _write_folder(out, shots, partial(_take, style, plan), workers, progress)
     return Summary(len(shots), identities_train + identities_test, cameras)
 
 
@@ -125,33 +116,21 @@ class _Plan:
         people, least = self.train + self.test, 2 if self.test else 1
         reason = " (a query and a match)" if self.test else ""
         for wrong, message in (
-            (
-                min(self.train, self.test) < 0 or people < 1,
-                f"{self.train} training and {self.test} test identities make no data set",
-            ),
+            (min(self.train, self.test) < 0 or people < 1,
+             f"{self.train} training and {self.test} test identities make no data set"),
             (people > 9999, f"{people} identities do not fit the four digits of Market-1501's names"),
-            (
-                not 1 <= self.cameras <= MOST_CAMERAS,
-                f"cameras must be 1 to {MOST_CAMERAS}, one digit in Market-1501's names, not {self.cameras}",
-            ),
-            (
-                not least <= self.images_per_camera <= 100,
-                f"images_per_camera must be {least} to 100{reason}, not {self.images_per_camera}",
-            ),
-            (
-                min(self.distractors, self.junk) < 0,
-                f"distractors and junk must be at least 0, not {self.distractors} and {self.junk}",
-            ),
-            (
-                self.test == 0 and self.distractors + self.junk > 0,
-                "distractors and junk are for the gallery of test identities, and there are none",
-            ),
+            (not 1 <= self.cameras <= MOST_CAMERAS,
+             f"cameras must be 1 to {MOST_CAMERAS}, one digit in Market-1501's names, not {self.cameras}"),
+            (not least <= self.images_per_camera <= 100,
+             f"images_per_camera must be {least} to 100{reason}, not {self.images_per_camera}"),
+            (min(self.distractors, self.junk) < 0,
+             f"distractors and junk must be at least 0, not {self.distractors} and {self.junk}"),
+            (self.test == 0 and self.distractors + self.junk > 0,
+             "distractors and junk are for the gallery of test identities, and there are none"),
             (self.seed < 0, f"seed must be at least 0, not {self.seed}"),
-            (
-                min(self.size) < 16 or max(self.size) > 2048,
-                f"size must be 16 to 2048 pixels each (height, width), not {self.size}",
-            ),
-        ):
+            (min(self.size) < 16 or max(self.size) > 2048,
+             f"size must be 16 to 2048 pixels each (height, width), not {self.size}"),
+        ):  # fmt: skip
             if wrong:
                 raise UserError(message)
 
@@ -194,14 +173,9 @@ def _take(style: DomainStyle, plan: _Plan, root: Path, shots: list[_Shot]) -> li
     for shot in shots:
         generator = stream("image", style.seed, plan.seed, shot.number + 1, shot.camera, shot.index)
         image, attributes = take_photograph(
-            style,
-            shot.camera,
-            shot.identity,
-            generator,
-            size=plan.size,
-            passer_by=shot.passer_by,
-            badly_framed=shot.number == JUNK,
-        )
+            style, shot.camera, shot.identity, generator,
+            size=plan.size, passer_by=shot.passer_by, badly_framed=shot.number == JUNK,
+        )  # fmt: skip
         image.save(root / shot.path, "JPEG", quality=QUALITY)
         described.append({"path": shot.path, "identity": shot.number, "camera": shot.camera + 1, **attributes})
     return described
@@ -219,7 +193,7 @@ def _write_folder(
     with folder_written_whole(out) as temporary:
         for folder in (TRAIN, QUERY, GALLERY):
             (temporary / folder).mkdir()
-        for described in _mapped(partial(take, temporary), chunks, min(workers, len(chunks))):
+        for described in in_processes(partial(take, temporary), chunks, min(workers, len(chunks))):
             lines.extend(described)
             if progress is not None:
                 progress(len(lines), len(shots))
@@ -227,18 +201,3 @@ def _write_folder(
         (temporary / ATTRIBUTES).write_text(text, encoding="utf-8")
         if out.is_dir():
             out.rmdir()  # refuses what has come in meanwhile
-
-
-def _mapped(
-    take: Callable[[list[_Shot]], list[dict[str, Any]]], chunks: list[list[_Shot]], workers: int
-) -> Iterable[list[dict[str, Any]]]:
-    """The results of all chunks in order."""
-    if workers == 1:
-        yield from map(take, chunks)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would copy the locks of torch's threads
-    pool = ProcessPoolExecutor(workers, context, initializer=follow_parent)
-    try:
-        yield from pool.map(take, chunks)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -89,13 +89,9 @@ def take_photograph(
 
 
 def _empty_canvas(
-    style: DomainStyle,
-    camera_number: int,
-    camera: Camera,
-    framing: Framing,
-    rows: int,
+    style: DomainStyle, camera_number: int, camera: Camera, framing: Framing, rows: int,
     generator: np.random.Generator,
-) -> Canvas:
+) -> Canvas:  # fmt: skip
     """The place behind the person, at the spot where the feet meet the ground."""
     height = rows * SUPERSAMPLING
     scale = height / framing.height
@@ -103,9 +99,8 @@ def _empty_canvas(
     feet = FLOOR + float(generator.uniform(0.12, 0.5))  # further down is nearer to the camera
     left = float(generator.uniform(0.1, WIDE - 1.4))
     pixels = behind(place_of(style, camera_number), (height, width), scale, left, feet - 1.0 + framing.top)
-    light = Light(
-        float(np.clip(camera.light + generator.normal(0, 0.2), -1, 1)), float(generator.uniform(0.45, 0.65))
-    )
+    side = float(np.clip(camera.light + generator.normal(0, 0.2), -1, 1))
+    light = Light(side, float(generator.uniform(0.45, 0.65)))
     origin = width / 2 + framing.shift * scale, -framing.top * scale
     return Canvas(np.array(pixels), np.zeros((height, width), np.uint8), scale, origin, light)
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from pat.synthetic.flat.canvas import Array
-from pat.synthetic.flat.domains import DomainStyle, choose
-from pat.synthetic.flat.randomness import stream
+from pat.synthetic.flat.domains import DomainStyle
+from pat.synthetic.randomness import chosen, stream
 
 RESOLUTION = 96
 """Pixels of the panorama per person height."""
@@ -39,7 +39,7 @@ def behind(place: Image.Image, size: tuple[int, int], scale: float, left: float,
 def place_of(style: DomainStyle, camera: int) -> Image.Image:
     """The surroundings of camera `camera` of a domain as a panorama, wider than any image; always the same."""
     generator = stream("place", style.seed, camera)
-    kind = choose(generator, style.places)
+    kind = chosen(generator, style.places)
     size = round(WIDE * RESOLUTION), round(TALL * RESOLUTION)
     image = Image.new("RGB", size)
     painter = _Painter(ImageDraw.Draw(image), generator)
@@ -221,10 +221,5 @@ def _station(p: _Painter) -> None:
 
 
 PLACES: dict[str, Callable[[_Painter], None]] = {
-    "plaza": _plaza,
-    "brick": _brick,
-    "shop": _shop,
-    "road": _road,
-    "park": _park,
-    "station": _station,
-}
+    "plaza": _plaza, "brick": _brick, "shop": _shop, "road": _road, "park": _park, "station": _station,
+}  # fmt: skip

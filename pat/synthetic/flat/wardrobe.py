@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from pat.base.errors import UserError
-from pat.synthetic.flat.domains import DomainStyle, Weights, choose
-from pat.synthetic.flat.randomness import stream
+from pat.synthetic.flat.domains import DomainStyle, Weights
+from pat.synthetic.randomness import chosen, stream
 
 Colour = tuple[float, float, float]
 """sRGB in [0, 1]."""
@@ -73,12 +73,7 @@ class Item:
         """The attributes of the item, as they are written beside the images."""
         if self.kind == "none":
             return {"type": "none"}
-        described = {
-            "type": self.kind,
-            "item": self.number,
-            "colour": self.colour_name,
-            "texture": self.texture,
-        }
+        described = {"type": self.kind, "item": self.number, "colour": self.colour_name, "texture": self.texture}
         if self.second_name != self.colour_name:
             described["second_colour"] = self.second_name
         return described
@@ -159,7 +154,7 @@ def _worn(weights: Weights) -> Weights:
 def _item(
     generator: np.random.Generator, number: int, kinds: Weights, colours: Weights, textures: Weights
 ) -> Item:
-    kind, first, texture = choose(generator, kinds), choose(generator, colours), choose(generator, textures)
+    kind, first, texture = chosen(generator, kinds), chosen(generator, colours), chosen(generator, textures)
     shift = generator.normal(0, 0.03, 3)
     second = first
     if texture != "plain" or kind == "jacket":
@@ -196,12 +191,12 @@ def _identity(generator: np.random.Generator, wardrobe: Wardrobe, style: DomainS
         return items[int(generator.integers(len(items)))]
 
     def perhaps(items: tuple[Item, ...], weights: Weights) -> Item:
-        kind = choose(generator, weights)
+        kind = chosen(generator, weights)
         fitting = tuple(item for item in items if item.kind == kind)
         return one(fitting) if fitting else NOTHING
 
-    skin = choose(generator, tuple((name, 1.0) for name in SKINS))
-    kind, colour = choose(generator, HAIR), choose(generator, HAIR_FREQUENCY)
+    skin = chosen(generator, tuple((name, 1.0) for name in SKINS))
+    kind, colour = chosen(generator, HAIR), chosen(generator, HAIR_FREQUENCY)
     return Identity(
         top=one(wardrobe.tops),
         bottom=one(wardrobe.bottoms),

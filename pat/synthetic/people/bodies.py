@@ -34,10 +34,8 @@ class Bodies:
             raise ValueError(f"phenotypes outside {dict(zip(names, self.tables['ranges'].tolist(), strict=True))}")
         x = [1.0, *((point - low) / (high - low) * 2 - 1)]
         terms = np.array([x[a] * x[b] * x[c] for a, b, c in combinations_with_replacement(range(len(x)), 3)])
-        points = self.tables["mean"] + (terms @ self.tables["scores"]) @ self.tables["components"].astype(
-            np.float64
-        )
-        points = points.reshape(-1, 3)
+        components = self.tables["components"].astype(np.float64)
+        points = (self.tables["mean"] + (terms @ self.tables["scores"]) @ components).reshape(-1, 3)
         return points[: len(self.tables["template"])], points[len(self.tables["template"]) :]
 
 

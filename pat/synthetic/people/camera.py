@@ -8,8 +8,8 @@ from math import atan, cos, hypot, radians, tan
 import numpy as np
 
 from pat.synthetic.people.places.kinds import TRAIN_KINDS, is_indoor
-from pat.synthetic.people.randomness import chosen, stream
 from pat.synthetic.people.view import View, look_at
+from pat.synthetic.randomness import chosen, stream
 
 ROWS, COLUMNS = 540, 960
 """Pixels of a camera's whole image."""
@@ -67,11 +67,10 @@ class Camera:
         g = stream("camera", seed)
         kind = chosen(g, kinds)
         indoor = is_indoor(kind)
-        height = (
-            float(g.uniform(2.2, 3.0))
-            if indoor
-            else float(g.choice([g.uniform(1.5, 2.6), g.uniform(2.4, 5.5)], p=[0.3, 0.7]))
-        )
+        if indoor:
+            height = float(g.uniform(2.2, 3.0))
+        else:
+            height = float(g.choice([g.uniform(1.5, 2.6), g.uniform(2.4, 5.5)], p=[0.3, 0.7]))
         opening = radians(float(np.clip(g.normal(38, 9), 22, 62)))
         distance = float(g.uniform(5, 9)) if indoor else float(g.uniform(6.5, 14))
         pitch = float(np.arctan2(height - 0.9, distance)) + radians(float(g.normal(0, 2)))

@@ -1,7 +1,7 @@
 """Hair, hoods, hats, glasses, bags, what hands hold and what people push: simple solids on a bone."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from pat.synthetic.people import dress
 from pat.synthetic.people.bodies import bodies
@@ -10,13 +10,18 @@ from pat.synthetic.people.mesh import Mesh, blob, grid, rod
 from pat.synthetic.people.person import Person
 
 Solid = tuple[NDArray, NDArray]
+HERE = (0.0, 0.0, 0.0)
+"""Where a solid is whose points are given in place."""
 
 
-def _solid(body: Body, solid: Solid, at: NDArray, material: int, shares: dict[str, float | NDArray]) -> Mesh:
+def _solid(
+    body: Body, solid: Solid, at: ArrayLike, material: int, bones: str | dict[str, float | NDArray]
+) -> Mesh:
+    """A solid moved to `at` and carried by a bone, or by several with their shares."""
     points, faces = solid
-    points = points + at
+    points = points + np.asarray(at)
     weights = np.zeros((len(points), len(body.joints)))
-    for bone, share in shares.items():
+    for bone, share in ({bones: 1.0} if isinstance(bones, str) else bones).items():
         weights[:, bodies().bones.index(bone)] = share
     cloth = np.concatenate([points, np.full((len(points), 2), -1.0)], axis=1)
     return Mesh(points, cloth, weights, faces, np.full(len(faces), material))
@@ -57,21 +62,11 @@ def hair(body: Body, person: Person) -> list[Mesh]:
     if style == "tied":
         tail = blob((0.028, 0.026, 0.11), 1.0, 10)
         share = np.clip((tail[0][:, 2] + 0.11) / 0.22, 0.3, 1)
-        out.append(
-            _solid(
-                body, tail, centre + np.array([0, 0.115, -0.10]), dress.HAIR, {"head": share, "spine01": 1 - share}
-            )
-        )
+        at = centre + np.array([0, 0.115, -0.10])
+        out.append(_solid(body, tail, at, dress.HAIR, {"head": share, "spine01": 1 - share}))
     if style == "bun":
-        out.append(
-            _solid(
-                body,
-                blob((0.042, 0.038, 0.040), 1.0, 10),
-                centre + np.array([0, 0.10, 0.05]),
-                dress.HAIR,
-                {"head": 1.0},
-            )
-        )
+        knot = blob((0.042, 0.038, 0.040), 1.0, 10)
+        out.append(_solid(body, knot, centre + np.array([0, 0.10, 0.05]), dress.HAIR, "head"))
     return out
 
 
@@ -83,11 +78,8 @@ def _curtain(body: Body, centre: NDArray, half: float, length: float, wave: floa
     for step in steps:
         wide = half * (1.0 + 0.10 * np.sin(step * 3 + wave)) * (1 - 0.10 * step)
         deep = 0.112 * (1 - 0.12 * step)
-        rings.append(
-            np.stack(
-                [np.cos(u) * wide, np.sin(u) * deep - 0.012, np.full(len(u), 0.035 - step * (length + 0.05))], 1
-            )
-        )
+        down = np.full(len(u), 0.035 - step * (length + 0.05))
+        rings.append(np.stack([np.cos(u) * wide, np.sin(u) * deep - 0.012, down], 1))
     points, faces = grid(np.array(rings))
     seam = (faces % len(u) == len(u) - 1).any(1) & (faces % len(u) == 0).any(1)
     share = np.repeat(np.clip(1.2 - steps * length / 0.22, 0.15, 1), len(u))
@@ -104,59 +96,28 @@ def headwear(body: Body, person: Person) -> list[Mesh]:
         oval = ((x / 0.062) ** 2 + ((z - 1.69) / 0.088) ** 2) - 1
         keep = np.where(head, np.where(y < -0.06, oval * 0.05, 0.05), -1)
         out.append(_scalp(body, thickness, np.minimum(keep, (z - 1.50) * 1.0), material))
-        out.append(
-            _solid(
-                body,
-                blob((0.125, 0.115, 0.10), 0.9),
-                body.joint("neck01") + np.array([0, -0.01, 0.0]),
-                material,
-                {"spine01": 0.5, "neck01": 0.5},
-            )
-        )
+        at = body.joint("neck01") + np.array([0, -0.01, 0.0])
+        out.append(_solid(body, blob((0.125, 0.115, 0.10), 0.9), at, material, {"spine01": 0.5, "neck01": 0.5}))
     elif person.hat in ("cap", "beanie", "brimmed hat"):
         line = 1.765 if person.hat != "beanie" else 1.755
-        thickness = 0.030
-        out.append(_scalp(body, thickness, np.where(head, z - line + 0.2 * (y + 0.05), -1), dress.HAT))
+        out.append(_scalp(body, 0.030, np.where(head, z - line + 0.2 * (y + 0.05), -1), dress.HAT))
         if person.hat == "cap":
-            out.append(
-                _solid(
-                    body,
-                    blob((0.075, 0.075, 0.007), 1.0, 12),
-                    centre + np.array([0, -0.135, 0.030]),
-                    dress.HAT,
-                    {"head": 1.0},
-                )
-            )
+            peak = blob((0.075, 0.075, 0.007), 1.0, 12)
+            out.append(_solid(body, peak, centre + np.array([0, -0.135, 0.030]), dress.HAT, "head"))
         if person.hat == "brimmed hat":
-            out.append(
-                _solid(
-                    body,
-                    blob((0.165, 0.175, 0.010), 1.0, 16),
-                    centre + np.array([0, 0, 0.035]),
-                    dress.HAT,
-                    {"head": 1.0},
-                )
-            )
+            brim = blob((0.165, 0.175, 0.010), 1.0, 16)
+            out.append(_solid(body, brim, centre + np.array([0, 0, 0.035]), dress.HAT, "head"))
     if person.hood == "down":
         fold = blob((0.118, 0.062, 0.088), 0.9, 12)
         behind = body.joint("neck01") + np.array([0, 0.082, -0.05])
-        out.append(_solid(body, fold, behind, dress.TOP, {"spine01": 1.0}))
+        out.append(_solid(body, fold, behind, dress.TOP, "spine01"))
     if person.glasses != "none":
-        front = body.mesh.rest[(np.abs(body.height - 1.722) < 0.02) & (np.abs(x) < 0.05)][:, 1].min()
-        z_eye = body.mesh.rest[(np.abs(body.height - 1.722) < 0.015) & (np.abs(x) < 0.06) & (y < -0.1)][
-            :, 2
-        ].mean()
-        thin = 0.010 if person.glasses == "glasses" else 0.018
+        away = np.abs(body.height - 1.722)  # from the height of the eyes
+        front = body.mesh.rest[(away < 0.02) & (np.abs(x) < 0.05)][:, 1].min()
+        z_eye = body.mesh.rest[(away < 0.015) & (np.abs(x) < 0.06) & (y < -0.1)][:, 2].mean()
+        lens = blob((0.026, 0.006, 0.010 if person.glasses == "glasses" else 0.018), 0.7, 8)
         for sign in (-1, 1):
-            out.append(
-                _solid(
-                    body,
-                    blob((0.026, 0.006, thin), 0.7, 8),
-                    np.array([sign * 0.031, front + 0.012, z_eye]),
-                    dress.ACCESSORY,
-                    {"head": 1.0},
-                )
-            )
+            out.append(_solid(body, lens, [sign * 0.031, front + 0.012, z_eye], dress.ACCESSORY, "head"))
     return out
 
 
@@ -168,23 +129,14 @@ def bags(body: Body, person: Person) -> list[Mesh]:
         back = body.extents[np.abs(dress.LEVELS - 1.26).argmin(), 2] + 0.02
         size = (0.13 + 0.04 * r[0], 0.07 + 0.06 * r[1], 0.19 + 0.07 * r[2])
         at = np.array([0, back + size[1] * 0.9, body.level(1.27)])
-        out.append(_solid(body, blob(size, 0.5), at, dress.BAG, {"spine03": 0.5, "spine01": 0.5}))
-        pocket = (size[0] * 0.75, 0.03, size[2] * 0.4)
-        out.append(
-            _solid(
-                body,
-                blob(pocket, 0.5, 10),
-                at + np.array([0, size[1], -size[2] * 0.4]),
-                dress.BAG,
-                {"spine03": 0.5, "spine01": 0.5},
-            )
-        )
+        spine: dict[str, float | NDArray] = {"spine03": 0.5, "spine01": 0.5}
+        out.append(_solid(body, blob(size, 0.5), at, dress.BAG, spine))
+        pocket = blob((size[0] * 0.75, 0.03, size[2] * 0.4), 0.5, 10)
+        out.append(_solid(body, pocket, at + np.array([0, size[1], -size[2] * 0.4]), dress.BAG, spine))
     elif person.bag == "shoulder bag":
         wide = body.extents[2:4, 0].max() + 0.05
         size = (0.05, 0.12 + 0.06 * r[0], 0.09 + 0.07 * r[1])
-        out.append(
-            _solid(body, blob(size, 0.45), np.array([-wide, 0.02, body.level(0.93)]), dress.BAG, {"root": 1.0})
-        )
+        out.append(_solid(body, blob(size, 0.45), [-wide, 0.02, body.level(0.93)], dress.BAG, "root"))
     elif person.bag in ("handbag", "carrier bag"):
         wrist, elbow = body.joint("wrist.R"), body.joint("lowerarm01.R")
         down = (wrist - elbow) / np.linalg.norm(wrist - elbow)
@@ -195,21 +147,13 @@ def bags(body: Body, person: Person) -> list[Mesh]:
         )
         points, faces = blob((0.055, deep, tall), 0.4)
         points = points @ np.stack([np.cross(across, -down), across, -down])
-        out.append(_solid(body, (points, faces), wrist + down * (tall + 0.17), dress.BAG, {"wrist.R": 1.0}))
+        out.append(_solid(body, (points, faces), wrist + down * (tall + 0.17), dress.BAG, "wrist.R"))
     elif person.bag == "suitcase":
         at = np.array([-0.36, 0.38, 0.33])
-        out.append(
-            _solid(body, blob((0.11, 0.18 + 0.04 * r[0], 0.27 + 0.05 * r[1]), 0.3), at, dress.BAG, {"root": 1.0})
-        )
-        out.append(
-            _solid(
-                body,
-                rod(at + np.array([0, -0.1, 0.25]), np.array([-0.30, 0.05, 0.80]), 0.012),
-                np.zeros(3),
-                dress.VEHICLE,
-                {"root": 1.0},
-            )
-        )
+        case = blob((0.11, 0.18 + 0.04 * r[0], 0.27 + 0.05 * r[1]), 0.3)
+        handle = rod(at + np.array([0, -0.1, 0.25]), np.array([-0.30, 0.05, 0.80]), 0.012)
+        out.append(_solid(body, case, at, dress.BAG, "root"))
+        out.append(_solid(body, handle, HERE, dress.VEHICLE, "root"))
     return out
 
 
@@ -224,12 +168,12 @@ def held(body: Body, hands: str, side: str) -> list[Mesh]:
         flat = flat * -np.sign(flat[0] * middle[0])  # the palm looks inwards
         points, faces = blob((0.038, 0.006, 0.078), 0.3, 8)
         points = points @ np.stack([np.cross(flat, along), flat, along])
-        return [_solid(body, (points, faces), middle + 0.022 * flat, dress.ACCESSORY, {f"wrist.{side}": 1.0})]
+        return [_solid(body, (points, faces), middle + 0.022 * flat, dress.ACCESSORY, f"wrist.{side}")]
     if hands == "parcel":
         size = (0.17, 0.12, 0.11)
         front = body.extents[np.abs(dress.LEVELS - 1.10).argmin(), 1] + 0.05
         at = np.array([0, -front - size[1], body.level(1.11)])
-        return [_solid(body, blob(size, 0.12, 8), at, dress.PARCEL, {"spine03": 1.0})]
+        return [_solid(body, blob(size, 0.12, 8), at, dress.PARCEL, "spine03")]
     return []
 
 
@@ -239,21 +183,14 @@ def vehicles(body: Body, person: Person) -> list[Mesh]:
     if person.bag == "bicycle":
         side = -0.48
         a, b = np.array([side, 0.52, 0.34]), np.array([side, -0.52, 0.34])
-        seat, bar, crank = (
-            np.array([side, 0.22, 0.88]),
-            np.array([side, -0.38, 0.92]),
-            np.array([side, 0.10, 0.30]),
-        )
+        seat, bar, crank = np.array([[side, 0.22, 0.88], [side, -0.38, 0.92], [side, 0.10, 0.30]])
         pairs = ((a, crank), (a, seat), (crank, seat), (crank, bar), (seat, bar), (bar, b))
         solids = [rod(p, q, 0.018) for p, q in pairs]
         solids += [rod(bar + np.array([-0.26, 0, 0.08]), bar + np.array([0.26, 0, 0.08]), 0.014)]
         solids += [_wheel(centre, 0.33) for centre in (a, b)]
-        out += [_solid(body, solid, np.zeros(3), dress.VEHICLE, {"root": 1.0}) for solid in solids]
-        out.append(
-            _solid(
-                body, blob((0.07, 0.13, 0.03), 0.8, 8), seat + np.array([0, 0, 0.05]), dress.VEHICLE, {"root": 1.0}
-            )
-        )
+        out += [_solid(body, solid, HERE, dress.VEHICLE, "root") for solid in solids]
+        saddle = blob((0.07, 0.13, 0.03), 0.8, 8)
+        out.append(_solid(body, saddle, seat + np.array([0, 0, 0.05]), dress.VEHICLE, "root"))
     if person.umbrella:
         top = body.mesh.rest[:, 2].max() + 0.28
         u = np.arange(16) * 2 * np.pi / 16
@@ -261,16 +198,9 @@ def vehicles(body: Body, person: Person) -> list[Mesh]:
             np.stack([np.cos(u) * q * 0.52, np.sin(u) * q * 0.52 - 0.05, np.full(16, top - 0.26 * q * q)], 1)
             for q in (0.02, 0.35, 0.7, 1.0)
         ]
-        out.append(_solid(body, grid(np.array(rings)), np.array([-0.18, 0, 0]), dress.UMBRELLA, {"root": 1.0}))
-        out.append(
-            _solid(
-                body,
-                rod(np.array([-0.18, -0.05, 1.0]), np.array([-0.18, -0.05, top]), 0.010),
-                np.zeros(3),
-                dress.VEHICLE,
-                {"root": 1.0},
-            )
-        )
+        stick = rod(np.array([-0.18, -0.05, 1.0]), np.array([-0.18, -0.05, top]), 0.010)
+        out.append(_solid(body, grid(np.array(rings)), [-0.18, 0, 0], dress.UMBRELLA, "root"))
+        out.append(_solid(body, stick, HERE, dress.VEHICLE, "root"))
     return out
 
 

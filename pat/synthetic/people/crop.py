@@ -50,13 +50,9 @@ class Crop:
 
 
 def take(
-    person: Person,
-    site: Site,
-    generator: np.random.Generator,
-    *,
-    size: tuple[int, int],
+    person: Person, site: Site, generator: np.random.Generator, *, size: tuple[int, int],
     others: Sequence[Person] = (),
-) -> Crop:
+) -> Crop:  # fmt: skip
     """A crop of `size` (height, width) of a person in a camera's place; `others` may walk by."""
     for _ in range(ATTEMPTS):
         crop = _take(person, site, generator, size, others)
@@ -68,7 +64,7 @@ def take(
 def _take(
     person: Person, site: Site, g: np.random.Generator, size: tuple[int, int], others: Sequence[Person]
 ) -> Crop:
-    spot, heading, pose = _spot(site, g), _heading(site, g), Pose.sample(g)
+    spot, heading, pose = _spot(site, g), heading_on(site, g), Pose.sample(g)
     target = figure(person, pose, position=(float(spot[0]), float(spot[1])), heading=facing(heading))
     company = _company(others, spot, site, g)
     detection = detect(tight_box(target, site), g)
@@ -115,8 +111,9 @@ def _spot(site: Site, g: np.random.Generator) -> NDArray:
     return np.asarray(spots[int(g.integers(len(spots)))], np.float64)
 
 
-def _heading(site: Site, g: np.random.Generator) -> float:
-    if g.random() < STEADY:
+def heading_on(site: Site, g: np.random.Generator, steady: float = STEADY) -> float:
+    """A direction to walk in, for a share `steady` of people along the way that most take."""
+    if g.random() < steady:
         return float(site.flow + pi * g.integers(2) + g.normal(0, 0.4))
     return float(g.uniform(0, 2 * pi))
 
@@ -131,7 +128,7 @@ def _company(others: Sequence[Person], spot: NDArray, site: Site, g: np.random.G
         place = float(spot[0] + far * cos(bearing)), float(spot[1] + far * sin(bearing))
         person = others[int(g.integers(len(others)))]
         if site.view.project(np.array([[*place, 0.9]]))[0, 2] > 1.5:
-            figures.append(figure(person, Pose.sample(g), position=place, heading=facing(_heading(site, g))))
+            figures.append(figure(person, Pose.sample(g), position=place, heading=facing(heading_on(site, g))))
     return figures
 
 
@@ -176,9 +173,8 @@ def _shot(site: Site, rows: float, moving: bool, across: float, g: np.random.Gen
     film = site.camera.film
     exposure = site.exposure * 2.0 ** (film.stops + float(g.normal(0, 0.12)))
     drift = np.exp(g.normal(0, 0.012, 3))
-    gains = [
-        exposure * (b**film.adapts) * gain * d for b, gain, d in zip(site.balance, film.gains, drift, strict=True)
-    ]
+    channels = zip(site.balance, film.gains, drift, strict=True)
+    gains = [exposure * (b**film.adapts) * gain * d for b, gain, d in channels]
     metres = (1.3 * across if moving else 0.15) * film.shutter * float(g.uniform(0.3, 1.2))
     return Shot(round(rows), (float(gains[0]), float(gains[1]), float(gains[2])), metres * rows / 1.8)
 

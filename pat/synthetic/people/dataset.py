@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pat.base.errors import Failure, UserError
 from pat.base.files import write_text, written_whole
-from pat.processes import cores, follow_parent
 from pat.synthetic.people.crop import Crop, take
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.plan import GALLERY, QUERY, TRAIN, Plan, Shot
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import Sites
+from pat.synthetic.randomness import stream
+from pat.synthetic.sharing import checked_workers, in_processes
 
 PLAN, TABLE, WORK = "people.json", "people.parquet", ".unfinished"
 QUALITY = 92
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
@@ -44,10 +38,8 @@ def write_people(out: Path, plan: Plan, *, workers: int | None = None, progress:
     refuses or a worker dies.
     """
     plan.check()
-    if workers is not None and workers < 1:
-        raise UserError(f"workers must be at least 1, not {workers}")
+    workers = checked_workers(workers)
     tell = progress or (lambda label, done, total: None)
-    workers = workers or cores()
     out = Path(out)
     if _finished(out, plan):
         tell("crops", plan.total, plan.total)
@@ -92,28 +84,6 @@ def _finished(out: Path, plan: Plan) -> bool:
     return (out / TABLE).is_file() and not (out / WORK).exists()
 
 
-def in_processes(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
-    """Results in any order, with no more than a few tasks under way."""
-    if workers == 1:
-        yield from map(work, tasks)
-        return
-    waiting = iter(tasks)
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=follow_parent)
-    try:
-        running: set[Future[Result]] = {pool.submit(work, task) for task in islice(waiting, 2 * workers)}
-        while running:
-            ready, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, task) for task in islice(waiting, len(ready))}
-            for future in ready:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise Failure(
-            "a process that draws people ended early; run the same command again to continue where it stopped"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 @cache
 def sites_in(folder: Path) -> Sites:
     """The sites of a folder, opened once in each process."""
@@ -154,9 +124,8 @@ def _draw(out: Path, plan: Plan, chunk: range) -> int:
             crop.image.save(out / shot.path, "JPEG", quality=QUALITY)
             if plan.segmentation:
                 _save_parts(crop, out / "segmentation" / Path(shot.path).with_suffix(".png"))
-            rows.append(
-                {"path": shot.path, "identity": identity, "camera": shot.camera + 1, **crop.record, **worn}
-            )
+            named = {"path": shot.path, "identity": identity, "camera": shot.camera + 1}
+            rows.append({**named, **crop.record, **worn})
     with written_whole(_rows(out / WORK, chunk)) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
     return len(rows)

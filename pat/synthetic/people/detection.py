@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pat.synthetic.people.randomness import chosen
 from pat.synthetic.people.view import View
+from pat.synthetic.randomness import chosen
 
 KINDS = {"good": 0.62, "loose": 0.12, "shifted": 0.12, "no feet": 0.1, "no head": 0.04}
 Box = tuple[float, float, float, float]
@@ -30,11 +30,8 @@ def detect(tight: Box, generator: np.random.Generator) -> Detection:
     over, under = g.normal(0.025, 0.025), g.normal(0.02, 0.025)
     slim, shift = g.uniform(0.36, 0.47), g.normal(0, 0.018)
     if kind == "loose":
-        over, under, slim = (
-            over + g.uniform(0.03, 0.13),
-            under + g.uniform(0.03, 0.12),
-            slim * g.uniform(1.1, 1.35),
-        )
+        over, under = over + g.uniform(0.03, 0.13), under + g.uniform(0.03, 0.12)
+        slim *= g.uniform(1.1, 1.35)
     elif kind == "shifted":
         shift += g.choice([-1.0, 1.0]) * g.uniform(0.05, 0.13)
         over += g.normal(0, 0.05)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pat.synthetic.people.camera import Film
-from pat.synthetic.people.randomness import stream
+from pat.synthetic.randomness import stream
 
 LEAST_ROWS = 40
 GRAIN = 512

@@ -21,9 +21,8 @@ class Body:
         vertices, self.joints = bodies().shape(dict(person.phenotypes))
         template = tables["template"].astype(np.float64)
         weights = np.zeros((len(vertices), len(self.joints)))
-        np.put_along_axis(
-            weights, tables["bone_indices"].astype(int), tables["bone_weights"].astype(np.float64), 1
-        )
+        shares = tables["bone_weights"].astype(np.float64)
+        np.put_along_axis(weights, tables["bone_indices"].astype(int), shares, 1)
         faces = tables["faces"].astype(np.int64)
         cloth = np.concatenate([template, tables["limbs"].astype(np.float64)], axis=1)
         self.mesh = Mesh(vertices, cloth, weights, faces, np.full(len(faces), SKIN))
@@ -95,9 +94,8 @@ def top_layer(
     axis, limb = body.limb(("upperarm01", "lowerarm01", "wrist"), arm)
     least = np.interp(arm, [0, 0.5, 1], [0.044, 0.042, 0.036]) + ease * 0.8
     points = widen(body, points, limb, axis, least, np.clip((arm - 0.12) / 0.25, 0, 1))
-    keep = np.minimum(
-        np.minimum(from_neck(body) - neck, 1.585 - t[:, 2]), t[:, 2] - (hem if hem >= 0.855 else 0.93)
-    )
+    keep = np.minimum(from_neck(body) - neck, 1.585 - t[:, 2])
+    keep = np.minimum(keep, t[:, 2] - (hem if hem >= 0.855 else 0.93))
     keep = np.where(arm >= 0, sleeve - arm, keep)
     mesh = replace(body.mesh, rest=points).cut(keep).of(material)
     if hem < 0.855:
@@ -155,10 +153,9 @@ def tube(
         left = 0.5 + 0.5 * np.clip(np.cos(u) * 1.6, -1, 1)
         knee = np.clip((0.50 - level) / 0.3, 0, 0.5) * leg
         weights[i, :, bones.index("root")] = 1 - leg
-        weights[i, :, bones.index("upperleg01.L")] = (leg - knee) * left
-        weights[i, :, bones.index("upperleg01.R")] = (leg - knee) * (1 - left)
-        weights[i, :, bones.index("lowerleg01.L")] = knee * left
-        weights[i, :, bones.index("lowerleg01.R")] = knee * (1 - left)
+        for side, share in (("L", left), ("R", 1 - left)):
+            weights[i, :, bones.index(f"upperleg01.{side}")] = (leg - knee) * share
+            weights[i, :, bones.index(f"lowerleg01.{side}")] = knee * share
     flat, faces = grid(points)
     cloth = np.concatenate([flat, np.full((len(flat), 2), -1.0)], axis=1)
     cloth[:, 2] = np.repeat(levels, around)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pat.synthetic.people import carried, dress, shade
 from pat.synthetic.people.mesh import Mesh, join
-from pat.synthetic.people.person import Person
+from pat.synthetic.people.person import Colour, Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.raster import skin
 from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, OPEN_TOPS, PARTS, RIBBED
@@ -91,9 +91,7 @@ def materials(person: Person) -> NDArray[np.void]:
     """The table the renderer colours by, shade.MATERIAL [13]."""
     table = np.zeros(13, shade.MATERIAL)
 
-    def put(
-        row: int, part: str, kind: int, colour: tuple[float, ...], **columns: float | tuple[float, ...]
-    ) -> None:
+    def put(row: int, part: str, kind: int, colour: Colour, **columns: float | Colour) -> None:
         own = {"scale": 0.06, "seed": 1 + abs(person.tint[34]) * 3, "second": colour, "third": colour} | columns
         for name, value in {"part": PARTS.index(part), "kind": kind, "colour": colour, **own}.items():
             table[name][row] = value
@@ -112,40 +110,19 @@ def materials(person: Person) -> NDArray[np.void]:
     finish = shade.QUILTED if person.top == "down jacket" else shade.RIBBED if person.top in RIBBED else 0
     shiny = 0.06 if person.top in ("down jacket", "sports shirt") else 0.0
     put(
-        dress.TOP,
-        "top",
-        shade.CLOTH,
-        person.colour(person.top_colour, 0),
-        second=second,
-        third=third,
-        pattern=shade.PATTERNS.index(person.top_pattern),
-        scale=person.top_scale,
-        folds=folds,
-        strap=strap,
-        trim=float(closed),
-        gloss=shiny,
-        finish=finish,
-    )
+        dress.TOP, "top", shade.CLOTH, person.colour(person.top_colour, 0), second=second, third=third,
+        pattern=shade.PATTERNS.index(person.top_pattern), scale=person.top_scale, folds=folds, strap=strap,
+        trim=float(closed), gloss=shiny, finish=finish,
+    )  # fmt: skip
     put(dress.INNER, "top", shade.CLOTH, person.colour(person.inner_colour, 3), folds=folds * 0.6)
-    plain_top = person.bottom_pattern == "plain"
     put(
-        dress.BOTTOM,
-        "bottom",
-        shade.CLOTH,
-        person.colour(person.bottom_colour, 2),
+        dress.BOTTOM, "bottom", shade.CLOTH, person.colour(person.bottom_colour, 2),
         second=COLOURS["white"] if person.bottom_pattern == "side stripe" else person.colour("grey", 4),
-        pattern=0 if plain_top else shade.PATTERNS.index(person.bottom_pattern),
-        folds=folds * 0.8,
+        pattern=shade.PATTERNS.index(person.bottom_pattern), folds=folds * 0.8,
         finish=shade.POCKETS if "jeans" in person.bottom or "trousers" in person.bottom else 0,
-    )
-    put(
-        dress.SHOES,
-        "shoes",
-        shade.SHOE,
-        person.colour(person.shoe_colour, 4),
-        second=COLOURS[person.sole_colour],
-        gloss=0.05,
-    )
+    )  # fmt: skip
+    shoes, sole = person.colour(person.shoe_colour, 4), COLOURS[person.sole_colour]
+    put(dress.SHOES, "shoes", shade.SHOE, shoes, second=sole, gloss=0.05)
     put(dress.BAG, "bag", shade.BAG, bag, gloss=0.03)
     put(dress.HAT, "hat", shade.CLOTH, person.colour(person.hat_colour, 6), folds=0.2)
     put(dress.ACCESSORY, "accessory", shade.BAG, (0.02, 0.02, 0.02), gloss=0.2)

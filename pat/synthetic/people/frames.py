@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
-from pat.synthetic.people.crop import facing, light_at, tight_box
+from pat.synthetic.people.crop import facing, heading_on, light_at, tight_box
 from pat.synthetic.people.developing import GRAIN, Shot, expose
 from pat.synthetic.people.figure import Figure, figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.places.kinds import TRAIN_KINDS, is_indoor
 from pat.synthetic.people.pose import Pose
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import Site
 from pat.synthetic.people.street import scene, visible_box
+from pat.synthetic.randomness import stream
 
 EMPTY = 0.1
 """Share of frames without anybody."""
@@ -96,18 +96,12 @@ def _gathered(site: Site, people: Sequence[Person], g: np.random.Generator) -> l
             spot = taken[-1] + far * np.array([cos(bearing), sin(bearing)])
         else:
             spot = spots[int(g.integers(len(spots)))].astype(np.float64)
-            steady = g.random() < 0.6
-            heading = (
-                float(site.flow + pi * g.integers(2) + g.normal(0, 0.4)) if steady else float(g.uniform(0, 2 * pi))
-            )
+            heading = heading_on(site, g, steady=0.6)
         free = np.linalg.norm(spots - spot, axis=1).min() < 0.6
         if not free or (len(taken) and np.linalg.norm(taken - spot, axis=1).min() < NEAREST):
             continue
         towards = heading + float(g.normal(0, 0.2)) if beside else heading
-        figures.append(
-            figure(
-                people[person], Pose.sample(g), position=(float(spot[0]), float(spot[1])), heading=facing(towards)
-            )
-        )
+        place = float(spot[0]), float(spot[1])
+        figures.append(figure(people[person], Pose.sample(g), position=place, heading=facing(towards)))
         taken = np.concatenate([taken, spot[None]])
     return figures

@@ -45,13 +45,8 @@ class Mesh:
             new = [values[p[:, 0]] * (1 - s[:, None]) + values[p[:, 1]] * s[:, None] for p, s in made]
             return np.concatenate([values, *new])
 
-        return Mesh(
-            extended(self.rest),
-            extended(self.cloth),
-            extended(self.weights),
-            np.concatenate(faces),
-            np.concatenate(material),
-        ).compact()
+        rest, cloth, weights = map(extended, (self.rest, self.cloth, self.weights))
+        return Mesh(rest, cloth, weights, np.concatenate(faces), np.concatenate(material)).compact()
 
     def compact(self) -> "Mesh":
         used, faces = np.unique(self.faces, return_inverse=True)

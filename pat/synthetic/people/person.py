@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from pat.synthetic.people import wardrobe as w
+from pat.synthetic.randomness import chosen
 
 Colour = tuple[float, float, float]
 
@@ -56,44 +57,44 @@ class Person:
         wardrobe, woman = w.WARDROBES[style], rng.random() < 0.5
         phenotypes = _phenotypes(rng, woman)
         covered = woman and rng.random() < 0.07
-        top = _pick(rng, w.WOMEN_TOPS if woman else w.MEN_TOPS)
+        top = chosen(rng, w.WOMEN_TOPS if woman else w.MEN_TOPS)
         bags = {name: odds for name, odds in w.BAGS.items() if name in wardrobe.bags}
-        hat = "headscarf" if covered else _pick(rng, w.HATS)
-        hair = "covered" if covered else _pick(rng, w.WOMEN_HAIR if woman else w.MEN_HAIR)
+        hat = "headscarf" if covered else chosen(rng, w.HATS)
+        hair = "covered" if covered else chosen(rng, w.WOMEN_HAIR if woman else w.MEN_HAIR)
         grey = phenotypes["age"] > 0.85 and rng.random() < 0.6
-        top_colour = _pick(rng, w.TOP_COLOURS)
+        top_colour = chosen(rng, w.TOP_COLOURS)
         pattern = str(rng.choice(wardrobe.patterns)) if rng.random() < 0.42 else "plain"
         if top == "high-visibility vest":
             top_colour, pattern = ("lime", "orange")[rng.integers(2)], "high-visibility"
         elif top in ("coat", "long coat", "blazer", "down jacket") and rng.random() < 0.7:
             pattern = "plain"
-        bag = _pick(rng, bags)
+        bag = chosen(rng, bags)
         return cls(
             seed=seed,
             sex="female" if woman else "male",
             phenotypes=tuple(phenotypes.items()),
             skin=_skin(rng),
             hair=hair,
-            hair_colour=("grey", "white")[rng.integers(2)] if grey else _pick(rng, w.HAIR_ODDS),
-            beard="none" if woman else _pick(rng, {"none": 60, "stubble": 18, "beard": 16}),
+            hair_colour=("grey", "white")[rng.integers(2)] if grey else chosen(rng, w.HAIR_ODDS),
+            beard="none" if woman else chosen(rng, {"none": 60, "stubble": 18, "beard": 16}),
             top=top,
             top_colour=top_colour,
             top_second="light grey" if pattern == "high-visibility" else _other(rng, w.TOP_COLOURS, top_colour),
             top_pattern=pattern,
             top_scale=float(rng.uniform(0.035, 0.12)),
             opened=float(rng.uniform(0.03, 0.10)) if top in w.OPEN_TOPS and rng.random() < 0.42 else 0.0,
-            inner_colour=_pick(rng, w.TOP_COLOURS),
-            bottom=_pick(rng, w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS),
-            bottom_colour=_pick(rng, w.BOTTOM_COLOURS),
-            bottom_pattern=_pick(rng, w.BOTTOM_PATTERNS | ({"flowers": 3} if woman else {})),
-            shoes=_pick(rng, w.SHOES),
-            shoe_colour=_pick(rng, w.SHOE_COLOURS),
-            sole_colour=_pick(rng, {"black": 3, "white": 4, "brown": 1}),
+            inner_colour=chosen(rng, w.TOP_COLOURS),
+            bottom=chosen(rng, w.WOMEN_BOTTOMS if woman else w.MEN_BOTTOMS),
+            bottom_colour=chosen(rng, w.BOTTOM_COLOURS),
+            bottom_pattern=chosen(rng, w.BOTTOM_PATTERNS | ({"flowers": 3} if woman else {})),
+            shoes=chosen(rng, w.SHOES),
+            shoe_colour=chosen(rng, w.SHOE_COLOURS),
+            sole_colour=chosen(rng, {"black": 3, "white": 4, "brown": 1}),
             bag=bag,
-            bag_colour=_pick(rng, w.BAG_COLOURS),
+            bag_colour=chosen(rng, w.BAG_COLOURS),
             hat=hat,
-            hat_colour=_pick(rng, w.TOP_COLOURS),
-            glasses=_pick(rng, {"none": 76, "glasses": 16, "sunglasses": 8}),
+            hat_colour=chosen(rng, w.TOP_COLOURS),
+            glasses=chosen(rng, {"none": 76, "glasses": 16, "sunglasses": 8}),
             umbrella=bool(rng.random() < 0.03) and bag in ("none", "backpack", "shoulder bag"),
             tint=tuple(float(x) for x in rng.normal(0, 1, 40)),
         )
@@ -141,9 +142,7 @@ class Person:
         flat["tone"] = float(np.mean(self.skin))
         for name, slot in (("top", 0), ("bottom", 2)):
             rgb = self.colour(getattr(self, f"{name}_colour"), slot)
-            flat |= {
-                f"{name}_{channel}": value for channel, value in zip(("red", "green", "blue"), rgb, strict=True)
-            }
+            flat |= dict(zip((f"{name}_red", f"{name}_green", f"{name}_blue"), rgb, strict=True))
         return flat
 
 
@@ -151,13 +150,8 @@ def _rgb(values: np.ndarray) -> Colour:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _pick(rng: np.random.Generator, odds: dict[str, Any]) -> str:
-    share = np.array(list(odds.values()), float)
-    return list(odds)[int(rng.choice(len(share), p=share / share.sum()))]
-
-
 def _other(rng: np.random.Generator, odds: dict[str, Any], but: str) -> str:
-    return _pick(rng, {name: share for name, share in odds.items() if name != but})
+    return chosen(rng, {name: share for name, share in odds.items() if name != but})
 
 
 def _phenotypes(rng: np.random.Generator, woman: bool) -> dict[str, float]:
@@ -184,10 +178,8 @@ def _skin(rng: np.random.Generator) -> Colour:
         [(0.045, 0.022, 0.014), (0.12, 0.060, 0.035), (0.27, 0.145, 0.085), (0.46, 0.29, 0.19), (0.64, 0.43, 0.33)]
     )
     at = rng.uniform(0, len(stops) - 1)
-    return _rgb(
-        np.array([np.interp(at, range(len(stops)), stops[:, k]) for k in range(3)])
-        * np.exp(rng.normal(0, 0.05, 3))
-    )
+    colour = np.array([np.interp(at, range(len(stops)), stops[:, k]) for k in range(3)])
+    return _rgb(colour * np.exp(rng.normal(0, 0.05, 3)))
 
 
 def _change(first: Person, rng: np.random.Generator, style: w.Name) -> Person:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pat.base.errors import UserError
 from pat.synthetic.people.person import Person
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import KINDS
+from pat.synthetic.randomness import stream
 
 TRAIN, QUERY, GALLERY = "bounding_box_train", "query", "bounding_box_test"
 Domain = Literal["train", "test"]
@@ -48,28 +48,20 @@ class Plan:
         """Raise UserError for numbers that make no data set."""
         seen = min(self.cameras_each, self.cameras)
         for wrong, message in (
-            (
-                not 2 <= self.identities <= MOST_PEOPLE,
-                f"identities must be 2 to {MOST_PEOPLE} (some train, some test), not {self.identities}",
-            ),
-            (
-                not 1 <= self.cameras <= MOST_CAMERAS,
-                f"cameras must be 1 to {MOST_CAMERAS}, three digits in the names of images, not {self.cameras}",
-            ),
+            (not 2 <= self.identities <= MOST_PEOPLE,
+             f"identities must be 2 to {MOST_PEOPLE} (some train, some test), not {self.identities}"),
+            (not 1 <= self.cameras <= MOST_CAMERAS,
+             f"cameras must be 1 to {MOST_CAMERAS}, three digits in the names of images, not {self.cameras}"),
             (self.cameras_each < 1, f"cameras of each person must be at least 1, not {self.cameras_each}"),
-            (
-                not 2 * seen <= self.images <= 10_000,
-                f"images must be {2 * seen} to 10000 (a query and a match in {seen} cameras), not {self.images}",
-            ),
+            (not 2 * seen <= self.images <= 10_000,
+             f"images must be {2 * seen} to 10000 (a query and a match in {seen} cameras), not {self.images}"),
             (not 0 < self.test_share < 1, f"test-share must be between 0 and 1, not {self.test_share}"),
             (not 0 <= self.look_alikes <= 1, f"look-alikes must be 0 to 1, not {self.look_alikes}"),
-            (
-                min(self.size) < 32 or max(self.size) > 1024,
-                f"size must be 32 to 1024 pixels each way, not {self.size[0]}x{self.size[1]}",
-            ),
+            (min(self.size) < 32 or max(self.size) > 1024,
+             f"size must be 32 to 1024 pixels each way, not {self.size[0]}x{self.size[1]}"),
             (self.seed < 0, f"seed must be at least 0, not {self.seed}"),
             (self.domain not in KINDS, f"domain must be one of {', '.join(KINDS)}, not {self.domain}"),
-        ):
+        ):  # fmt: skip
             if wrong:
                 raise UserError(message)
 
@@ -106,9 +98,8 @@ class Plan:
 
     def chunks(self) -> list[range]:
         """Pieces of work: identities that one process draws at once."""
-        return [
-            range(begin, min(begin + CHUNK, self.identities + 1)) for begin in range(1, self.identities + 1, CHUNK)
-        ]
+        end = self.identities + 1
+        return [range(begin, min(begin + CHUNK, end)) for begin in range(1, end, CHUNK)]
 
     def people(self, identities: range) -> list[Person]:
         """The people of a chunk; where look-alikes are drawn, half of it is a family."""
@@ -139,13 +130,7 @@ class Shot:
 
 
 TEST_DOMAIN = Plan(
-    identities=550,
-    images=24,
-    cameras=12,
-    cameras_each=6,
-    test_share=10 / 11,
-    look_alikes=0.2,
-    seed=TEST_SEED,
+    identities=550, images=24, cameras=12, cameras_each=6, test_share=10 / 11, look_alikes=0.2, seed=TEST_SEED,
     domain="test",
-)
+)  # fmt: skip
 """The fixed test domain: 500 people who test, each in 6 of 12 cameras, and 50 who only make its layout whole."""

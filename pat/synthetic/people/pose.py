@@ -12,10 +12,15 @@ ACTIONS = ("walk", "stand", "turn", "phone", "call", "pockets", "carry", "behind
 ODDS = (0.58, 0.12, 0.05, 0.06, 0.04, 0.07, 0.04, 0.04)
 
 
+Bones = dict[str, list[tuple[str, float]]]
+Turns = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
+"""Bone: (axis, degrees), applied from the last."""
+
+
 @dataclass(frozen=True)
 class Pose:
     action: str
-    turns: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]  # bone: (axis, degrees), applied from the last
+    turns: Turns
     busy: str = ""  # sides of the hands that the action needs: "L", "R", "LR" or none
 
     @classmethod
@@ -23,22 +28,14 @@ class Pose:
         action = ACTIONS[int(rng.choice(len(ACTIONS), p=ODDS))]
         moving = action == "walk" or (action in ("phone", "call", "pockets", "carry") and rng.random() < 0.6)
         stride = float(rng.uniform(0.55, 1.15)) if moving else float(rng.uniform(0, 0.15))
-        legs = _legs(float(rng.uniform(0, 2 * np.pi)), stride)
+        phase = float(rng.uniform(0, 2 * np.pi))
         busy = "" if action not in BUSY else "LR" if action in BOTH_HANDS else "LR"[int(rng.integers(2))]
-        swing = legs["_swing"][0][1]
-        pose = legs | _arms(action, busy, swing, rng) | _trunk(swing, rng, action)
-        pose.pop("_swing")
-        return cls(action, tuple((bone, tuple(turns)) for bone, turns in pose.items()), busy)
+        return cls(action, _turns(action, busy, phase, stride, rng), busy)
 
     @classmethod
     def walking(cls, phase: float, stride: float) -> "Pose":
         """A step cycle at `phase` in radians; stride 1 is a brisk walk, 0 stands."""
-        rng = np.random.default_rng(0)
-        legs = _legs(phase, stride)
-        swing = legs["_swing"][0][1]
-        pose = legs | _arms("walk", "", swing, rng) | _trunk(swing, rng, "walk")
-        pose.pop("_swing")
-        return cls("walk", tuple((bone, tuple(turns)) for bone, turns in pose.items()))
+        return cls("walk", _turns("walk", "", phase, stride, np.random.default_rng(0)))
 
     def holding(self, side: str, *, raised: bool) -> "Pose":
         """The same pose with one arm hanging straight down, or raised as under an umbrella; the other is busy."""
@@ -69,7 +66,11 @@ class Pose:
         return _chain(joints, bodies().tables["parents"], np.array(turns, np.float64).reshape(-1, 3))
 
 
-Turns = dict[str, list[tuple[str, float]]]
+def _turns(action: str, busy: str, phase: float, stride: float, rng: np.random.Generator) -> Turns:
+    """Of all bones; arms and trunk swing against the legs."""
+    swing = float(np.sin(phase)) * stride
+    pose = _legs(phase, stride) | _arms(action, busy, swing, rng) | _trunk(swing, rng, action)
+    return tuple((bone, tuple(turns)) for bone, turns in pose.items())
 
 
 @njit(cache=True)
@@ -101,8 +102,8 @@ def _chain(joints, parents, turns):
     return out
 
 
-def _legs(phase: float, stride: float) -> Turns:
-    pose: Turns = {"_swing": [("x", float(np.sin(phase)) * stride)]}
+def _legs(phase: float, stride: float) -> Bones:
+    pose: Bones = {}
     for side, sign in (("L", 1), ("R", -1)):
         swing = sign * np.sin(phase)
         lift = max(0.0, sign * np.cos(phase))
@@ -126,8 +127,8 @@ BOTH_HANDS = ("pockets", "carry", "behind")
 REST_BEND = 49.0  # of the forearm in the rest pose, once the upper arm hangs down
 
 
-def _arms(action: str, busy: str, swing: float, rng: np.random.Generator) -> Turns:
-    pose: Turns = {}
+def _arms(action: str, busy: str, swing: float, rng: np.random.Generator) -> Bones:
+    pose: Bones = {}
     for side, sign in (("L", 1), ("R", -1)):
         forward, inward = 26 * sign * swing + float(rng.normal(4, 4)), 6.0
         bend = float(rng.uniform(8, 22)) + max(0.0, -forward) * 0.7
@@ -137,22 +138,19 @@ def _arms(action: str, busy: str, swing: float, rng: np.random.Generator) -> Tur
     return pose
 
 
-def _arm(side: str, sign: int, forward: float, bend: float, inward: float, lower: float) -> Turns:
+def _arm(side: str, sign: int, forward: float, bend: float, inward: float, lower: float) -> Bones:
     """The elbow bends about an axis that lies across the body once the arm hangs, hence the turns by `lower`."""
     return {
         f"clavicle.{side}": [("y", sign * 4.0)],
         f"upperarm01.{side}": [("x", forward), ("y", sign * lower)],
         f"lowerarm01.{side}": [
-            ("y", -sign * lower),
-            ("z", -sign * inward),
-            ("x", REST_BEND - bend),
-            ("y", sign * lower),
+            ("y", -sign * lower), ("z", -sign * inward), ("x", REST_BEND - bend), ("y", sign * lower),
             ("z", -sign * 10),
         ],
     }
 
 
-def _trunk(swing: float, rng: np.random.Generator, action: str) -> Turns:
+def _trunk(swing: float, rng: np.random.Generator, action: str) -> Bones:
     stoop = float(rng.uniform(-1, 7))
     look = float(rng.normal(0, 14)) + (0 if action != "turn" else float(rng.choice([-1, 1])) * 45)
     return {

@@ -28,12 +28,9 @@ def render(figures: Sequence[Figure], view: View, light: Light, *, shadow: Shado
     """At most 255 figures; `shadow` is shadow_map(figures, light) where the caller has it already."""
     h, w, s = view.height, view.width, view.samples
     layer = Layer(
-        np.zeros((h, w, 3), np.float32),
-        np.zeros((h, w), np.float32),
-        np.zeros((h, w), np.uint8),
-        np.zeros((h, w), np.uint8),
-        np.full((h, w), np.inf, np.float32),
-    )
+        np.zeros((h, w, 3), np.float32), np.zeros((h, w), np.float32), np.zeros((h, w), np.uint8),
+        np.zeros((h, w), np.uint8), np.full((h, w), np.inf, np.float32),
+    )  # fmt: skip
     if not figures:
         return layer
     if len(figures) > 255:
@@ -45,29 +42,12 @@ def render(figures: Sequence[Figure], view: View, light: Light, *, shadow: Shado
     screen = np.stack([screen[:, 0] * s, screen[:, 1] * s, 1 / safe], axis=1)
     nearest, _ = raster(screen, scene.faces, h * s, w * s)
     shadow = shadow or shadow_map(figures, light)
+    sun, sky, ground = (np.asarray(each, np.float32) for each in (light.sun, light.sky, light.ground))
     shade(
-        screen,
-        scene.vertices,
-        point_normals(scene.vertices, scene.faces),
-        scene.cloth,
-        scene.faces,
-        scene.material,
-        scene.materials,
-        nearest,
-        view.eye,
-        light.direction,
-        np.asarray(light.sun, np.float32),
-        np.asarray(light.sky, np.float32),
-        np.asarray(light.ground, np.float32),
-        shadow.close,
-        shadow.frame,
-        s,
-        layer.colour,
-        layer.alpha,
-        layer.part,
-        layer.owner,
-        layer.depth,
-    )
+        screen, scene.vertices, point_normals(scene.vertices, scene.faces), scene.cloth, scene.faces,
+        scene.material, scene.materials, nearest, view.eye, light.direction, sun, sky, ground,
+        shadow.close, shadow.frame, s, layer.colour, layer.alpha, layer.part, layer.owner, layer.depth,
+    )  # fmt: skip
     return layer
 
 

@@ -130,11 +130,8 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
     if kind == 11:
         return 0.75 * noise(x * 180, y * 180, z * 180)[0]
     if kind == 13:
-        return (
-            1.0
-            if on_arm and y > -0.03 - 0.16 * arm and abs(arm * 9 % 1 - 0.5) < 2 and abs(u % 0.05) < 0.016
-            else 0.0
-        )
+        outside = on_arm and y > -0.03 - 0.16 * arm
+        return 1.0 if outside and abs(u % 0.05) < 0.016 else 0.0
     if kind == 14:
         return 1.0 if abs(z - 1.28 - 0.08 * (seed % 1)) < 0.06 and not on_arm else 0.0
     if kind == 15:
@@ -149,11 +146,10 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
     if kind == 17:
         return 1.0 if (v / scale + abs(u / scale % 1 - 0.5) * 1.2) % 1 < 0.4 else 0.0
     if kind == 18:
-        if not on_arm and (
-            abs(z - 1.05) < 0.03 or abs(z - 1.2) < 0.03 or (z > 1.2 and abs(abs(x) - 0.11) < 0.028)
-        ):
-            return 1.0
-        return 1.0 if on_arm and abs(arm - 0.45) < 0.06 else 0.0
+        if on_arm:
+            return 1.0 if abs(arm - 0.45) < 0.06 else 0.0
+        across = abs(z - 1.05) < 0.03 or abs(z - 1.2) < 0.03
+        return 1.0 if across or (z > 1.2 and abs(abs(x) - 0.11) < 0.028) else 0.0
     if kind == 19:
         return 1.0 if leg >= 0 and abs(x) > 0.16 + 0.05 * leg and abs(y + 0.01) < 0.022 else 0.0
     if kind == 20:

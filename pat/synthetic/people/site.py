@@ -14,8 +14,8 @@ from pat.base.files import write_text, written_whole
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
 from pat.synthetic.people.places.kinds import TEST_KINDS, TRAIN_KINDS, blocked, build
 from pat.synthetic.people.places.plate import Place, Plate, render_plate
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.view import Light, View
+from pat.synthetic.randomness import stream
 
 TALL = 1.72
 """Height in metres of whom spots are tried with."""
@@ -97,11 +97,8 @@ def _site(
     exposure = min(0.22 / typical, 1.4 / float(np.quantile(level, 0.9)))
     white = max(float(np.quantile(plate.colour, 0.998)), 1.1 / exposure)
     coded = np.sqrt(np.clip(plate.colour / white, 0, 1)) * 255 + 0.5
-    tone = (
-        0.5 * place.light.sun
-        + place.light.sky
-        + (place.lamps[:, 3:].mean(axis=0) * 0.05 if len(place.lamps) else 0)
-    )
+    lamps = place.lamps[:, 3:].mean(axis=0) * 0.05 if len(place.lamps) else 0
+    tone = 0.5 * place.light.sun + place.light.sky + lamps
     balance = (float(tone[1] / tone[0]), 1.0, float(tone[1] / tone[2]))
     return Site(
         camera, weather, place.light, place.lamps, place.flow, view,

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.base.errors import UserError
-from pat.processes import cores
-from pat.synthetic.people.dataset import in_processes, sites_in, take_shot
+from pat.synthetic.people.dataset import sites_in, take_shot
 from pat.synthetic.people.plan import CHUNK, MOST_PEOPLE, Plan
+from pat.synthetic.sharing import checked_workers, in_processes
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ def people(plan: Plan, *, workers: int | None = None, first: int = 0) -> Iterato
     """
     plan = replace(plan, identities=MOST_PEOPLE)
     plan.check()
-    if first < 0 or (workers is not None and workers < 1):
-        raise UserError(f"first must be at least 0 and workers at least 1, not {first} and {workers}")
+    workers = checked_workers(workers)
+    if first < 0:
+        raise UserError(f"first must be at least 0, not {first}")
     with tempfile.TemporaryDirectory(prefix="pat-people-") as folder:
         chunks = (range(1 + k * CHUNK, 1 + (k + 1) * CHUNK) for k in count(first))
-        yield from in_processes(partial(draw, plan, Path(folder)), chunks, workers or cores())
+        yield from in_processes(partial(draw, plan, Path(folder)), chunks, workers)
 
 
 def draw(plan: Plan, folder: Path, identities: range) -> Batch:

@@ -17,20 +17,19 @@ from numpy.typing import NDArray
 
 from pat.base.errors import Failure, UserError
 from pat.base.files import folder_written_whole
-from pat.processes import cores
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
 from pat.synthetic.people.composing import background, over, touching
 from pat.synthetic.people.crop import NO_SHADOW, facing, sun_matters, sun_share
-from pat.synthetic.people.dataset import in_processes
 from pat.synthetic.people.developing import GRAIN, Shot, expose
 from pat.synthetic.people.figure import Figure, figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.plan import FAMILY, MOST_CAMERAS
 from pat.synthetic.people.pose import Pose
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.render import ground_shadow, render
 from pat.synthetic.people.shadow import shadow_map
 from pat.synthetic.people.site import KINDS, TALL, Site, make_site
+from pat.synthetic.randomness import stream
+from pat.synthetic.sharing import checked_workers, in_processes
 
 TRUTH = "truth.jsonl"
 RATE = 10
@@ -124,7 +123,7 @@ def film_people(
     longest = 0
     with folder_written_whole(out) as draft:
         film = partial(_film, draft, shown, seed, rate)
-        for number, frames, told in in_processes(film, enumerate(plan, 1), min(workers or cores(), cameras)):
+        for number, frames, told in in_processes(film, enumerate(plan, 1), min(checked_workers(workers), cameras)):
             lines[number] = told
             longest = max(longest, frames)
             progress(len(lines), cameras)
@@ -144,13 +143,10 @@ def street_people(count: int, look_alikes: float, seed: int) -> list[Person]:
 
 def visits(cameras: int, people: int, returns: Sequence[float], g: np.random.Generator) -> list[list[Visit]]:
     """Who passes each camera when."""
-    plan = [
-        [
-            Visit(int(index) + 1, GAP * (place + float(g.uniform(0, 0.6))))
-            for place, index in enumerate(g.permutation(people))
-        ]
-        for _ in range(cameras)
-    ]
+    plan: list[list[Visit]] = []
+    for _ in range(cameras):
+        order = g.permutation(people)
+        plan.append([Visit(int(n) + 1, GAP * (place + float(g.uniform(0, 0.6)))) for place, n in enumerate(order)])
     if returns:
         last = {visit.number: 0.0 for visit in plan[0]}
         for visit in chain(*plan):

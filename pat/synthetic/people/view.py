@@ -36,16 +36,8 @@ class Light:
     ground: NDArray[np.float32]  # bounced from below
 
 
-def look_at(
-    eye: NDArray,
-    target: NDArray,
-    *,
-    focal: float,
-    height: int,
-    width: int,
-    centre: tuple[float, float] | None = None,
-) -> View:
-    """A view from `eye` towards `target` without roll; `focal` in pixels, `centre` (u, v) of the optical axis.
+def look_at(eye: NDArray, target: NDArray, *, focal: float, height: int, width: int) -> View:
+    """A view from `eye` towards `target` without roll; `focal` in pixels.
 
     Raises ValueError when the line of sight is vertical or has no length.
     """
@@ -57,7 +49,6 @@ def look_at(
     forward /= np.linalg.norm(forward)
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward])
-    u, v = centre or (width / 2, height / 2)
-    lens = np.array([[focal, 0.0, u], [0.0, focal, v], [0.0, 0.0, 1.0]])
+    lens = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
     matrix = lens @ np.concatenate([rotation, -(rotation @ eye)[:, None]], axis=1)
     return View(matrix, eye, height, width)

@@ -6,18 +6,7 @@ from typing import Literal
 from pat.synthetic.people.shade import PATTERNS
 
 PARTS = (
-    "none",
-    "skin",
-    "hair",
-    "face",
-    "top",
-    "bottom",
-    "shoes",
-    "bag",
-    "hat",
-    "accessory",
-    "vehicle",
-    "umbrella",
+    "none", "skin", "hair", "face", "top", "bottom", "shoes", "bag", "hat", "accessory", "vehicle", "umbrella",
 )
 
 # Linear RGB.
@@ -47,70 +36,21 @@ COLOURS = {
     "cream": (0.74, 0.68, 0.54),
 }
 TOP_COLOURS = {
-    "black": 5,
-    "dark grey": 2,
-    "grey": 2,
-    "light grey": 1.5,
-    "white": 4.5,
-    "navy": 2.5,
-    "blue": 1.5,
-    "sky": 1,
-    "red": 1.6,
-    "wine": 0.8,
-    "pink": 0.9,
-    "orange": 0.6,
-    "yellow": 0.7,
-    "green": 0.9,
-    "lime": 0.3,
-    "olive": 0.8,
-    "teal": 0.6,
-    "purple": 0.7,
-    "brown": 0.8,
-    "beige": 1,
-    "denim": 0.6,
-    "cream": 0.8,
+    "black": 5, "dark grey": 2, "grey": 2, "light grey": 1.5, "white": 4.5, "navy": 2.5, "blue": 1.5, "sky": 1,
+    "red": 1.6, "wine": 0.8, "pink": 0.9, "orange": 0.6, "yellow": 0.7, "green": 0.9, "lime": 0.3, "olive": 0.8,
+    "teal": 0.6, "purple": 0.7, "brown": 0.8, "beige": 1, "denim": 0.6, "cream": 0.8,
 }
 BOTTOM_COLOURS = {
-    "black": 5,
-    "dark grey": 2.5,
-    "grey": 1.5,
-    "light grey": 0.5,
-    "white": 0.8,
-    "navy": 2.2,
-    "blue": 0.7,
-    "denim": 4,
-    "light denim": 1.8,
-    "brown": 0.7,
-    "beige": 1.2,
-    "olive": 0.7,
-    "red": 0.25,
-    "wine": 0.2,
-    "cream": 0.3,
-    "pink": 0.15,
+    "black": 5, "dark grey": 2.5, "grey": 1.5, "light grey": 0.5, "white": 0.8, "navy": 2.2, "blue": 0.7,
+    "denim": 4, "light denim": 1.8, "brown": 0.7, "beige": 1.2, "olive": 0.7, "red": 0.25, "wine": 0.2,
+    "cream": 0.3, "pink": 0.15,
 }
 SHOE_COLOURS = {
-    "black": 5,
-    "white": 3.5,
-    "grey": 1,
-    "brown": 1.3,
-    "red": 0.4,
-    "navy": 0.6,
-    "blue": 0.3,
-    "beige": 0.6,
+    "black": 5, "white": 3.5, "grey": 1, "brown": 1.3, "red": 0.4, "navy": 0.6, "blue": 0.3, "beige": 0.6,
 }
 BAG_COLOURS = {
-    "black": 5,
-    "navy": 1,
-    "grey": 1,
-    "red": 0.8,
-    "blue": 0.7,
-    "brown": 1.2,
-    "beige": 0.6,
-    "pink": 0.4,
-    "green": 0.4,
-    "white": 0.5,
-    "orange": 0.3,
-    "olive": 0.5,
+    "black": 5, "navy": 1, "grey": 1, "red": 0.8, "blue": 0.7, "brown": 1.2, "beige": 0.6, "pink": 0.4,
+    "green": 0.4, "white": 0.5, "orange": 0.3, "olive": 0.5,
 }
 HAIR_COLOURS = {
     "black": (0.012, 0.010, 0.010),
@@ -145,15 +85,7 @@ TOPS = {
     "tunic": (0.9, 0.70, 0.020),
 }
 OPEN_TOPS = {
-    "jacket",
-    "blazer",
-    "coat",
-    "long coat",
-    "down jacket",
-    "hoodie",
-    "shirt",
-    "vest",
-    "high-visibility vest",
+    "jacket", "blazer", "coat", "long coat", "down jacket", "hoodie", "shirt", "vest", "high-visibility vest",
 }
 # Share of these tops that have a hood, and share of the hoods that are worn up.
 HOODS = {"hoodie": (1.0, 0.12), "jacket": (0.3, 0.15), "coat": (0.3, 0.15), "down jacket": (0.6, 0.2)}
@@ -161,19 +93,8 @@ COLLARS = {"shirt": 0.026, "polo shirt": 0.024, "jacket": 0.045, "blazer": 0.03,
            "down jacket": 0.055, "vest": 0.04, "robe": 0.03}  # height in metres  # fmt: skip
 RIBBED = ("jumper", "hoodie", "jacket")  # cuffs and hem
 TOP_ODDS = {
-    "t-shirt": 22,
-    "tank top": 3,
-    "shirt": 12,
-    "jumper": 9,
-    "hoodie": 8,
-    "jacket": 11,
-    "blazer": 4,
-    "coat": 4,
-    "long coat": 2,
-    "down jacket": 4,
-    "vest": 1.5,
-    "polo shirt": 4,
-    "high-visibility vest": 1.2,
+    "t-shirt": 22, "tank top": 3, "shirt": 12, "jumper": 9, "hoodie": 8, "jacket": 11, "blazer": 4, "coat": 4,
+    "long coat": 2, "down jacket": 4, "vest": 1.5, "polo shirt": 4, "high-visibility vest": 1.2,
     "sports shirt": 3,
 }
 WOMEN_TOPS = TOP_ODDS | {"dress": 9, "long dress": 4, "tunic": 4, "robe": 1, "tank top": 6}
@@ -197,38 +118,16 @@ BOTTOMS = {
 }
 SKIRTS = {"short skirt": (0.66, 0.05), "knee skirt": (0.50, 0.05), "long skirt": (0.20, 0.10)}  # hem, flare
 MEN_BOTTOMS = {
-    "jeans": 10,
-    "slim trousers": 5,
-    "trousers": 9,
-    "wide trousers": 2,
-    "joggers": 4,
-    "cropped trousers": 1.2,
-    "shorts": 6,
-    "cargo trousers": 2,
+    "jeans": 10, "slim trousers": 5, "trousers": 9, "wide trousers": 2, "joggers": 4, "cropped trousers": 1.2,
+    "shorts": 6, "cargo trousers": 2,
 }
 WOMEN_BOTTOMS = {
-    "jeans": 7,
-    "slim trousers": 8,
-    "trousers": 4,
-    "wide trousers": 4,
-    "joggers": 2,
-    "leggings": 5,
-    "cropped trousers": 2,
-    "shorts": 2,
-    "short shorts": 3,
-    "short skirt": 3,
-    "knee skirt": 4,
-    "long skirt": 3,
+    "jeans": 7, "slim trousers": 8, "trousers": 4, "wide trousers": 4, "joggers": 2, "leggings": 5,
+    "cropped trousers": 2, "shorts": 2, "short shorts": 3, "short skirt": 3, "knee skirt": 4, "long skirt": 3,
 }
 SHOES = {"trainers": 9, "shoes": 4, "boots": 2.5, "sandals": 1.2}
 BAGS = {
-    "none": 42,
-    "backpack": 25,
-    "shoulder bag": 13,
-    "handbag": 9,
-    "carrier bag": 5,
-    "suitcase": 3,
-    "bicycle": 2,
+    "none": 42, "backpack": 25, "shoulder bag": 13, "handbag": 9, "carrier bag": 5, "suitcase": 3, "bicycle": 2,
 }
 HATS = {"none": 80, "cap": 9, "beanie": 4, "brimmed hat": 2.5}
 MEN_HAIR = {"short": 60, "cropped": 16, "medium": 7, "long": 3, "tied": 2, "bun": 1, "afro": 3, "bald": 10}

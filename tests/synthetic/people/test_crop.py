@@ -16,8 +16,8 @@ from pat.synthetic.people.figure import figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.places.kinds import TEST_KINDS, TRAIN_KINDS
 from pat.synthetic.people.pose import Pose
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import Site, Sites, make_site
+from pat.synthetic.randomness import stream
 
 
 @pytest.fixture(scope="module")

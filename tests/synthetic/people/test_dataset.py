@@ -20,15 +20,9 @@ from pat.synthetic.people.wardrobe import PARTS
 pq = pytest.importorskip("pyarrow.parquet")
 
 PLAN = Plan(
-    identities=10,
-    images=4,
-    cameras=2,
-    cameras_each=2,
-    test_share=0.3,
-    look_alikes=1.0,
-    size=(64, 32),
+    identities=10, images=4, cameras=2, cameras_each=2, test_share=0.3, look_alikes=1.0, size=(64, 32),
     segmentation=True,
-)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pat.synthetic.people import frames
 from pat.synthetic.people.camera import COLUMNS, ROWS, Camera
 from pat.synthetic.people.frames import surveillance_camera, take_frame
 from pat.synthetic.people.person import Person
-from pat.synthetic.people.randomness import stream
 from pat.synthetic.people.site import make_site
 from pat.synthetic.people.street import visible_box
+from pat.synthetic.randomness import stream
 
 
 def test_the_visible_box_holds_the_true_pixels_and_no_more():

@@ -9,7 +9,7 @@ from pat.synthetic.people.camera import Camera
 from pat.synthetic.people.places.kinds import build
 from pat.synthetic.people.places.outlines import CELLS, shadows, spans
 from pat.synthetic.people.places.rays import entered, stops
-from pat.synthetic.people.randomness import stream
+from pat.synthetic.randomness import stream
 
 
 @pytest.mark.parametrize("kind", ["street", "corridor"])  # solids reach behind the camera in both

@@ -16,17 +16,9 @@ LIGHT = Light(DIRECTION, np.full(3, 0.6, np.float32), np.full(3, 0.6, np.float32
 VIEW = look_at((0.0, -7.0, 1.8), (0.0, 0.0, 0.95), focal=440, height=128, width=64)
 STANDING = Pose.walking(0.0, 0.0)
 PLAIN = replace(
-    Person.sample(1),
-    top="jumper",
-    top_pattern="plain",
-    opened=0.0,
-    bottom="jeans",
-    bottom_pattern="plain",
-    bag="none",
-    hat="none",
-    hair="short",
-    umbrella=False,
-)
+    Person.sample(1), top="jumper", top_pattern="plain", opened=0.0, bottom="jeans", bottom_pattern="plain",
+    bag="none", hat="none", hair="short", umbrella=False,
+)  # fmt: skip
 
 
 def drawn(person, pose=STANDING, heading=0.0):

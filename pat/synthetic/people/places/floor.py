@@ -25,14 +25,9 @@ class Strip:
 
 
 STRIP = np.dtype(
-    [
-        ("begins", np.float64),
-        ("kind", np.int64),
-        ("colours", np.float64, (2, 3)),
-        ("size", np.float64),
-        ("dash", np.float64),
-    ]
-)
+    [("begins", np.float64), ("kind", np.int64), ("colours", np.float64, (2, 3)), ("size", np.float64),
+     ("dash", np.float64)]
+)  # fmt: skip
 """A strip, as compiled code reads it."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from pat.synthetic.people.places.solids import Builder, Material
 
 Generator = np.random.Generator
+Colour = tuple[float, float, float]
 
 PAINTS = ((0.75, 0.76, 0.77), (0.75, 0.76, 0.77), (0.02, 0.02, 0.022), (0.02, 0.02, 0.022),
           (0.18, 0.19, 0.2), (0.4, 0.41, 0.42), (0.02, 0.035, 0.1),
@@ -19,9 +20,18 @@ METALS = ((0.3, 0.31, 0.32), (0.08, 0.09, 0.09), (0.5, 0.5, 0.5), (0.03, 0.07, 0
 LEAVES = ((0.05, 0.1, 0.02), (0.035, 0.075, 0.02), (0.09, 0.13, 0.03), (0.12, 0.1, 0.03))
 
 
-def _any(generator: Generator, colours: tuple[tuple[float, float, float], ...]) -> tuple[float, float, float]:
+def _any(generator: Generator, colours: tuple[Colour, ...]) -> Colour:
     r, g, b = np.array(colours[int(generator.integers(len(colours)))]) * np.exp(generator.normal(0, 0.12))
     return float(r), float(g), float(b)
+
+
+def _seed(generator: Generator) -> float:
+    return float(generator.integers(1000))
+
+
+def _from(x: float, y: float, yaw: float, along: float, across: float = 0.0) -> tuple[float, float]:
+    """A place `along` and `across` metres from (x, y) in the axes of a thing turned by `yaw`."""
+    return x + cos(yaw) * along - sin(yaw) * across, y + sin(yaw) * along + cos(yaw) * across
 
 
 def car(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -39,26 +49,21 @@ def car(things: Builder, generator: Generator, x: float, y: float, yaw: float) -
     things.extrude(roof, side - 0.13, place, yaw, Material.PLAIN, paint)
     for along in (-half + 0.8, half - 0.85):
         for across in (-side + 0.06, side - 0.06):
-            centre = x + cos(yaw) * along - sin(yaw) * across, y + sin(yaw) * along + cos(yaw) * across, 0.32
+            centre = *_from(x, y, yaw, along, across), 0.32
             things.disc(centre, 0.33, 0.11, yaw, RUBBER)
             things.disc(centre, 0.19, 0.125, yaw, (0.35, 0.35, 0.36))
     for across in (-0.62, 0.62):
-        lamp = (
-            x + cos(yaw) * (half - 0.06) - sin(yaw) * across,
-            y + sin(yaw) * (half - 0.06) + cos(yaw) * across,
-            0.66,
-        )
+        lamp = *_from(x, y, yaw, half - 0.06, across), 0.66
         things.box(lamp, (0.07, 0.17, 0.07), yaw, Material.PLAIN, (0.8, 0.8, 0.78))
-        back = x - cos(yaw) * half - sin(yaw) * across, y - sin(yaw) * half + cos(yaw) * across, 0.75
+        back = *_from(x, y, yaw, -half, across), 0.75
         things.box(back, (0.03, 0.16, 0.09), yaw, Material.PLAIN, (0.3, 0.01, 0.01))
 
 
 def bicycle(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A parked bicycle: thin, and one sees through it."""
-    colour = _any(
-        generator, ((0.02, 0.02, 0.02), (0.3, 0.3, 0.3), (0.3, 0.02, 0.02), (0.02, 0.06, 0.2), (0.02, 0.02, 0.02))
-    )
-    things.box((x, y, 0.5), (0.9, 0.018, 0.5), yaw, Material.BICYCLE, colour, seed=float(generator.integers(1000)))
+    black = (0.02, 0.02, 0.02)
+    colour = _any(generator, (black, (0.3, 0.3, 0.3), (0.3, 0.02, 0.02), (0.02, 0.06, 0.2), black))
+    things.box((x, y, 0.5), (0.9, 0.018, 0.5), yaw, Material.BICYCLE, colour, seed=_seed(generator))
 
 
 def tree(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -69,13 +74,8 @@ def tree(things: Builder, generator: Generator, x: float, y: float, yaw: float) 
     for _ in range(4):
         a, r = generator.uniform(0, 2 * pi), radius * generator.uniform(0.1, 0.55)
         own = radius * float(generator.uniform(0.55, 0.85))
-        _leafy(
-            things,
-            generator,
-            (x + r * cos(a), y + r * sin(a), stem + radius * float(generator.uniform(0.4, 1.2))),
-            own,
-            leaf,
-        )
+        centre = x + r * cos(a), y + r * sin(a), stem + radius * float(generator.uniform(0.4, 1.2))
+        _leafy(things, generator, centre, own, leaf)
 
 
 def bush(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -88,34 +88,23 @@ def bush(things: Builder, generator: Generator, x: float, y: float, yaw: float) 
 
 
 def _leafy(
-    things: Builder,
-    generator: Generator,
-    centre: tuple[float, float, float],
-    radius: float,
-    leaf: tuple[float, float, float],
+    things: Builder, generator: Generator, centre: tuple[float, float, float], radius: float, leaf: Colour
 ) -> None:
     """A crown: an eight-sided ball with holes."""
     ring = [(radius * cos(pi * (k + 0.5) / 4), radius * sin(pi * (k + 0.5) / 4)) for k in range(8)]
     other = tuple(1.6 * c for c in leaf)
     for turn in (0.0, pi / 3, 2 * pi / 3):
-        things.extrude(
-            ring, radius * 0.55, centre, turn, Material.FOLIAGE, leaf, other, seed=float(generator.integers(1000))
-        )
+        things.extrude(ring, radius * 0.55, centre, turn, Material.FOLIAGE, leaf, other, seed=_seed(generator))
 
 
 def bench(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A bench with a back."""
     wood = _any(generator, ((0.25, 0.14, 0.07), (0.12, 0.08, 0.05), (0.3, 0.3, 0.3)))
     things.box((x, y, 0.44), (0.85, 0.2, 0.03), yaw, Material.WOOD, wood)
-    things.box((x - sin(yaw) * 0.2, y + cos(yaw) * 0.2, 0.68), (0.85, 0.02, 0.16), yaw, Material.WOOD, wood)
+    things.box((*_from(x, y, yaw, 0.0, 0.2), 0.68), (0.85, 0.02, 0.16), yaw, Material.WOOD, wood)
     for along in (-0.7, 0.7):
-        things.box(
-            (x + cos(yaw) * along, y + sin(yaw) * along, 0.21),
-            (0.03, 0.18, 0.21),
-            yaw,
-            Material.PLAIN,
-            (0.05, 0.05, 0.05),
-        )
+        foot = *_from(x, y, yaw, along), 0.21
+        things.box(foot, (0.03, 0.18, 0.21), yaw, Material.PLAIN, (0.05, 0.05, 0.05))
 
 
 def bin_(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -142,23 +131,17 @@ def column(things: Builder, generator: Generator, x: float, y: float, yaw: float
 
 def planter(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A box of plants."""
-    things.box(
-        (x, y, 0.3),
-        (0.7, 0.35, 0.3),
-        yaw,
-        Material.PLASTER,
-        _any(generator, ((0.4, 0.39, 0.36), (0.15, 0.09, 0.05))),
-        size=0.0,
-    )
+    box = _any(generator, ((0.4, 0.39, 0.36), (0.15, 0.09, 0.05)))
+    things.box((x, y, 0.3), (0.7, 0.35, 0.3), yaw, Material.PLASTER, box, size=0.0)
     for along in (-0.4, 0.0, 0.4):
-        _leafy(things, generator, (x + cos(yaw) * along, y + sin(yaw) * along, 0.75), 0.3, _any(generator, LEAVES))
+        _leafy(things, generator, (*_from(x, y, yaw, along), 0.75), 0.3, _any(generator, LEAVES))
 
 
 def bollard(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A row of three posts."""
     colour = _any(generator, METALS)
     for along in (-1.4, 0.0, 1.4):
-        things.post((x + cos(yaw) * along, y + sin(yaw) * along, 0.0), 0.07, 0.9, colour)
+        things.post((*_from(x, y, yaw, along), 0.0), 0.07, 0.9, colour)
 
 
 def railing(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -170,21 +153,20 @@ def railing(things: Builder, generator: Generator, x: float, y: float, yaw: floa
 
 def stall(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A market stall with a canopy, or a stand with boards."""
-    cloth = _any(
-        generator, ((0.5, 0.03, 0.03), (0.03, 0.1, 0.3), (0.7, 0.7, 0.68), (0.03, 0.2, 0.08), (0.6, 0.4, 0.03))
-    )
-    things.box((x, y, 0.45), (1.1, 0.4, 0.45), yaw, Material.SHELVES, cloth, seed=float(generator.integers(1000)))
+    dyes = (0.5, 0.03, 0.03), (0.03, 0.1, 0.3), (0.7, 0.7, 0.68), (0.03, 0.2, 0.08), (0.6, 0.4, 0.03)
+    cloth = _any(generator, dyes)
+    things.box((x, y, 0.45), (1.1, 0.4, 0.45), yaw, Material.SHELVES, cloth, seed=_seed(generator))
     things.extrude([(-0.9, 2.1), (0.9, 2.1), (0.0, 2.6)], 1.3, (x, y, 0.0), yaw + pi / 2, Material.PLAIN, cloth)
     for along in (-1.1, 1.1):
-        things.post((x + cos(yaw) * along, y + sin(yaw) * along, 0.0), 0.025, 2.2, (0.4, 0.4, 0.4))
+        things.post((*_from(x, y, yaw, along), 0.0), 0.025, 2.2, (0.4, 0.4, 0.4))
 
 
 def board(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """An advertising board on its own feet."""
     first, second = _any(generator, PAINTS), (0.75, 0.75, 0.73)
     tall = float(generator.uniform(0.9, 2.0))
-    things.box((x, y, tall / 2 + 0.08), (0.45, 0.03, tall / 2), yaw, Material.POSTER, first, second,
-               size=0.9, seed=float(generator.integers(1000)))  # fmt: skip
+    half = 0.45, 0.03, tall / 2
+    things.box((x, y, tall / 2 + 0.08), half, yaw, Material.POSTER, first, second, size=0.9, seed=_seed(generator))
 
 
 def counter(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
@@ -200,30 +182,24 @@ def shelf(things: Builder, generator: Generator, x: float, y: float, yaw: float)
     """A shelf full of goods."""
     tall = float(generator.uniform(0.65, 1.05))
     half = float(generator.uniform(1.2, 2.4)), 0.35, tall
-    things.box((x, y, tall), half, yaw, Material.SHELVES, (0.6, 0.6, 0.58), seed=float(generator.integers(1000)))
+    things.box((x, y, tall), half, yaw, Material.SHELVES, (0.6, 0.6, 0.58), seed=_seed(generator))
 
 
 def seats(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A row of waiting-room seats."""
     colour = _any(generator, ((0.05, 0.08, 0.2), (0.25, 0.25, 0.26), (0.03, 0.03, 0.03), (0.4, 0.2, 0.03)))
     for along in (-0.9, -0.3, 0.3, 0.9):
-        at = x + cos(yaw) * along, y + sin(yaw) * along
-        things.box((*at, 0.43), (0.25, 0.22, 0.03), yaw, Material.PLAIN, colour)
-        things.box(
-            (at[0] - sin(yaw) * 0.22, at[1] + cos(yaw) * 0.22, 0.65),
-            (0.25, 0.02, 0.2),
-            yaw,
-            Material.PLAIN,
-            colour,
-        )
+        seat, back = (*_from(x, y, yaw, along), 0.43), (*_from(x, y, yaw, along, 0.22), 0.65)
+        things.box(seat, (0.25, 0.22, 0.03), yaw, Material.PLAIN, colour)
+        things.box(back, (0.25, 0.02, 0.2), yaw, Material.PLAIN, colour)
     things.box((x, y, 0.2), (1.2, 0.04, 0.2), yaw, Material.PLAIN, (0.2, 0.2, 0.2))
 
 
 def machine(things: Builder, generator: Generator, x: float, y: float, yaw: float) -> None:
     """A vending or ticket machine."""
     first = _any(generator, PAINTS)
-    things.box((x, y, 0.92), (0.42, 0.38, 0.92), yaw, Material.POSTER, first, (0.5, 0.5, 0.5), size=0.5,
-               seed=float(generator.integers(1000)), glow=0.1)  # fmt: skip
+    half, look = (0.42, 0.38, 0.92), (Material.POSTER, first, (0.5, 0.5, 0.5))
+    things.box((x, y, 0.92), half, yaw, *look, size=0.5, seed=_seed(generator), glow=0.1)
 
 
 Furniture = Callable[[Builder, Generator, float, float, float], None]

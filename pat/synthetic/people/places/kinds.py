@@ -17,18 +17,13 @@ from pat.synthetic.people.places.weather import indoors, outdoors
 
 Generator = np.random.Generator
 Tone = tuple[float, float, float]
+Makers = dict[f.Furniture, float]
 
 ASPHALTS = ((0.12, 0.12, 0.125), (0.19, 0.19, 0.19), (0.08, 0.08, 0.085), (0.24, 0.235, 0.23))
 PAVINGS = ((0.36, 0.35, 0.33), (0.45, 0.43, 0.4), (0.28, 0.27, 0.27), (0.4, 0.33, 0.28), (0.33, 0.22, 0.18))
 GRASSES = ((0.08, 0.13, 0.03), (0.06, 0.1, 0.025), (0.13, 0.14, 0.05))
-WALLS = (
-    (0.55, 0.53, 0.49),
-    (0.65, 0.6, 0.5),
-    (0.42, 0.41, 0.4),
-    (0.7, 0.69, 0.67),
-    (0.5, 0.4, 0.3),
-    (0.3, 0.3, 0.31),
-)
+WALLS = ((0.55, 0.53, 0.49), (0.65, 0.6, 0.5), (0.42, 0.41, 0.4), (0.7, 0.69, 0.67), (0.5, 0.4, 0.3),
+         (0.3, 0.3, 0.31))  # fmt: skip
 CLAYS = ((0.28, 0.12, 0.08), (0.36, 0.2, 0.13), (0.22, 0.13, 0.1), (0.42, 0.33, 0.24))
 FLOORS = ((0.5, 0.49, 0.46), (0.62, 0.6, 0.56), (0.35, 0.34, 0.33), (0.45, 0.38, 0.3), (0.25, 0.25, 0.27))
 DARK = (0.03, 0.035, 0.04)
@@ -76,20 +71,15 @@ def _row(things: Builder, generator: Generator, yaw: float, side: float, outward
 
 
 def _scatter(
-    things: Builder, generator: Generator, yaw: float, makers: dict[f.Furniture, float], far: float = 20.0
+    things: Builder, generator: Generator, yaw: float, makers: Makers, far: float = 20.0
 ) -> None:
     """Furniture where the camera sees it; the number of each is drawn around what `makers` asks for."""
     for make, mean in makers.items():
         for _ in range(int(generator.poisson(mean))):
             y = float(generator.uniform(3.2, far))
             x = float(generator.uniform(-0.62, 0.62)) * (y + 2)
-            make(
-                things,
-                generator,
-                x,
-                y,
-                yaw + float(generator.integers(4)) * pi / 2 + float(generator.normal(0, 0.08)),
-            )
+            turn = float(generator.integers(4)) * pi / 2
+            make(things, generator, x, y, yaw + turn + float(generator.normal(0, 0.08)))
 
 
 def _at(yaw: float, along: float, across: float) -> tuple[float, float]:
@@ -141,21 +131,9 @@ def _plaza(things: Builder, g: Generator) -> tuple[Floor, float]:
         strips.append(Strip(edge, Ground.GRASS, _tone(g, GRASSES), _tone(g, GRASSES)))
         strips.append(Strip(edge + float(g.uniform(1.5, 7)), kind, stone, _tone(g, PAVINGS), size))
     _around(things, g, float(g.uniform(14, 32)))
-    _scatter(
-        things,
-        g,
-        yaw,
-        {
-            f.tree: 2.5,
-            f.bench: 1.2,
-            f.bicycle: 3.0,
-            f.planter: 1.0,
-            f.pole: 1.0,
-            f.bin_: 0.8,
-            f.board: 0.8,
-            f.bollard: 0.6,
-        },
-    )
+    makers: Makers = {f.tree: 2.5, f.bench: 1.2, f.bicycle: 3.0, f.planter: 1.0, f.pole: 1.0, f.bin_: 0.8,
+                      f.board: 0.8, f.bollard: 0.6}  # fmt: skip
+    _scatter(things, g, yaw, makers)
     return floor_of(strips, yaw, int(_seed(g))), yaw
 
 
@@ -178,13 +156,9 @@ def _park(things: Builder, g: Generator) -> tuple[Floor, float]:
         Strip(middle + wide, Ground.GRASS, grass, other),
     ]
     _around(things, g, float(g.uniform(22, 40)), trees=0.75)
-    _scatter(
-        things,
-        g,
-        yaw,
-        {f.tree: 6.0, f.bush: 3.0, f.bench: 1.2, f.bin_: 0.6, f.pole: 0.6, f.bicycle: 0.6, f.railing: 0.5},
-        24,
-    )
+    makers: Makers = {f.tree: 6.0, f.bush: 3.0, f.bench: 1.2, f.bin_: 0.6, f.pole: 0.6, f.bicycle: 0.6,
+                      f.railing: 0.5}  # fmt: skip
+    _scatter(things, g, yaw, makers, 24)
     return floor_of(strips, yaw, int(_seed(g)), float(g.uniform(0, 0.9))), yaw
 
 
@@ -209,9 +183,8 @@ def _campus(things: Builder, g: Generator) -> tuple[Floor, float]:
     strips = [Strip(-99, Ground.BRICKS, path, _tone(g, PAVINGS)), Strip(edge, Ground.GRASS, lawn, lawn),
               Strip(edge + 4, Ground.GRAVEL, path, path)]  # fmt: skip
     _row(things, g, float(g.uniform(-0.3, 0.3)), float(g.uniform(12, 24)), 1.0)
-    _scatter(
-        things, g, yaw, {f.bicycle: 5.0, f.tree: 2.0, f.railing: 1.2, f.bench: 1.0, f.column: 0.8, f.machine: 0.3}
-    )
+    makers: Makers = {f.bicycle: 5.0, f.tree: 2.0, f.railing: 1.2, f.bench: 1.0, f.column: 0.8, f.machine: 0.3}
+    _scatter(things, g, yaw, makers)
     return floor_of(strips, yaw, int(_seed(g))), yaw
 
 
@@ -224,20 +197,11 @@ def _room(things: Builder, g: Generator, half: float, far: float, tall: float, w
         (half + 0.1, far / 2, far, pi / 2),
         (0.0, far + 0.1, half + 1, 0.0),
     ):
-        look = walls[int(g.integers(len(walls)))]
-        things.box(
-            (x, y, tall / 2),
-            (along, 0.1, tall / 2),
-            yaw,
-            look,
-            wall,
-            other,
-            size=float(g.uniform(1.0, 3.5)),
-            seed=_seed(g),
-        )
-    things.box(
-        (0.0, far / 2, tall + 0.15), (half + 1, far, 0.15), 0.0, Material.PANELS, (0.65, 0.65, 0.64), size=0.6
-    )
+        look, size = walls[int(g.integers(len(walls)))], float(g.uniform(1.0, 3.5))
+        sides = along, 0.1, tall / 2
+        things.box((x, y, tall / 2), sides, yaw, look, wall, other, size=size, seed=_seed(g))
+    ceiling = half + 1, far, 0.15
+    things.box((0.0, far / 2, tall + 0.15), ceiling, 0.0, Material.PANELS, (0.65, 0.65, 0.64), size=0.6)
     for y in np.arange(2.0, far, float(g.uniform(2.2, 4.0))):
         for x in np.arange(-half + 1, half, 3.0):
             things.box((float(x), float(y), tall - 0.01), (0.6, 0.3, 0.012), 0.0, Material.LAMP, (0.9, 0.9, 0.88))
@@ -246,23 +210,14 @@ def _room(things: Builder, g: Generator, half: float, far: float, tall: float, w
 def _inside(g: Generator, kinds: Sequence[Ground], yaw: float) -> Floor:
     first = _tone(g, FLOORS)
     other = _tone(g, (first, first, *FLOORS))
-    return floor_of(
-        [Strip(-99, kinds[int(g.integers(len(kinds)))], first, other, float(g.uniform(0.3, 0.9)))],
-        yaw,
-        int(_seed(g)),
-    )
+    strip = Strip(-99, kinds[int(g.integers(len(kinds)))], first, other, float(g.uniform(0.3, 0.9)))
+    return floor_of([strip], yaw, int(_seed(g)))
 
 
 def _shop(things: Builder, g: Generator) -> tuple[Floor, float]:
     yaw = float(g.choice([0.0, pi / 2])) + float(g.normal(0, 0.12))
-    _room(
-        things,
-        g,
-        float(g.uniform(4, 9)),
-        float(g.uniform(12, 22)),
-        float(g.uniform(3.0, 4.0)),
-        (Material.SHELVES, Material.PLASTER, Material.PANELS),
-    )
+    size = float(g.uniform(4, 9)), float(g.uniform(12, 22)), float(g.uniform(3.0, 4.0))
+    _room(things, g, *size, (Material.SHELVES, Material.PLASTER, Material.PANELS))
     aisle = float(g.uniform(2.2, 3.4))
     for across in np.arange(-8 * aisle, 9 * aisle, aisle):
         for along in np.arange(-12, 20, 5.2):
@@ -275,14 +230,8 @@ def _shop(things: Builder, g: Generator) -> tuple[Floor, float]:
 
 def _corridor(things: Builder, g: Generator) -> tuple[Floor, float]:
     half = float(g.uniform(1.3, 3.0))
-    _room(
-        things,
-        g,
-        half,
-        float(g.uniform(14, 30)),
-        float(g.uniform(2.7, 3.4)),
-        (Material.DOOR_WALL, Material.DOOR_WALL, Material.PLASTER, Material.PANELS),
-    )
+    size = half, float(g.uniform(14, 30)), float(g.uniform(2.7, 3.4))
+    _room(things, g, *size, (Material.DOOR_WALL, Material.DOOR_WALL, Material.PLASTER, Material.PANELS))
     for _ in range(int(g.poisson(2.0))):
         make = (f.bin_, f.board, f.machine, f.planter, f.seats)[int(g.integers(5))]
         make(things, g, float(g.choice([-1, 1])) * (half - 0.4), float(g.uniform(3.5, 12)), pi / 2)
@@ -301,9 +250,8 @@ def _station(things: Builder, g: Generator) -> tuple[Floor, float]:
     ]
     wall = Material.PANELS if g.random() < 0.6 else Material.POSTER
     x, y = _at(yaw, 10.0, edge + 5.5)
-    things.box(
-        (x, y, 2.2), (40, 0.2, 2.2), yaw, wall, _tone(g, WALLS), _tone(g, f.PAINTS), size=1.5, seed=_seed(g)
-    )
+    tones = _tone(g, WALLS), _tone(g, f.PAINTS)
+    things.box((x, y, 2.2), (40, 0.2, 2.2), yaw, wall, *tones, size=1.5, seed=_seed(g))
     things.box((0, 12, 4.6), (40, 40, 0.15), yaw, Material.PANELS, (0.3, 0.3, 0.3), size=1.2)
     for along in np.arange(-10, 24, float(g.uniform(4, 7))):
         f.column(things, g, *_at(yaw, float(along), edge - 1.5), yaw)
@@ -313,21 +261,10 @@ def _station(things: Builder, g: Generator) -> tuple[Floor, float]:
 
 def _lobby(things: Builder, g: Generator) -> tuple[Floor, float]:
     yaw = float(g.uniform(-0.5, 0.5))
-    _room(
-        things,
-        g,
-        float(g.uniform(7, 12)),
-        float(g.uniform(16, 26)),
-        float(g.uniform(4, 5)),
-        (Material.WINDOWS, Material.PANELS, Material.WOOD, Material.SHOP_FRONT),
-    )
-    _scatter(
-        things,
-        g,
-        yaw,
-        {f.counter: 1.2, f.column: 2.0, f.planter: 1.2, f.seats: 1.2, f.board: 0.6, f.railing: 0.6},
-        14,
-    )
+    size = float(g.uniform(7, 12)), float(g.uniform(16, 26)), float(g.uniform(4, 5))
+    _room(things, g, *size, (Material.WINDOWS, Material.PANELS, Material.WOOD, Material.SHOP_FRONT))
+    makers: Makers = {f.counter: 1.2, f.column: 2.0, f.planter: 1.2, f.seats: 1.2, f.board: 0.6, f.railing: 0.6}
+    _scatter(things, g, yaw, makers, 14)
     return _inside(g, (Ground.POLISHED, Ground.POLISHED, Ground.SLABS), yaw), float(g.uniform(-pi, pi))
 
 
@@ -357,15 +294,8 @@ _BUILDERS: dict[str, tuple[bool, Callable[[Builder, Generator], tuple[Floor, flo
 }
 """Kind -> whether it is indoors, and what builds it."""
 
-TRAIN_KINDS = {
-    "street": 0.24,
-    "plaza": 0.24,
-    "market": 0.16,
-    "park": 0.1,
-    "car park": 0.1,
-    "shop": 0.08,
-    "corridor": 0.08,
-}
+TRAIN_KINDS = {"street": 0.24, "plaza": 0.24, "market": 0.16, "park": 0.1, "car park": 0.1, "shop": 0.08,
+               "corridor": 0.08}  # fmt: skip
 TEST_KINDS = {"station": 0.34, "campus": 0.33, "lobby": 0.33}
 """Kinds and how common they are. No training sees a kind of the test domain."""
 

@@ -31,8 +31,5 @@ def smooth(x: float, y: float, seed: int) -> float:
 @njit(cache=True)
 def cloudy(x: float, y: float, seed: int) -> float:
     """Three octaves of value noise in [0, 1)."""
-    return (
-        0.55 * smooth(x, y, seed)
-        + 0.3 * smooth(2.1 * x, 2.1 * y, seed + 1)
-        + 0.15 * smooth(4.3 * x, 4.3 * y, seed + 2)
-    )
+    fine, finer = smooth(2.1 * x, 2.1 * y, seed + 1), smooth(4.3 * x, 4.3 * y, seed + 2)
+    return 0.55 * smooth(x, y, seed) + 0.3 * fine + 0.15 * finer

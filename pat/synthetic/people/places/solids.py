@@ -31,7 +31,6 @@ class Material(IntEnum):
     POSTER = 9
     LAMP = 10
     PLASTER = 11
-    CAR = 12
     WOOD = 13
     DOOR_WALL = 14
 
@@ -61,18 +60,10 @@ class Builder:
 
     def extrude(
         self,
-        profile: Sequence[tuple[float, float]],
-        half: float,
-        place: Sequence[float],
-        yaw: float,
-        material: Material = Material.PLAIN,
-        colour: Colour = (0.4, 0.4, 0.4),
-        other: Colour | None = None,
-        *,
-        size: float = 1.0,
-        seed: float = 0.0,
-        glow: float = 0.0,
-    ) -> None:
+        profile: Sequence[tuple[float, float]], half: float, place: Sequence[float], yaw: float,
+        material: Material = Material.PLAIN, colour: Colour = (0.4, 0.4, 0.4), other: Colour | None = None, *,
+        size: float = 1.0, seed: float = 0.0, glow: float = 0.0,
+    ) -> None:  # fmt: skip
         """A convex profile (along, up), counter-clockwise in metres, drawn out by `half` to both sides.
 
         Local axes: x along, y to the side, z up; turned by `yaw` about z and moved to `place`.
@@ -86,19 +77,8 @@ class Builder:
         planes += [[0.0, 1.0, 0.0, half], [0.0, -1.0, 0.0, half]]
         middle = (points.min(0) + points.max(0)) / 2
         radius = float(np.sqrt(((points - middle) ** 2).sum(1).max() + half**2))
-        self._add(
-            np.array(planes),
-            (middle[0], 0.0, middle[1]),
-            radius,
-            place,
-            yaw,
-            material,
-            colour,
-            other,
-            size,
-            seed,
-            glow,
-        )
+        look = material, colour, colour if other is None else other, size, seed, glow
+        self._add(np.array(planes), (middle[0], 0.0, middle[1]), radius, place, yaw, look)
 
     def box(
         self, centre: Sequence[float], half: Sequence[float], yaw: float = 0.0, *look: object, **values: float
@@ -114,45 +94,30 @@ class Builder:
         self.extrude(ring, half, centre, yaw, Material.PLAIN, colour)
 
     def post(
-        self,
-        foot: Sequence[float],
-        radius: float,
-        height: float,
-        colour: Colour,
+        self, foot: Sequence[float], radius: float, height: float, colour: Colour,
         material: Material = Material.PLAIN,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """An upright post with eight sides."""
         planes = [[cos(pi * k / 4), sin(pi * k / 4), 0.0, radius] for k in range(8)]
         planes += [[0.0, 0.0, 1.0, height], [0.0, 0.0, -1.0, 0.0]]
         reach = float(np.hypot(radius * 1.1, height / 2))
-        self._add(
-            np.array(planes), (0.0, 0.0, height / 2), reach, foot, 0.0, material, colour, None, 0.2, 0.0, 0.0
-        )
+        look = material, colour, colour, 0.2, 0.0, 0.0
+        self._add(np.array(planes), (0.0, 0.0, height / 2), reach, foot, 0.0, look)
 
     def _add(
-        self,
-        planes: NDArray,
-        middle: Sequence[float],
-        radius: float,
-        place: Sequence[float],
-        yaw: float,
-        material: Material,
-        colour: Colour,
-        other: Colour | None,
-        size: float,
-        seed: float,
-        glow: float,
-    ) -> None:
+        self, planes: NDArray, middle: Sequence[float], radius: float, place: Sequence[float], yaw: float,
+        look: tuple[Material, Colour, Colour, float, float, float],
+    ) -> None:  # fmt: skip
+        """`look`: material, both colours, size, seed and glow, as in `extrude`."""
         turn = np.array([[cos(yaw), -sin(yaw), 0.0], [sin(yaw), cos(yaw), 0.0], [0.0, 0.0, 1.0]])
         origin = np.array(place, np.float64)
         world = np.zeros((PLANES, 4))
         world[: len(planes), :3] = planes[:, :3] @ turn.T
         world[: len(planes), 3] = planes[:, 3] + world[: len(planes), :3] @ origin
         sphere = np.array([*(turn @ np.array(middle) + origin), radius])
-        colours = np.array([colour, colour if other is None else other], np.float64)
-        self.rows.append(
-            (world, len(planes), sphere, origin, turn[:2, 0], material, colours, size, int(seed), glow)
-        )
+        material, *colours, size, seed, glow = look
+        pattern = material, np.array(colours, np.float64), size, int(seed), glow
+        self.rows.append((world, len(planes), sphere, origin, turn[:2, 0], *pattern))
 
     def things(self) -> NDArray[np.void]:
         """Everything collected, SOLID [N]."""

@@ -139,9 +139,6 @@ def albedo(solid, face_up, u, v):
     elif material == 11:  # plaster
         dirt = 0.8 + 0.28 * cloudy(u * 0.5, v * 0.25, seed) + 0.08 * smooth(u * 14.0, v * 14.0, seed)
         share = 1.0 if v < size else 0.0
-    elif material == 12:  # car: glass band
-        share = 1.0 if (0.92 < v < 1.36 and not face_up) else 0.0
-        dirt = 1.0
     elif material == 13:
         dirt = 0.65 + 0.55 * smooth(u * 2.0, v * 40.0, seed)
     elif material == 14:  # wall with doors
