@@ -28,7 +28,7 @@ from export.lowering.share import share_in
 from export.manifest import MANIFEST, MODEL, Manifest, fact
 from export.precision import Request, lower_bundle
 from export.precisions import Gate
-from export.to_onnx import to_graph
+from export.trace import to_graph
 from pat.base.errors import Failure, UserError
 from pat.base.progress import SILENT
 from pat.config import ModelConfig
