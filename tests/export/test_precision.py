@@ -456,6 +456,8 @@ def test_int8_is_written_for_what_runs_it(case, measured, backend, unsigned):
     stored = {each.data_type for each in graph.graph.initializer}
     assert (onnx.TensorProto.UINT8 in stored) == unsigned
     assert (HALF in stored) != unsigned  # what is not in 8 bits
+    assert len(graph.SerializeToString()) < 0.5 * len(case.graph.SerializeToString())  # without the weights in fp32
+    assert emulated(graph) is graph or not unsigned
     # The same steps in another form: the numbers differ by what fp16 rounds, and by the convolution.
     for_tensorrt = EightBits(case.graph, "int8", measured.ranges, FORMS["tensorrt"]).build(())
     assert abs(case.declared(graph) - case.declared(for_tensorrt)) < 0.005
