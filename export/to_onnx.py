@@ -203,10 +203,13 @@ def images_to_check(
 ) -> tuple[Pixels, np.ndarray | None]:
     """Up to CHECK_IMAGES of the images in `folder`, uint8 [n, H, W, 3]; or synthetic people, and who they are.
 
-    Raises UserError when the folder holds no image or one of those chosen cannot be read.
+    Raises UserError when the folder holds fewer than two images or one of those chosen cannot be read.
     """
     if folder is not None:
-        return read_images(evenly(find_images(folder), CHECK_IMAGES), size), None
+        paths = evenly(find_images(folder), CHECK_IMAGES)
+        if len(paths) < 2:
+            raise UserError(f"{folder} holds one image, by which no model is told from another; 32 are taken")
+        return read_images(paths, size), None
     progress.say("drawing synthetic people for the check set; --check-images DIR takes real crops instead")
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "people"

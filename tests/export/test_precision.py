@@ -23,7 +23,7 @@ from export.lowering.cast import cast_graph
 from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits, SixteenBits
 from export.lowering.quantise import activations, layers, rounded, scale_of
-from export.lowering.search import find_graph
+from export.lowering.search import Found, find_graph
 from export.lowering.share import share_in
 from export.manifest import MANIFEST, MODEL, Manifest, fact
 from export.precision import Request, lower_bundle
@@ -456,7 +456,7 @@ def test_int8_is_written_for_what_runs_it(case, measured, backend, unsigned):
     stored = {each.data_type for each in graph.graph.initializer}
     assert (onnx.TensorProto.UINT8 in stored) == unsigned
     assert (HALF in stored) != unsigned  # what is not in 8 bits
-    assert len(graph.SerializeToString()) < 0.5 * len(case.graph.SerializeToString())  # without the weights in fp32
+    assert len(graph.SerializeToString()) < 0.5 * len(case.graph.SerializeToString())  # fp32's are not kept
     assert emulated(graph) is graph or not unsigned
     # The same steps in another form: the numbers differ by what fp16 rounds, and by the convolution.
     for_tensorrt = EightBits(case.graph, "int8", measured.ranges, FORMS["tensorrt"]).build(())
@@ -477,6 +477,18 @@ def test_the_old_bundle_stays_when_the_gate_is_missed(case, bundle, tmp_path):
     with pytest.raises(Failure, match=r"with every layer excluded the gate is missed still"):
         lower_bundle(bundle, out, Request("bf16"))
     assert (out / MANIFEST).read_bytes() == before
+
+
+@in_opset(18)
+def test_a_graph_that_misses_the_gate_where_it_runs_is_said(case):
+    """The judged figures are the declared numbers; a CPU that saturates computes others."""
+    agreement = compare(case.embeddings, case.embeddings)
+    for misses, ending in (("", "neighbour 100.0%"), ("crops: much", "it misses the gate on this machine: crops: much")):
+        found = Found(case.graph, Verdict({"crops": agreement}, None, ""), (), ())
+        (said,) = script._as_it_stands(
+            lambda run, misses=misses: Verdict({"crops": agreement}, None, misses), found, case.manifest
+        )
+        assert said.endswith(ending)
 
 
 def run(*arguments: object) -> int:

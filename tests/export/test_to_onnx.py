@@ -230,7 +230,7 @@ def test_the_manifest_tells_what_the_model_file_tells(exported, checkpoint):
     assert manifest.weights["pretrained_licence"] == "apache-2.0"
     assert len(manifest.weights["sha256"]) == 64
     assert manifest.tools["torch"] == torch.__version__.split("+")[0]
-    assert any("noise, batch 1, 3, 8:" in line for line in manifest.checks)
+    assert any("noise, batch 1, 3:" in line for line in manifest.checks)
     assert any("images, batch 1, 3, 8, 20:" in line for line in manifest.checks)
 
 
@@ -297,6 +297,10 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
     crops = tmp_path / "crops"
     crops.mkdir()
     (crops / "a.jpg").write_bytes(b"no image")
+    (crops / "b.jpg").write_bytes(b"no image")
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "a.jpg").write_bytes(b"no image")
     plain = tmp_path / "plain.safetensors"
     save(PartAwareTransformer(dataclasses.replace(CONFIG, parts=0)), plain)
     letters = tmp_path / "letters"
@@ -310,6 +314,7 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((plain, out, "--parts"), "without part tokens"),
         ((checkpoint, letters), "holds files and is no bundle"),
         ((checkpoint, out, "--check-images", empty), "holds no images"),
+        ((checkpoint, out, "--check-images", one), "holds one image, by which no model is told from another"),
         ((checkpoint, out, "--check-images", crops), f"cannot read the image {crops / 'a.jpg'}"),
         ((checkpoint, out, "--precision", "int8"), "int8 needs --calibration"),
         ((checkpoint, out, "--precision", "fp16", "--calibration", crops), "fp16 takes no --calibration"),
