@@ -91,6 +91,8 @@ class _Network(nn.Module):
 class _BandAttention(PartAttention):
     """Attention over the full bands: their mask is a constant, not thirty nodes to trace in every block."""
 
+    part_mask: Tensor | None
+
     def __init__(self, attention: PartAttention, mask: Tensor | None) -> None:
         """mask [1, 1, N, N] is added to the scores; None where all tokens see each other."""
         super().__init__(
@@ -102,8 +104,9 @@ class _BandAttention(PartAttention):
     def forward(self, tokens: Tensor, regions: Tensor, asking: int) -> Tensor:
         query, key_value = self.project(tokens, asking)
         run = attend if self.implementation == "reference" else attend_sdpa
-        hides = self.part_mask is not None and asking > 1  # cls sees everything
-        mask = self.part_mask.narrow(2, 0, asking) if hides else None
+        mask = self.part_mask
+        if mask is not None:
+            mask = mask.narrow(2, 0, asking) if asking > 1 else None  # cls sees everything
         return self.proj(run(query, key_value, mask, self.scale or query.shape[-1] ** -0.5))
 
 
