@@ -201,7 +201,7 @@ def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
 
 
 def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypatch):
-    """Thirty nodes a block were half of a trace, and so half of its time."""
+    """Thirty nodes a block were two fifths of a trace of twelve blocks."""
     config = ModelConfig("vit_small_patch14_reg4_dinov2", image_size=(56, 28), width=64, depth=2, heads=2)
     save(random_model(config), tmp_path / "model.safetensors")
     traced = []
