@@ -18,6 +18,10 @@ Vectors = NDArray[np.float32]
 Floats = NDArray[np.float64]
 KNOWS = 0.2
 """Share of first neighbours of the same person from which on a model knows people; chance among 16 is 3 %."""
+STRETCH = 0.01
+"""Share by which a vector may be longer or shorter than expected, which no cosine sees; bf16 rounds by less."""
+ROUNDING = 1e-9
+"""So that a share just at its limit is within: 1 - 0.9 is a little less than 0.1."""
 PARALLEL = 0.98
 """Mean cosine of different images beyond which embeddings tell little."""
 
@@ -95,6 +99,8 @@ class Agreement:
     """Pairs of images that either side calls one person, at a threshold each; 0 where none was given."""
     changed: int = 0
     """Of these, the pairs that one side alone calls so."""
+    broken: int = 0
+    """Embeddings that are not finite, or not as long as those expected."""
 
     @property
     def worst(self) -> float:
@@ -139,14 +145,16 @@ class Agreement:
     def misses(self, gate: Gate) -> str:
         """What misses the gate, or nothing."""
         said = []
+        if self.broken:
+            said.append(f"{self.broken} embeddings are not finite, or their length is wrong")
         # Written so that a number that is none misses too.
         if not self.centred.min() >= gate.centred_worst:
             said.append(f"worst centred cosine {self.centred.min():.5f}, {gate.centred_worst} needed")
         if not self.centred_p1 >= gate.centred_p1:
             said.append(f"1st percentile of the centred cosine {self.centred_p1:.5f}, {gate.centred_p1} needed")
-        if self.changed_first > max(1, (1 - gate.same_first) * len(self.cosines)):
+        if self.changed_first > max(1, (1 - gate.same_first) * len(self.cosines) + ROUNDING):
             said.append(f"same first neighbour for {self.same_first:.1%}, {gate.same_first:.1%} needed")
-        if self.changed > max(1, gate.decisions * self.decided):
+        if self.changed > max(1, gate.decisions * self.decided + ROUNDING):
             said.append(f"{self.decisions:.1%} of {self.decided} decisions changed, {gate.decisions:.1%} allowed")
         return "; ".join(said)
 
@@ -160,16 +168,25 @@ def compare(expected: Vectors, found: Vectors, thresholds: tuple[float, float] |
     if expected.shape != found.shape or expected.ndim != 2 or not len(expected):
         raise ValueError(f"embeddings {list(found.shape)} do not compare with {list(expected.shape)}")
     left, right = _unit(expected), _unit(found)
-    cosines = _cosines(left, right)
+    cosines, broken = _cosines(left, right), _broken(expected, found)
     if len(left) == 1:
-        return Agreement(cosines, cosines, 0)
+        return Agreement(cosines, cosines, 0, broken=broken)
     centre = left.mean(0)
     centred = _cosines(_unit(left - centre), _unit(right - centre))
     changed_first = int((_nearest(left) != _nearest(right)).sum())
-    if thresholds is None:
-        return Agreement(cosines, centred, changed_first)
-    first, second = (pair_cosines(each) >= limit for each, limit in zip((left, right), thresholds, strict=True))
-    return Agreement(cosines, centred, changed_first, int((first | second).sum()), int((first ^ second).sum()))
+    decided = changed = 0
+    if thresholds is not None:
+        first, second = (
+            pair_cosines(each) >= limit for each, limit in zip((left, right), thresholds, strict=True)
+        )
+        decided, changed = int((first | second).sum()), int((first ^ second).sum())
+    return Agreement(cosines, centred, changed_first, decided, changed, broken)
+
+
+def _broken(expected: Vectors, found: Vectors) -> int:
+    """How many of the vectors found are not finite, or longer or shorter than expected."""
+    wanted, lengths = (np.linalg.norm(each.astype(np.float64), axis=1) for each in (expected, found))
+    return int((~(np.abs(lengths - wanted) <= STRETCH * wanted)).sum())  # a number that is none is broken too
 
 
 def pair_cosines(vectors: NDArray[np.floating]) -> Vectors:

@@ -33,6 +33,13 @@ def evenly(paths: Sequence[Path], most: int) -> list[Path]:
     return [paths[row] for row in np.linspace(0, len(paths) - 1, min(most, len(paths))).round().astype(int)]
 
 
+def unseen(paths: Sequence[Path], used: Sequence[Path]) -> list[Path]:
+    """The paths whose content is that of none `used`: a copy under another name is no other image."""
+    sizes = {path.stat().st_size for path in used}
+    contents = {path.read_bytes() for path in used}
+    return [path for path in paths if path.stat().st_size not in sizes or path.read_bytes() not in contents]
+
+
 def read_images(
     paths: Sequence[Path], size: tuple[int, int], done: Callable[[int], object] = lambda count: None
 ) -> Pixels:

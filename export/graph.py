@@ -36,7 +36,8 @@ def name_layers(model: ir.Model) -> None:
 
 def _layer(node: ir.Node) -> str | None:
     """The layer whose weight enters the node, by its name in the model."""
-    own = next((name for name in map(_weight_name, node.inputs) if name and name.startswith(PREFIX)), None)
+    names = (name for name in map(_weight_name, node.inputs) if name and not name.endswith(MASK))
+    own = next((name for name in names if name.startswith(PREFIX)), None)
     return None if own is None else own.removeprefix(PREFIX).removesuffix(".weight")
 
 

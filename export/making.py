@@ -64,7 +64,17 @@ def _lowered(manifest: Manifest, precision: Lower) -> Path:
     out = folder.with_name(f"{folder.name}-{precision}")
     if (out / MANIFEST).is_file():
         found = Manifest.load(out)
-        if found.precision.name == precision and found.weights == manifest.weights:
+        if found.precision.name == precision and _made_of(manifest, found):
             return out
     say(f"converting {manifest.folder} to {precision}: {out}")
     return lower_bundle(folder, out, Request(precision)).folder
+
+
+def _made_of(manifest: Manifest, lowered: Manifest) -> bool:
+    """Whether a bundle was made of this export of the model, not of one with other parts, images or threshold."""
+    facts = []
+    for each in (manifest, lowered):
+        threshold = each.decision and each.decision.reference
+        check_set = each.files[each.check_set].sha256
+        facts.append((each.input, each.output, each.opset, each.weights, each.merged, threshold, check_set))
+    return facts[0] == facts[1]

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
-from export.check_set import read_check_set, read_identities
+from export.check_set import gate_of, read_check_set, read_identities
 from export.command import OneLineParser, run
 from export.crop_kernels import carried
-from export.crops import Pixels, evenly, find_images, read_images
+from export.crops import Pixels, evenly, find_images, read_images, unseen
 from export.judge import Embed, Images, Judge
 from export.labelled import RATE, Decide, rank_both, ranking_words
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
@@ -193,13 +193,11 @@ def _crops(request: Request, manifest: Manifest, fp32: Embed, progress: Progress
     if request.gate_images is not None:
         paths = find_images(request.gate_images)
         if settings is not None:
-            used = {path.resolve() for path in settings.chosen()}
-            paths = [path for path in paths if path.resolve() not in used]
+            paths = unseen(paths, settings.chosen())
             if not paths:
                 raise UserError(f"every image in {request.gate_images} was calibrated on; give others")
     elif settings is not None:
-        used = set(settings.chosen())
-        paths = [path for path in find_images(settings.folder) if path not in used]
+        paths = unseen(find_images(settings.folder), settings.chosen())
     else:
         paths = []
     return [crops_to_judge(paths, manifest, fp32, progress)] if paths else []
@@ -261,7 +259,7 @@ def _labelled(
         thresholds = None
         if manifest.decision is not None and decision is not None:
             thresholds = (manifest.decision.threshold, decision.threshold)
-        agreement, gate = ranked.agreement(thresholds), request.limits()
+        agreement, gate = ranked.agreement(thresholds), gate_of(described)
         missed = agreement.misses(gate) or ranked.misses(gate)
         if missed:
             raise Failure(f"{precision.name} misses the gate on {request.labelled}: {missed}; nothing was written")
@@ -282,7 +280,8 @@ def _as_it_stands(judge: Judge, found: Found, manifest: Manifest) -> list[str]:
         direct = judge(batched(runner(found.graph, manifest)))
     except UserError as error:
         return [f"{name} graph as it stands: not run, this ONNX Runtime cannot ({str(error)[:160]})"]
-    return [f"{name} graph as it stands in ONNX Runtime: {direct.telling.sentence()}"]
+    missed = f"; warning: it misses the gate on this machine: {direct.misses}" if direct.misses else ""
+    return [f"{name} graph as it stands in ONNX Runtime: {direct.telling.sentence()}{missed}"]
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:

@@ -1,41 +1,33 @@
-"""From a model file to an ONNX bundle, checked before it is written. The one module here that needs PyTorch."""
+"""From a model file to an ONNX bundle, checked before it is written. Needs PyTorch."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import gc
-import logging
 import math
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxscript.optimizer
 import timm
 import torch
-from onnx_ir.passes import common as passes
-from torch import Tensor, nn
+from torch import nn
 
 import pat
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, check_numbers, runner
 from export.crop_kernels import compile_kernels
 from export.crops import Pixels, evenly, find_images, read_images
-from export.graph import finish_names, name_layers, rename_batch
 from export.judge import Embed, Images
 from export.labelled import Decide
 from export.manifest import CHECKPOINT, Input, Manifest, Output, sha256
 from export.merged import Merge, judged
 from export.precision import Request, batched, lower_graph
 from export.storage import halve_weights
+from export.trace import INPUT, OUTPUT, InputType, to_graph, version_of
 from pat.base.errors import UserError
 from pat.base.mapping import to_mapping
 from pat.base.progress import Progress
@@ -45,13 +37,9 @@ from pat.model.merging import Merging
 from pat.model.model_file import read, read_description, save_tensors
 from pat.synthetic.flat import generate
 
-InputType = Literal["uint8", "float32"]
 OPSETS = (18, 23)
 CHECK_IMAGES = 32
 """Images of a check set: enough to see an outlier, few enough to travel with the model."""
-LARGEST_FILE = 2**31 - 2**24
-"""Bytes that protobuf can hold in one file, with room for the graph itself."""
-INPUT, OUTPUT = "crops", "embeddings"
 
 
 @dataclass(frozen=True)
@@ -215,10 +203,13 @@ def images_to_check(
 ) -> tuple[Pixels, np.ndarray | None]:
     """Up to CHECK_IMAGES of the images in `folder`, uint8 [n, H, W, 3]; or synthetic people, and who they are.
 
-    Raises UserError when the folder holds no image or one of those chosen cannot be read.
+    Raises UserError when the folder holds fewer than two images or one of those chosen cannot be read.
     """
     if folder is not None:
-        return read_images(evenly(find_images(folder), CHECK_IMAGES), size), None
+        paths = evenly(find_images(folder), CHECK_IMAGES)
+        if len(paths) < 2:
+            raise UserError(f"{folder} holds one image, by which no model is told from another; 32 are taken")
+        return read_images(paths, size), None
     progress.say("drawing synthetic people for the check set; --check-images DIR takes real crops instead")
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "people"
@@ -228,74 +219,6 @@ def images_to_check(
         )  # fmt: skip
         paths = find_images(out)
         return read_images(paths, size), np.array([int(path.name.split("_")[0]) for path in paths])
-
-
-class _Network(nn.Module):
-    """From crops as a camera gives them to embeddings."""
-
-    def __init__(self, model: PartAwareTransformer, parts: bool, channels_last: bool) -> None:
-        super().__init__()
-        self.model, self.parts, self.channels_last = copy.deepcopy(model), parts, channels_last
-        # Values run from 0 to 255: (x/255 - mean)/std = (x - 255 mean)/(255 std).
-        self.model.mean.mul_(255)
-        self.model.std.mul_(255)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """[B, H, W, 3] or [B, 3, H, W], 0 to 255 -> float32 [B, D], unit length."""
-        images = crops.float()  # first of all: TensorRT takes uint8 only into a cast
-        if self.channels_last:
-            images = images.permute(0, 3, 1, 2)
-        return self.model.embed(images, self.parts)
-
-
-def to_graph(
-    model: PartAwareTransformer, *, opset: int, input_type: InputType = "uint8", parts: bool = False
-) -> onnx.ModelProto:
-    """The model as one fp32 graph with a dynamic batch and everything constant folded, weights inside."""
-    size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    if size >= LARGEST_FILE:
-        raise UserError(
-            f"{model.config.backbone} has {size / 1e9:.1f} GB of weights; a single ONNX file holds less than 2 GB"
-        )
-    height, width = model.config.image_size
-    shape = (2, height, width, 3) if input_type == "uint8" else (2, 3, height, width)
-    crops = torch.zeros(shape, dtype=getattr(torch, input_type))
-    network = _Network(model, parts, channels_last=input_type == "uint8").eval()
-    batch = {"crops": {0: torch.export.Dim("batch")}}
-    with _undisturbed(), torch.no_grad():
-        traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=False)
-        select_instead_of_unbind(traced.graph_module)
-        program = torch.onnx.export(
-            traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
-            optimize=False, verbose=False,
-        )  # fmt: skip
-        assert program is not None
-        graph = program.model
-        name_layers(graph)
-        # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
-        onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
-        passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
-        rename_batch(graph)
-        finish_names(graph)
-        passes.ClearMetadataAndDocStringPass()(graph)
-    proto = program.model_proto
-    proto.producer_name, proto.producer_version = "pat-reid", _version("pat-reid")
-    proto.graph.name = "embed"
-    return proto
-
-
-def select_instead_of_unbind(module: torch.fx.GraphModule) -> None:
-    """Take what is unpacked, `k, v = pair`, by index: one Gather each in ONNX, instead of Slice and Squeeze."""
-    for node in module.graph.find_nodes(op="call_function", target=torch.ops.aten.unbind.int):
-        if len(node.args) > 1:  # asked for by name, in another dimension
-            continue
-        for taken in list(node.users):
-            with module.graph.inserting_before(taken):
-                one = module.graph.call_function(torch.ops.aten.select.int, (node.args[0], 0, taken.args[1]))
-            one.meta = taken.meta
-            taken.replace_all_uses_with(one)
-            module.graph.erase_node(taken)
-        module.graph.erase_node(node)
 
 
 def describe(
@@ -320,7 +243,7 @@ def describe(
         training=training,
         weights=_weights_facts(checkpoint, model, training),
         tools={
-            name: _version(name)
+            name: version_of(name)
             for name in ("pat-reid", "torch", "timm", "onnx", "onnxscript", "onnx-ir", "onnxruntime")
         },
     )
@@ -340,31 +263,3 @@ def _weights_facts(checkpoint: Path, model: PartAwareTransformer, training: dict
         "were trained on and of the weights they started from; person data sets are mostly for research alone."
     )
     return facts
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Keep the exporter's remarks about its own internals from the reader, and the garbage collector from it.
-
-    NumPy's are among them: the logarithm of 0, which hides a token, is minus infinity.
-    Tracing makes objects by the million and nearly all of them stay: looking for garbage finds none.
-    """
-    logger, collected = logging.getLogger("torch.onnx"), gc.isenabled()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    gc.disable()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-        if collected:
-            gc.enable()

@@ -158,6 +158,8 @@ def _verify(given: argparse.Namespace) -> int:
         thresholds = _thresholds(first, second)
         if given.images is not None:
             pixels = read_images(evenly(find_images(given.images), given.most), first.size)
+            if len(pixels) < 2:
+                raise UserError("one image tells no model from another; give two or more")
             agreement = compare(*embed_both(first, second, pixels, progress), thresholds)
             missed.append(agreement.misses(gate))
             print(agreement.sentence())

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDS_TORCH = {"to_onnx.py"}
+NEEDS_TORCH = {"to_onnx.py", "trace.py"}
 EDGE = sorted(
     path
     for folder in ("deploy", "export")

@@ -50,6 +50,8 @@ class Choice:
     """Where it was measured: it counts nowhere else."""
     manifest: str
     """SHA-256 of the manifest of `bundle`: of another export nothing was measured."""
+    asked: str = ""
+    """The same of the bundle that it was chosen for, which another model may have replaced since."""
 
 
 @dataclass
@@ -155,7 +157,10 @@ def pick(
     if slower is not None:
         why += f", the next ({slower.candidate}) {slower.milliseconds / best.milliseconds:.2f} times that"
     way = best.candidate
-    chosen = Choice(way.bundle.resolve(), way.backend, way.options, why, machine(), sha256(way.bundle / MANIFEST))
+    chosen = Choice(
+        way.bundle.resolve(), way.backend, way.options, why, machine(), sha256(way.bundle / MANIFEST),
+        sha256(bundles[0] / MANIFEST),
+    )  # fmt: skip
     write_json(choice_file(bundles[0]), to_mapping(chosen))
     return results, chosen
 
@@ -172,9 +177,9 @@ def read_choice(bundle: Path) -> Choice | None:
     if not path.is_file():
         return None
     chosen = from_mapping(Choice, read_mapping(path), str(path), remedy=f"remove {path}")
-    manifest = chosen.bundle / MANIFEST
-    still = chosen.machine == machine() and manifest.is_file() and sha256(manifest) == chosen.manifest
-    return chosen if still else None
+    measured = ((chosen.bundle / MANIFEST, chosen.manifest), (bundle / MANIFEST, chosen.asked))
+    still = all(manifest.is_file() and sha256(manifest) == before for manifest, before in measured)
+    return chosen if still and chosen.machine == machine() else None
 
 
 def choice_file(bundle: Path) -> Path:

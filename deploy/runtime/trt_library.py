@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import platform
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from pat.base.errors import UserError, one_line
@@ -98,7 +101,7 @@ def listener(trt: Any) -> Listener:
 
 @dataclass
 class Library:
-    """An imported TensorRT that can run engines."""
+    """An imported TensorRT."""
 
     name: FlavourName
     trt: Any
@@ -118,18 +121,44 @@ class Library:
 
 
 def load_library(name: FlavourName) -> Library:
-    """Import the library that runs engines of a flavour. Raises UserError that says what to install."""
+    """The library that runs engines of a flavour. Raises UserError that says what to install."""
     if name not in PACKAGES:
         raise UserError(f"there is no flavour {name!r}; choose one of {', '.join(PACKAGES)}")
+    return first_installed((name,), "Runtime")
+
+
+def first_installed(names: Sequence[FlavourName], part: str) -> Library:
+    """The first of the flavours that is here and has `part`: a lean or dispatch runtime has no Builder.
+
+    Raises UserError that says what to install on this system.
+    """
     reasons = []
-    for package in PACKAGES[name]:
-        try:
-            return Library(name, importlib.import_module(package))
-        except ModuleNotFoundError:
-            continue
-        except (ImportError, OSError) as error:  # the bindings are there, their library is not
-            reasons.append(f" ({package}: {one_line(error)})")
-    raise UserError(
-        f"{name} is not installed{''.join(reasons)}: on a Jetson sudo apt install python3-libnvinfer, elsewhere "
-        f"pip install {name}"
-    )
+    for name in names:
+        for package in PACKAGES[name]:
+            try:
+                trt = importlib.import_module(package)
+            except ModuleNotFoundError:
+                continue
+            except (ImportError, OSError) as error:  # the bindings are there, their library is not
+                reasons.append(f"{package}: {one_line(error)}")
+                continue
+            if hasattr(trt, part):
+                return Library(name, trt)
+            reasons.append(f"{package} has no {part}")
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    raise UserError(f"{' or '.join(names)} is not installed{why}: {_how_to_install(names)}")
+
+
+def _how_to_install(names: Sequence[FlavourName]) -> str:
+    if Path("/etc/nv_tegra_release").exists():
+        return (
+            "on a Jetson it comes with JetPack: sudo apt install python3-libnvinfer, and make the virtual "
+            "environment with --system-site-packages"
+        )
+    if platform.machine().lower() in ("aarch64", "arm64"):
+        return "pip install tensorrt (on a Jetson: sudo apt install python3-libnvinfer)"
+    commands = {
+        "tensorrt": "pip install tensorrt on a server or workstation",
+        "tensorrt-rtx": "pip install tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs for an RTX GPU",
+    }
+    return "; ".join(commands[name] for name in names)

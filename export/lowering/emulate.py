@@ -14,7 +14,12 @@ _LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def emulated(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph for ONNX Runtime on any CPU (unoptimised) that computes what `proto` declares, rounding included."""
+    """A graph for ONNX Runtime on any CPU (unoptimised) that computes what `proto` declares, rounding included.
+
+    One without 16-bit types is given back itself.
+    """
+    if not _declares_16_bits(proto.graph):
+        return proto
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     for value in model.graph.initializers.values():
         if value.dtype in _LOW:
@@ -29,6 +34,13 @@ def emulated(proto: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Cast" and ir.DataType(node.attributes["to"].as_int()) in _LOW:
             node.attributes["to"] = ir.AttrInt64("to", int(ir.DataType.FLOAT))
     return ir.to_proto(model)
+
+
+def _declares_16_bits(graph: onnx.GraphProto) -> bool:
+    """Whether a constant or a cast is in 16 bits: input and output are not, so nothing else is without them."""
+    types = {each.data_type for each in graph.initializer}
+    types |= {each.i for node in graph.node if node.op_type == "Cast" for each in node.attribute}
+    return not types.isdisjoint(map(int, _LOW))
 
 
 def _round(model: ir.Model, node: ir.Node, output: ir.Value) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, get_args
@@ -9,7 +10,7 @@ from typing import Protocol, get_args
 import onnx
 
 from export.lowering.cast import LowName, cast_graph
-from export.lowering.quantise import QuantisedName, layers, quantise_graph
+from export.lowering.quantise import QuantisedName, in_opset_19, layers, quantise_graph
 from export.manifest import BackendName
 from export.precisions import PrecisionName
 
@@ -101,5 +102,9 @@ class EightBits:
     def alone(self, unit: str) -> onnx.ModelProto:
         return self._quantised([unit])
 
+    @functools.cached_property
+    def _upgraded(self) -> onnx.ModelProto:
+        return in_opset_19(self.graph)  # once for the graphs of all layers
+
     def _quantised(self, chosen: Collection[str]) -> onnx.ModelProto:
-        return quantise_graph(self.graph, self.kind, self.ranges, chosen, unsigned=self.form.unsigned)
+        return quantise_graph(self._upgraded, self.kind, self.ranges, chosen, unsigned=self.form.unsigned)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes import common as passes
 
 from pat.base.errors import UserError
 
@@ -50,16 +51,13 @@ def quantise_graph(
     """The fp32 graph with the layers `chosen` quantised; everything else, scales included, is fp32 still.
 
     `ranges` maps a layer's input tensor to the largest absolute value that is to be represented. `unsigned` stores
-    INT8 activations as bytes around 128. The operator set becomes at least 19, the first with 16-bit scales and
-    FP8. Raises UserError for an unknown layer.
+    INT8 activations as bytes around 128. The operator set becomes at least 19 (`in_opset_19`). Raises UserError
+    for an unknown layer.
     """
     unknown = sorted(set(chosen) - set(layers(proto)))
     if unknown:
         raise UserError(f"the graph has no layer {unknown[0]} to quantise")
-    opset = next(each.version for each in proto.opset_import if each.domain == "")
-    if opset < 19:
-        proto = onnx.version_converter.convert_version(proto, 19)
-    model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
+    model = ir.from_proto(in_opset_19(proto))
     shared: dict[str, ir.Value] = {}
     for node in list(model.graph):
         if node.name not in chosen or node.op_type not in ("MatMul", "Conv"):
@@ -73,7 +71,14 @@ def quantise_graph(
         node.replace_input_with(0, shared[name])
         axis = 1 if node.op_type == "MatMul" else 0  # of the output channels
         node.replace_input_with(1, _quantised_weight(model, weight, kind, axis))
+    passes.RemoveUnusedNodesPass()(model)  # the weights as they were
     return ir.to_proto(model)
+
+
+def in_opset_19(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph in at least the first operator set with 16-bit scales and FP8; itself where it is in one."""
+    opset = next(each.version for each in proto.opset_import if each.domain == "")
+    return proto if opset >= 19 else onnx.version_converter.convert_version(proto, 19)
 
 
 def _quantised_activation(

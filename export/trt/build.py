@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from export.precisions import PrecisionName
-from export.trt.flavour import Flavour, one_line
+from export.trt.flavour import Flavour
 from export.trt.progress import Show, progress_monitor, run_interruptibly
-from pat.base.errors import Failure, UserError
+from pat.base.errors import Failure, UserError, one_line
 
 Batches = tuple[int, int, int]
 """Smallest, most usual and largest batch of an optimisation profile."""

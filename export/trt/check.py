@@ -11,14 +11,20 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from export.check_set import Agreement, compare, gate_of, read_check_set, thresholds_of
+import numpy as np
+from numpy.typing import NDArray
+
+from export.check_set import Agreement, Vectors, compare, gate_of, read_check_set, thresholds_of
 from export.manifest import Manifest
 from export.precisions import Gate
 from export.trt.device import Gpu
 from export.trt.files import write_engine
 from pat.base.errors import Failure, UserError
+
+if TYPE_CHECKING:
+    from deploy.runtime.session import Runtime
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,8 @@ def why_not_run(manifest: Manifest | None, gpu: Gpu | None, targets: tuple[int, 
 def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Checked:
     """Run an engine that is not published yet on the check set and compare it with the PyTorch model.
 
-    `facts` are those of engine.json so far. Raises UserError when the check set cannot be read.
+    It runs in batches of every profile, and must pass in each. `facts` are those of engine.json so far.
+    Raises UserError when the check set cannot be read.
     """
     from deploy import runtime  # here: a machine without a GPU need not have its parts
     from deploy.runtime.session import NotFinite
@@ -82,12 +89,22 @@ def check_engine(manifest: Manifest, plan: bytes, facts: dict[str, Any]) -> Chec
         write_engine(path, plan, facts)
         try:
             with runtime.open(manifest.folder, backend="tensorrt", plan=path, preprocess="cpu") as session:
-                found = session.embed(images)
+                found = [_in_batches(session, images, size) for size in _batches(facts, len(images))]
         except NotFinite as error:
             return Checked(ran=True, passed=False, why=str(error), gate=asdict(gate))
         except (UserError, Failure) as error:  # no PyCUDA, no memory: that says nothing of the engine
             return Checked(ran=False, why=str(error))
-    return judge(compare(expected, found, thresholds_of(manifest)), gate)
+    checked = [judge(compare(expected, each, thresholds_of(manifest)), gate) for each in found]
+    return next((each for each in checked if not each.passed), checked[-1])
+
+
+def _batches(facts: Mapping[str, Any], count: int) -> list[int]:
+    """Sizes that use every profile of the engine: each has kernels of its own, and one alone may be wrong."""
+    return sorted({min(batch, count) for profile in facts["profiles"] for batch in profile})
+
+
+def _in_batches(session: Runtime, images: NDArray[np.uint8], size: int) -> Vectors:
+    return np.concatenate([session.embed(images[begin : begin + size]) for begin in range(0, len(images), size)])
 
 
 def judge(agreement: Agreement, gate: Gate) -> Checked:

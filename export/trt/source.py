@@ -38,7 +38,7 @@ def find_source(given: Path, precision: str | None) -> Source:
 
     Raises UserError in one line for anything else, and for a bundle in another precision.
     """
-    if given.name == MANIFEST:
+    if given.name == MANIFEST or (given.name == MODEL and (given.parent / MANIFEST).is_file()):
         given = given.parent
     if given.is_dir():
         manifest = Manifest.load(given)
@@ -56,8 +56,4 @@ def find_source(given: Path, precision: str | None) -> Source:
         raise UserError(f"{given} is an engine already; give the bundle folder or the ONNX file it is made from")
     if suffix != ".onnx":
         raise UserError(f"{given} is neither a bundle folder, an ONNX file nor a checkpoint")
-    if (given.parent / MANIFEST).is_file():
-        manifest = Manifest.load(given.parent)
-        if given.name in manifest.files:
-            return Source(manifest.file(given.name), manifest)
     return Source(given, None)

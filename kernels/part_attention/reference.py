@@ -43,7 +43,7 @@ def part_sees_rest(regions: Tensor, grid: tuple[int, int], registers: int) -> Te
     return torch.cat([patches.new_zeros(*patches.shape[:2], registers), patches], 2)
 
 
-def _additive_mask(
+def additive_mask(
     regions: Tensor, grid: tuple[int, int], n: int, registers: int, dtype: torch.dtype
 ) -> Tensor | None:
     """0 where a pair sees each other, -inf where not: [B or 1, 1, n, N]; None where nothing is hidden.
@@ -82,9 +82,9 @@ def eager(
     q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float
 ) -> Tensor:
     """Part attention by `attend`."""
-    return attend(q, kv, _additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)
+    return attend(q, kv, additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)
 
 
 def sdpa(q: Tensor, kv: Tensor, regions: Tensor, grid: tuple[int, int], *, registers: int, scale: float) -> Tensor:
     """Part attention by `attend_sdpa`; without a mask where P = 0."""
-    return attend_sdpa(q, kv, _additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)
+    return attend_sdpa(q, kv, additive_mask(regions, grid, q.shape[1], registers, q.dtype), scale)

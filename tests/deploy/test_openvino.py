@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from deploy.runtime import choice
 from deploy.runtime.__main__ import main
 from deploy.settings import ProcessSettings
 from export.check_set import read_check_set, why_untelling
-from export.manifest import CHECKPOINT, MODEL, Manifest
+from export.manifest import CHECKPOINT, MANIFEST, MODEL, Manifest, sha256
 from pat.base.errors import UserError
 
 COUNT = 16
@@ -93,7 +94,8 @@ def test_the_fastest_within_the_gate_is_written_down_and_used(bundle, capsys, ca
     assert assembly.chosen_way(bundle, own) == (bundle, own)
 
 
-def test_a_choice_of_another_machine_or_for_another_export_does_not_count(bundle):
+def test_a_choice_of_another_machine_or_for_another_export_does_not_count(bundle, tmp_path):
+    copied = shutil.copytree(bundle, tmp_path / "copied")
     choice.pick([bundle], batch=1, seconds=0.01, threads=1)
     path = choice.choice_file(bundle)
     values = json.loads(path.read_text())
@@ -104,6 +106,11 @@ def test_a_choice_of_another_machine_or_for_another_export_does_not_count(bundle
     manifest = dataclasses.replace(Manifest.load(bundle), checks=("again",))
     make_bundle(bundle, manifest, manifest.file(MODEL).read_bytes(), *read_check_set(manifest))
     assert choice.read_choice(bundle) is None
+    # Another bundle of the model was the fastest, and then this one became another model's.
+    path.write_text(json.dumps({**values, "bundle": str(copied), "manifest": sha256(copied / MANIFEST)}))
+    assert choice.read_choice(bundle) is None
+    path.write_text(json.dumps({**json.loads(path.read_text()), "asked": sha256(bundle / MANIFEST)}))
+    assert choice.read_choice(bundle) is not None
 
 
 def test_a_check_set_that_an_untrained_model_could_pass_decides_nothing(bundle, colour_bundle, tmp_path, capsys):

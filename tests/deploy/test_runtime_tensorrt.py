@@ -403,9 +403,11 @@ def test_the_check_after_a_build_runs_the_engine_here(bundle, trt, machine):
     assert (checked.ran, checked.passed) == (True, True)
     assert (checked.measured["images"], checked.measured["same_first"]) == (4, 1.0)
     trt.spoil = "-3"
-    assert check_engine(manifest, plan, facts).why.startswith("worst centred cosine ")
+    assert "worst centred cosine " in check_engine(manifest, plan, facts).why
     trt.spoil = "nan"
     assert "not finite" in check_engine(manifest, plan, facts).why
+    trt.spoil, trt.spoiled_batch = "-3", 1  # wrong in one of the sizes alone
+    assert "worst centred cosine " in check_engine(manifest, plan, facts).why
     failed = check_engine(manifest, plan, {**facts, "device": "NVIDIA H100 (sm_90)"})
     assert (failed.ran, failed.passed) == (False, None)  # nobody has seen a wrong answer
     assert "was built for NVIDIA H100 (sm_90)" in failed.why

@@ -15,7 +15,7 @@ from bundles import described, make_bundle, noise
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import Precision, PrecisionName
-from export.to_onnx import to_graph
+from export.trace import to_graph
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images

@@ -24,7 +24,7 @@ from export.check_set import read_check_set
 from export.lowering.cast import cast_graph
 from export.lowering.quantise import activations, layers, quantise_graph
 from export.manifest import Manifest, Precision
-from export.to_onnx import to_graph
+from export.trace import to_graph
 from export.trt.build import BuildOptions, build_plan, graph_precision, load_timing_cache, parse_onnx
 from export.trt.flavour import load_flavour
 from export.trt.inspect import engine_report, inspect, products_asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import onnx
 import pytest
@@ -13,11 +15,12 @@ from export.labelled import Decide
 from export.lowering.methods import FORMS
 from export.lowering.share import multiply_adds, share_in
 from export.precision import eight_bits
-from export.precisions import EIGHT, PRECISIONS
+from export.precisions import EIGHT, PRECISIONS, Gate
 from pat.base.errors import UserError
 from pat.base.progress import SILENT
 
 COUNT = 64
+OPEN = Gate(centred_worst=-1, centred_p1=-1, same_first=0, decisions=1)
 
 
 def people(spread: float = 1.0, noise: float = 0.0) -> np.ndarray:
@@ -50,6 +53,29 @@ def test_a_model_that_knows_nothing_passes_no_gate(ignorant):
     }[ignorant]
     for facts in PRECISIONS.values():
         assert compare(expected, found, (0.9, 0.9)).misses(facts.gate)
+
+
+def test_no_gate_is_so_wide_that_a_broken_vector_passes():
+    expected = people()
+    found = expected.copy()
+    assert compare(expected, found).misses(OPEN) == ""
+    found[3] = np.nan
+    found[5] *= 1.02  # cosines do not see it, and a camera that takes products for cosines does
+    assert compare(expected, found).misses(OPEN).startswith("2 embeddings are not finite, or their length")
+
+
+def test_a_share_just_at_its_limit_passes():
+    expected = people()[:30]
+    found = expected.copy()
+    found[[0, 10, 20]] = expected[[29, 1, 2]]
+    agreement = compare(expected, found)
+    limit = round(agreement.same_first, 12)
+    assert agreement.misses(OPEN.changed([f"same_first={limit}"])) == ""
+    assert "same first" in agreement.misses(OPEN.changed([f"same_first={limit + 1 / 30}"]))
+    for changed in range(2, 30):  # whatever 1 - limit is rounded to
+        at = dataclasses.replace(agreement, changed_first=changed, decided=30, changed=changed)
+        gate = OPEN.changed([f"same_first={1 - changed / 30}", f"decisions={changed / 30}"])
+        assert at.misses(gate) == ""
 
 
 def test_one_image_and_one_pair_may_always_change():

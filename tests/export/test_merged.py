@@ -20,7 +20,8 @@ from export.manifest import MODEL, Manifest
 from export.merged import Merge, judged
 from export.precision import Request, lower_bundle
 from export.precisions import EIGHT, MERGED, SIXTEEN
-from export.to_onnx import export_bundle, to_graph
+from export.to_onnx import export_bundle
+from export.trace import to_graph
 from pat.base.errors import Failure
 from pat.base.progress import SILENT
 from pat.config import ModelConfig

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import export.to_onnx
+import export.trace
 import pat
 import pat.cli
 from deploy import runtime
@@ -21,7 +22,8 @@ from export.check import check_graph, check_numbers
 from export.check_set import compare, read_check_set
 from export.manifest import MODEL, Manifest
 from export.precision import Request
-from export.to_onnx import export_bundle, select_instead_of_unbind
+from export.to_onnx import export_bundle
+from export.trace import select_instead_of_unbind
 from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
@@ -199,6 +201,19 @@ def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
     assert kinds["InstanceNormalization"] == 5
 
 
+def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypatch):
+    """Thirty nodes a block were two fifths of a trace of twelve blocks."""
+    config = ModelConfig("vit_small_patch14_reg4_dinov2", image_size=(56, 28), width=64, depth=2, heads=2)
+    save(random_model(config), tmp_path / "model.safetensors")
+    traced = []
+    monkeypatch.setattr(export.trace, "select_instead_of_unbind", traced.append)
+    export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
+    assert torch.ops.aten.softmax.int in {node.target for node in traced[0].graph.nodes}
+    assert torch.ops.aten.masked_fill.Scalar not in {node.target for node in traced[0].graph.nodes}
+    masks = [each for each in graph_of(tmp_path / "bundle").initializer if "mask" in each.name]
+    assert sorted(tuple(each.dims) for each in masks) == [(1, 1, 4, 16), (1, 1, 16, 16)]
+
+
 def test_nodes_carry_the_names_of_the_model(exported):
     names = [node.name for node in graph_of(exported[0]).node]
     assert len(names) == len(set(names))
@@ -216,7 +231,7 @@ def test_the_manifest_tells_what_the_model_file_tells(exported, checkpoint):
     assert manifest.weights["pretrained_licence"] == "apache-2.0"
     assert len(manifest.weights["sha256"]) == 64
     assert manifest.tools["torch"] == torch.__version__.split("+")[0]
-    assert any("noise, batch 1, 3, 8:" in line for line in manifest.checks)
+    assert any("noise, batch 1, 3:" in line for line in manifest.checks)
     assert any("images, batch 1, 3, 8, 20:" in line for line in manifest.checks)
 
 
@@ -259,7 +274,7 @@ def test_a_failed_check_writes_nothing(exported, checkpoint, tmp_path, monkeypat
 
 
 def test_more_weights_than_one_file_holds_are_refused(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.to_onnx, "LARGEST_FILE", 1_000_000)
+    monkeypatch.setattr(export.trace, "LARGEST_FILE", 1_000_000)
     with pytest.raises(UserError, match="of weights; a single ONNX file holds less than 2 GB"):
         export_bundle(checkpoint, tmp_path / "b")
     assert not list(tmp_path.iterdir())
@@ -277,9 +292,14 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
     crops = tmp_path / "crops"
     crops.mkdir()
     (crops / "a.jpg").write_bytes(b"no image")
+    (crops / "b.jpg").write_bytes(b"no image")
+    one = tmp_path / "one"
+    one.mkdir()
+    (one / "a.jpg").write_bytes(b"no image")
     pipes = tmp_path / "pipes"
     pipes.mkdir()
     os.mkfifo(pipes / "a.jpg")
+    os.mkfifo(pipes / "b.jpg")
     plain = tmp_path / "plain.safetensors"
     save(PartAwareTransformer(dataclasses.replace(CONFIG, parts=0)), plain)
     letters = tmp_path / "letters"
@@ -293,6 +313,7 @@ def test_mistakes_are_one_line_with_exit_code_2(checkpoint, tmp_path, capsys):
         ((plain, out, "--parts"), "without part tokens"),
         ((checkpoint, letters), "holds files and is no bundle"),
         ((checkpoint, out, "--check-images", empty), "holds no images"),
+        ((checkpoint, out, "--check-images", one), "holds one image, by which no model is told from another"),
         ((checkpoint, out, "--check-images", crops), f"cannot read the image {crops / 'a.jpg'}"),
         ((checkpoint, out, "--check-images", pipes), f"cannot read the image {pipes / 'a.jpg'}"),
         ((checkpoint, out, "--precision", "int8"), "int8 needs --calibration"),

@@ -163,6 +163,7 @@ def test_mistakes_are_one_line_with_exit_code_2(folder, crops, tmp_path, capsys)
         ((tmp_path / "no.safetensors", fp32, "--images", crops), "there is no model file"),
         ((fp32, other, "--images", crops), "take images of different size: (32, 16) and (64, 32)"),
         ((fp32, folder / "fp16", "--images", empty), "holds no images"),
+        ((fp32, folder / "fp16", "--images", crops, "--most", 1), "one image tells no model from another"),
         ((fp32, folder / "fp16", "--images", crops, "--most", 0), "must be at least 1"),
         ((fp32, folder / "fp16", "--data", empty), str(empty)),
         ((fp32, folder / "fp16", "--images", crops, "--gate", "cosine=0.5"), "unknown key cosine"),

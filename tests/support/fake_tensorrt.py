@@ -33,6 +33,8 @@ class TensorRT:
         self.fed: list[np.ndarray] = []
         """The rows of every batch that ran, as the engine found them in the device's memory."""
         self.refuse = self.spoil = ""
+        self.spoiled_batch = 0
+        """Only batches of this size are spoiled; 0: all."""
         trt = self
 
         class Noted:
@@ -118,7 +120,7 @@ class TensorRT:
         dtype = np.uint8 if shape[3] == 3 else np.float32
         self.fed.append(memory(at["crops"], shape, dtype).copy())
         (vectors,) = session.run(None, {"crops": self.fed[-1]})
-        if self.spoil:
+        if self.spoil and self.spoiled_batch in (0, len(vectors)):
             vectors[0, 0] = float(self.spoil)
         memory(at["embeddings"], vectors.shape, np.float32)[:] = vectors
 
@@ -134,7 +136,7 @@ def write_plan(bundle: Path, profiles: list[list[int]], **changes: object) -> di
     tensors = changes.pop("tensors", tensors)
     facts = {
         "format": "pat-reid-engine/1",
-        "source": {"file": MODEL, "sha256": manifest.files[MODEL].sha256},
+        "profiles": profiles, "source": {"file": MODEL, "sha256": manifest.files[MODEL].sha256},
         "tensorrt": "10.3.0", "flavour": "tensorrt", "device": "Double (sm_87)", "options": {},
         "checked": {"ran": True, "passed": True}, **changes,
     }  # fmt: skip
