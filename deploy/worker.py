@@ -30,8 +30,9 @@ PENDING = 4
 """Frames whose crops may be with the model at once: detection goes on meanwhile, memory stays bounded."""
 TOUCHING = 0.05
 """IoU of a track's box with another one from which on the track may jump there."""
-NEW = 2
-"""Views that a new person takes at least: one alone may be of a pillar, or of half a person."""
+ENOUGH = 2
+"""Views of a track at least, to learn from it: one alone may be of a pillar, or of half a person. What one taught
+wrongly was recognised ever after."""
 FAR = 2.0
 """How many times as far from 1 as the threshold a view's likeness must be, to show a jump of a track that was
 never out of sight or near another one."""
@@ -246,7 +247,7 @@ class Worker:
                 if other is not person and other.track in person.met and other.recognition.key is not None
             },
             known=before,
-            agrees=person.appearance.samples >= NEW and person.appearance.agrees(self._recogniser.threshold),
+            agrees=self._teaches(person),
         )
         if now.forgotten:
             return
@@ -260,6 +261,11 @@ class Worker:
             person.told = True
             self._tell("unknown", person)
 
+    def _teaches(self, person: Person) -> bool:
+        """Whether something may be learned from the track: it has enough views, and they agree."""
+        seen = person.appearance
+        return seen.samples >= ENOUGH and seen.agrees(self._recogniser.threshold)
+
     def _leave(self, track: int) -> None:
         """The track has ended."""
         self._tell_left(self._people[track])
@@ -271,7 +277,7 @@ class Worker:
         self._recognise(person, final=True)
         known, vector, when = person.recognition, person.appearance.vector, person.frame.time
         stored = known.stored
-        if known.key is not None and vector is not None and person.appearance.agrees(self._recogniser.threshold):
+        if known.key is not None and vector is not None and self._teaches(person):
             kept = self._recogniser.add_view(vector, known, camera=self.camera.name, time=when)
             stored = kept or stored
         self._recogniser.saw(known, camera=self.camera.name, first=person.since, last=when)

@@ -243,6 +243,18 @@ def test_half_a_jump_is_a_jump_and_its_first_view_is_left_out(tmp_path, gallery)
     assert gallery.people(other, 1)[0].score == pytest.approx(1, abs=1e-3)
 
 
+def test_one_view_alone_teaches_nothing(tmp_path, gallery):
+    """It is told who it seems to be; what was stored of them stays as it was."""
+    gallery.add(np.eye(1, 8, dtype=np.float32), identity="anna", camera="desk", time=time.time())
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 5), Answers(), every=9.0)
+    assert [(each["event"], each["identity"], each["views"]) for each in told[-2:]] == [
+        ("recognised", "anna", 1),
+        ("left", "anna", 1),
+    ]
+    assert not told[-1]["stored"]
+    assert gallery.count() == 1
+
+
 class Copies(Answers):
     """From the sixth image on the person on the left looks like the one on the right."""
 
