@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pat.base.errors import UserError
-from pat.data.images import UnreadableImage, load_rgb, resize
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -47,6 +46,8 @@ def read_images(
 
     `done` is called with 1 after each. Raises UserError naming the first that cannot be read.
     """
+    from pat.data.images import UnreadableImage, load_rgb, resize  # not at a camera, which reads no crops
+
     pixels = np.empty((len(paths), *size, 3), dtype=np.uint8)
     for row, path in zip(pixels, paths, strict=True):
         try:

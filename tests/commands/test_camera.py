@@ -99,7 +99,7 @@ def test_a_mistake_ends_the_process_without_a_traceback():
         (["--runtime.backend", "tensorrt"], ""),
         (["--runtime.preprocess", "gpu"], "needs --runtime.backend tensorrt"),
         (["--runtime.providers", "CUDAExecutionProvider"], "CUDAExecutionProvider"),
-        (["--runtime.max-batch", "0"], "max-batch"),
+        (["--runtime.max-batch", "0"], "runtime.max_batch = 0"),
         (["--gallery.retention-hours", "0"], "retention"),
         (["--output.metrics-port", "99999"], "metrics"),
         (["--output.window"], "no display"),

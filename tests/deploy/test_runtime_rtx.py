@@ -59,7 +59,7 @@ def test_a_plan_of_the_version_before_is_refused(built, tmp_path, machine):
     copy = projection(tmp_path / "bundle")
     (copy / "model.plan").write_bytes((built / "model.plan").read_bytes())
     (copy / "engine.json").write_text(json.dumps({**facts, "tensorrt": "1.0.0.1"}))
-    with pytest.raises(UserError, match=r"was built with tensorrt-rtx 1.0.0.1, this is 1\."):
+    with pytest.raises(UserError, match=r"was built with tensorrt-rtx 1.0.0.1, this is tensorrt-rtx 1\."):
         runtime.open(copy, "tensorrt", preprocess="cpu")
 
 
