@@ -56,7 +56,7 @@ def slow_where_large(job):
     return pytest.param(job, id=tune.name(job), marks=[pytest.mark.slow] if many else [])
 
 
-@pytest.mark.parametrize("job", map(slow_where_large, JOBS))
+@pytest.mark.parametrize("job", [slow_where_large(job) for job in JOBS])
 def test_every_candidate_computes_the_same(job):
     candidates = job.candidates
     if not torch.cuda.is_available():  # warps and stages mean nothing to the interpreter
