@@ -101,6 +101,7 @@ def recipe(base: TrainConfig) -> Study:
             Arm("no-erasing", "no erasing", {"augment": {"erasing": 0.0}}),
             Arm("blur", "blur, too", {"augment": {"blur": 0.2}}),
             Arm("any-cameras", "cameras of a batch not spread", {"spread_cameras": False}),
+            Arm("random", "people of a batch at random", {"sampling": "random"}),
             Arm("whole-images", "whole images throughout", {"small_images": [0.0, 0.0]}),
             Arm("per-epoch", "rate set once an epoch", {"optim": {"per_step": False}}),
             Arm("layer-decay", "layer-wise decay 0.75", {"optim": {"layer_decay": 0.75}}),

@@ -143,6 +143,7 @@ def test_each_arm_of_the_recipe_changes_one_thing(base):
     assert changed["recipe"] == []
     assert changed["linear"] == ["loss.identity"]
     assert changed["any-cameras"] == ["spread_cameras"]
+    assert changed["random"] == ["sampling"]
     assert changed["whole-images"] == ["small_images"]
     two = {key for key, names in changed.items() if len(names) > 1}
     # A loss with what its classifier needs; one loss for another; all that changes light.
