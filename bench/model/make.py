@@ -40,7 +40,7 @@ from pat.training.run_folder import CHECKPOINT
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "rendered.toml"
 SIZE = (160, 80)
-"""Of the rendered crops: a little more than the network takes."""
+"""Of the rendered crops: at least what the network takes."""
 PEOPLE = Plan(identities=4400, images=16, cameras=600, test_share=0.05, size=SIZE, seed=1)
 """Whom the model learns from, and 220 others that thresholds are chosen on."""
 FALSE_MATCHES = 0.001

@@ -34,7 +34,7 @@ from pat.synthetic.people.plan import Plan
 from pat.synthetic.people.street import film_people
 
 PEOPLE = Plan(
-    identities=42, images=8, cameras=8, cameras_each=4, test_share=40 / 42, size=(128, 64), seed=5, domain="test"
+    identities=42, images=8, cameras=8, cameras_each=4, test_share=40 / 42, size=(160, 80), seed=5, domain="test"
 )
 """40 people to find, in places and prints that no training draws."""
 STREET_CAMERAS, STREET_PEOPLE, STREET_SEED = 2, 6, 21
