@@ -223,8 +223,11 @@ class Database(Closing):
 
 
 def many(values: Iterable[int | str]) -> str:
-    """What is given to a statement for MANY."""
-    return json.dumps(list(values))
+    """What is given to a statement for MANY.
+
+    Text with a NUL is left out: SQLite would end it there, and nothing that is kept has one.
+    """
+    return json.dumps([each for each in values if not (isinstance(each, str) and "\0" in each)])
 
 
 def write_facts(connection: sqlite3.Connection, facts: Facts) -> None:

@@ -157,6 +157,14 @@ def test_a_split_is_undone(reopen):
         assert (gallery.count("both"), gallery.count("bob")) == (3, 0)
 
 
+@pytest.mark.parametrize("more", ['"', "'", "\\", "\0", "\0more", "\ud800", "é", " ", "]", '","'])
+def test_nearly_the_id_of_an_entry_is_none(gallery, more):
+    (entry,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
+    assert gallery.remove([entry + more, more]) == 0
+    assert gallery.split([entry + more], "B") is None
+    assert gallery.count("A") == 1
+
+
 def test_splits_of_one_entry_are_taken_back_newest_first(gallery):
     (entry,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
     first, second = gallery.split([entry], "B").number, gallery.split([entry], "C").number
