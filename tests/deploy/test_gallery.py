@@ -157,6 +157,37 @@ def test_a_split_is_undone(reopen):
         assert (gallery.count("both"), gallery.count("bob")) == (3, 0)
 
 
+def test_a_split_is_from_whose_entry_is_named_first(gallery):
+    (one,), (other,) = (gallery.add(units(1), identity=name, camera="gate", time=NOW) for name in "AB")
+    assert gallery.split([other, one], "C").entries == 2
+    assert gallery.aliases()[0][3:] == ("B", "C")
+    assert gallery.undo(gallery.aliases()[0][0])
+    assert (gallery.count("A"), gallery.count("B")) == (1, 1)
+
+
+def test_thousands_of_entries_change_at_once(reopen, clock, monkeypatch):
+    """Also in the memory of somebody else who has the gallery open."""
+    monkeypatch.setattr("deploy.gallery.index.LOOK_EVERY", -1.0)
+    with reopen() as gallery, reopen() as other:
+        ids = gallery.add(units(2500), identity="crowd", camera="gate", time=NOW)
+        assert other.count("crowd") == 2500
+        alias = gallery.split(ids[:2000], "half")
+        assert alias.entries == 2000
+        assert (other.count("crowd"), other.count("half")) == (500, 2000)
+        assert gallery.undo(alias.number)
+        assert (other.count("crowd"), other.count("half")) == (2500, 0)
+        assert gallery.remove(ids[:700]) == 700
+        assert (other.count(), on_disk(gallery)) == (1800, 1800)
+        assert gallery.obey(ids[700:1300]) == 600
+        assert (other.count(), on_disk(gallery)) == (1200, 1200)
+        assert gallery.forget("crowd") == 1200
+        assert (other.count(), on_disk(gallery)) == (0, 0)
+        gallery.add(units(1200), identity="crowd", camera="gate", time=NOW)
+        clock.now += 25 * HOUR
+        assert gallery.sweep() == 1200
+        assert (other.count(), on_disk(gallery)) == (0, 0)
+
+
 @pytest.mark.parametrize("more", ['"', "'", "\\", "\0", "\0more", "\ud800", "é", " ", "]", '","'])
 def test_nearly_the_id_of_an_entry_is_none(gallery, more):
     (entry,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
@@ -237,6 +268,21 @@ def test_who_is_forgotten_is_not_brought_back_by_a_track_in_view(reopen):
         assert gallery.forgotten(key)
         gallery.add(units(1), identity="Anna", camera="desk", time=NOW)  # whoever enrols her again may
         assert gallery.count("Anna") == 1
+
+
+def test_who_is_forgotten_leaves_nothing_but_that(gallery):
+    """Where and when somebody was, merged and split or not, is forgotten with them; of others all stays."""
+    ids = gallery.add(units(4), identity=["A", "A", "B", "other"], camera="gate", time=NOW)
+    for name in ("A", "B", "other"):
+        gallery.saw(gallery.key_of(name), "gate", first=NOW, last=NOW + 5, score=None)
+    gallery.split(ids[1:2], "C")
+    gallery.merge("B", "A")
+    gallery.merge("C", "A")
+    assert gallery.forget("A") == 3
+    assert {name: rows(gallery, name) for name in ("entries", "identities", "sightings", "aliases", "moved")} == {
+        "entries": 1, "identities": 1, "sightings": 1, "aliases": 0, "moved": 0
+    }  # fmt: skip
+    assert gallery.count("other") == 1
 
 
 def test_who_is_forgotten_is_gone(reopen):
