@@ -43,13 +43,16 @@ def test_defaults_are_within_their_limits(settings):
         (RuntimeSettings, "max_batch", (0,)),
         (RuntimeSettings, "max_wait", (-0.1,)),
         (DetectSettings, "full_look", (-1.0, nan)),
-        (TrackSettings, "lost_seconds", (0.0,)),
+        (TrackSettings, "lost_seconds", (0.0, inf)),
         (TrackSettings, "every", (0.0,)),
         (TrackSettings, "least_quality", (2.0, nan)),
         (TrackSettings, "decide_after", (-1.0, nan)),
         (GallerySettings, "margin", (-0.1, 2.5, nan)),
+        (OutputSettings, "rotate_megabytes", (0.0, nan, inf)),
         (OutputSettings, "keep", (-1,)),
+        (AccessSettings, "session_hours", (0.0,)),
         (AccessSettings, "upload_megabytes", (0.0,)),
+        (AccessSettings, "upload_megapixels", (0.0, inf)),
         (AccessSettings, "requests_per_second", (0.0,)),
         (KeepSettings, "events", (0,)),
         (KeepSettings, "audit_days", (0.0,)),
@@ -61,6 +64,26 @@ def test_values_that_make_no_sense_are_refused(kind, name, values):
     for value in values:
         with pytest.raises(UserError, match=f"{name} = {value!r} is not a"):
             check_limits(kind(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        RuntimeSettings(max_batch=1, max_wait=0.0),
+        DetectSettings(full_look=0.0),
+        TrackSettings(least_quality=0.0, decide_after=0.0),
+        TrackSettings(least_quality=1.0),
+        GallerySettings(margin=0.0),
+        GallerySettings(margin=2.0),
+        OutputSettings(keep=0),
+        KeepSettings(events=1),
+        NeighbourSettings(threshold=-1.0),
+        NeighbourSettings(threshold=1.0),
+    ],
+    ids=str,
+)
+def test_limits_themselves_are_within(settings):
+    check_limits(settings)
 
 
 def test_the_process_looks_at_them_before_anything_else():
