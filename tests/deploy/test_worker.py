@@ -255,6 +255,19 @@ def test_one_view_alone_teaches_nothing(tmp_path, gallery):
     assert gallery.count() == 1
 
 
+@pytest.mark.parametrize(("known", "said"), [(True, "recognised"), (False, "unknown")])
+def test_views_that_do_not_agree_teach_nothing(tmp_path, gallery, known, said):
+    """Though they are not so unlike that the track has jumped, and their mean is exactly a person's."""
+    anna, one, other = np.zeros((3, 8))
+    anna[0], one[:2], other[:2] = 1, (0.851, 0.525), (0.851, -0.525)
+    if known:
+        gallery.add(anna[None].astype(np.float32), identity="anna", camera="desk", time=time.time())
+    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 5), Sequence(one, other), every=0.3)
+    assert [(each["event"], each["views"]) for each in told] == [(said, 2), ("left", 2)]
+    assert not told[-1]["stored"]
+    assert gallery.count() == int(known)
+
+
 class Copies(Answers):
     """From the sixth image on the person on the left looks like the one on the right."""
 
