@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploy import assembly
 from deploy.detect.motion import MotionGate
 from deploy.frames import Detections, Frame
+from deploy.settings import DetectSettings, ProcessSettings
 
 NOISE = np.random.default_rng(0).integers(60, 200, (270, 480, 3), dtype=np.uint8)
 BOX = np.array([[200, 80, 240, 180]], dtype=np.float32)
@@ -134,3 +136,24 @@ def test_who_was_there_first_and_moves_is_a_person_after_a_while():
 
     assert [found(index, False) for index in range(5)] == [0] * 5
     assert [found(10 * second, True) for second in (30, 50, 65)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_each_camera_has_a_gate_of_its_own_whoever_shares_the_detector(monkeypatch, shared):
+    opened = []
+
+    def open_detector(what, **more):
+        opened.append(Everywhere())
+        opened[-1].shared = shared
+        return opened[-1]
+
+    monkeypatch.setattr(assembly, "open_detector", open_detector)
+    finder = assembly.new_finder(ProcessSettings(detect=DetectSettings(full_look=100.0)))
+    finds = [finder(camera) for camera in ("gate", "hall")]
+    for index in range(2):
+        for find in finds:
+            find(frame(index))
+    assert len(opened) == (1 if shared else 2)
+    looks = [regions for detector in opened for regions in detector.looked]
+    assert len(looks) == 4
+    assert sum(regions is None for regions in looks) == 2  # the first image of each camera, and no other
