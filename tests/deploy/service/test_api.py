@@ -77,6 +77,33 @@ def test_lists_come_in_parts(service, people):
     problem(service.api("GET", "/people", params={"limit": 0}), 422, "invalid")
 
 
+def test_every_list_comes_in_parts(service, people):
+    for name in ("gate-1", "gate-2"):
+        service.api("PATCH", f"/people/{people[name]['key']}", json={"name": name.upper()})
+    event = service.met("anna", "gate", np.eye(48, dtype=np.float32)[5], track=7, score=0.82)
+    service.settled(lambda: [e for e in service.get("/events")["items"] if e["id"] == event.id])
+
+    def check(path, least, **more):
+        whole, parts, cursor = service.get(path, limit=200, **more), [], ""
+        assert whole["next"] is None
+        while cursor is not None:
+            part = service.get(path, limit=1, cursor=cursor, **more)
+            assert len(part["items"]) == 1  # none that is empty after the last
+            parts += part["items"]
+            cursor = part["next"]
+            assert len(parts) <= len(whole["items"])
+        assert parts == whole["items"]
+        assert len(parts) >= least
+
+    check("/events", 7)
+    check("/changes", 2)
+    check("/audit", 2)
+    check("/reviews", 2)
+    for each in service.get("/reviews")["items"]:
+        service.api("PUT", f"/reviews/{each['id']}", json={"answer": "different"})
+    check("/reviews", 2, answered=True)
+
+
 def test_people_are_found_by_name_and_camera(service, people):
     assert [each["name"] for each in service.get("/people", q="GATE")["items"]] == ["gate-2", "gate-1"]
     assert [each["name"] for each in service.get("/people", camera="hall")["items"]] == ["hall-3"]
