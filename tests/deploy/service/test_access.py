@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -12,6 +13,7 @@ import pytest
 
 from deploy.service import server
 from deploy.service.access import Rate, Tokens
+from deploy.service.api.guard import Guard
 from deploy.service.service import Service
 from deploy.service.settings import AccessSettings, ServiceSettings
 from pat.base.errors import UserError
@@ -275,6 +277,31 @@ def test_a_body_that_comes_too_slowly(service, monkeypatch):
             b"Content-Length: 1000\r\n\r\nabc"
         )
         assert b" 408 " in slow.recv(1000)
+
+
+def test_a_body_that_is_cut_short_does_nothing(service):
+    """What came of it may make sense by itself."""
+    scope = {
+        "type": "http", "method": "PATCH", "path": "/api/v1/people/ab", "scheme": "http", "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-length", b"100")], "client": ("127.0.0.1", 1),
+    }  # fmt: skip
+    came = iter(
+        [{"type": "http.request", "body": b'{"name": "bob"}', "more_body": True}, {"type": "http.disconnect"}]
+    )
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope)
+
+    async def receive():
+        return next(came)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Guard(app, service.site, [])(scope, receive, send))
+    assert (reached, sent) == ([], [])
+    assert service.get("/audit")["items"] == []
 
 
 def test_names_and_roles_of_tokens_are_checked(service):
