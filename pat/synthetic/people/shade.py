@@ -30,6 +30,11 @@ PATTERNS = (
     "dots", "raglan", "heather", "back print", "sleeve stripes", "chest band", "gradient", "flowers", "zigzag",
     "high-visibility", "side stripe", "diamonds", "big number", "tie-dye",
 )  # fmt: skip
+(
+    PLAIN, STRIPES, PINSTRIPES, CHECK, TARTAN, CAMOUFLAGE, COLOUR_BLOCK, CHEST_LOGO, LETTERING, DOTS,
+    RAGLAN, HEATHER, BACK_PRINT, SLEEVE_STRIPES, CHEST_BAND, GRADIENT, FLOWERS, ZIGZAG, HIGH_VISIBILITY,
+    SIDE_STRIPE, DIAMONDS, BIG_NUMBER, TIE_DYE,
+) = range(len(PATTERNS))  # fmt: skip
 
 
 @njit(cache=True)
@@ -86,7 +91,7 @@ def _emblem(p, q, shape):
 @njit(cache=True, error_model="numpy")
 def pattern(kind, scale, seed, x, y, z, arm, leg):
     """Share of the second colour at a place on the template body; from 2 on, of the third colour plus 2."""
-    if kind == 0:
+    if kind == PLAIN:
         return 0.0
     on_arm = arm >= 0
     u = y * 1.2 if on_arm else np.arctan2(x, -y - 0.03) * 0.16
@@ -94,67 +99,67 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
     if leg >= 0:
         u = np.arctan2(abs(x) - 0.13, -y) * 0.09
     front = y < -0.03 and not on_arm
-    if kind == 1:
+    if kind == STRIPES:
         return 1.0 if v / scale % 1 < 0.5 else 0.0
-    if kind == 2:
+    if kind == PINSTRIPES:
         return 1.0 if u / (scale * 0.6) % 1 < 0.3 else 0.0
-    if kind == 3:
+    if kind == CHECK:
         return 0.5 * (v / scale % 1 < 0.5) + 0.5 * (u / scale % 1 < 0.5)
-    if kind == 4:
+    if kind == TARTAN:
         p, q = v / (scale * 1.6) % 1, u / (scale * 1.6) % 1
         if abs(p - 0.25) < 0.04 or abs(q - 0.25) < 0.04:
             return 3.0
         return 0.5 * (abs(p - 0.6) < 0.2) + 0.5 * (abs(q - 0.6) < 0.2)
-    if kind == 5:
+    if kind == CAMOUFLAGE:
         n = noise(u / scale * 1.5 + seed, v / scale * 1.5, y * 3 + seed)[0]
         return 0.0 if n < 0.42 else (1.0 if n < 0.6 else 3.0)
-    if kind == 6:
+    if kind == COLOUR_BLOCK:
         return 1.0 if z < 1.1 + 0.25 * (seed % 1) and not on_arm else 0.0
-    if kind == 7:
+    if kind == CHEST_LOGO:
         if seed * 20 % 2 < 1:  # small, over the heart
             p, q = (x - 0.075) / 0.033, (z - 1.36) / 0.033
         else:
             p, q = x / 0.085, (z - 1.29) / 0.075
         return 1.0 if front and _emblem(p, q, int(seed * 50) % 4) else 0.0
-    if kind == 8 or kind == 12:
-        side = front if kind == 8 else (y > -0.03 and not on_arm)
+    if kind in (LETTERING, BACK_PRINT):
+        side = front if kind == LETTERING else (y > -0.03 and not on_arm)
         p, q = x / 0.12, (z - 1.27) / (0.035 + 0.05 * (seed * 7 % 1))
         if side and abs(p) < 1 and abs(q) < 1:
             return 1.0 if _glyphs(p, q, seed, 1 + int(seed * 13) % 2) else 0.0
         return 0.0
-    if kind == 9:
+    if kind == DOTS:
         p, q = u / scale % 1 - 0.5, v / scale % 1 - 0.5
         return 1.0 if p * p + q * q < 0.075 else 0.0
-    if kind == 10:
+    if kind == RAGLAN:
         return 1.0 if on_arm else 0.0
-    if kind == 11:
+    if kind == HEATHER:
         return 0.75 * noise(x * 180, y * 180, z * 180)[0]
-    if kind == 13:
+    if kind == SLEEVE_STRIPES:
         outside = on_arm and y > -0.03 - 0.16 * arm
         return 1.0 if outside and abs(u % 0.05) < 0.016 else 0.0
-    if kind == 14:
+    if kind == CHEST_BAND:
         return 1.0 if abs(z - 1.28 - 0.08 * (seed % 1)) < 0.06 and not on_arm else 0.0
-    if kind == 15:
+    if kind == GRADIENT:
         return min(1.0, max(0.0, (1.45 - z) / 0.5)) if not on_arm else min(1.0, max(0.0, arm))
-    if kind == 16:
+    if kind == FLOWERS:
         i, j = int(np.floor(u / scale)), int(np.floor(v / scale))
         p = u / scale - i - 0.5 - 0.3 * (_hash(i, j, 3) - 0.5)
         q = v / scale - j - 0.5 - 0.3 * (_hash(i, j, 5) - 0.5)
         d = np.sqrt(p * p + q * q)
         petal = 0.28 + 0.1 * np.cos(5 * np.arctan2(q, p))
         return 3.0 if d < 0.1 else (1.0 if d < petal and _hash(i, j, 7) > 0.25 else 0.0)
-    if kind == 17:
+    if kind == ZIGZAG:
         return 1.0 if (v / scale + abs(u / scale % 1 - 0.5) * 1.2) % 1 < 0.4 else 0.0
-    if kind == 18:
+    if kind == HIGH_VISIBILITY:
         if on_arm:
             return 1.0 if abs(arm - 0.45) < 0.06 else 0.0
         across = abs(z - 1.05) < 0.03 or abs(z - 1.2) < 0.03
         return 1.0 if across or (z > 1.2 and abs(abs(x) - 0.11) < 0.028) else 0.0
-    if kind == 19:
+    if kind == SIDE_STRIPE:
         return 1.0 if leg >= 0 and abs(x) > 0.16 + 0.05 * leg and abs(y + 0.01) < 0.022 else 0.0
-    if kind == 20:
+    if kind == DIAMONDS:
         return 1.0 if abs(u / scale % 1 - 0.5) + abs(v / scale % 1 - 0.5) < 0.33 else 0.0
-    if kind == 21:
+    if kind == BIG_NUMBER:
         p, q = x / 0.07, (z - 1.25) / 0.11
         if on_arm or abs(p) > 1 or abs(q) > 1:
             return 0.0
@@ -162,7 +167,7 @@ def pattern(kind, scale, seed, x, y, z, arm, leg):
         bar = abs(q) > 0.72 or abs(q) < 0.14
         stem = abs(p) > 0.6 if digit == 0 else (p > 0.6 if digit == 1 else (p * q > 0 and abs(p) > 0.6))
         return 1.0 if bar or stem else 0.0
-    if kind == 22:
+    if kind == TIE_DYE:
         p, q = x - 0.05, z - 1.2
         r = np.sqrt(p * p + q * q) + 0.05 * noise(x * 25, z * 25, seed)[0]
         return 0.5 + 0.5 * np.sin(r * 55 + seed)

@@ -7,7 +7,8 @@ from math import cos, pi, sin
 
 import numpy as np
 
-from pat.synthetic.people.places.solids import Builder, Material
+from pat.synthetic.people.places.solids import Builder
+from pat.synthetic.people.places.surfaces import Material
 
 Generator = np.random.Generator
 Colour = tuple[float, float, float]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pat.synthetic.people.places import furniture as f
 from pat.synthetic.people.places.floor import Floor, Strip, floor_of
 from pat.synthetic.people.places.plate import Place
-from pat.synthetic.people.places.solids import Builder, Material
-from pat.synthetic.people.places.surfaces import Ground
+from pat.synthetic.people.places.solids import Builder
+from pat.synthetic.people.places.surfaces import Ground, Material
 from pat.synthetic.people.places.weather import indoors, outdoors
 
 Generator = np.random.Generator

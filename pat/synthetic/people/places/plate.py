@@ -13,7 +13,7 @@ from pat.synthetic.people.places.floor import Floor
 from pat.synthetic.people.places.noise import cloudy
 from pat.synthetic.people.places.outlines import CELLS, shadows, spans
 from pat.synthetic.people.places.rays import FAR, entered, lets_through, stops, surface
-from pat.synthetic.people.places.surfaces import albedo, ground_albedo
+from pat.synthetic.people.places.surfaces import Material, albedo, ground_albedo
 from pat.synthetic.people.view import Light, View
 
 SAMPLES = 2
@@ -157,7 +157,7 @@ def _shade(
                 red, green, blue, glow = albedo(solid, abs(nz) > 0.7, a, b)
                 glow = solid.glow + glow
                 dim = 1.0 - 0.35 * math.exp(-pz / 0.35)
-                if solid.material == 6:  # leaves look every way
+                if solid.material == Material.FOLIAGE:  # leaves look every way
                     nx = 0.5 * nx + 0.5 * (px - solid.sphere[0]) / solid.sphere[3]
                     ny = 0.5 * ny + 0.5 * (py - solid.sphere[1]) / solid.sphere[3]
                     nz = 0.5 * nz + 0.5 * (pz - solid.sphere[2]) / solid.sphere[3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from pat.synthetic.people.places.surfaces import open_at
+from pat.synthetic.people.places.surfaces import HOLED, Material, open_at
 
 FAR = 1e6
 
@@ -42,7 +42,7 @@ def surface(solid, plane, x, y, z):
     lies = abs(solid.planes[plane, 2]) > 0.7
     if not lies and abs(solid.planes[plane, 0] * c + solid.planes[plane, 1] * s) > 0.7:
         along = side
-    if solid.material == 8:
+    if solid.material == Material.BICYCLE:
         return along, z - solid.origin[2]
     return along, side if lies else z
 
@@ -50,7 +50,7 @@ def surface(solid, plane, x, y, z):
 @njit(cache=True, error_model="numpy")
 def lets_through(solid, plane, x, y, z):
     """Whether a solid has a hole where a ray comes into it."""
-    if not 6 <= solid.material <= 8:
+    if solid.material not in HOLED:
         return False
     u, v = surface(solid, plane, x, y, z)
     return open_at(solid, u, v)

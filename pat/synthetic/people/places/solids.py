@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from math import cos, pi, sin
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pat.synthetic.people.places.surfaces import Material
+
 PLANES = 10
 """Half-spaces a solid may have."""
 
 Colour = Sequence[float]
-
-
-class Material(IntEnum):
-    """How a surface is coloured; `surfaces.albedo` knows each."""
-
-    PLAIN = 0
-    BRICK = 1
-    WINDOWS = 2
-    PANELS = 3
-    SHOP_FRONT = 4
-    SHELVES = 5
-    FOLIAGE = 6
-    FENCE = 7
-    BICYCLE = 8
-    POSTER = 9
-    LAMP = 10
-    PLASTER = 11
-    WOOD = 13
-    DOOR_WALL = 14
-
 
 SOLID = np.dtype(
     [
