@@ -1,104 +1,23 @@
-"""deploy.detect with ONNX models: small real graphs in the formats of RF-DETR and YOLOX."""
+"""deploy.detect with ONNX models: from a frame to boxes, with whom it shares a session."""
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from deploy.detect import open_detector
-from deploy.detect.__main__ import main
 from deploy.detect.describe import describe
 from deploy.detect.manifest import DetectorInput
 from deploy.detect.onnx import prepared
 from deploy.detect.together import Together
-from export.manifest import sha256
-from pat.base.errors import Failure, UserError
-
-SIDE = 64
-CELLS = [(8, 8, 8), (4, 4, 16), (2, 2, 32)]  # rows, columns, pixels of a cell
-ANCHORS = sum(rows * columns for rows, columns, _ in CELLS)
-CLASSES = 3
-
-
-def save(path: Path, nodes, outputs, constants=(), side=SIDE, inputs=1, batch=1) -> Path:
-    """An ONNX file that takes `images` float32 [batch, 3, side, side]."""
-    shape = [batch, 3, side, side]
-    graph = helper.make_graph(
-        list(nodes),
-        "detector",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ["images", "more"][:inputs]],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, path)
-    return path
-
-
-def constant(path: Path, **outputs: np.ndarray) -> Path:
-    """A model that gives the same outputs for every image."""
-    nodes, constants = [], {}
-    for name, value in outputs.items():
-        constants[f"{name}_value"] = value.astype(np.float32)
-        nodes.append(helper.make_node("Identity", [f"{name}_value"], [name]))
-    return save(path, nodes, outputs, constants)
-
-
-def seeing_yolox(path: Path, channel: int, decoded: bool = False) -> Path:
-    """A YOLOX that finds grid cells where one channel of the image is bright: a box as large as the cell."""
-    nodes = [helper.make_node("Slice", ["images", "from", "to", "axis"], ["one"])]
-    constants = {
-        "from": np.array([channel]),
-        "to": np.array([channel + 1]),
-        "axis": np.array([1]),
-        "flat": np.array([1, -1, 1]),
-        "brightest": np.array(255, np.float32),
-    }
-    centres, sizes = [], []
-    for rows, columns, side in CELLS:
-        nodes += [
-            helper.make_node(
-                "AveragePool", ["one"], [f"pool{side}"], kernel_shape=[side, side], strides=[side, side]
-            ),
-            helper.make_node("Reshape", [f"pool{side}", "flat"], [f"level{side}"]),
-        ]
-        for row in range(rows):
-            for column in range(columns):
-                centres.append([(column + 0.5) * side, (row + 0.5) * side] if decoded else [0.5, 0.5])
-                sizes.append([side, side] if decoded else [0.0, 0.0])
-    constants["boxes"] = np.concatenate((centres, sizes), axis=1).astype(np.float32)[None]
-    constants["people"] = np.tile(np.array([0.9, 0.2, 0.1], np.float32), (1, ANCHORS, 1))
-    nodes += [
-        helper.make_node("Concat", [f"level{side}" for _, _, side in CELLS], ["light"], axis=1),
-        helper.make_node("Div", ["light", "brightest"], ["objectness"]),
-        helper.make_node("Concat", ["boxes", "objectness", "people"], ["output"], axis=2),
-    ]
-    return save(path, nodes, ["output"], constants)
-
-
-def seeing_rf_detr(path: Path) -> Path:
-    """An RF-DETR whose 16 queries find red in the cells of a 4 x 4 grid. The image arrives normalised."""
-    nodes = [
-        helper.make_node("Slice", ["images", "from", "to", "axis"], ["red"]),
-        helper.make_node("AveragePool", ["red"], ["pool"], kernel_shape=[16, 16], strides=[16, 16]),
-        helper.make_node("Reshape", ["pool", "flat"], ["people"]),
-        helper.make_node("Concat", ["other", "people"], ["labels"], axis=2),
-        helper.make_node("Identity", ["grid"], ["dets"]),
-    ]
-    grid = [[(column + 0.5) / 4, (row + 0.5) / 4, 0.25, 0.25] for row in range(4) for column in range(4)]
-    constants = {
-        "from": np.array([0]), "to": np.array([1]), "axis": np.array([1]), "flat": np.array([1, 16, 1]),
-        "grid": np.array([grid], np.float32), "other": np.full((1, 16, 1), -9, np.float32),
-    }  # fmt: skip
-    return save(path, nodes, ["dets", "labels"], constants)
+from detectors import ANCHORS, CELLS, CLASSES, constant, save, seeing_rf_detr, seeing_yolox
+from pat.base.errors import Failure
 
 
 def lit(height: int, width: int, box: tuple[int, int, int, int], channel: int) -> np.ndarray:
@@ -264,112 +183,6 @@ def test_a_letterbox_keeps_the_shape_and_ends_in_grey():
     assert (image[0, :, 16:] == 114).all()
 
 
-@pytest.fixture
-def model(tmp_path) -> Path:
-    """A YOLOX with its manifest."""
-    file = constant(tmp_path / "m.onnx", output=np.zeros((1, ANCHORS, 5 + CLASSES)))
-    describe(file, "yolox", licence="Apache-2.0")
-    return file
-
-
-def changed(file: Path, /, **values) -> None:
-    manifest = file.with_suffix(".json")
-    fields = json.loads(manifest.read_text())
-    for name, value in values.items():
-        *outer, last = name.split("__")
-        inner = fields
-        for each in outer:
-            inner = inner[each]
-        if value is None:
-            del inner[last]
-        else:
-            inner[last] = value
-    manifest.write_text(json.dumps(fields))
-
-
-def refused(what) -> str:
-    with pytest.raises(UserError) as caught:
-        open_detector(str(what))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_the_manifest_says_how_to_feed_and_read_the_model(model):
-    fields = json.loads(model.with_suffix(".json").read_text())
-    assert fields["format"] == "pat-detector/1"
-    assert fields["sha256"] == sha256(model)
-    assert fields["input"] == {
-        "name": "images", "height": 64, "width": 64, "colour": "BGR", "resize": "letterbox",
-        "divide_by": 1.0, "mean": [0, 0, 0], "std": [1, 1, 1],
-    }  # fmt: skip
-    assert (fields["classes"], fields["person"], fields["outputs"]) == (CLASSES, 0, {"predictions": "output"})
-    assert fields["licence"] == "Apache-2.0"
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"format": "other/2"}, "does not have the format 'pat-detector/1'"),
-        ({"family": "ssd"}, "family = 'ssd' is not one of rf-detr, yolox"),
-        ({"family": None}, "family is missing"),
-        ({"input": []}, "input must be a table"),
-        ({"input__height": "64"}, "input.height = '64' is not"),
-        ({"input__height": True}, "input.height = True is not"),
-        ({"input__std": [1, 0, 1]}, "input.std = 0 is not a number above 0"),
-        ({"input__mean": [1, 0]}, "input.mean = [1, 0] is not"),
-        ({"input__colour": "GRB"}, "input.colour = 'GRB' is not one of RGB, BGR"),
-        ({"input__divide_by": 0}, "input.divide_by = 0 is not a number above 0"),
-        ({"person": 3}, "person = 3 is not one of 3 classes"),
-        ({"threshold": 1.5}, "threshold = 1.5 is not a number"),
-        ({"overlap": math.nan}, "overlap = nan is not"),
-        ({"outputs": {}}, "yolox needs predictions"),
-        ({"model": "../m.onnx"}, "not the name of a file"),
-        ({"model": "other.onnx"}, "describes other.onnx, not m.onnx"),
-        ({"boxes": "corners"}, "boxes = 'corners' is not one of raw, decoded"),
-        ({"sha256": "0" * 64}, "SHA-256"),
-        ({"input__name": "crops"}, "takes images and gives output"),
-        ({"outputs__predictions": "boxes"}, "takes images and gives output"),
-        ({"input__height": 128}, "expected tensor(float) [1, 3, 128, 64]"),
-        ({"classes": 80}, "[1, 84, 8], expected [1, 84, 85]"),
-    ],
-)
-def test_a_manifest_that_does_not_fit_is_refused(model, change, words):
-    changed(model, **change)
-    assert words in refused(model)
-
-
-def test_a_manifest_of_another_family_is_refused(model):
-    changed(model, family="rf-detr", boxes="decoded", outputs={"boxes": "output", "scores": "output"})
-    assert "output for boxes has the shape [1, 84, 8], expected [1, n, 4]" in refused(model)
-
-
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "null"])
-def test_a_broken_manifest_is_refused(model, text):
-    model.with_suffix(".json").write_text(text)
-    assert "m.json" in refused(model)
-
-
-def test_missing_files_are_refused(model, tmp_path):
-    assert 'give "rendered", "hog"' in refused(tmp_path / "nowhere.onnx")
-    assert "no ONNX detector" in refused(Path(__file__))
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "no manifest detector.json" in refused(empty)
-    lonely = constant(tmp_path / "lonely.onnx", output=np.zeros((1, ANCHORS, 8)))
-    assert "no manifest lonely.json or detector.json; write it with" in refused(lonely)
-    model.unlink()
-    assert "is missing" in refused(model.with_suffix(".json"))
-
-
-@pytest.mark.parametrize("share", [0, 0.5, 0.99])
-def test_a_truncated_model_is_refused(model, share):
-    whole = model.read_bytes()
-    model.write_bytes(whole[: int(len(whole) * share)])
-    assert "SHA-256" in refused(model)
-    changed(model, sha256=sha256(model))
-    assert "m.onnx" in refused(model)  # what ONNX Runtime, or the check of its outputs, says
-
-
 def test_a_model_that_breaks_while_it_runs_is_a_failure(tmp_path):
     """The graph takes the mean of the image as an index, which a bright one puts out of range."""
     nodes = [
@@ -384,77 +197,6 @@ def test_a_model_that_breaks_while_it_runs_is_a_failure(tmp_path):
     with pytest.raises(Failure, match=r"m\.onnx failed"):
         detector.detect(np.full((64, 64, 3), 255, np.uint8))
     assert len(detector.detect(np.full((64, 64, 3), 100, np.uint8))) == 0
-
-
-def test_the_command_writes_a_manifest_that_opens(tmp_path, capsys):
-    file = seeing_rf_detr(tmp_path / "rf.onnx")
-    arguments = ["describe", str(file), "--family", "rf-detr", "--threshold", "0.6", "--licence", "Apache-2.0"]
-    assert main(arguments) == 0
-    assert "class 1 of 2 is people" in capsys.readouterr().out
-    assert open_detector(str(file)).manifest.threshold == 0.6
-
-
-def several(path: Path, **changes) -> Path:
-    return save(path, [helper.make_node("Identity", ["images"], ["output"])], ["output"], **changes)
-
-
-@pytest.mark.parametrize(
-    ("make", "family", "words"),
-    [
-        (lambda path: several(path), "yolox", "output for predictions has the shape [1, 3, 64, 64]"),
-        (lambda path: several(path, inputs=2), "yolox", "2 inputs"),
-        (lambda path: several(path), "rf-detr", "gives output and no dets for boxes"),
-        (lambda path: seeing_yolox(path, 0), "rf-detr", "gives output and no dets for boxes"),
-        (lambda path: seeing_rf_detr(path), "yolox", "gives dets, labels and no output for predictions"),
-        (
-            lambda path: constant(path, dets=np.zeros((1, 9, 4)), labels=np.zeros((1, 8, 4))),
-            "rf-detr",
-            "output for scores has the shape [1, 8, 4], expected [1, 9, n]",
-        ),
-        (lambda path: constant(path, output=np.zeros((1, ANCHORS, 5))), "yolox", "one for each class"),
-        (lambda path: constant(path, output=np.zeros((1, ANCHORS, 6))), "yolox --person 2", "1 classes"),
-        (lambda path: constant(path, output=np.zeros((1, 9, 8))), "yolox", "expected [1, 84, n]"),
-        (lambda path: seeing_yolox(path, 0), "yolox --threshold 2", "threshold is 2"),
-        (lambda path: seeing_yolox(path, 0), "yolox --size 32 32", "expected tensor(float) [1, 3, 32, 32]"),
-        (lambda path: seeing_yolox(path, 0), "yolox --out /tmp/d.json", "does not lie beside"),
-        (lambda path: path.write_bytes(b"not a model"), "yolox", "cannot load"),
-        (lambda path: None, "yolox", "is no ONNX file"),
-    ],
-)
-def test_the_command_refuses_a_model_that_does_not_fit(tmp_path, capsys, make, family, words):
-    make(tmp_path / "m.onnx")
-    assert main(["describe", str(tmp_path / "m.onnx"), "--family", *family.split()]) == 2
-    message = capsys.readouterr().err
-    assert words in message
-    assert message.count("\n") == 1
-    assert not (tmp_path / "m.json").exists()
-
-
-def test_an_open_size_is_named_by_the_user(tmp_path, capsys):
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
-        helper.make_node("Add", ["zero", "rows"], ["output"]),
-    ]
-    constants = {"nothing": np.zeros(1, np.float32), "rows": np.zeros((1, ANCHORS, 8), np.float32)}
-    file = save(tmp_path / "m.onnx", nodes, ["output"], constants, side="side")
-    assert main(["describe", str(file), "--family", "yolox"]) == 2
-    assert "--size HEIGHT WIDTH" in capsys.readouterr().err
-    assert main(["describe", str(file), "--family", "yolox", "--size", "64", "64"]) == 0
-    assert len(open_detector(str(file)).detect(np.zeros((10, 10, 3), np.uint8))) == 0
-
-
-def test_a_model_that_takes_no_grey_image_is_refused(tmp_path, capsys):
-    nodes = [
-        helper.make_node("ReduceMean", ["images"], ["mean"], keepdims=0),
-        helper.make_node("Cast", ["mean"], ["index"], to=TensorProto.INT64),
-        helper.make_node("Gather", ["one", "index"], ["output"], axis=0),
-    ]
-    file = save(tmp_path / "m.onnx", nodes, ["output"], {"one": np.zeros((1, 1, ANCHORS, 8), np.float32)})
-    assert main(["describe", str(file), "--family", "yolox"]) == 1
-    message = capsys.readouterr().err
-    assert "m.onnx failed" in message
-    assert message.count("\n") == 1
 
 
 def brightness(path: Path) -> Path:
