@@ -27,7 +27,7 @@ from bench.rows import SUITES
 from pat.base.errors import UserError
 
 if TYPE_CHECKING:
-    from bench.rows.plan import Plan
+    from bench.rows.plan import RowPlan
 
 LIMIT, INTERPRETED_LIMIT = 120.0, 1800.0
 """Seconds that a row may take: on a GPU compiling is the longest part, the interpreter is slow in all."""
@@ -165,7 +165,7 @@ class Worker:
         self._process: Any = None
         self._pipe: Connection | None = None
 
-    def measure(self, plan: Plan, limit: float) -> list[Row] | None:
+    def measure(self, plan: RowPlan, limit: float) -> list[Row] | None:
         """The rows of a plan; None when the time is over."""
         if self._pipe is None:
             self._start()

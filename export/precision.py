@@ -39,7 +39,7 @@ from export.lowering.cast import LowName
 from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits, Form, Lowering, SixteenBits, backends_for
 from export.lowering.quantise import QuantisedName
-from export.lowering.search import Found, find_graph
+from export.lowering.search import Lowered, find_graph
 from export.lowering.share import share_in
 from export.manifest import MODEL, BackendName, Manifest, Precision
 from export.precisions import ENOUGH_IMAGES, MOST_HIGHER, PRECISIONS, Gate, Lower
@@ -213,7 +213,7 @@ def crops_to_judge(paths: Sequence[Path], manifest: Manifest, embed: Embed, prog
 
 def _described(
     manifest: Manifest,
-    found: Found,
+    found: Lowered,
     request: Request,
     limits: Gate,
     share: float,
@@ -273,7 +273,7 @@ def _labelled(
     return dataclasses.replace(described, precision=precision), lines
 
 
-def _as_it_stands(judge: Judge, found: Found, manifest: Manifest) -> list[str]:
+def _as_it_stands(judge: Judge, found: Lowered, manifest: Manifest) -> list[str]:
     """The graph run by ONNX Runtime without any emulation, in words that do not claim more than was run."""
     name = manifest.precision.name
     try:

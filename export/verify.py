@@ -39,7 +39,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class Embedder:
+class Opened:
     """An opened model and the size of image it wants."""
 
     name: str
@@ -56,7 +56,7 @@ class Embedder:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
+def opened(path: str | Path, parts: bool = False) -> Iterator[Opened]:
     """A model file (needs PyTorch), a bundle folder (ONNX Runtime) or an engine (TensorRT), by what `path` is.
 
     `parts` asks a model file for cls and part tokens; a bundle gives what it was made for. Raises UserError
@@ -72,7 +72,7 @@ def opened(path: str | Path, parts: bool = False) -> Iterator[Embedder]:
         manifest = session.manifest
         size = (manifest.input.height, manifest.input.width)
         fp32_threshold, threshold = thresholds_of(manifest) or (None, None)
-        yield Embedder(
+        yield Opened(
             str(path), size, manifest.output.size, session.embed, gate_of(manifest), threshold, fp32_threshold
         )
 
@@ -86,7 +86,7 @@ def _gives_parts(path: Path) -> bool:
     return path.suffix not in TORCH and Manifest.load(_bundle(path)).output.kind == "cls+parts"
 
 
-def _torch_model(path: Path, parts: bool) -> Embedder:
+def _torch_model(path: Path, parts: bool) -> Opened:
     try:
         import torch
 
@@ -102,11 +102,11 @@ def _torch_model(path: Path, parts: bool) -> Embedder:
             return model.embed(to_images(pixels), parts).numpy()
 
     dimension = model.dim * (1 + model.parts) if parts else model.dim
-    return Embedder(str(path), model.config.image_size, dimension, embed)
+    return Opened(str(path), model.config.image_size, dimension, embed)
 
 
 def embed_both(
-    first: Embedder, second: Embedder, pixels: Pixels, progress: Progress = SILENT
+    first: Opened, second: Opened, pixels: Pixels, progress: Progress = SILENT
 ) -> tuple[Vectors, Vectors]:
     """Embed the images uint8 [N, H, W, 3] with both. Raises UserError when sizes differ."""
     check_comparable(first, second)
@@ -121,7 +121,7 @@ def embed_both(
     return vectors[0], vectors[1]
 
 
-def check_comparable(first: Embedder, second: Embedder) -> None:
+def check_comparable(first: Opened, second: Opened) -> None:
     """Raise UserError unless both take the same images and give vectors of the same length."""
     for what, left, right in (
         ("take images of", first.size, second.size),
@@ -178,7 +178,7 @@ def _verify(given: argparse.Namespace) -> int:
     return 1 if why else 0
 
 
-def _thresholds(first: Embedder, second: Embedder) -> tuple[float, float] | None:
+def _thresholds(first: Opened, second: Opened) -> tuple[float, float] | None:
     """From which cosine on either shows one person: as its bundle says, or else the other's."""
     before, after = first.threshold, second.threshold
     if before is None and after is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from bench.detector.graph import SIZE, THRESHOLD
-from bench.detector.scores import Found
+from bench.detector.scores import Detected
 from pat.synthetic.people.camera import COLUMNS, ROWS
 
 _KNOWN = """\
@@ -18,12 +18,12 @@ _KNOWN = """\
 - Things that it never saw and that stand upright (signs, statues, tripods) may be taken for people."""
 
 
-def card(found: Mapping[str, Found], steps: int, frames: int, size: int) -> str:
+def card(found: Mapping[str, Detected], steps: int, frames: int, size: int) -> str:
     """README.md: Markdown. `found`: name of a detector -> what it found in the frames of the test domain."""
     return "\n".join(_lines(found, steps, frames, size)) + "\n"
 
 
-def _lines(found: Mapping[str, Found], steps: int, frames: int, size: int) -> Iterator[str]:
+def _lines(found: Mapping[str, Detected], steps: int, frames: int, size: int) -> Iterator[str]:
     yield "# pat-detector: a person detector made without a picture of anybody\n"
     yield "No picture of a real person was used and no pretrained weights: the network began at random and learned"
     yield "from rendered frames alone (`docs/people.md`). Licence: Apache-2.0, as the project."

@@ -18,7 +18,7 @@ from bench.deadline import Deadline
 from bench.detector.card import card
 from bench.detector.data import read_frames, render_cameras
 from bench.detector.graph import MODEL, export_detector
-from bench.detector.scores import Found, look
+from bench.detector.scores import Detected, look
 from bench.detector.train import averaged, train
 from bench.stages import all_done
 from deploy.detect import HOG, open_detector
@@ -74,7 +74,7 @@ def _score(out: Path, progress: Progress) -> None:
     """scores.json and the detector's README.md."""
     frames = read_frames(out / "test")
     folder = out / "detector"
-    found: dict[str, Found] = {}
+    found: dict[str, Detected] = {}
     for name, what in (("this detector", str(folder)), ("HOG", HOG)):
         progress.say(f"{name} looks at {len(frames)} frames")
         found[name] = look(open_detector(what, threshold=LEAST_SCORE).detect, frames)

@@ -18,7 +18,7 @@ Find = Callable[[NDArray[np.uint8]], Detections]
 
 
 @dataclass(frozen=True)
-class Found:
+class Detected:
     """What a detector found in frames: `scores` f32 [n] of its boxes, the surest first, and which are `right`."""
 
     scores: NDArray[np.float32]
@@ -45,7 +45,7 @@ class Found:
         return {"people": self.people, "frames": self.frames, "average precision": precision, "at": at}
 
 
-def look(find: Find, frames: Sequence[Labelled]) -> Found:
+def look(find: Find, frames: Sequence[Labelled]) -> Detected:
     """Each box is that of the person whom it fits best and no surer box has; boxes on who is mostly hidden count
     neither way."""
     scores: list[float] = []
@@ -65,4 +65,4 @@ def look(find: Find, frames: Sequence[Labelled]) -> Found:
             right.append(hit)
     order = np.argsort(-np.array(scores, np.float32), kind="stable")
     people = sum(len(frame.boxes) for frame in frames)
-    return Found(np.array(scores, np.float32)[order], np.array(right, bool)[order], people, len(frames))
+    return Detected(np.array(scores, np.float32)[order], np.array(right, bool)[order], people, len(frames))

@@ -14,7 +14,7 @@ from pat.ablation.people import interval
 from pat.base.errors import UserError
 from pat.base.progress import Progress
 from pat.config import TargetConfig
-from pat.evaluation.extract import Embedder
+from pat.evaluation.extract import Embed
 from pat.evaluation.histogram import stripe_histogram
 from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, score
@@ -73,7 +73,7 @@ GROUPS: dict[str, Callable[[Attributes], str]] = {
 
 
 def scores_on(
-    folder: Path, embed: Embedder, size: tuple[int, int], cache: Path, progress: Progress
+    folder: Path, embed: Embed, size: tuple[int, int], cache: Path, progress: Progress
 ) -> dict[str, Any]:
     """Figures of an embedder of images of `size` on the people in `folder`: whole, by group, and the histogram's.
 

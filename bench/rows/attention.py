@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bench.authors.network import masked_attention
 from bench.measure import Work
-from bench.rows.plan import Errors, Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Errors, Ready, RowPlan, checked, kernel_plan, relative_error, sizes
 from kernels.cases import PART_ATTENTION_LARGE, PART_ATTENTION_SMALL, PartAttentionCase
 from kernels.part_attention import part_attention, visibility
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -136,7 +136,7 @@ IMPLEMENTATIONS: dict[str, Callable[[PartAttentionCase, Tensor], Attention]] = {
 }
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     ways = [name for name in IMPLEMENTATIONS if ON_GPU or INTERPRETED or not name.startswith(OF_A_GPU)]
     everything = itertools.product(enumerate(CASES), DTYPES, (False, True), ways)
     found = [
@@ -149,7 +149,7 @@ def plans() -> list[Plan]:
 
 def plan(
     priority: int, case: PartAttentionCase, dtype: torch.dtype, implementation: str, *, backward: bool
-) -> Plan:
+) -> RowPlan:
     operation = "part attention " + ("forward+backward" if backward else "forward")
     grid = f"{case.grid[0]}x{case.grid[1]}+{1 + case.parts + case.registers}"
     shape = f"B={case.batch} H={case.heads} n={case.queries or case.tokens} N={grid} D={case.dim}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.measure import Work
-from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Ready, RowPlan, checked, kernel_plan, relative_error, sizes
 from kernels.cases import CROP_RESIZE_LARGE, CropResizeCase
 from kernels.crop_resize import crop_resize
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -63,7 +63,7 @@ def torchvision_per_crop(frame: Tensor, boxes: Tensor, size: tuple[int, int]) ->
 IMPLEMENTATIONS = {"ours": ours, "torchvision per crop": torchvision_per_crop}
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     found = []
     for (number, case), way in itertools.product(enumerate(CASES, 1), IMPLEMENTATIONS):
         shape = f"n={case.people} {case.frame[1]}x{case.frame[0]} -> {case.size[1]}x{case.size[0]}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.measure import Work
-from bench.rows.plan import Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Ready, RowPlan, checked, kernel_plan, relative_error, sizes
 from bench.work import network_flops
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
 from pat.config import ModelConfig
@@ -29,7 +29,7 @@ WAYS = {"ours": (OURS, False), "ours, compiled": (OURS, True), "SDPA": ("sdpa", 
 """Name -> implementation of attention, compiled or not."""
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     found = []
     for (number, (config, batch)), way in itertools.product(enumerate(CASES, 2), WAYS):
         run = functools.partial(prepare, config, batch, way)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.measure import Work
-from bench.rows.plan import Errors, Plan, Ready, checked, kernel_plan, relative_error, sizes
+from bench.rows.plan import Errors, Ready, RowPlan, checked, kernel_plan, relative_error, sizes
 from kernels.cases import NEAREST_PARTS_LARGE, NearestPartsCase
 from kernels.nearest_parts import nearest_parts
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -26,11 +26,11 @@ CASES = sizes(
     [NearestPartsCase("tiny", parts=2, batch=6, slots=90, dim=64, k=3)],
 )
 DTYPES = sizes([torch.bfloat16, torch.float32], [torch.float32], [torch.float16])
-Found = tuple[Tensor, Tensor, Tensor]  # log_sum [P, B], distances [P, B, K], indices [P, B, K]
-Search = Callable[[Tensor, Tensor, Tensor, Tensor, int], Found]  # query, bank, squared norms, own slots, K
+Nearest = tuple[Tensor, Tensor, Tensor]  # log_sum [P, B], distances [P, B, K], indices [P, B, K]
+Search = Callable[[Tensor, Tensor, Tensor, Tensor, int], Nearest]  # query, bank, squared norms, own slots, K
 
 
-def ours(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Found:
+def ours(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Nearest:
     impl = "triton" if ON_GPU or INTERPRETED else "reference"
     return nearest_parts(query, bank, own, k=k, scale=SCALE, squared_norms=norms, impl=impl)  # type: ignore[arg-type]
 
@@ -43,13 +43,13 @@ def all_distances(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor) -> Te
     return distances.masked_fill(columns == own[:, None], torch.inf)
 
 
-def topk(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Found:
+def topk(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Nearest:
     distances = all_distances(query, bank, norms, own)
     nearest, indices = distances.topk(k, largest=False)
     return torch.logsumexp(-SCALE * distances, -1), nearest, indices
 
 
-def sort(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Found:
+def sort(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Nearest:
     ordered, order = all_distances(query, bank, norms, own).sort(-1)
     return torch.logsumexp(-SCALE * ordered, -1), ordered[..., :k], order[..., :k]
 
@@ -57,7 +57,7 @@ def sort(query: Tensor, bank: Tensor, norms: Tensor, own: Tensor, k: int) -> Fou
 IMPLEMENTATIONS: dict[str, Search] = {"ours": ours, "matmul + topk + logsumexp": topk, "full sort": sort}
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     found = []
     everything = itertools.product(enumerate(CASES), DTYPES, (False, True), IMPLEMENTATIONS)
     for (number, case), dtype, backward, way in everything:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """One row to be measured; plans of a lower priority number come first."""
 
     operation: str
@@ -65,17 +65,17 @@ class Ready:
     errors: Errors
 
 
-def plans(suites: Sequence[str] = SUITES) -> list[Plan]:
+def plans(suites: Sequence[str] = SUITES) -> list[RowPlan]:
     """All rows of some suites, what matters most first.
 
     A suite that cannot be loaded, for want of a package, is one row that fails.
     """
-    found: list[Plan] = []
+    found: list[RowPlan] = []
     for suite in suites:
         try:
             found += importlib.import_module(f"bench.rows.{suite}").plans()
         except ImportError as error:
-            found.append(Plan(suite, "-", "-", "all rows", 9, functools.partial(_fail, error)))
+            found.append(RowPlan(suite, "-", "-", "all rows", 9, functools.partial(_fail, error)))
     return sorted(found, key=lambda plan: plan.priority)
 
 
@@ -91,10 +91,10 @@ def sizes(large: Sequence[T], small: Sequence[T], tiny: Sequence[T]) -> Sequence
 def kernel_plan(
     priority: int, operation: str, shape: str, dtype: torch.dtype, implementation: str,
     prepare: Callable[[], Ready],
-) -> Plan:  # fmt: skip
+) -> RowPlan:  # fmt: skip
     """A call that is checked, then timed as eager PyTorch makes it and as a CUDA graph."""
     run = functools.partial(_run, prepare)
-    return Plan(operation, shape, dtype_name(dtype), implementation, priority, run)
+    return RowPlan(operation, shape, dtype_name(dtype), implementation, priority, run)
 
 
 def _run(prepare: Callable[[], Ready], facts: dict[str, str], _out: Path) -> list[Row]:

@@ -17,7 +17,7 @@ from bench.measure import Work, watch_memory
 from bench.phases import Phases
 from bench.results import Row, quantiles, rows
 from bench.rows import training
-from bench.rows.plan import Plan, Ready, checked, dtype_name, kernel_plan, relative_error, sizes
+from bench.rows.plan import Ready, RowPlan, checked, dtype_name, kernel_plan, relative_error, sizes
 from bench.rows.training import Setting, Step
 from bench.work import bank_flops, network_flops
 from kernels.timing import DEVICE, INTERPRETED, ON_GPU
@@ -48,7 +48,7 @@ if ON_GPU:
     )  # fmt: skip
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     config = training.run_config()
     dtype = dtype_name(amp_dtype(config.amp, DEVICE) or torch.float32)
     batch = config.identities_per_batch * config.images_per_identity
@@ -59,7 +59,7 @@ def plans() -> list[Plan]:
     ]
     for name, (build, slots, priority) in STEPS.items():
         shape, run = f"{config.model.backbone} B={batch} M={slots}", functools.partial(run_step, build, slots)
-        found.append(Plan("training step", shape, dtype, name.split(", bank")[0], priority, run))
+        found.append(RowPlan("training step", shape, dtype, name.split(", bank")[0], priority, run))
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.device import device_name
 from bench.results import Row, quantiles, row
-from bench.rows.plan import Plan
+from bench.rows.plan import RowPlan
 from kernels import tune, tuning
 from kernels.cases import NearestPartsCase, PartAttentionCase
 from kernels.job import Job
@@ -21,13 +21,13 @@ TINY = (
 )
 
 
-def plans() -> list[Plan]:
+def plans() -> list[RowPlan]:
     arch = tuning.architecture(DEVICE)
     found = []
     for job in jobs(arch):
         bits, priority = ("16-bit", 3) if job.matrix else ("32-bit", 4)
         measure = functools.partial(run, job, arch)
-        found.append(Plan(f"tune {job.operation}", job.key, bits, "all candidates", priority, measure))
+        found.append(RowPlan(f"tune {job.operation}", job.key, bits, "all candidates", priority, measure))
     return found
 
 

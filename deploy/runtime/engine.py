@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.runtime.cuda import drop_frames
-from deploy.runtime.plan import Plan
+from deploy.runtime.plan import EnginePlan
 from deploy.runtime.trt_library import Library
 from export.manifest import Manifest
 from pat.base.errors import Failure, UserError
@@ -29,11 +29,11 @@ class Engine:
     """
 
     def __init__(
-        self, library: Library, plan: Plan, manifest: Manifest, stream: int, allocate: Callable[[int], int]
+        self, library: Library, plan: EnginePlan, manifest: Manifest, stream: int, allocate: Callable[[int], int]
     ) -> None:
         """`allocate` gives the address of so many bytes on the GPU, which outlive this object.
 
-        Raises UserError in TensorRT's own words when it refuses the plan, or as `Plan.check_tensors`.
+        Raises UserError in TensorRT's own words when it refuses the plan, or as `EnginePlan.check_tensors`.
         """
         self._library, self._path, self._stream = library, plan.path, stream
         self._input, self._output = manifest.input.name, manifest.output.name
@@ -77,7 +77,7 @@ class Engine:
         self._engine = None
         self._runtime = None
 
-    def _open(self, plan: Plan, manifest: Manifest, allocate: Callable[[int], int]) -> None:
+    def _open(self, plan: EnginePlan, manifest: Manifest, allocate: Callable[[int], int]) -> None:
         trt, messages = self._library.trt, self._library.messages
         messages.clear()
         self._runtime = runtime = trt.Runtime(self._library.logger)

@@ -28,7 +28,7 @@ def sidecar(plan: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """A plan file that is whole and was made from this bundle's graph."""
 
     path: Path
@@ -39,7 +39,7 @@ class Plan:
     """The remedy for nearly everything."""
 
     @classmethod
-    def find(cls, manifest: Manifest, path: Path | None) -> Plan:
+    def find(cls, manifest: Manifest, path: Path | None) -> EnginePlan:
         """The plan beside the bundle's graph, or another. Raises UserError for a damaged or foreign one."""
         path = path or manifest.folder / PLAN
         rebuild = f"run python export/build_trt.py {manifest.folder} on this device"

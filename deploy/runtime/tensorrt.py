@@ -15,7 +15,7 @@ from deploy.runtime.crops import rows_shape
 from deploy.runtime.cuda import Gpu, drop_frames
 from deploy.runtime.engine import Engine
 from deploy.runtime.gpu_crops import GpuCrops, KernelFile
-from deploy.runtime.plan import Plan
+from deploy.runtime.plan import EnginePlan
 from deploy.runtime.session import Cutter, Runtime, Vectors
 from deploy.runtime.trt_library import FlavourName, Library, load_library
 from export.manifest import Manifest
@@ -47,7 +47,7 @@ class Session(Runtime):
             raise UserError(f"preprocess is {preprocess!r}; choose gpu or cpu")
         self._engine: Engine | None = None
         self._crops: GpuCrops | None = None
-        found = Plan.find(self.manifest, Path(plan) if plan is not None else None)
+        found = EnginePlan.find(self.manifest, Path(plan) if plan is not None else None)
         library = load_library(flavour or found.facts["flavour"])
         found.check_library(library)
         self._gpu = Gpu(device)
@@ -65,7 +65,7 @@ class Session(Runtime):
         if not found.facts.get("checked", {}).get("passed"):
             log.warning("%s was not checked when it was built: run the self test before you use it", found.path)
 
-    def _open(self, plan: Plan, library: Library, gpu: Gpu, preprocess: str) -> None:
+    def _open(self, plan: EnginePlan, library: Library, gpu: Gpu, preprocess: str) -> None:
         plan.check_gpu(gpu.name, gpu.capability)
         kernel = KernelFile.find(self.manifest, gpu.capability) if preprocess == "gpu" else None
         self._engine = Engine(library, plan, self.manifest, gpu.stream, gpu.allocate)

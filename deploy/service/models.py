@@ -143,7 +143,7 @@ class Match(BaseModel):
     decision: Literal["same", "perhaps", "different"]
 
 
-class Found(BaseModel):
+class InPhoto(BaseModel):
     """A person in a photo."""
 
     box: tuple[int, int, int, int] = Field(description="x0, y0, x1, y1 in pixels of the photo.")
@@ -157,7 +157,7 @@ class Search(BaseModel):
     width: int
     height: int
     threshold: float
-    people: list[Found]
+    people: list[InPhoto]
     cluster: str | None = Field(description="Why other sites could not be asked; null where they were.")
 
 

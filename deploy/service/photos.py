@@ -35,7 +35,7 @@ class TooLarge(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class InPhoto:
     """A person in a photo."""
 
     box: tuple[int, int, int, int]
@@ -89,7 +89,7 @@ class Photos:
         except Exception as error:  # decoders raise many things for broken files
             raise UserError(f"this is no JPEG, PNG or WebP that can be read: {error}") from error
 
-    def search(self, pixels: Pixels, limits: Limits, *, whole: bool = False) -> list[Found]:
+    def search(self, pixels: Pixels, limits: Limits, *, whole: bool = False) -> list[InPhoto]:
         """The people in a photo, best view first; with `whole` it is a crop of one. Raises Failure when busy."""
         if not self._one.acquire(timeout=ANSWER_WITHIN):
             raise Failure("other photos are being looked up; try again")
@@ -104,7 +104,7 @@ class Photos:
         finally:
             self._one.release()
 
-    def search_box(self, pixels: Pixels, box: Boxes, limits: Limits) -> list[Found]:
+    def search_box(self, pixels: Pixels, box: Boxes, limits: Limits) -> list[InPhoto]:
         """Who one box [4] of a frame shows."""
         inside, usable = clipped(box[None], *pixels.shape[:2])
         return self._found(pixels, inside, np.ones(1, dtype=np.float32), limits) if usable[0] else []
@@ -134,13 +134,13 @@ class Photos:
         order = [row for row in np.argsort(-quality) if usable[row]][:MOST_PEOPLE]
         return boxes[order], quality[order]
 
-    def _found(self, pixels: Pixels, boxes: Boxes, quality: np.ndarray, limits: Limits) -> list[Found]:
+    def _found(self, pixels: Pixels, boxes: Boxes, quality: np.ndarray, limits: Limits) -> list[InPhoto]:
         try:
             vectors = self._embedder.submit(pixels, boxes).result(timeout=ANSWER_WITHIN)
         except TooLong:
             raise Failure(f"the model did not answer within {ANSWER_WITHIN:.0f} s; try again") from None
         return [
-            Found(
+            InPhoto(
                 _whole(box), float(good), self.alike(vector, limits) if np.isfinite(vector).all() else [], vector
             )
             for box, good, vector in zip(boxes, quality, vectors, strict=True)

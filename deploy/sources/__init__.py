@@ -6,7 +6,7 @@ PyAV, OpenCV and Pillow are imported when a source needs them.
 from __future__ import annotations
 
 from deploy.sources.base import Source, SourceLost
-from deploy.sources.names import Kind, kind_of, shown
+from deploy.sources.names import SourceKind, kind_of, shown
 
 __all__ = ["Source", "SourceLost", "open_source", "shown"]
 
@@ -35,17 +35,18 @@ def open_source(
         SourceLost: it does not work now, and may work later.
     """
     kind, target = kind_of(url)
-    if kind is Kind.PIPELINE:
+    if kind is SourceKind.PIPELINE:
         from deploy.sources.gstreamer import Pipeline
 
         return Pipeline(target, rate=rate, live=live)
-    if kind in (Kind.FOLDER, Kind.IMAGE):
+    if kind in (SourceKind.FOLDER, SourceKind.IMAGE):
         from deploy.sources.folder import Images
 
         return Images(target, rate=rate)
     from deploy.sources.video import open_device, open_file, open_network
 
-    if kind is Kind.FILE:
+    if kind is SourceKind.FILE:
         return open_file(target, rate=rate, live=live)
     waits = (timeout, timeout if read_timeout is None else read_timeout)
-    return (open_device if kind is Kind.DEVICE else open_network)(target, rate=rate, live=live, timeout=waits)
+    opened = open_device if kind is SourceKind.DEVICE else open_network
+    return opened(target, rate=rate, live=live, timeout=waits)

@@ -19,7 +19,7 @@ _VALUE = re.compile(r"([?&;/][^=&;/]+=)[^&;]+")  # some cameras take user and pa
 _PROPERTY = re.compile(r"\b((?:\w+-)*(?:user-id|user-pw|password|pw|token|secret|key)=)(\"[^\"]*\"|[^\s&]+)", re.I)
 
 
-class Kind(Enum):
+class SourceKind(Enum):
     """Who reads a source."""
 
     FILE = "a video file"
@@ -41,7 +41,7 @@ def _without_secrets(url: re.Match[str]) -> str:
     return _VALUE.sub(r"\1***", _USER.sub("://***@", url[0]))
 
 
-def kind_of(url: str) -> tuple[Kind, str]:
+def kind_of(url: str) -> tuple[SourceKind, str]:
     """Who reads it, and what he is to open: a path, a URL or a pipeline.
 
     Raises:
@@ -53,21 +53,21 @@ def kind_of(url: str) -> tuple[Kind, str]:
         raise UserError(f"{shown(url)}: the name of a source cannot hold a NUL character")
     scheme = re.match(r"([a-zA-Z][\w+.-]*):", url)
     if url.startswith("gst:"):
-        return Kind.PIPELINE, url[4:].strip()
+        return SourceKind.PIPELINE, url[4:].strip()
     if url.startswith("v4l2:") or re.match(r"/dev/video\d+$", url):
-        return Kind.DEVICE, url
+        return SourceKind.DEVICE, url
     if url.startswith("file:"):
         return _on_disk(unquote(urlsplit(url).path))
     if scheme and "://" in url:
-        return Kind.NETWORK, url
+        return SourceKind.NETWORK, url
     return _on_disk(url)
 
 
-def _on_disk(name: str) -> tuple[Kind, str]:
+def _on_disk(name: str) -> tuple[SourceKind, str]:
     path = expanded(name)
     try:
         if path.is_dir():
-            return Kind.FOLDER, str(path)
+            return SourceKind.FOLDER, str(path)
         mode = path.stat().st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):  # whoever opens it may wait for ever
             raise UserError(f"{shown(name)}: is a pipe or socket, not a video; give a file, or the camera's URL")
@@ -79,4 +79,4 @@ def _on_disk(name: str) -> tuple[Kind, str]:
         raise UserError(f"{shown(name)}: permission denied; let the user of this process read it") from None
     except OSError as error:
         raise UserError(f"{shown(name)}: cannot be opened: {error.strerror}") from None
-    return (Kind.IMAGE if path.suffix.lower() in IMAGES else Kind.FILE), str(path)
+    return (SourceKind.IMAGE if path.suffix.lower() in IMAGES else SourceKind.FILE), str(path)

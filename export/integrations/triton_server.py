@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from deploy.runtime.crops import prepared
-from deploy.runtime.plan import PLAN, Plan
+from deploy.runtime.plan import PLAN, EnginePlan
 from export.check import read_graph, runner
 from export.check_set import Agreement, read_check_set
 from export.integrations.same import check_same
@@ -32,7 +32,7 @@ def write_repository(bundle: str | Path, out: str | Path) -> Agreement:
     found = check_same(manifest, runner(read_graph(str(manifest.file(MODEL))), manifest), "the graph for Triton")
     models = {"reid_onnx": ("onnxruntime_onnx", manifest.file(MODEL), 64)}
     if (manifest.folder / PLAN).is_file():
-        plan = Plan.find(manifest, None)
+        plan = EnginePlan.find(manifest, None)
         most = max(largest for _, _, largest in plan.facts.get("profiles", [[1, 1, 1]]))
         models["reid_plan"] = ("tensorrt_plan", plan.path, most)
     with folder_written_whole(out) as draft:

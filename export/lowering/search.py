@@ -26,7 +26,7 @@ class Sensitivity:
 
 
 @dataclass(frozen=True)
-class Found:
+class Lowered:
     """The graph that passes the gate, what had to be excluded, and the list that decided it."""
 
     graph: onnx.ModelProto
@@ -38,7 +38,7 @@ class Found:
 
 def find_graph(
     lowering: Lowering, score: Score, rough: Score, progress: Progress, *, always_rank: bool
-) -> Found:
+) -> Lowered:
     """Lower everything; where that misses the gate, exclude the most sensitive parts, as few as suffice.
 
     `score` decides; `rough`, which may look at fewer images, orders the parts. `always_rank` measures the
@@ -49,7 +49,7 @@ def find_graph(
     verdict = score(graph)
     ranked = rank_parts(lowering, rough, progress) if always_rank or verdict.misses else ()
     if not verdict.misses:
-        return Found(graph, verdict, (), ranked)
+        return Lowered(graph, verdict, (), ranked)
     order = [each.layer for each in ranked]
     # The fewest parts from the top of the list: `low` are known to be too few, `high` to suffice.
     low, high, best = 0, len(order), None
@@ -60,7 +60,7 @@ def find_graph(
             verdict = score(graph)
             advance(1)
             if not verdict.misses:
-                high, best = count, Found(graph, verdict, tuple(order[:count]), ranked)
+                high, best = count, Lowered(graph, verdict, tuple(order[:count]), ranked)
             elif best is None:
                 raise Failure(
                     f"with every layer excluded the gate is missed still: {verdict.misses}; choose another "

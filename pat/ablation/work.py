@@ -15,7 +15,7 @@ from pat.ablation.plan import RESULT, Result, Run
 from pat.base.files import write_json
 from pat.base.progress import Progress
 from pat.config import TrainConfig
-from pat.evaluation.extract import Embedder
+from pat.evaluation.extract import Embed
 from pat.evaluation.scoring import open_evaluation_set, score_kinds
 from pat.losses import MemoryBank
 from pat.model import model_file
@@ -88,7 +88,7 @@ def _scores(run: Run, config: TrainConfig, device: torch.device) -> dict[str, di
     """Target -> kind -> mAP, rank1."""
     model = pat.load(config.out / run_folder.MODEL, config.model.attention).to(device)
 
-    def embed(parts: bool) -> Embedder:
+    def embed(parts: bool) -> Embed:
         return embedder(model, device, parts=parts)
 
     scores: dict[str, dict[str, dict[str, float]]] = {}

@@ -13,7 +13,7 @@ from deploy.shipped import bundle_and_rest, is_bundle
 from export.manifest import MANIFEST, Decision
 from pat.base.errors import UserError
 from pat.base.progress import Progress
-from pat.evaluation.extract import Embedder
+from pat.evaluation.extract import Embed
 
 if TYPE_CHECKING:
     from deploy.runtime.session import Runtime
@@ -34,9 +34,9 @@ class OpenedModel:
 
     path: Path
     image_size: tuple[int, int]
-    cls: Embedder
+    cls: Embed
     """The embedding that the model gives by itself; a bundle was exported with one kind."""
-    with_parts: Embedder | None
+    with_parts: Embed | None
     """cls and part tokens together, where the model can give them."""
     model: PartAwareTransformer | None = None
     """The network, where it is PyTorch's: for images of its attention."""
@@ -47,7 +47,7 @@ class OpenedModel:
     decision: Decision | None = None
     """The threshold that the bundle decides by."""
 
-    def embedder(self, parts: bool = False) -> Embedder:
+    def embedder(self, parts: bool = False) -> Embed:
         """The embedding asked for. Raises UserError when the model has no part tokens to give."""
         if not parts:
             return self.cls

@@ -23,7 +23,7 @@ from pat.commands.tables import print_table
 from pat.config import EvaluateConfig
 from pat.evaluation.curves import cmc_curve
 from pat.evaluation.figures import attention_figure, ranked_list_figure
-from pat.evaluation.protocols import known_protocol, plan
+from pat.evaluation.protocols import known_protocol, protocol_targets
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import EvaluationSet, Score, open_evaluation_set, spread_rows
 
@@ -63,7 +63,7 @@ def _by_protocol(path: Path, config: EvaluateConfig, progress: Progress) -> None
     check_limits(config)
     writable(config.out)
     with shared_model(path, config.device, config.attention, progress) as shared:
-        evaluate_protocol(shared, protocol, plan(protocol, training_facts(path)), config, progress)
+        evaluate_protocol(shared, protocol, protocol_targets(protocol, training_facts(path)), config, progress)
 
 
 def evaluate(path: Path, config: EvaluateConfig, progress: Progress | None = None) -> dict[str, dict[str, Score]]:

@@ -17,7 +17,7 @@ from pat.commands.shared import SharedModel
 from pat.commands.tables import show_table
 from pat.config import EvaluateConfig
 from pat.data.layouts import DataSet, find_data_set
-from pat.evaluation.protocols import AVERAGE, PUBLISHED, Plan, Published, Spread, average
+from pat.evaluation.protocols import AVERAGE, PUBLISHED, ProtocolTargets, Published, Spread, average
 from pat.evaluation.report import Report, versions
 from pat.evaluation.scoring import decoded_splits
 
@@ -35,7 +35,7 @@ class Outcome:
     """What a run by a protocol found."""
 
     protocol: str
-    plan: Plan
+    plan: ProtocolTargets
     absent: tuple[str, ...]
     results: Results
     divisions: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def training_facts(path: Path) -> Mapping[str, Any]:
 
 
 def evaluate_protocol(
-    shared: SharedModel, protocol: str, planned: Plan, config: EvaluateConfig, progress: Progress
+    shared: SharedModel, protocol: str, planned: ProtocolTargets, config: EvaluateConfig, progress: Progress
 ) -> Outcome:
     """Score the model on the planned targets that are under the root; print the table and write the results.
 

@@ -17,7 +17,7 @@ from deploy.annotate import Label, View
 from deploy.frames import Detections, Frame
 from deploy.settings import ProcessSettings
 from pat.base.errors import UserError
-from pat.evaluation.street import Box, Place, Run
+from pat.evaluation.street import Box, CameraFrame, Run
 
 TRUTH = "truth.jsonl"
 ROUNDING = 0.05
@@ -30,8 +30,8 @@ class Street:
     """A folder of `pat synth street`."""
 
     videos: Sequence[Path]
-    truth: dict[Place, list[Box]]
-    seconds: dict[Place, float]
+    truth: dict[CameraFrame, list[Box]]
+    seconds: dict[CameraFrame, float]
     """Of each frame with somebody in it."""
 
     @property
@@ -42,8 +42,8 @@ class Street:
 def read_street(folder: Path) -> Street:
     """Raises UserError for a folder that holds no street."""
     videos = sorted(folder.glob("*.mp4"))
-    truth: dict[Place, list[Box]] = {}
-    seconds: dict[Place, float] = {}
+    truth: dict[CameraFrame, list[Box]] = {}
+    seconds: dict[CameraFrame, float] = {}
     try:
         for line in (folder / TRUTH).read_text(encoding="utf-8").splitlines():
             each = json.loads(line)
@@ -79,7 +79,7 @@ def run_street(
         gallery=replace(settings.gallery, path=str(work / "gallery")),
         output=replace(settings.output, events=str(work / "events.jsonl"), metrics_port=0),
     )
-    boxes: dict[Place, list[Box]] = {}
+    boxes: dict[CameraFrame, list[Box]] = {}
     step = _Step([video.stem for video in street.videos])
     finder = (lambda camera: _truthful(street.truth)) if see_truth else assembly.new_finder(settings)
     summary = pipeline.run(
@@ -103,7 +103,7 @@ def run_street(
     return Run(boxes, said, order), replace(summary, stages=stages)
 
 
-def _truthful(truth: dict[Place, list[Box]]) -> Callable[[Frame], Detections]:
+def _truthful(truth: dict[CameraFrame, list[Box]]) -> Callable[[Frame], Detections]:
     def find(frame: Frame) -> Detections:
         there = truth.get((frame.camera, frame.index), [])
         edges = np.array([box.edges for box in there], dtype=np.float32).reshape(-1, 4)
@@ -149,7 +149,7 @@ class _Witness(View):
 
     def __init__(
         self,
-        boxes: dict[Place, list[Box]],
+        boxes: dict[CameraFrame, list[Box]],
         look: Callable[[Frame, Sequence[Label]], None],
         leave: Callable[[], None],
     ) -> None:

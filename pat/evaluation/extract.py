@@ -11,12 +11,12 @@ from pat.base.errors import UserError
 from pat.evaluation.ranking import Features, Floats, Indices
 
 Pixels = NDArray[np.uint8]
-Embedder = Callable[[Pixels], Floats]
+Embed = Callable[[Pixels], Floats]
 """From uint8 RGB images [n, H, W, 3] to float32 vectors [n, D]."""
 
 
 def extract(
-    embedder: Embedder,
+    embedder: Embed,
     pixels: Pixels,
     identities: Indices,
     cameras: Indices,

@@ -119,7 +119,7 @@ def training_sources(protocol: str, target: str | None = None) -> tuple[str, ...
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProtocolTargets:
     """What a model is scored on."""
 
     targets: tuple[str, ...]
@@ -128,7 +128,7 @@ class Plan:
     """What a table has to say of the training."""
 
 
-def plan(protocol: str, facts: Mapping[str, Any]) -> Plan:
+def protocol_targets(protocol: str, facts: Mapping[str, Any]) -> ProtocolTargets:
     """The targets of a model by the `source` among its training facts.
 
     Raises UserError for a model that was trained on what it would be tested on.
@@ -139,7 +139,8 @@ def plan(protocol: str, facts: Mapping[str, Any]) -> Plan:
     if not isinstance(specs, (list, tuple)) or not all(isinstance(spec, str) for spec in specs):
         specs = ()
     if not specs:
-        return Plan(targets, ("the model does not tell what it was trained on: the targets may be among it",))
+        unknown = "the model does not tell what it was trained on: the targets may be among it"
+        return ProtocolTargets(targets, (unknown,))
     trained = {spec: layout_of(spec) for spec in specs}
     warnings = [
         f"the model was trained on {spec}, which no known name tells; it may hold a target"
@@ -152,7 +153,7 @@ def plan(protocol: str, facts: Mapping[str, Any]) -> Plan:
     if not unseen or (protocol == "P1" and seen):
         raise UserError(f"the model was trained on {', '.join(seen)}: a target of {protocol}; no target may train")
     warnings += _other_sources(protocol, unseen, specs, trained)
-    return Plan(unseen, tuple(warnings), _of_val(trained))
+    return ProtocolTargets(unseen, tuple(warnings), _of_val(trained))
 
 
 def layout_of(spec: str) -> str | None:

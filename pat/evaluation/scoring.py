@@ -13,7 +13,7 @@ from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import JUNK, Sample, digest
-from pat.evaluation.extract import Embedder, extract
+from pat.evaluation.extract import Embed, extract
 from pat.evaluation.kinds import Kind, Rerank
 from pat.evaluation.ranking import Features, Indices, RankingResult, evaluate_ranking
 from pat.evaluation.rerank import Slabs, reranked
@@ -107,7 +107,7 @@ def decoded_splits(
 
 
 def score(
-    embedder: Embedder, images: EvaluationSet, progress: Progress, *, batch_size: int = 64, label: str = "embed"
+    embedder: Embed, images: EvaluationSet, progress: Progress, *, batch_size: int = 64, label: str = "embed"
 ) -> Score:
     """Embed query and gallery and rank them in one way."""
     query, gallery = embed_images(
@@ -117,7 +117,7 @@ def score(
 
 
 def score_kinds(
-    embedder: Callable[[bool], Embedder],
+    embedder: Callable[[bool], Embed],
     images: EvaluationSet,
     kinds: Iterable[Kind],
     progress: Progress,
@@ -173,7 +173,7 @@ def _ranked(
 
 
 def embed_images(
-    embedder: Embedder,
+    embedder: Embed,
     sides: Sequence[Images],
     progress: Progress,
     *,

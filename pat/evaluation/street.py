@@ -22,7 +22,7 @@ AWAY = 2.0
 """Seconds out of sight after which a person comes anew."""
 GAPS = ((0.0, 5.0), (5.0, 30.0), (30.0, 300.0), (300.0, float("inf")))
 
-Place = tuple[str, int]
+CameraFrame = tuple[str, int]
 """Camera and frame."""
 
 
@@ -38,7 +38,7 @@ class Box:
 class Run:
     """What the camera process said."""
 
-    boxes: Mapping[Place, Sequence[Box]]
+    boxes: Mapping[CameraFrame, Sequence[Box]]
     """By track."""
     said: Mapping[int, Sequence[tuple[str, str | None]]]
     """For each track its events recognised, new, revised, unknown in order, with the identity."""
@@ -132,7 +132,7 @@ class Scores:
 
 
 def score(
-    truth: Mapping[Place, Sequence[Box]], run: Run, seconds: Mapping[Place, float], people: int
+    truth: Mapping[CameraFrame, Sequence[Box]], run: Run, seconds: Mapping[CameraFrame, float], people: int
 ) -> Scores:
     """Compare a run with the truth. Persons are ints; `people` were filmed; `seconds` are those of the frames."""
     pairs = _pairs(truth, run.boxes)
@@ -195,7 +195,7 @@ def _recall(scores: Scores, passages: Sequence[Passage]) -> None:
             scores.recalled[key] += after.identity == before.identity
 
 
-def _pairs(truth: Mapping[Place, Sequence[Box]], found: Mapping[Place, Sequence[Box]]) -> list[tuple]:
+def _pairs(truth: Mapping[CameraFrame, Sequence[Box]], found: Mapping[CameraFrame, Sequence[Box]]) -> list[tuple]:
     """(place, person, track) of boxes that match; whom a track matched before it matches first (CLEAR)."""
     pairs = []
     before: dict[tuple[str, Hashable], Hashable] = {}
@@ -224,7 +224,7 @@ def _iou(ours: Sequence[Box], theirs: Sequence[Box]) -> NDArray[np.float64]:
     return np.asarray(common / (areas[0][:, None] + areas[1][None] - common))
 
 
-def _owners(pairs: Sequence[tuple], found: Mapping[Place, Sequence[Box]]) -> dict[int, int | None]:
+def _owners(pairs: Sequence[tuple], found: Mapping[CameraFrame, Sequence[Box]]) -> dict[int, int | None]:
     """Whose each track is."""
     lengths = Counter(box.who for boxes in found.values() for box in boxes)
     votes: dict[Hashable, Counter] = {track: Counter() for track in lengths}
@@ -258,12 +258,12 @@ def _identity_matches(pairs: Iterable[tuple[str, int, Hashable]]) -> int:
 
 
 def _passages(
-    truth: Mapping[Place, Sequence[Box]],
+    truth: Mapping[CameraFrame, Sequence[Box]],
     pairs: Sequence[tuple],
     names: Mapping[int, str],
-    seconds: Mapping[Place, float],
+    seconds: Mapping[CameraFrame, float],
 ) -> list[Passage]:
-    said: dict[tuple[Place, int], str] = {
+    said: dict[tuple[CameraFrame, int], str] = {
         (place, person): names[track] for place, person, track in pairs if track in names
     }
     frames: dict[tuple[str, int], list[int]] = {}

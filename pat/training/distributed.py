@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from kernels.nearest_parts import NearestParts, merge_nearest
-from pat.evaluation.extract import Embedder, Pixels
+from pat.evaluation.extract import Embed, Pixels
 from pat.evaluation.ranking import Floats
 from pat.losses import MemoryBank
 
@@ -100,7 +100,7 @@ class Ranks:
         """The bank with the slots of all ranks, to be saved and restored whatever the number of ranks."""
         return bank
 
-    def sharing(self, embedder: Embedder) -> Embedder:
+    def sharing(self, embedder: Embed) -> Embed:
         """An embedder whose batches are shared by all ranks; each gets all vectors."""
         return embedder
 
@@ -145,7 +145,7 @@ class Group(Ranks):
     def whole(self, bank: MemoryBank) -> Stateful:
         return _WholeBank(bank, self)
 
-    def sharing(self, embedder: Embedder) -> Embedder:
+    def sharing(self, embedder: Embed) -> Embed:
         def shared(pixels: Pixels) -> Floats:
             share = -(-len(pixels) // self.count)
             mine = np.arange(self.rank * share, (self.rank + 1) * share) % len(pixels)  # some twice: equal shares

@@ -39,18 +39,18 @@ class Named(Protocol):
     def config(self) -> TrainConfig: ...
 
 
-Job = TypeVar("Job", bound=Named)
+Task = TypeVar("Task", bound=Named)
 
 
 @dataclass(frozen=True)
-class Place:
+class Lane:
     """Where one of several runs goes."""
 
     device: str
     threads: int
 
 
-def places(device: torch.device, asked: str, processes: int | None = None) -> list[Place]:
+def lanes(device: torch.device, asked: str, processes: int | None = None) -> list[Lane]:
     """Where runs can go at the same time on `device`, which `asked` ("auto", "cuda", "cuda:1", "cpu") led to.
 
     A GPU takes one run; every GPU is used unless one was named. A CPU takes `processes`, by default one a core.
@@ -65,17 +65,17 @@ def places(device: torch.device, asked: str, processes: int | None = None) -> li
         devices = named or [f"cuda:{index}" for index in range(torch.cuda.device_count())]
         count = processes or len(devices)
     threads = max(1, min(cores() // count, torch.get_num_threads()))
-    return [Place(devices[number % len(devices)], threads) for number in range(count)]
+    return [Lane(devices[number % len(devices)], threads) for number in range(count)]
 
 
 def side_by_side(
-    work: Callable[[Job, str], object],
-    jobs: Sequence[Job],
-    where: Sequence[Place],
+    work: Callable[[Task, str], object],
+    jobs: Sequence[Task],
+    where: Sequence[Lane],
     progress: Progress,
     label: str = "epochs",
 ) -> None:
-    """Call `work(job, device)` for every job, as many at a time as there are places, under one progress bar.
+    """Call `work(job, device)` for every job, as many at a time as there are lanes, under one progress bar.
 
     `work` is a function at the top of a module: each job has a process of its own. Ctrl-C, SIGTERM or the first
     error stops the other runs, which save their state as `train` does, and is raised once they have.
@@ -83,7 +83,7 @@ def side_by_side(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([work.__module__])  # imported once, not by every process
     _start_server()
-    waiting, free, running = list(jobs), list(where), list[_Running[Job]]()
+    waiting, free, running = list(jobs), list(where), list[_Running[Task]]()
     with stop_flag() as stop, progress.bar(label, sum(job.config.epochs for job in jobs)) as advance:
         shown, finished = 0, 0
         try:
@@ -94,7 +94,7 @@ def side_by_side(
                 for each in [each for each in running if each.outcome.poll()]:
                     running.remove(each)
                     each.end()
-                    free.append(each.place)
+                    free.append(each.lane)
                     finished += each.job.config.epochs
                 logs = {each.job.name: epochs_of(each.job.config.out) for each in running}
                 epochs = finished + sum(map(len, logs.values()))
@@ -134,13 +134,13 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
         raise
 
 
-class _Running(Generic[Job]):
+class _Running(Generic[Task]):
     """A job in its process."""
 
-    def __init__(self, context: ForkServerContext, work: Callable[[Job, str], object], job: Job, place: Place):
-        self.job, self.place = job, place
+    def __init__(self, context: ForkServerContext, work: Callable[[Task, str], object], job: Task, lane: Lane):
+        self.job, self.lane = job, lane
         self.outcome, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_in_place, args=(work, job, place, sender))
+        self.process = context.Process(target=_in_lane, args=(work, job, lane, sender))
         self.process.start()
         sender.close()
 
@@ -155,15 +155,15 @@ class _Running(Generic[Job]):
             raise error
 
 
-def _in_place(work: Callable[[Job, str], object], job: Job, place: Place, outcome: connection.Connection) -> None:
+def _in_lane(work: Callable[[Task, str], object], job: Task, lane: Lane, outcome: connection.Connection) -> None:
     # Ctrl-C in a terminal reaches a whole process group; the parent alone decides what becomes of a run.
     os.setpgrp()
     follow_parent()
-    torch.set_num_threads(place.threads)
-    if place.device.startswith("cuda"):
-        torch.cuda.set_device(place.device)
+    torch.set_num_threads(lane.threads)
+    if lane.device.startswith("cuda"):
+        torch.cuda.set_device(lane.device)
     try:
-        work(job, place.device)
+        work(job, lane.device)
     except (UserError, Failure, KeyboardInterrupt) as error:
         outcome.send(error)
     except Exception as error:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from pat.base.progress import Progress
 from pat.config import DataConfig, TrainConfig
 from pat.data.pixels import read_images
-from pat.evaluation.extract import Embedder
+from pat.evaluation.extract import Embed
 from pat.evaluation.scoring import embed_images
 from pat.training.data import TrainingData
 from pat.training.distributed import Ranks
@@ -21,7 +21,7 @@ from pat.training.distributed import Ranks
 class Teacher:
     """A frozen model to learn from."""
 
-    embed: Embedder
+    embed: Embed
     image_size: tuple[int, int]
 
 

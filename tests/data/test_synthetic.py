@@ -21,7 +21,7 @@ from pat.synthetic.flat.body import VIEWS, Body, Pose
 from pat.synthetic.flat.camera import Camera
 from pat.synthetic.flat.canvas import Canvas, Light
 from pat.synthetic.flat.domains import SOURCE, TARGET
-from pat.synthetic.flat.fabric import Label
+from pat.synthetic.flat.fabric import PixelLabel
 from pat.synthetic.flat.figure import draw_person
 from pat.synthetic.flat.generate import ATTRIBUTES
 from pat.synthetic.flat.wardrobe import COLOURS, NOTHING, Identity, Item, Wardrobe, identities
@@ -179,7 +179,7 @@ def _drawn(identity: Identity, view: str) -> Canvas:
 
 def test_backpack_shows_from_behind_and_from_the_sides() -> None:
     person = _plain_person(bag=Item("backpack", 0, "red", COLOURS["red"]))
-    seen = {view: int((_drawn(person, view).labels == Label.BAG).sum()) for view in VIEWS}
+    seen = {view: int((_drawn(person, view).labels == PixelLabel.BAG).sum()) for view in VIEWS}
     assert seen["back"] > 4 * seen["front"]
     assert min(seen["left"], seen["right"]) > 2 * seen["front"]
     assert seen["front"] > 0  # the straps
@@ -187,23 +187,23 @@ def test_backpack_shows_from_behind_and_from_the_sides() -> None:
 
 def test_print_shows_from_the_front_only() -> None:
     top = Item("tee", 0, "blue", COLOURS["blue"], "logo", "white", COLOURS["white"])
-    seen = {view: int((_drawn(_plain_person(top=top), view).labels == Label.LOGO).sum()) for view in VIEWS}
+    seen = {view: int((_drawn(_plain_person(top=top), view).labels == PixelLabel.LOGO).sum()) for view in VIEWS}
     assert seen["front"] > 50
     assert seen["back"] == 0
 
 
 def test_face_shows_from_the_front_and_hair_from_behind() -> None:
     front, back = (_drawn(_plain_person(), view).labels[:40] for view in ("front", "back"))
-    assert (front == Label.SKIN).sum() > 3 * (back == Label.SKIN).sum()
-    assert (back == Label.HAIR).sum() > 1.5 * (front == Label.HAIR).sum()
+    assert (front == PixelLabel.SKIN).sum() > 3 * (back == PixelLabel.SKIN).sum()
+    assert (back == PixelLabel.HAIR).sum() > 1.5 * (front == PixelLabel.HAIR).sum()
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_labels_agree_with_the_pixels(view: str) -> None:
     canvas = _drawn(_plain_person(), view)
-    trunk = canvas.pixels[canvas.labels == Label.TOP]
+    trunk = canvas.pixels[canvas.labels == PixelLabel.TOP]
     assert trunk[:, 2].mean() > 1.8 * trunk[:, 0].mean()  # a blue top
-    assert canvas.pixels[canvas.labels == Label.BACKGROUND].max() < 0.6  # nothing but the edge of a shape
+    assert canvas.pixels[canvas.labels == PixelLabel.BACKGROUND].max() < 0.6  # nothing but the edge of a shape
     assert canvas.pixels.min() >= 0
     assert np.isfinite(canvas.pixels).all()
 

@@ -17,7 +17,7 @@ import camera_images
 from deploy.sources import open_source, shown
 from deploy.sources.folder import natural
 from deploy.sources.gstreamer import as_rgb, has_gstreamer
-from deploy.sources.names import Kind, kind_of
+from deploy.sources.names import SourceKind, kind_of
 from deploy.sources.timing import StreamClock, Thinner
 from pat.base.errors import Failure, UserError
 
@@ -340,12 +340,12 @@ def test_kinds(tmp_path: Path) -> None:
     (tmp_path / "a.PNG").touch()
     (tmp_path / "a.mp4").touch()
     wanted = {
-        str(tmp_path): Kind.FOLDER,
-        f"{tmp_path}/a.PNG": Kind.IMAGE,
-        f"{tmp_path}/a.mp4": Kind.FILE,
-        "rtsp://host/x": Kind.NETWORK,
-        "/dev/video0": Kind.DEVICE,
-        "gst: a ! appsink": Kind.PIPELINE,
+        str(tmp_path): SourceKind.FOLDER,
+        f"{tmp_path}/a.PNG": SourceKind.IMAGE,
+        f"{tmp_path}/a.mp4": SourceKind.FILE,
+        "rtsp://host/x": SourceKind.NETWORK,
+        "/dev/video0": SourceKind.DEVICE,
+        "gst: a ! appsink": SourceKind.PIPELINE,
     }
     assert {url: kind_of(url)[0] for url in wanted} == wanted
 

@@ -17,8 +17,8 @@ from pat.evaluation.protocols import (
     Spread,
     average,
     known_protocol,
-    plan,
     possible_targets,
+    protocol_targets,
     training_sources,
 )
 from pat.evaluation.ranking import RankingResult
@@ -46,7 +46,7 @@ def test_recipes_train_on_what_the_protocol_says(path: Path) -> None:
     _, protocol, *target = path.stem.split("_")
     config = overlay(TrainConfig(), read_mapping(path), str(path))
     assert config.data.source == training_sources(protocol, *target)
-    planned = plan(protocol, {"source": list(config.data.source)})
+    planned = protocol_targets(protocol, {"source": list(config.data.source)})
     assert planned.targets == (tuple(target) or ("prid", "grid", "viper", "ilids"))
     assert planned.warnings == ()
 
@@ -57,18 +57,18 @@ def test_every_protocol_has_its_recipes() -> None:
 
 def test_a_trained_target_is_refused() -> None:
     with pytest.raises(UserError, match="trained on prid: a target of P1"):
-        plan("P1", {"source": ["market1501", "prid=/data/x"]})
+        protocol_targets("P1", {"source": ["market1501", "prid=/data/x"]})
     with pytest.raises(UserError, match="no target may train"):
-        plan("P3", {"source": ["market1501:all", "/data/MSMT17_V1", "cuhk03-labeled"]})
+        protocol_targets("P3", {"source": ["market1501:all", "/data/MSMT17_V1", "cuhk03-labeled"]})
 
 
 def test_other_and_unknown_training_is_a_warning() -> None:
-    assert "not tell" in plan("P1", {}).warnings[0]
-    planned = plan("P2", {"source": ["market1501:all", "msmt17", "cuhk-sysu"]})
+    assert "not tell" in protocol_targets("P1", {}).warnings[0]
+    planned = protocol_targets("P2", {"source": ["market1501:all", "msmt17", "cuhk-sysu"]})
     assert planned.targets == ("cuhk03",)
     assert "not comparable" in planned.warnings[0]
-    assert "which no known name tells" in plan("single", {"source": ["/data/own"]}).warnings[0]
-    single = plan("single", {"source": ["Market-1501-v15.09.15"]})
+    assert "which no known name tells" in protocol_targets("single", {"source": ["/data/own"]}).warnings[0]
+    single = protocol_targets("single", {"source": ["Market-1501-v15.09.15"]})
     assert single.targets == ("msmt17", "cuhk03")
     assert single.warnings == ()
 
@@ -112,9 +112,9 @@ def test_distractors_and_junk_do_not_train(market: Path) -> None:
 
 
 def test_a_table_says_whether_val_of_msmt17_trained() -> None:
-    assert "with its list_val" in plan("single", {"source": ["msmt17"]}).remarks[0]
-    assert "without its list_val" in plan("single", {"source": ["msmt17:no-val"]}).remarks[0]
-    assert plan("single", {"source": ["market1501"]}).remarks == ()
+    assert "with its list_val" in protocol_targets("single", {"source": ["msmt17"]}).remarks[0]
+    assert "without its list_val" in protocol_targets("single", {"source": ["msmt17:no-val"]}).remarks[0]
+    assert protocol_targets("single", {"source": ["market1501"]}).remarks == ()
 
 
 def test_published_figures_stand_under_one_protocol_each() -> None:

@@ -24,7 +24,7 @@ from pat.base.mapping import from_mapping, to_mapping
 from pat.base.progress import Progress
 from pat.config import TrainConfig
 from pat.training.job import stop_flag
-from pat.training.side_by_side import Place, _start_server, _stop, places, side_by_side
+from pat.training.side_by_side import Lane, _start_server, _stop, lanes, side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def test_a_killed_run_is_named_and_the_others_save_their_state(run, tmp_path):
 
     threading.Thread(target=kill_the_first).start()
     with pytest.raises(Failure, match=r"seed [01]: its process ended early"):
-        side_by_side(carry_out, [run, other], [Place("cpu", 1)] * 2, Progress())
+        side_by_side(carry_out, [run, other], [Lane("cpu", 1)] * 2, Progress())
     assert not multiprocessing.active_children()
     assert all((each.folder / "checkpoint.pt").exists() for each in (run, other))
 
@@ -90,13 +90,13 @@ from pat.ablation.work import carry_out
 from pat.base.mapping import from_mapping, read_mapping
 from pat.config import TrainConfig
 from pat.base.progress import Progress
-from pat.training.side_by_side import Place, side_by_side
+from pat.training.side_by_side import Lane, side_by_side
 from pathlib import Path
 
 if __name__ == "__main__":
     base = from_mapping(TrainConfig, read_mapping(Path(sys.argv[1])))
     run = scored_run(base, Arm("any", "any"), 1e-3, 0)
-    side_by_side(carry_out, [run], [Place("cpu", 1)], Progress())
+    side_by_side(carry_out, [run], [Lane("cpu", 1)], Progress())
 """
 
 
@@ -153,13 +153,13 @@ def test_places(monkeypatch):
     monkeypatch.setattr("pat.training.side_by_side.cores", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     cpu = torch.device("cpu")
-    assert places(cpu, "auto") == [Place("cpu", 1)] * 8
-    assert places(cpu, "cpu", 2) == [Place("cpu", 4)] * 2
+    assert lanes(cpu, "auto") == [Lane("cpu", 1)] * 8
+    assert lanes(cpu, "cpu", 2) == [Lane("cpu", 4)] * 2
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert places(torch.device("cuda"), "auto") == [Place("cuda:0", 4), Place("cuda:1", 4)]
-    assert places(torch.device("cuda:1"), "cuda:1") == [Place("cuda:1", 8)]
-    assert [place.device for place in places(torch.device("cuda"), "cuda", 3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert lanes(torch.device("cuda"), "auto") == [Lane("cuda:0", 4), Lane("cuda:1", 4)]
+    assert lanes(torch.device("cuda:1"), "cuda:1") == [Lane("cuda:1", 8)]
+    assert [place.device for place in lanes(torch.device("cuda"), "cuda", 3)] == ["cuda:0", "cuda:1", "cuda:0"]
     with pytest.raises(UserError, match="--processes"):
-        places(cpu, "cpu", 0)
+        lanes(cpu, "cpu", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # OMP_NUM_THREADS=1
-    assert places(cpu, "cpu", 2) == [Place("cpu", 1)] * 2
+    assert lanes(cpu, "cpu", 2) == [Lane("cpu", 1)] * 2

@@ -20,7 +20,7 @@ from deploy.service.api.problems import PROBLEMS
 from deploy.service.elsewhere import Neighbours
 from deploy.service.live import Live
 from deploy.service.people import NotThere
-from deploy.service.photos import ANSWER_WITHIN, Found, Limits
+from deploy.service.photos import ANSWER_WITHIN, InPhoto, Limits
 from deploy.service.site import Site
 from deploy.service.streams import Streams
 from pat.base.errors import Failure
@@ -153,7 +153,7 @@ async def search_by_photo(
         raise HTTPException(415, f"send the photo itself as the body, with a type of {', '.join(KINDS)}")
     content = await request.body()
 
-    def search() -> tuple[tuple[int, ...], list[Found]]:
+    def search() -> tuple[tuple[int, ...], list[InPhoto]]:
         pixels = site.photos.decode(content)
         return pixels.shape, site.photos.search(pixels, Limits(count, camera, since, until), whole=whole)
 
@@ -177,7 +177,7 @@ def _known(site: Site, name: str) -> Live:
 
 
 def _answer(
-    site: Site, neighbours: Neighbours | None, shape: tuple[int, ...], found: list[Found]
+    site: Site, neighbours: Neighbours | None, shape: tuple[int, ...], found: list[InPhoto]
 ) -> models.Search:
     away: str | None = None
     threshold, viewed = site.parts.recogniser.threshold, in_view(site)
@@ -200,7 +200,7 @@ def _answer(
             except Failure as error:
                 away = str(error)
         answers.append(
-            models.Found(
+            models.InPhoto(
                 box=each.box, quality=each.quality, seen_before=seen, matches=matches,
                 elsewhere=others,
             )

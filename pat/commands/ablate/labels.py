@@ -83,7 +83,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Found:
+class Agreements:
     """What the neighbours say; means over the models."""
 
     models: int
@@ -162,7 +162,9 @@ def _seen(
     return Seen([(top, bottom) for top, bottom in bands.tolist()], others, anybody, torch.cat(maps).numpy())
 
 
-def _found(seen: Sequence[Seen], facts: Sequence[Facts], size: tuple[int, int], identities: np.ndarray) -> Found:
+def _found(
+    seen: Sequence[Seen], facts: Sequence[Facts], size: tuple[int, int], identities: np.ndarray
+) -> Agreements:
     """What the models say together. Raises UserError where the images show too little."""
     bands, images = seen[0].bands, len(identities)
     of_parts, of_global = [each.others[:-1] for each in seen], [each.others[-1] for each in seen]
@@ -177,15 +179,15 @@ def _found(seen: Sequence[Seen], facts: Sequence[Facts], size: tuple[int, int], 
     confidence, right = (np.concatenate(each) for each in zip(*guessed, strict=True))
     bins = reliability(confidence, right, np.tile(identities, len(seen)))
     looked = looks(np.mean([each.maps for each in seen], axis=0), facts, size, bands, identities)
-    return Found(len(seen), bands, table, np.mean(own, axis=0).tolist(), by_luck, bins, looked)
+    return Agreements(len(seen), bands, table, np.mean(own, axis=0).tolist(), by_luck, bins, looked)
 
 
-def _part_name(found: Found, part: int) -> str:
+def _part_name(found: Agreements, part: int) -> str:
     top, bottom = found.bands[part]
     return f"{part + 1} ({100 * top:.0f} to {100 * bottom:.0f} % of the height)"
 
 
-def _table(found: Found) -> str:
+def _table(found: Agreements) -> str:
     body = []
     for row in found.table:
         shares = [f"{100 * share:.1f}" for share in (row.chance, row.by_global, row.by_part)]
@@ -206,7 +208,7 @@ def _lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join(markdown_table(columns, body))
 
 
-def markdown(found: Found, given: Arguments, images: int, command: str) -> str:
+def markdown(found: Agreements, given: Arguments, images: int, command: str) -> str:
     """The page: tables with what they count."""
     better, worse = sum(row.low > 0 for row in found.table), sum(row.high < 0 for row in found.table)
     over_models = once_each = ""
@@ -264,7 +266,7 @@ that the thing's box covers: what a token that looks everywhere alike would give
 """
 
 
-def _figure(found: Found) -> Image.Image:
+def _figure(found: Agreements) -> Image.Image:
     names = [f"part {row.part + 1}: {row.attribute}" for row in found.table]
     shares = {
         "chance": [row.chance for row in found.table],

@@ -61,7 +61,7 @@ class Arguments:
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelScores:
     """What one model scored."""
 
     name: str
@@ -98,7 +98,7 @@ def run(given: Arguments, command: str, progress: Progress) -> None:
     progress.say(f"wrote {given.out / TABLE}")
 
 
-def _scored(name: str, opened: OpenedModel, images: EvaluationSet, progress: Progress) -> Found:
+def _scored(name: str, opened: OpenedModel, images: EvaluationSet, progress: Progress) -> ModelScores:
     """One model on every shift; what is not changed is embedded once."""
     (gallery,) = embed_images(opened.cls, [images.gallery], progress, label=f"{name}: gallery")
 
@@ -114,7 +114,7 @@ def _scored(name: str, opened: OpenedModel, images: EvaluationSet, progress: Pro
     found = {
         shift.name: [plain, *(precision(shift, strength) for strength in shift.strengths[1:])] for shift in SHIFTS
     }
-    return Found(name, found, images.query.identities, _by_condition(images.query, plain))
+    return ModelScores(name, found, images.query.identities, _by_condition(images.query, plain))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -153,7 +153,7 @@ def _mean(precision: np.ndarray) -> float:
     return 100 * float(np.nanmean(precision))
 
 
-def _rows(found: Sequence[Found]) -> list[str]:
+def _rows(found: Sequence[ModelScores]) -> list[str]:
     columns = ("shift", "model", "mAP, %: unchanged", "1st", "2nd", "3rd", "4th", "lost at the 4th, 95 % interval")
     body = []
     for shift in SHIFTS:
@@ -172,7 +172,7 @@ def _lost(differences: np.ndarray, identities: np.ndarray) -> str:
     return f"{_mean(differences):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def markdown(found: Sequence[Found], command: str) -> str:
+def markdown(found: Sequence[ModelScores], command: str) -> str:
     """The page: tables with what was changed."""
     by_condition = ""
     if any(each.conditions for each in found):
@@ -205,7 +205,7 @@ model says nothing of other seeds, so that a difference between two models is no
 """
 
 
-def _condition_rows(found: Sequence[Found]) -> list[str]:
+def _condition_rows(found: Sequence[ModelScores]) -> list[str]:
     body = []
     for condition, values in found[0].conditions.items():
         for value, precision in values.items():
@@ -214,7 +214,7 @@ def _condition_rows(found: Sequence[Found]) -> list[str]:
     return markdown_table(("condition", "value", "queries", *(f"mAP: {each.name}" for each in found)), body)
 
 
-def _figure(found: Sequence[Found]) -> Any:
+def _figure(found: Sequence[ModelScores]) -> Any:
     return curves_plot(
         {
             f"{shift.name}\n{shift.unit}": {

@@ -32,7 +32,7 @@ from pat.commands.tables import show_table
 from pat.config import TrainConfig
 from pat.device import choose_device, describe, resolve_loss, resolve_model
 from pat.training.run_folder import claimed
-from pat.training.side_by_side import Place, places, side_by_side
+from pat.training.side_by_side import Lane, lanes, side_by_side
 from pat.training.state import amp_dtype
 from pat.training.validate import validate
 
@@ -125,7 +125,7 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
         resume=False,
     )
     check(given)
-    where = places(device, given.training.device, given.processes)
+    where = lanes(device, given.training.device, given.processes)
     study = STUDIES[given.study](base).with_arms(given.arms).with_own(given.own_arms)
     study.check(base)
     for arm in study.arms:
@@ -158,7 +158,7 @@ def run(given: Arguments, command: str, progress: Progress) -> Findings:
     return findings
 
 
-def _search(base: TrainConfig, given: Arguments, where: Sequence[Place], progress: Progress) -> list[Run]:
+def _search(base: TrainConfig, given: Arguments, where: Sequence[Lane], progress: Progress) -> list[Run]:
     """The finished runs of the random search."""
     seeds = range(base.seed, base.seed + given.tuning_seeds)
     runs = tuning_runs(base, candidates(base, given.random), (base.optim.lr,), seeds, given.holdout)
@@ -218,7 +218,7 @@ def _check_images(base: TrainConfig, given: Arguments) -> None:
 
 
 def carry_out_all(
-    study: Study, base: TrainConfig, given: Arguments, where: Sequence[Place], progress: Progress
+    study: Study, base: TrainConfig, given: Arguments, where: Sequence[Lane], progress: Progress
 ) -> Findings:
     """Every run that is not finished yet: first all arms at one rate and the tuning, then each at its own rate."""
     rate = base.optim.lr
@@ -238,7 +238,7 @@ def carry_out_all(
     return Findings(study, rate, same_rate, tuning, tuned)
 
 
-def _finish(runs: Sequence[Run], where: Sequence[Place], label: str, progress: Progress) -> None:
+def _finish(runs: Sequence[Run], where: Sequence[Lane], label: str, progress: Progress) -> None:
     left = [run for run in runs if run.result() is None]
     progress.say(f"{label}: {len(runs) - len(left)} of {len(runs)} runs are finished, {len(left)} to go")
     if left:

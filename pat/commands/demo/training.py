@@ -20,7 +20,7 @@ from pat.commands.tables import print_table
 from pat.config import DataConfig, TargetConfig, TrainConfig
 from pat.device import choose_device, resolve_loss, resolve_model
 from pat.evaluation.curves import cmc_curve, training_curve
-from pat.evaluation.extract import Embedder
+from pat.evaluation.extract import Embed
 from pat.evaluation.figures import attention_figure, contact_sheet, ranked_list_figure
 from pat.evaluation.histogram import stripe_histogram
 from pat.evaluation.ranking import RankingResult
@@ -61,7 +61,7 @@ def run(
     arms = train_arms(shared, device, progress)
     progress.say("scoring on the target domain, which no training saw")
     images = open_evaluation_set(str(out / "data" / "target"), SIZE, shared.data, progress)
-    embedders: dict[str, Embedder] = {"histogram": stripe_histogram}
+    embedders: dict[str, Embed] = {"histogram": stripe_histogram}
     embedders |= {name: embedder(model, device) for name, model in arms.items()}
     scores = {name: score(each, images, progress, label=name) for name, each in embedders.items()}
     results = {name: each.result for name, each in scores.items()}

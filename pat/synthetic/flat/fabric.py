@@ -15,7 +15,7 @@ GIRTH = 0.1
 """Radius of the trunk in person heights: turns angles around it into lengths."""
 
 
-class Label(IntEnum):
+class PixelLabel(IntEnum):
     """What a pixel shows."""
 
     BACKGROUND = 0
@@ -30,7 +30,7 @@ class Label(IntEnum):
     OCCLUDER = 9
 
 
-def labelled(label: Label, like: Array) -> Labels:
+def labelled(label: PixelLabel, like: Array) -> Labels:
     """`label` everywhere, to be changed in places."""
     return np.full(like.shape, label, np.uint8)
 

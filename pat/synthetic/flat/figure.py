@@ -12,7 +12,7 @@ import numpy as np
 from pat.synthetic.flat.body import Body, Joint
 from pat.synthetic.flat.canvas import Array, Canvas, Labels, Paint
 from pat.synthetic.flat.fabric import (
-    Label,
+    PixelLabel,
     chest_print,
     cloth,
     darker,
@@ -39,7 +39,7 @@ TRUNK = (  # half widths from the front and from the side, between the neck and 
 
 
 @dataclass(frozen=True)
-class Cut:
+class Fit:
     """The cut of a kind of top: lengths in person heights."""
 
     hem: float  # where it ends
@@ -49,12 +49,12 @@ class Cut:
 
 
 CUTS = {
-    "tee": Cut(hem=0.53, sleeve=0.42, room=0.004),
-    "shirt": Cut(hem=0.53, sleeve=1.0, room=0.003),
-    "hoodie": Cut(hem=0.54, sleeve=1.0, room=0.012),
-    "jacket": Cut(hem=0.54, sleeve=1.0, room=0.014),
-    "coat": Cut(hem=0.70, sleeve=1.0, room=0.013, flare=0.02),
-    "vest": Cut(hem=0.52, sleeve=0.0, room=0.0),
+    "tee": Fit(hem=0.53, sleeve=0.42, room=0.004),
+    "shirt": Fit(hem=0.53, sleeve=1.0, room=0.003),
+    "hoodie": Fit(hem=0.54, sleeve=1.0, room=0.012),
+    "jacket": Fit(hem=0.54, sleeve=1.0, room=0.014),
+    "coat": Fit(hem=0.70, sleeve=1.0, room=0.013, flare=0.02),
+    "vest": Fit(hem=0.52, sleeve=0.0, room=0.0),
 }
 
 
@@ -93,7 +93,7 @@ class _Figure:
         for _, draw in sorted(shapes, key=lambda shape: shape[0]):
             draw()
 
-    def _cloth(self, item: Item, label: Label, girth: float, start: float = 0.0) -> Paint:
+    def _cloth(self, item: Item, label: PixelLabel, girth: float, start: float = 0.0) -> Paint:
         """Paint of a garment whose pattern runs on from `start` below its upper edge."""
 
         def paint(angle: Array, down: Array) -> tuple[Array, int]:
@@ -103,7 +103,7 @@ class _Figure:
         return paint
 
     def _skin(self, angle: Array, down: Array) -> tuple[Array, int]:
-        return flat(self.identity.skin, down), Label.SKIN
+        return flat(self.identity.skin, down), PixelLabel.SKIN
 
     def _limb(self, ends: tuple[Joint, Joint], widths: tuple[float, ...], paint: Paint, shade: float) -> None:
         self.canvas.sweep(self.body.seen(ends[0]), self.body.seen(ends[1]), widths, paint, shade=shade)
@@ -114,8 +114,8 @@ class _Figure:
         shade = 0.86 if self.body.depth(hip) < -0.02 else 1.0
         long = bottom.kind == "trousers"
         room = 0.007 if long else 0.0
-        upper = self._cloth(bottom, Label.BOTTOM, 0.055)
-        lower = self._cloth(bottom, Label.BOTTOM, 0.055, 0.235) if long else self._skin
+        upper = self._cloth(bottom, PixelLabel.BOTTOM, 0.055)
+        lower = self._cloth(bottom, PixelLabel.BOTTOM, 0.055, 0.235) if long else self._skin
 
         self._shoe(ankle, shade)
         calf = (0.038 * width + room, 0.04 * width + room, 0.022 + room)
@@ -128,7 +128,7 @@ class _Figure:
             self._limb((hip, _between(hip, knee, 0.75)), (0.062 * width, 0.06 * width), upper, shade)
 
     def _leather(self, angle: Array, down: Array) -> tuple[Array, int]:
-        return cloth(self.identity.shoes, angle, down, 0.05), Label.SHOES
+        return cloth(self.identity.shoes, angle, down, 0.05), PixelLabel.SHOES
 
     def _shoe(self, ankle: Joint, shade: float) -> None:
         """Flat on the ground; the toe points down as the heel lifts."""
@@ -146,7 +146,7 @@ class _Figure:
         flare = (0.03 + abs(sin(body.pose.yaw)) * body.pose.stride * 0.16) if skirt else 0.0
         widths = (hip * 0.9, hip, hip + flare / 2, hip + flare)
         ends = body.seen(body.trunk(0.43)), body.seen(body.trunk(0.7 if skirt else 0.53))
-        self.canvas.sweep(*ends, widths, self._cloth(bottom, Label.BOTTOM, 0.1), round_ends=False)
+        self.canvas.sweep(*ends, widths, self._cloth(bottom, PixelLabel.BOTTOM, 0.1), round_ends=False)
 
     def _trunk(self) -> None:
         body, cut = self.body, CUTS[self.identity.top.kind]
@@ -163,10 +163,10 @@ class _Figure:
         top, bag = self.identity.top, self.identity.bag
         around = facing(angle, self.body.pose.yaw)
         beside = np.abs(around)
-        colours, labels = cloth(top, around, down), labelled(Label.TOP, down)
+        colours, labels = cloth(top, around, down), labelled(PixelLabel.TOP, down)
         if top.texture == "logo":
             colours, share = chest_print(top, colours, around, down)
-            labels[share > 0.5] = Label.LOGO
+            labels[share > 0.5] = PixelLabel.LOGO
         if top.kind in ("jacket", "coat"):
             gap = 0.5 - 0.5 * down if top.kind == "jacket" else 0.42 - 1.6 * down
             colours = mixed(colours, top.second, inside(beside - gap, -9, 0, 0.08))
@@ -179,7 +179,7 @@ class _Figure:
             neckline = inside(beside * 0.1 + down, -1, 0.045, 0.01) * (beside < 1.2)
             colours = mixed(colours, self.identity.skin, neckline)
         strap = _strap(bag.kind, around, down)
-        labels[strap > 0.5] = Label.BAG
+        labels[strap > 0.5] = PixelLabel.BAG
         return mixed(folded(colours, angle, down, self.seed), darker(bag.colour), strap), labels
 
     def _arm(self, arm: tuple[Joint, Joint, Joint]) -> None:
@@ -197,13 +197,13 @@ class _Figure:
             if covered > 0:
                 sleeve = tuple(w + cut.room * 0.6 + 0.003 for w in bare)
                 hem = _between(*ends, min(covered, 1.0))
-                self._limb((ends[0], hem), sleeve, self._cloth(top, Label.TOP, 0.045, start), shade)
+                self._limb((ends[0], hem), sleeve, self._cloth(top, PixelLabel.TOP, 0.045, start), shade)
 
     def _hood(self) -> None:
         body = self.body
         wide = body.breadth(0.062, 0.035)
         ends = body.seen(body.trunk(0.155, z=-0.045)), body.seen(body.trunk(0.205, z=-0.065))
-        paint = self._cloth(self.identity.top, Label.TOP, 0.1)
+        paint = self._cloth(self.identity.top, PixelLabel.TOP, 0.1)
         self.canvas.sweep(*ends, (wide, wide * 0.75), paint, shade=0.8)
 
     def _backpack(self) -> None:
@@ -216,7 +216,7 @@ class _Figure:
             seam = inside(down, 0.035, 0.045, 0.01)
             lines = np.clip(0.55 * pocket + 0.8 * seam, 0, 1)
             colours = mixed(cloth(bag, angle, down), darker(bag.colour), lines)
-            return folded(colours, angle, down, self.seed), Label.BAG
+            return folded(colours, angle, down, self.seed), PixelLabel.BAG
 
         self.canvas.sweep(*ends, [wide * w for w in (0.8, 0.97, 1.0, 1.0, 1.02, 0.95)], paint)
 
@@ -227,7 +227,7 @@ class _Figure:
 
         def paint(angle: Array, down: Array) -> tuple[Array, int]:
             flap = inside(down, 0.045, 0.055, 0.008)
-            return mixed(cloth(bag, angle, down), darker(bag.colour), 0.8 * flap), Label.BAG
+            return mixed(cloth(bag, angle, down), darker(bag.colour), 0.8 * flap), PixelLabel.BAG
 
         self.canvas.sweep(*ends, (wide, wide * 1.06, wide), paint)
 

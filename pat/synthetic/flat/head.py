@@ -8,7 +8,7 @@ import numpy as np
 
 from pat.synthetic.flat.body import Body
 from pat.synthetic.flat.canvas import Array, Canvas, Labels, Point
-from pat.synthetic.flat.fabric import Label, cloth, darker, facing, flat, folded, inside, labelled, mixed
+from pat.synthetic.flat.fabric import PixelLabel, cloth, darker, facing, flat, folded, inside, labelled, mixed
 from pat.synthetic.flat.wardrobe import Identity, Item
 
 TALL = 0.142
@@ -32,8 +32,8 @@ def draw_head(canvas: Canvas, identity: Identity, body: Body) -> None:
         colours = mixed(flat(identity.skin, down), (0.1, 0.07, 0.06), 0.75 * eyes)
         colours = mixed(colours, darker(identity.skin), 0.8 * mouth)
         hair = _hairline(identity.hair.kind, beside, level)
-        labels = labelled(Label.SKIN, down)
-        labels[hair > 0.5] = Label.HAIR
+        labels = labelled(PixelLabel.SKIN, down)
+        labels[hair > 0.5] = PixelLabel.HAIR
         return mixed(colours, identity.hair.colour, hair), labels
 
     oval = [wide * w for w in (0.3, 0.78, 0.96, 1.0, 0.97, 0.86, 0.55)]
@@ -53,7 +53,7 @@ def _hairline(kind: str, beside: Array, level: Array) -> Array:
 
 def _draw_hat(canvas: Canvas, hat: Item, crown: Point, tall: float, wide: float, yaw: float) -> None:
     def paint(angle: Array, down: Array) -> tuple[Array, int]:
-        return cloth(hat, angle, down), Label.HAT
+        return cloth(hat, angle, down), PixelLabel.HAT
 
     x, y = crown
     depth = HAT_DEPTH[hat.kind]
@@ -76,7 +76,7 @@ def draw_hair_behind(canvas: Canvas, hair: Item, body: Body, seed: float) -> Non
     yaw = body.pose.head_yaw
 
     def paint(angle: Array, down: Array) -> tuple[Array, int]:
-        return folded(flat(hair.colour, down), angle * 1.7, down, seed), Label.HAIR
+        return folded(flat(hair.colour, down), angle * 1.7, down, seed), PixelLabel.HAIR
 
     wide = hypot(0.05 * cos(yaw), 0.032 * sin(yaw)) * body.head
     if hair.kind == "long":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pat.synthetic.flat.canvas import Array, Canvas, Paint
-from pat.synthetic.flat.fabric import Label, flat
+from pat.synthetic.flat.fabric import PixelLabel, flat
 from pat.synthetic.flat.wardrobe import Colour
 
 
@@ -38,6 +38,6 @@ OBSTACLES = {"pole": draw_pole, "bench": draw_bench, "planter": draw_planter}
 
 def _plain(colour: Colour) -> Paint:
     def paint(angle: Array, down: Array) -> tuple[Array, int]:
-        return flat(colour, down), Label.OCCLUDER
+        return flat(colour, down), PixelLabel.OCCLUDER
 
     return paint

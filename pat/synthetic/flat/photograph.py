@@ -12,7 +12,7 @@ from pat.synthetic.flat.body import VIEWS, Body, Pose
 from pat.synthetic.flat.camera import Camera
 from pat.synthetic.flat.canvas import Array, Canvas, Labels, Light
 from pat.synthetic.flat.domains import DomainStyle
-from pat.synthetic.flat.fabric import Label
+from pat.synthetic.flat.fabric import PixelLabel
 from pat.synthetic.flat.figure import draw_person
 from pat.synthetic.flat.obstacle import OBSTACLES
 from pat.synthetic.flat.scene import FLOOR, WIDE, behind, place_of
@@ -130,18 +130,18 @@ def _occlude(
     origin = canvas.origin[0] + side * canvas.scale, canvas.origin[1] + 0.06 * canvas.scale
     in_front = Canvas(canvas.pixels, np.zeros_like(canvas.labels), canvas.scale * 1.04, origin, canvas.light)
     draw_person(in_front, passer_by, body, 0.5)
-    canvas.labels[in_front.labels > 0] = Label.OCCLUDER
+    canvas.labels[in_front.labels > 0] = PixelLabel.OCCLUDER
     return kind
 
 
 def _person(labels: Labels) -> int:
     """Number of pixels that show the person."""
-    return int(((labels != Label.BACKGROUND) & (labels != Label.OCCLUDER)).sum())
+    return int(((labels != PixelLabel.BACKGROUND) & (labels != PixelLabel.OCCLUDER)).sum())
 
 
 def _visible(labels: Labels) -> list[str]:
-    counts = np.bincount(labels.ravel(), minlength=len(Label))
-    shown = [label for label in Label if label not in (Label.BACKGROUND, Label.OCCLUDER)]
+    counts = np.bincount(labels.ravel(), minlength=len(PixelLabel))
+    shown = [label for label in PixelLabel if label not in (PixelLabel.BACKGROUND, PixelLabel.OCCLUDER)]
     return [label.name.lower() for label in shown if counts[label] >= VISIBLE_SHARE * labels.size]
 
 

@@ -15,7 +15,7 @@ from export.check_set import compare
 from export.judge import Verdict
 from export.lowering.calibration import Settings, calibrate
 from export.lowering.methods import FORMS, EightBits
-from export.lowering.search import Found
+from export.lowering.search import Lowered
 from export.manifest import MANIFEST, MODEL, Manifest, fact
 from export.precision import Request, lower_bundle
 from lowering import LAYERS, WIDE, in_opset
@@ -84,7 +84,7 @@ def test_a_graph_that_misses_the_gate_where_it_runs_is_said(case):
     """The judged figures are the declared numbers; a CPU that saturates computes others."""
     agreement = compare(case.embeddings, case.embeddings)
     for misses, ending in (("", "neighbour 100.0%"), ("crops: all", "the gate on this machine: crops: all")):
-        found = Found(case.graph, Verdict({"crops": agreement}, None, ""), (), ())
+        found = Lowered(case.graph, Verdict({"crops": agreement}, None, ""), (), ())
         (said,) = script._as_it_stands(
             lambda run, misses=misses: Verdict({"crops": agreement}, None, misses), found, case.manifest
         )
