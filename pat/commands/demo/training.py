@@ -30,7 +30,7 @@ from pat.model import PartAwareTransformer
 from pat.model.attention_maps import attention_maps
 from pat.model.images import embedder, to_images
 from pat.training.loop import train
-from pat.training.side_by_side import epochs_of, places, side_by_side
+from pat.training.side_by_side import epochs_of, lanes, side_by_side
 
 NAMES = {
     "histogram": "colour histogram",
@@ -109,7 +109,7 @@ def train_arms(shared: TrainConfig, device: torch.device, progress: Progress) ->
     progress.say(f"training: {' · '.join(NAMES[name] for name in runs)}")
     jobs = [_Arm(NAMES[name], run_config) for name, run_config in runs.items()]
     at_once = len(jobs) if device.type == "cpu" else None
-    side_by_side(_train, jobs, places(device, shared.device, at_once), progress)
+    side_by_side(_train, jobs, lanes(device, shared.device, at_once), progress)
     for name, run_config in runs.items():
         arms[name] = pat.load(run_config.out / "model.safetensors", shared.model.attention).to(device)
     return arms
