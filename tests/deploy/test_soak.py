@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import httpx
@@ -40,46 +41,14 @@ class Sample(NamedTuple):
     files: int
 
 
-@pytest.mark.parametrize("command", ["camera", "serve"])
-def test_nothing_grows(command, colour_bundle, street, tmp_path):
-    words = [str(colour_bundle)]
-    words += [f"{name}={street / f'camera-{1 + number % 2}.mp4'}" for number, name in enumerate(CAMERAS)]
-    words += ["--camera.loop", "--camera.pace", "--camera.rate", RATE]
-    words += ["--detect.detector", "hog:720", "--runtime.threads", "1", "--track.every", "0.3"]
-    words += ["--gallery.path", str(tmp_path / "gallery"), "--gallery.threshold", "0.8"]
-    words += ["--gallery.retention-hours", "0.02"]
-    words += ["--output.events", str(tmp_path / "events.jsonl"), "--output.rotate-megabytes", "0.05"]
-    words += ["--output.keep", "2", "--output.video", str(tmp_path / "video")]
-    words += ["--port", "0", "--keep.views", "best"] if command == "serve" else ["--output.metrics-port", "0"]
-    with Child(command, *words, until=PAGE if command == "serve" else LIVE) as child:
-        with page(child.found) if command == "serve" else contextlib.nullcontext({}) as seen:
-            samples = list(watched(child))
-        code = child.end(signal.SIGTERM)
-    print("".join(child.said)[-1500:], seen)
-    assert code == 0
-    assert not child.traces
-    assert all(seen.values())
-    quarter = len(samples) // 4
-    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
-    assert min(late).memory < min(early).memory + GROWTH
-    assert max(each.threads for each in late) <= max(each.threads for each in early) + SPARE_THREADS[command]
-    assert max(each.files for each in late) <= max(each.files for each in early) + 2
-
-
-def watched(child: Child) -> Iterator[Sample]:
-    """What it holds, sixty times."""
-    process = psutil.Process(child.process.pid)
-    for number in range(1, 61):
-        time.sleep(SECONDS / 60)
-        assert child.process.poll() is None, child.said
-        sample = Sample(process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
-        if number % 5 == 0:
-            print(f"{SECONDS * number / 60:5.0f} s: {sample}", flush=True)
-        yield sample
+@contextlib.contextmanager
+def nobody(address: str) -> Iterator[dict[str, int]]:
+    """Nobody looks."""
+    yield {}
 
 
 @contextlib.contextmanager
-def page(address: str) -> Iterator[dict[str, int]]:
+def as_the_page_asks(address: str) -> Iterator[dict[str, int]]:
     """What the page asks for while somebody looks at the cameras, and how often it was answered.
 
     An image of each camera and their states every second, the service's state every five, all events as they come.
@@ -115,3 +84,72 @@ def page(address: str) -> Iterator[dict[str, int]]:
     assert all(thread.is_alive() for thread in threads)  # nobody was sent away
     over.set()
     assert problems == []
+
+
+@contextlib.contextmanager
+def the_page(address: str) -> Iterator[dict[str, int]]:
+    """The page itself in Chromium, on the view of the cameras; at the end what it shows: cameras, events."""
+    shown = {"cameras": 0, "events": 0}
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page, errors = browser.new_page(), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{address}#/live", timeout=90_000)
+        yield shown
+        shown["cameras"] = page.evaluate(
+            "[...document.querySelectorAll('.frame img')].filter((each) => each.naturalWidth > 0).length"
+        )
+        shown["events"] = page.locator(".feed li:not(.nothing)").count()
+        print(f"the page's heap: {page.evaluate('performance.memory.usedJSHeapSize') / 2**20:.1f} MiB")
+        assert errors == []
+        assert shown["cameras"] == len(CAMERAS)
+        browser.close()
+
+
+Client = Callable[[str], contextlib.AbstractContextManager[dict[str, int]]]
+
+
+@pytest.mark.parametrize(
+    ("command", "client"),
+    [("camera", nobody), ("serve", as_the_page_asks), ("serve", the_page)],
+    ids=["camera", "requests", "page"],
+)
+def test_nothing_grows(command, client: Client, colour_bundle, street, tmp_path):
+    words = [str(colour_bundle)]
+    words += [f"{name}={street / f'camera-{1 + number % 2}.mp4'}" for number, name in enumerate(CAMERAS)]
+    words += ["--camera.loop", "--camera.pace", "--camera.rate", RATE]
+    words += ["--detect.detector", "hog:720", "--runtime.threads", "1", "--track.every", "0.3"]
+    words += ["--gallery.path", str(tmp_path / "gallery"), "--gallery.threshold", "0.8"]
+    words += ["--gallery.retention-hours", "0.02"]
+    words += ["--output.events", str(tmp_path / "events.jsonl"), "--output.rotate-megabytes", "0.05"]
+    words += ["--output.keep", "2", "--output.video", str(tmp_path / "video")]
+    words += ["--port", "0", "--keep.views", "best"] if command == "serve" else ["--output.metrics-port", "0"]
+    with Child(command, *words, until=PAGE if command == "serve" else LIVE) as child:
+        with client(child.found) as seen:
+            samples = list(watched(child))
+        code = child.end(signal.SIGTERM)
+    print("".join(child.said)[-1500:], seen)
+    assert code == 0
+    assert not child.traces
+    assert all(seen.values())
+    quarter = len(samples) // 4
+    early, late = samples[quarter : 2 * quarter], samples[-quarter:]
+    assert min(late).memory < min(early).memory + GROWTH
+    assert max(each.threads for each in late) <= max(each.threads for each in early) + SPARE_THREADS[command]
+    assert max(each.files for each in late) <= max(each.files for each in early) + 2
+
+
+def watched(child: Child) -> Iterator[Sample]:
+    """What it holds, sixty times."""
+    process = psutil.Process(child.process.pid)
+    for number in range(1, 61):
+        time.sleep(SECONDS / 60)
+        assert child.process.poll() is None, child.said
+        sample = Sample(process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
+        if number % 5 == 0:
+            print(f"{SECONDS * number / 60:5.0f} s: {sample}", flush=True)
+        yield sample
