@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 import shutil
@@ -16,7 +17,7 @@ import pytest
 from deploy import runtime
 from deploy.runtime.session import NotFinite
 from deploy.runtime.trt_library import Messages
-from export.check_set import compare
+from export.check_set import compare, read_check_set
 from export.manifest import Manifest
 from export.precisions import EIGHT
 from export.trt.check import Checked, check_engine, judge, why_not_run
@@ -97,6 +98,21 @@ def test_only_a_wrong_answer_is_a_failed_engine(trt_bundle, monkeypatch, error, 
     checked = check_engine(Manifest.load(trt_bundle), b"plan", {})
     assert (checked.ran, checked.why) == (ran, str(error))
     assert checked.passed is (False if ran else None)
+
+
+@pytest.mark.parametrize(("batch", "passed"), [(0, True), (1, False), (2, False), (3, False), (4, False)])
+def test_an_engine_is_wrong_that_answers_wrongly_in_one_of_its_batches(trt_bundle, monkeypatch, batch, passed):
+    """Each profile has kernels of its own, at its smallest, usual and largest batch."""
+    images, expected = read_check_set(Manifest.load(trt_bundle))
+
+    def embed(crops: np.ndarray) -> np.ndarray:
+        found = np.stack([expected[(images == crop).all((1, 2, 3))][0] for crop in crops])
+        return -found if len(crops) == batch else found
+
+    engine = contextlib.nullcontext(SimpleNamespace(embed=embed))
+    monkeypatch.setattr(runtime, "open", lambda *arguments, **options: engine)
+    checked = check_engine(Manifest.load(trt_bundle), b"plan", {"profiles": [[1, 2, 2], [2, 3, 16]]})
+    assert checked.passed is passed
 
 
 def test_files_appear_together_or_not_at_all(tmp_path):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.check_set import compare, moved_threshold, pair_cosines
+from export.check_set import _nearest, compare, moved_threshold, pair_cosines
 from export.judge import Images, Judge
-from export.labelled import Decide
+from export.labelled import Decide, Ranked
 from export.lowering.methods import FORMS
 from export.lowering.share import multiply_adds, share_in
 from export.precision import eight_bits
@@ -106,6 +107,41 @@ def test_a_lower_precision_gets_the_nearest_threshold_with_as_many_matches():
     assert verdict.threshold is not None
     assert verdict.threshold > threshold
     assert "judged on 64 images" in verdict.sentences()[-1]
+
+
+def test_every_set_is_judged_and_the_largest_tells():
+    expected, numbers = people(), np.arange(COUNT, dtype=np.uint8)
+    few, many = numbers[:16], numbers[16:]
+    sets = [
+        Images(name, np.broadcast_to(rows[:, None, None, None], (len(rows), 1, 1, 3)), expected[rows])
+        for name, rows in (("check set", few), ("crops", many))
+    ]
+    for rows, name in ((few, "check set"), (many, "crops")):
+        found = people(noise=0.01)
+        found[rows] = np.roll(expected[rows], 4, 0)
+        for order in (sets, sets[::-1]):
+            verdict = Judge(order, EIGHT, 0.9)(lambda pixels: found[pixels[:, 0, 0, 0]])  # noqa: B023
+            assert verdict.misses.startswith(f"{name}: worst centred cosine")
+            assert len(verdict.telling.cosines) == len(many)
+            assert verdict.threshold == moved_threshold(expected[many], found[many], 0.9)
+
+
+def test_blocks_make_no_difference_to_who_is_nearest():
+    np.testing.assert_array_equal(_nearest(people(), block=7), _nearest(people()))
+
+
+def test_rank_1_and_mAP_may_each_fall_by_the_points_of_the_gate_and_one_query_may_be_lost():
+    def score(rank1, mAP):
+        result = SimpleNamespace(cmc=np.array([rank1, 1.0]), mAP=mAP)
+        return SimpleNamespace(query=SimpleNamespace(vectors=np.zeros((100, 1))), result=result)
+
+    for rank1, mAP, said in (
+        (0.89, 0.796, ""), (0.95, 0.85, ""), (0.88, 0.8, "rank-1 falls by 2.00"), (0.9, 0.79, "mAP falls by 1.00"),
+        (0.9, np.nan, "mAP falls by nan"),
+    ):  # fmt: skip
+        missed = Ranked(score(0.9, 0.8), score(rank1, mAP)).misses(EIGHT)
+        assert missed.startswith(said)
+        assert bool(missed) == bool(said)
 
 
 def test_a_threshold_is_chosen_on_labelled_images(market):
