@@ -24,8 +24,8 @@ def test_queries_without_a_match_do_not_count(tmp_path):
 
 
 def test_the_same_gain_on_everybody_is_certain():
-    theirs = {str(i): [2, 0.2 * i] for i in range(5)}
-    ours = {name: [count, total + 0.5] for name, (count, total) in theirs.items()}
+    theirs = {str(i): [1 + i, 0.2 * i] for i in range(5)}
+    ours = {name: [count, total + 0.25 * count] for name, (count, total) in theirs.items()}
     found = people.difference([ours, ours], [theirs, theirs])
     assert (found.people, found.low, found.high) == (5, pytest.approx(0.25), pytest.approx(0.25))
 
@@ -44,11 +44,14 @@ def test_the_interval_is_that_of_the_mean():
     low, high = people.interval(values, np.ones(400, dtype=int))
     expected = 1.96 * values.std(ddof=1) / 20
     assert (low, high) == (
-        pytest.approx(values.mean() - expected, abs=0.2 * expected),
-        pytest.approx(values.mean() + expected, abs=0.2 * expected),
+        pytest.approx(values.mean() - expected, abs=0.1 * expected),
+        pytest.approx(values.mean() + expected, abs=0.1 * expected),
     )
 
 
 def test_people_that_one_side_alone_has_are_left_out():
     assert people.difference([{"1": [1, 1.0]}], [{"2": [1, 1.0]}]) is None
     assert people.difference([], []) is None
+    ours = {"1": [1, 1.0], "2": [1, 0.75], "3": [2, 1.5]}
+    found = people.difference([ours], [{"2": [1, 0.5], "3": [2, 1.0], "4": [1, 0.0]}])
+    assert (found.people, found.low, found.high) == (2, 0.25, 0.25)

@@ -61,3 +61,4 @@ def test_the_night_is_dark_noisy_and_pale():
     assert seen.mean() < image.mean() / 1.5
     assert seen.std(axis=(0, 1)).min() > 2
     assert seen[..., 0].mean() - seen[..., 1].mean() < 70
+    assert night(flat(188), 2).mean() == pytest.approx(137, abs=2)  # of two stops the gain makes up one
