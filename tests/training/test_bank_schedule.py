@@ -8,15 +8,18 @@ import torch
 import pat
 from pat.base.errors import Failure
 from pat.base.mapping import from_mapping
+from pat.base.progress import SILENT
 from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation
 from pat.losses import MemoryBank, cross_id_similarity
 from pat.model import PartAwareTransformer
 from pat.training import loop
 from pat.training.bank_fill import UNRELATED, measured_scale
+from pat.training.data import open_training_data
 from pat.training.distributed import Ranks
 from pat.training.draws import draw, generator_of
 from pat.training.loop import Interrupted, train
+from pat.training.state import build_state
 from pat.training.step import training_losses
 from run_logs import logged
 
@@ -118,6 +121,12 @@ def test_the_measured_scale_is_that_of_all_pairs_in_one_shard_or_two():
             return tensor + (other.sum(1) if tensor.dim() == 2 else other.square().sum((1, 2)))
 
     assert measured_scale(shards[0], Both(torch.device("cpu"))) == pytest.approx(measured_scale(bank, RANKS))
+
+
+def test_a_given_scale_is_that_of_features_of_the_papers_width(config):
+    made = config(scale=0.02)
+    training = open_training_data(made.data, made.model.image_size, made.seed, SILENT).training
+    assert build_state(made, training, RANKS, SILENT).csl_scale == pytest.approx(0.02 * 768 / 64)
 
 
 def test_unrelated_features_have_the_papers_scale_and_equal_ones_none():

@@ -125,6 +125,10 @@ def test_other_methods_have_a_say_and_none_unasked(config):
     assert all(step[name] == 0 for step in plain for name in TERMS)
     assert all(step["camera"] > 0 and step["alignment"] > 0 and step["uniformity"] < 0 for step in others)
     assert others[0]["domain_uniformity"] == 0 > others[-1]["domain_uniformity"]  # nobody had been seen
+    weights = vars(config(**OTHERS).loss)
+    for each in others:
+        weighted = sum(weights[name] * each[name] for name in (*step.OWN_TERMS, *TERMS))
+        assert each["loss"] == pytest.approx(weighted, rel=1e-5)
 
 
 TOGETHER = [
