@@ -86,6 +86,24 @@ def test_rates_fall_towards_the_patches_and_the_classifier_has_its_own():
     assert decays[id(model.classifier.weight)] == 0.0
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_biases_have_their_rate_and_norms_biases_and_tokens_decay_under_sgd_alone(name):
+    config = ModelConfig(
+        backbone="vit_tiny_patch16_224", image_size=(32, 16), patch_size=8, width=64, depth=1, heads=1,
+        identities=3,
+    )  # fmt: skip
+    model = PartAwareTransformer(config)
+    optimiser = build_optimiser(model, OptimConfig(name=name, lr=1.0, bias_lr_factor=2.0, weight_decay=0.1))
+    groups = {id(p): group for group in optimiser.param_groups for p in group["params"]}
+    found = {name: groups[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    matrices = {f"{each}.weight" for each in ("patch_embed.proj", "blocks.0.attn.qkv", "classifier")}
+    others = {"cls_token", "part_tokens", "pos_embed", "norm.weight", "norm.bias", "blocks.0.attn.qkv.bias"}
+    assert matrices | others <= set(found)
+    for each in matrices | others:
+        assert found[each]["lr"] == (2.0 if each.endswith("bias") else 1.0), each
+        assert found[each]["weight_decay"] == (0.1 if name == "sgd" or each in matrices else 0.0), each
+
+
 def test_between_two_epochs_the_rate_lies_between_theirs():
     model = network()
     config = OptimConfig(lr=1.0, bias_lr_factor=1.0, warmup_epochs=2, warmup_lr=0.0, cosine_epochs=10)
