@@ -23,6 +23,8 @@ class Images:
     """"check set" or "crops"."""
     pixels: Pixels
     expected: Vectors
+    threshold: float | None = None
+    """From which cosine on these embeddings show one person."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,24 @@ class Judge:
 
     sets: Sequence[Images]
     gate: Gate
-    threshold: float | None = None
-    """From which cosine on the fp32 embeddings show one person."""
 
     def __call__(self, embed: Embed) -> Verdict:
         """The verdict on another embedder.
 
-        Its own threshold is the one nearest to that of fp32 at which as many pairs of the largest set match.
+        Its own threshold is the one nearest to that of the largest set at which as many pairs of it match.
         """
         found = {each.name: embed(each.pixels) for each in self.sets}
         largest = max(self.sets, key=lambda each: len(each.pixels))
-        thresholds = None
-        if self.threshold is not None:
-            own = moved_threshold(largest.expected, found[largest.name], self.threshold)
-            thresholds = (self.threshold, own)
-        agreements = {each.name: compare(each.expected, found[each.name], thresholds) for each in self.sets}
+        own = None
+        if largest.threshold is not None:
+            own = moved_threshold(largest.expected, found[largest.name], largest.threshold)
+        agreements = {}
+        for each in self.sets:
+            thresholds = None if each.threshold is None or own is None else (each.threshold, own)
+            agreements[each.name] = compare(each.expected, found[each.name], thresholds)
         missed = ((name, each.misses(self.gate)) for name, each in agreements.items())
         first = next((f"{name}: {text}" for name, text in missed if text), "")
-        return Verdict(agreements, thresholds and thresholds[1], first)
+        return Verdict(agreements, own, first)
 
     def sample(self, count: int) -> Judge:
         """The same on up to `count` images of the largest set, for a quick look."""

@@ -62,8 +62,9 @@ def judged(
         decision = dataclasses.replace(decision, fp32_threshold=threshold)
     if request.gate_images is not None:
         sets.append(crops_to_judge(find_images(request.gate_images), manifest, full, progress))
+    sets = [dataclasses.replace(each, threshold=threshold) for each in sets]
     limits = request.limits()
-    verdict = Judge(sets, limits, threshold)(merged)
+    verdict = Judge(sets, limits)(merged)
     if verdict.misses:
         raise Failure(
             f"with {request.per_block} tokens merged in each block from block {request.first_block} on, the gate "

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
-from export.check_set import gate_of, read_check_set, read_identities
+from export.check_set import gate_of, read_check_set, read_identities, thresholds_of
 from export.command import OneLineParser, run
 from export.crop_kernels import carried
 from export.crops import Pixels, evenly, find_images, read_images, unseen
@@ -119,11 +119,10 @@ def lower_graph(
     else:
         lowering = SixteenBits(graph, cast(LowName, name))
     fp32 = batched(runner(graph, manifest))
-    judge = Judge(
-        [Images("check set", inputs, embeddings), *_crops(request, manifest, fp32, progress)],
-        limits,
-        manifest.decision.threshold if manifest.decision is not None else None,
-    )
+    # Where tokens are merged, the check set is the full model's; what the crops expect is this graph's.
+    full, own = thresholds_of(manifest) or (None, None)
+    crops = [dataclasses.replace(each, threshold=own) for each in _crops(request, manifest, fp32, progress)]
+    judge = Judge([Images("check set", inputs, embeddings, full), *crops], limits)
     quick = judge.sample(RANKED_WITH)
     found = find_graph(
         lowering,

@@ -101,7 +101,7 @@ def test_a_lower_precision_gets_the_nearest_threshold_with_as_many_matches():
         moved = moved_threshold(expected, found, threshold)
         assert int((pair_cosines(found) >= np.float32(moved)).sum()) == count
     assert moved_threshold(expected, people(spread=2), 1.0) == 1.0  # nothing matches, and nothing need move
-    verdict = Judge([Images("check set", np.zeros((COUNT, 1, 1, 3), np.uint8), expected)], EIGHT, threshold)(
+    verdict = Judge([Images("check set", np.zeros((COUNT, 1, 1, 3), np.uint8), expected, threshold)], EIGHT)(
         lambda pixels: people(spread=0.5)
     )
     assert verdict.threshold is not None
@@ -113,14 +113,14 @@ def test_every_set_is_judged_and_the_largest_tells():
     expected, numbers = people(), np.arange(COUNT, dtype=np.uint8)
     few, many = numbers[:16], numbers[16:]
     sets = [
-        Images(name, np.broadcast_to(rows[:, None, None, None], (len(rows), 1, 1, 3)), expected[rows])
+        Images(name, np.broadcast_to(rows[:, None, None, None], (len(rows), 1, 1, 3)), expected[rows], 0.9)
         for name, rows in (("check set", few), ("crops", many))
     ]
     for rows, name in ((few, "check set"), (many, "crops")):
         found = people(noise=0.01)
         found[rows] = np.roll(expected[rows], 4, 0)
         for order in (sets, sets[::-1]):
-            verdict = Judge(order, EIGHT, 0.9)(lambda pixels: found[pixels[:, 0, 0, 0]])  # noqa: B023
+            verdict = Judge(order, EIGHT)(lambda pixels: found[pixels[:, 0, 0, 0]])  # noqa: B023
             assert verdict.misses.startswith(f"{name}: worst centred cosine")
             assert len(verdict.telling.cosines) == len(many)
             assert verdict.threshold == moved_threshold(expected[many], found[many], 0.9)

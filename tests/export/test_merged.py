@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -13,12 +14,13 @@ import bundles
 import pat
 import pat.cli
 from deploy import runtime
-from export.check_set import gate_of, read_check_set
+from export.check import read_graph
+from export.check_set import gate_of, pair_cosines, read_check_set
 from export.judge import Images
 from export.lowering.share import multiply_adds
-from export.manifest import MODEL, Manifest
+from export.manifest import MODEL, Decision, Manifest
 from export.merged import Merge, judged
-from export.precision import Request, lower_bundle
+from export.precision import Request, as_declared, lower_bundle, lower_graph
 from export.precisions import EIGHT, MERGED, SIXTEEN
 from export.to_onnx import export_bundle
 from export.trace import to_graph
@@ -95,6 +97,19 @@ def test_a_lower_precision_is_judged_by_the_wider_of_both_gates(bundle, tmp_path
     assert lowered.merged is not None
     assert gate_of(lowered).centred_worst == -1
     assert SIXTEEN.wider(EIGHT) == EIGHT
+
+
+def test_a_lower_precision_decides_as_the_full_model_does(bundle):
+    manifest = Manifest.load(bundle)
+    inputs, embeddings = read_check_set(manifest)
+    cosines = np.sort(pair_cosines(embeddings))
+    merged, full = (float(cosines[len(cosines) * part // 4]) for part in (1, 3))
+    decision = Decision(merged, false_match_rate=0.1, chosen_on="a data set", fp32_threshold=full)
+    graph, asked = read_graph(str(manifest.file(MODEL))), dataclasses.replace(manifest, decision=decision)
+    lowered, described = lower_graph(graph, asked, inputs, embeddings, Request("fp16"))
+    assert described.decision.fp32_threshold == full
+    matches = pair_cosines(as_declared(lowered, described)(inputs)) >= np.float32(described.decision.threshold)
+    assert matches.sum() == (cosines >= full).sum()
 
 
 def test_a_missed_gate_is_a_failure_that_says_what_to_do():
