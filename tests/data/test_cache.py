@@ -120,16 +120,21 @@ def test_nothing_readable(tmp_path: Path, paths: list[Path]) -> None:
         cached_images([], SIZE, tmp_path / "cache")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "no data", "no index", "half an index", "foreign"])
-def test_damaged_entry_is_made_anew(tmp_path: Path, paths: list[Path], damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "flipped late", "no data", "no index", "half an index", "foreign"]
+)
+def test_damaged_entry_is_made_anew(
+    tmp_path: Path, paths: list[Path], damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "_CHUNK", 5)
     folder = tmp_path / "cache"
     cached_images(paths, SIZE, folder)
     data, index = entry(folder, "u8"), entry(folder, "json")
     if damage == "truncated":
         data.write_bytes(data.read_bytes()[:-1])
-    elif damage == "flipped":
+    elif damage.startswith("flipped"):
         contents = bytearray(data.read_bytes())
-        contents[1000] ^= 1
+        contents[-1000 if damage == "flipped late" else 1000] ^= 1
         data.write_bytes(contents)
     elif damage == "no data":
         data.unlink()
@@ -141,8 +146,25 @@ def test_damaged_entry_is_made_anew(tmp_path: Path, paths: list[Path], damage: s
         index.write_text(json.dumps(["something", "else"]))
     progress: list[tuple[int, int]] = []
     found = cached_images(paths, SIZE, folder, progress=lambda *at: progress.append(at))
-    assert progress == [(12, 12)]
+    assert progress[-1] == (12, 12)
     np.testing.assert_array_equal(found.pixels, expected(paths))
+
+
+def test_an_image_that_changes_while_it_is_read_is_not_kept_under_what_it_was(
+    tmp_path: Path, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = cache._digest
+
+    def changed_afterwards(path: Path) -> str:
+        found = real(path)
+        if path == paths[3]:
+            path.write_bytes(paths[4].read_bytes())
+        return found
+
+    monkeypatch.setattr(cache, "_digest", changed_afterwards)
+    with pytest.raises(Failure, match=r"03\.png changed while it was being read; start again"):
+        cached_images(paths, SIZE, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("pixels-*.json"))
 
 
 def _ask(paths: list[Path], folder: Path, barrier: object, results: object) -> None:

@@ -163,6 +163,7 @@ def edited(folder: Path, data_set: DataSet, change: Callable[[dict[str, Any]], o
         (lambda s: s["query"].append(s["query"][0]), "split 2, query: 'cam_a/.*' is listed twice"),
         (lambda s: s["query"].append(s["train"][0]), "split 2: person .* is in both halves: .* in train"),
         (lambda s: s["gallery"].pop(0), "split 2, query: .* has no match by another camera in gallery"),
+        (lambda s: s.update(gallery=s["query"]), "split 2, query: .* has no match by another camera in gallery"),
         (lambda s: s.update(gallery=[]), "split 2 has no gallery"),
         (lambda s: s.pop("train"), "split 2 has no train"),
     ],

@@ -101,6 +101,8 @@ def test_the_alike_share_a_batch_and_steps_are_as_many_as_without() -> None:
     assert {tuple(sorted(pair)) for pair in people.tolist()} <= {(0, 1), (2, 3), (4, 5)}
     assert {first for first, _ in people.tolist()} == set(range(6))  # each identity has its turn
     np.testing.assert_array_equal(graph, batches(labels, identities=2, alike=alike))
+    orders = {tuple(labels[batches(labels, identities=2, alike=alike, epoch=e)][:, 0]) for e in range(5)}
+    assert len(orders) == 5
 
 
 def test_the_alike_are_spread_over_cameras_in_every_round() -> None:
@@ -114,8 +116,12 @@ def test_the_alike_are_spread_over_cameras_in_every_round() -> None:
 def test_an_identity_shows_all_its_images_before_it_repeats_one() -> None:
     labels = np.repeat(np.arange(4), 8)
     alike = np.array([[1], [0], [0], [0]])  # identity 0 is in every batch
-    graph = batches(labels, identities=2, alike=alike)
-    shown = np.concatenate([step[labels[step] == 0] for step in graph])
-    assert len(shown) == 4 * len(graph)
-    for start in range(0, len(shown) - 7, 8):
-        assert len(set(shown[start : start + 8])) == 8
+    grouped_anew = 0
+    for epoch in range(5):
+        graph = batches(labels, identities=2, alike=alike, epoch=epoch)
+        shown = np.concatenate([step[labels[step] == 0] for step in graph])
+        assert len(shown) == 4 * len(graph) > 8
+        for start in range(0, len(shown) - 7, 8):
+            assert len(set(shown[start : start + 8])) == 8
+        grouped_anew += set(shown[8:12]) not in (set(shown[:4]), set(shown[4:8]))
+    assert grouped_anew >= 3

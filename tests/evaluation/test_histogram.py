@@ -45,6 +45,11 @@ def test_a_little_more_light_changes_little() -> None:
         assert one @ other > 0.75
 
 
+def test_reds_on_both_ends_of_the_circle_of_hues_are_alike() -> None:
+    one, other = stripe_histogram(np.stack([person((200, 30, 35), BLUE), person((200, 35, 30), BLUE)]))
+    assert one @ other > 0.95
+
+
 def test_the_middle_counts_more_than_the_sides() -> None:
     plain, side, middle = person(GREY, GREY), person(GREY, GREY), person(GREY, GREY)
     side[:, :8] = RED

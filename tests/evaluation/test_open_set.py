@@ -118,6 +118,20 @@ def test_figures_that_so_few_queries_cannot_show_are_a_dash() -> None:
     assert " ± " in many["DIR 1 %"]
 
 
+def test_figures_are_those_of_ten_draws_and_of_the_other_half_of_the_people() -> None:
+    query, gallery = people(60, 10, 1), people(60, 4, 2)
+    found = open_set(query, gallery)
+    draws = [identify(query, gallery, divide_identities(gallery.identities, seed)[0]) for seed in range(10)]
+    shares = [each.dir_at(0.01) for each in draws]
+    assert found.dir_at_far[0.01] == pytest.approx((np.mean(shares), np.std(shares, ddof=1)))
+    fitted, judged = (
+        pairs_between(query[np.isin(query.identities, half)], gallery[np.isin(gallery.identities, half)])
+        for half in divide_identities(gallery.identities, seed=0)
+    )
+    assert found.calibration_error == calibration_error(judged, *fit_probability(fitted))
+    assert found.calibration_error != calibration_error(fitted, *fit_probability(fitted))
+
+
 def test_draws_without_both_kinds_of_queries_are_left_out() -> None:
     """One person whom two cameras saw, and three whom one did: half of the draws enrol nobody who can be found."""
     identities, cameras = np.array([1, 1, 2, 3, 4]), np.array([0, 1, 0, 0, 0])

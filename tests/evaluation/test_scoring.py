@@ -96,6 +96,20 @@ def test_the_bar_of_a_ranking_fills_though_there_is_junk() -> None:
     assert all(total == done for total, done in bars.values())
 
 
+def test_kinds_rank_by_their_own_vectors_and_by_the_cameras_of_people_alone() -> None:
+    query, people = images_of(1), images_of(2)
+    junk = tuple(Sample(f"junk/{n}", JUNK, 7, "x") for n in range(3))  # first, so that the people's rows move
+    pixels = np.concatenate([people.pixels[:3], people.pixels])
+    gallery = Images((*junk, *people.samples), pixels, np.arange(PEOPLE + 3))
+    kinds = every_kind(parts=False, flip=True, rerank=True)
+    mixed, alone = (
+        score_kinds(Embedders(), EvaluationSet("x", query, each), kinds, Progress(), max_rank=10)
+        for each in (gallery, people)
+    )
+    assert [each.result.mAP for each in mixed.values()] == [each.result.mAP for each in alone.values()]
+    assert not np.array_equal(mixed["cls"].query.vectors, mixed["cls, flip"].query.vectors)
+
+
 def test_splits_share_the_vectors_of_their_images() -> None:
     one, two = images_of(1), images_of(2)
     both = Images((*one.samples, *two.samples), np.concatenate([one.pixels, two.pixels]), np.arange(2 * PEOPLE))

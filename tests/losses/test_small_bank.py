@@ -57,6 +57,13 @@ def test_a_queue_takes_in_who_comes_and_forgets_the_oldest():
     torch.testing.assert_close(again.squared_norms, bank.squared_norms)
 
 
+def test_who_took_a_slot_is_averaged_from_then_on():
+    bank = SmallBank(1, torch.tensor([0, 1]), 4, 1, momentum=0.5, queue=True)
+    for value, average in ((8.0, 8.0), (4.0, 6.0)):
+        bank.update(torch.tensor([3]), features_of(value))
+        assert bank.features[0, bank.own(torch.tensor([3]))].item() == average
+
+
 def test_a_queue_never_drops_an_image_of_the_batch():
     bank = SmallBank(1, torch.tensor([0, 1, 2]), 6, 1, queue=True)
     bank.update(torch.tensor([0, 4, 5]), features_of(1.0, 2.0, 3.0))  # 0 was there first of all
