@@ -44,6 +44,14 @@ def test_embeddings_that_are_nearly_parallel_are_judged_by_what_tells_them_apart
     assert compare(people(), people(noise=0.01)).misses(EIGHT) == ""
 
 
+def test_what_all_embeddings_are_moved_by_is_seen():
+    expected = people(0.05)
+    moved = expected + np.float32(0.01) * np.eye(32, dtype=np.float32)[0]
+    found = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    assert compare(expected, found).worst > 0.9999
+    assert "worst centred cosine" in compare(expected, found).misses(EIGHT)
+
+
 @pytest.mark.parametrize("ignorant", ["constant", "next", "nan"])
 def test_a_model_that_knows_nothing_passes_no_gate(ignorant):
     expected = people()
@@ -176,11 +184,12 @@ def test_multiply_adds_are_counted_by_the_type_of_their_factors():
         helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
         helper.make_node("DequantizeLinear", ["w8", "scale", "zero"], ["w"]),
         helper.make_node("MatMul", ["d", "w"], ["y"]),  # 5 x 8 x 4
-        helper.make_node("MatMul", ["y", "v"], ["z"]),  # 5 x 4 x 2
+        helper.make_node("DequantizeLinear", ["v8", "scale", "zero"], ["v"]),
+        helper.make_node("MatMul", ["y", "v"], ["z"]),  # 5 x 4 x 2, by an fp32 factor
     ]
     constants = [
         ("scale", np.float32(1)), ("zero", np.int8(0)), ("w8", weight.astype(np.int8)),
-        ("v", np.ones((4, 2), np.float32)),
+        ("v8", np.ones((4, 2), np.int8)),
     ]  # fmt: skip
     graph = helper.make_graph(
         nodes,
