@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -244,6 +245,16 @@ def test_model_selection_looks_at_heldout_source_identities(config):
     assert len(scores) == 4
     assert result.epoch == 1 + int(np.argmax(scores))
     assert pat.load(result.model).config.identities == 4
+
+
+def test_the_epoch_with_the_best_score_becomes_the_model(config, monkeypatch):
+    scores = iter((0.2, 0.5, 0.4))
+    monkeypatch.setattr(loop, "score", lambda *a, **k: SimpleNamespace(result=SimpleNamespace(mAP=next(scores))))
+    held = {"select": "heldout", "select_every": 1, "data__holdout": 0.4, "identities_per_batch": 2}
+    result = train(config(epochs=3, keep_every=1, **held))
+    best = pat.load(result.model.parent / "models" / "epoch-0002.safetensors").norm.weight
+    assert result.epoch == 2
+    assert torch.equal(pat.load(result.model).norm.weight, best)
 
 
 def test_tensorboard_events_on_request(config):
