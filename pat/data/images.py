@@ -99,7 +99,7 @@ def decode_rgb(data: bytes, path: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 raise UnreadableImage(path, f"more than {MAX_PIXELS} pixels are too many")
             image.load()
-            return _as_rgb(_upright(image), path)
+            return _as_rgb(_upright(image), path, of_tiff=image.format == "TIFF")
     except Image.DecompressionBombError as error:
         raise UnreadableImage(path, f"more than {MAX_PIXELS} pixels are too many") from error
     except UnidentifiedImageError as error:
@@ -123,11 +123,11 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _as_rgb(image: Image.Image, path: Path, *, of_tiff: bool) -> Image.Image:
     if image.mode == "F":
         raise UnreadableImage(path, "floating-point pixels have no fixed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # "I;16" and its kin; some formats give 16 bits as 32-bit "I"
-        return _from_16_bits(image, path)
+        return _from_16_bits(image, path, of_tiff=of_tiff)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
@@ -135,9 +135,10 @@ def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_16_bits(image: Image.Image, path: Path) -> Image.Image:
+def _from_16_bits(image: Image.Image, path: Path, *, of_tiff: bool) -> Image.Image:
     """The high byte of every pixel, as Pillow itself does for 16-bit colour."""
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
+    narrow = of_tiff and image.mode == "I" and 0 < values.max() <= 0xFF  # 8 bits in 32, and no black image
+    if narrow or values.min() < 0 or values.max() > 0xFFFF:
         raise UnreadableImage(path, "32-bit pixels have no fixed range; save it with 8 or 16 bits")
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")

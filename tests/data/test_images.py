@@ -95,6 +95,11 @@ def test_float_and_32_bit_images_are_refused(tmp_path: Path) -> None:
         load_rgb(tmp_path / "f.tif")
     with pytest.raises(UnreadableImage, match=r"i\.tif: 32-bit"):
         load_rgb(tmp_path / "i.tif")
+    Image.fromarray(np.full((4, 4), 200, dtype=np.int32)).save(tmp_path / "n.tif")  # 8 bits in 32, not black
+    with pytest.raises(UnreadableImage, match=r"n\.tif: 32-bit"):
+        load_rgb(tmp_path / "n.tif")
+    Image.fromarray(np.full((4, 4), 200, dtype=np.uint16)).save(tmp_path / "dark.pgm")  # 16 bits that read as "I"
+    assert not np.asarray(load_rgb(tmp_path / "dark.pgm")).any()
 
 
 def test_files_that_are_no_images_are_named_in_one_line(tmp_path: Path, rgb: np.ndarray) -> None:
