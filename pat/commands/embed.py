@@ -15,7 +15,7 @@ from pat.base.files import written_whole
 from pat.base.mapping import check_limits
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.embedders import SHIPPED, OpenedModel, model_and_rest, opened_model
+from pat.commands.embedders import SHIPPED, OpenedModel, check_device, model_and_rest, opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
@@ -24,7 +24,7 @@ from pat.evaluation.scoring import embed_images
 
 @dataclass(frozen=True)
 class Arguments:
-    """Embed images. The output holds `path` (text) and `vector` (float32, unit length), in sorted order."""
+    """Embed images. The output holds their paths and vectors (float32, unit length), in sorted order."""
 
     model: Annotated[Positional[Path], arg(metavar="[MODEL]", help_behavior_hint=SHIPPED)] = Path()
     """A model file (.safetensors), the folder of a finished run, or an exported bundle."""
@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.model == Path():
         raise UserError("name images, or folders that hold them: pat embed [MODEL] PATHS...")
     model, paths = model_and_rest((given.model, *given.paths), progress)
+    check_device(model, given.device)
     files = find_images(paths)
     with opened_model(model, given.device, given.attention, progress) as opened:
         names, vectors = embed(opened, files, given, progress)

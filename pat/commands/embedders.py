@@ -100,6 +100,15 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
     yield _torch_model(file, device, attention, progress)
 
 
+def check_device(path: Path, device: str) -> None:
+    """Raises UserError where `device` was asked of a bundle, which only a model file can follow."""
+    if is_bundle(path) and device not in ("auto", "cpu"):
+        raise UserError(
+            f"{path} is a bundle, and --device {device} is of model files alone; "
+            "`python -m deploy.runtime pick` chooses what runs a bundle"
+        )
+
+
 def _session(path: Path) -> Runtime:
     """What runs a bundle, or an engine that lies in its bundle."""
     if path.suffix in ENGINE:

@@ -14,7 +14,7 @@ from pat.base.files import write_image
 from pat.base.mapping import check_limits
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
-from pat.commands.embedders import SHIPPED, model_or_shipped, opened_model
+from pat.commands.embedders import SHIPPED, check_device, model_or_shipped, opened_model
 from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.images import find_images
 from pat.data.pixels import read_images, samples_of
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"--out {given.out} must end in .png")
     progress = TerminalProgress()
     model = model_or_shipped(given.model, progress)
+    check_device(model, given.device)
     queries, answers = find_images(given.query), find_images(given.gallery)
     if len(queries) > given.most:
         progress.say(f"drawing the first {given.most} of {len(queries)} queries; --most draws more")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pat.base.progress import Progress
-from pat.commands.embedders import OpenedModel, opened_model
+from pat.commands.embedders import OpenedModel, check_device, opened_model
 from pat.config import EvaluateConfig
 from pat.evaluation.kinds import every_kind
 from pat.evaluation.scoring import EvaluationSet, Score, score_kinds
@@ -47,6 +47,7 @@ class SharedModel:
 def shared_model(path: Path, device: str, attention: str, progress: Progress) -> Iterator[SharedModel]:
     """The model at `path` for all processes of torchrun, or for this one alone; errors as in `opened_model`."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        check_device(path, device)
         with opened_model(path, device, attention, progress) as opened:
             yield SharedModel(opened)
         return

@@ -113,6 +113,16 @@ def test_a_typo_says_what_was_meant(tmp_path, capsys, fails):
     assert "unknown key optim.learning_rate" in fails(2, "train", "--config", tmp_path / "c.toml")
 
 
+@pytest.mark.parametrize("command", ["embed", "rank", "evaluate"])
+def test_a_device_asked_of_a_bundle_is_not_passed_over(command, market, tmp_path, fails):
+    """A bundle runs where its runtime does: `--device cuda` ran on the CPU, and `--device gpu` was no mistake."""
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}")
+    words = {"embed": [market], "rank": ["--query", market, "--gallery", market], "evaluate": ["--data", market]}
+    message = fails(2, command, tmp_path / "bundle", *words[command], "--device", "cuda")
+    assert "--device cuda is of model files alone" in message
+
+
 def test_missing_root_and_wrong_layout(tmp_path, fails):
     message = fails(2, "train", "--data.source", "market1501", "--data.root", tmp_path / "nowhere")
     assert "nowhere does not exist" in message

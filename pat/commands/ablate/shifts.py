@@ -19,7 +19,7 @@ from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
-from pat.commands.embedders import SUFFIXES, OpenedModel, opened_model
+from pat.commands.embedders import SUFFIXES, OpenedModel, check_device, opened_model
 from pat.config import AttentionImplementation, TargetConfig
 from pat.data.pixels import Images
 from pat.evaluation.curves import curves_plot
@@ -84,6 +84,8 @@ def run(given: Arguments, command: str, progress: Progress) -> None:
         raise UserError("name at least one model: a model file, the folder of a run, or a bundle")
     if len(given.data.target) != 1:
         raise UserError("name one data set with --data.target")
+    for path in given.models:
+        check_device(path, given.device)
     writable(given.out)
     found, queries = [], []
     for name, path in zip(_names(given.models), given.models, strict=True):
