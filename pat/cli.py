@@ -15,18 +15,18 @@ from pat.base.garbage import uncollected
 from pat.base.progress import say
 
 COMMANDS = {
-    "demo": "train and score a small PAT on synthetic people, on a CPU, in minutes",
-    "data": "check data sets on disk, write down their splits, take out their images",
-    "synth": "render people who do not exist: data sets in Market-1501 layout, filmed streets",
+    "demo": "train and score a small PAT on synthetic people, in minutes",
+    "data": "check data sets on disk, list their splits, take out images",
+    "synth": "render people who do not exist: data sets, filmed streets",
     "train": "train on one or more data sets",
     "distill": "train a smaller model to embed as a larger one does",
     "evaluate": "score a model on data sets: CMC, mAP, mINP, images, report",
-    "ablate": "compare arms of a study over several seeds: table, figure, paired tests",
+    "ablate": "compare arms of a study over seeds: table, figure, tests",
     "embed": "embed images into .npz or .parquet",
     "rank": "draw the gallery images nearest to each query image",
     "camera": "find, follow and recognise people in camera images",
     "serve": "the cameras with a page for people, an API, MQTT and webhooks",
-    "gallery": "enrol, look up, forget and count the people that cameras recognise",
+    "gallery": "enrol, look up, forget and count whom cameras recognise",
     "export": "write a model as an ONNX bundle, the first step to an engine",
     "import-weights": "convert checkpoints of other projects into a model file",
 }

@@ -33,8 +33,10 @@ def describe(
     Raises UserError when the model does not take or give what a model of the family does.
     """
     file = Path(model)
-    if file.suffix != ".onnx" or not file.is_file():
-        raise UserError(f"{file} is no ONNX file")
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    if file.suffix != ".onnx":
+        raise UserError(f"{file} is no ONNX file: its name does not end in .onnx")
     path = Path(out) if out else file.with_suffix(".json")
     if path.parent.resolve() != file.parent.resolve():
         raise UserError(f"{path} does not lie beside {file}; a manifest lies in the folder of its model")

@@ -92,6 +92,10 @@ def test_synth_writes_a_data_set_that_trains(tmp_path, tiny):
     assert run("train", [*arguments, "--out", str(tmp_path / "run"), "--epochs", "1"]) == 0
 
 
+def test_the_overview_fits_a_terminal():
+    assert max(map(len, cli.overview().splitlines())) <= 80
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_a_typo_in_a_flag(command, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -156,7 +156,7 @@ def several(path: Path, **changes) -> Path:
         (lambda path: seeing_yolox(path, 0), "yolox --size 32 32", "expected tensor(float) [1, 3, 32, 32]"),
         (lambda path: seeing_yolox(path, 0), "yolox --out /tmp/d.json", "does not lie beside"),
         (lambda path: path.write_bytes(b"not a model"), "yolox", "cannot load"),
-        (lambda path: None, "yolox", "is no ONNX file"),
+        (lambda path: None, "yolox", "there is no file"),
     ],
 )
 def test_the_command_refuses_a_model_that_does_not_fit(tmp_path, capsys, make, family, words):

@@ -48,7 +48,7 @@ class List(OnGallery):
         print_table(["identity", "entries", "cameras", "first", "last"], rows)
         progress.say(
             f"{len(people)} identities; vectors of {facts.dimension} numbers by the model {facts.model}, "
-            f"kept for {words(facts.retention)}"
+            f"those of whom cameras meet are kept for {words(facts.retention)}"
         )
 
 
