@@ -21,7 +21,7 @@ from bench.gpu import Options
 from bench.results import Row, quantiles, read_rows, row
 from bench.rows import SUITES
 from bench.rows import plan as planning
-from bench.rows.plan import Plan
+from bench.rows.plan import RowPlan
 from fresh import ROOT, environment, python
 
 BARE = ("torch", "torchvision", "triton", "timm", "numpy", "pillow", "safetensors", "filelock")
@@ -133,8 +133,8 @@ def hangs(*_: object) -> list[Row]:
 PLANS = {"one": lambda *_: [measured("one")], "fails": fails, "dies": dies, "two": lambda *_: [measured("two")]}
 
 
-def fake_plans(suites: object = ()) -> list[Plan]:
-    return [Plan(name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
+def fake_plans(suites: object = ()) -> list[RowPlan]:
+    return [RowPlan(name, "-", "-", "ours", 0, run) for name, run in PLANS.items()]
 
 
 @pytest.fixture
