@@ -35,7 +35,7 @@ def read_options(options: type[T], command: str, arguments: Sequence[str]) -> T:
             some = [kind for kind in get_args(types[each.name]) if kind is not NoneType]
             how.setdefault("type", some[0] if some else types[each.name])
         parser.add_argument(name, **how)
-    return options(**vars(parser.parse_args(arguments)))
+    return options(**vars(parser.parse_intermixed_args(arguments)))
 
 
 def exit_status(work: Callable[[], int]) -> int:
