@@ -213,11 +213,12 @@ class _Run:
             self._interrupt()
 
     def _alike(self) -> np.ndarray:
-        """Which identities share a batch in this epoch: seen once, when it begins."""
+        """Which identities share a batch in this epoch: seen once, when it begins; a run's minutes count it."""
         position, config = self.position, self.config
         if position.alike is None or position.step == 0:
+            began = time.perf_counter()
             found = most_alike(config, self.data, self.state, self.ranks, self.progress, epoch=position.epoch)
-            position.alike = found.tolist()
+            position.alike, position.seconds = found.tolist(), position.seconds + time.perf_counter() - began
         return np.array(position.alike)
 
     def _interrupt(self) -> NoReturn:

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import signal
@@ -205,6 +206,22 @@ def test_a_run_of_minutes_ends_by_the_clock_and_goes_on_with_more_of_them(config
     assert position(second.model.parent).global_step > done.global_step
     rates = [line["lr"] for line in logged(config().out, "epoch")]
     assert rates[-1] < rates[0]
+
+
+def test_minutes_count_the_pass_of_graph_sampling(config, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
+    alike = loop.most_alike
+
+    def slow(*given, **more):
+        for _ in range(100):
+            next(clock)
+        return alike(*given, **more)
+
+    monkeypatch.setattr(loop, "most_alike", slow)
+    result = train(config(minutes=1.5, sampling="graph", optim__warmup_epochs=0))
+    position = torch.load(result.model.parent / "checkpoint.pt", weights_only=True)["position"]
+    assert position["global_step"] == 1
 
 
 def test_arms_without_csl_without_psd_and_without_parts(config):
