@@ -38,7 +38,7 @@ from deploy.shipped import shipped_bundle
 from pat.base.errors import UserError
 
 MIX = {
-    "people": 24, "person": 10, "timeline": 14, "entries": 4, "picture": 12, "status": 10, "cameras": 5,
+    "people": 24, "person": 10, "timeline": 14, "entries": 4, "image": 12, "status": 10, "cameras": 5,
     "frame": 8, "events": 6, "metrics": 3, "name": 1.5, "merge": 1, "confirm": 0.5, "photo": 1,
 }  # fmt: skip
 """What a client asks next, in percent; a merge is taken back at once, so it is two requests."""
@@ -77,7 +77,7 @@ class Visitor:
         self._names, self._asking, self._random = dict(people), asking, random.Random(seed)
         self._cursor: str | None = None
         self._keys = [*people]
-        self._pictures: list[str] = []
+        self._images: list[str] = []
         self.times: list[tuple[str, float]] = []
         """What was asked, and seconds to the whole answer."""
         self.errors: list[str] = []
@@ -92,17 +92,17 @@ class Visitor:
             self._keys = [each["key"] for each in page["items"]] or self._keys
         elif kind in ("person", "timeline"):
             self._ask(kind, "GET", f"people/{key}" + ("/timeline" if kind == "timeline" else ""))
-        elif kind == "entries" or (kind == "picture" and not self._pictures):
+        elif kind == "entries" or (kind == "image" and not self._images):
             entries = self._ask("entries", "GET", f"people/{own}/entries")
-            self._pictures = [each["picture"] for each in entries if each["picture"]]
-        elif kind == "picture":
-            self._ask(kind, "GET", self._random.choice(self._pictures))
+            self._images = [each["image"] for each in entries if each["image"]]
+        elif kind == "image":
+            self._ask(kind, "GET", self._random.choice(self._images))
         elif kind in LOOKS:
             self._ask(kind, "GET", LOOKS[kind])
         elif kind in ("frame", "photo"):
-            picture = self._ask("frame", "GET", "cameras/gate-0/frame.jpg")
+            image = self._ask("frame", "GET", "cameras/gate-0/frame.jpg")
             if kind == "photo":
-                self._ask(kind, "POST", "search", content=picture, headers={"Content-Type": "image/jpeg"})
+                self._ask(kind, "POST", "search", content=image, headers={"Content-Type": "image/jpeg"})
         elif kind == "name":
             self._names[own] = f"guest {self._random.randbytes(8).hex()}"
             changed = self._ask(kind, "PATCH", f"people/{own}", json={"name": self._names[own]})
@@ -306,7 +306,7 @@ class Watch:
 
 
 def furnish(folder: Path) -> None:
-    """Give everybody in a gallery sightings and pictures, as cameras would have."""
+    """Give everybody in a gallery sightings and images, as cameras would have."""
     image, out = np.random.default_rng(0).integers(0, 255, (32, 16, 3), dtype=np.uint8), io.BytesIO()
     Image.fromarray(image).resize((128, 256)).save(out, "JPEG", quality=85)
     with Store(folder) as store, store.changing() as connection:

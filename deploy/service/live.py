@@ -16,7 +16,7 @@ from deploy.appearance import qualities
 from deploy.frames import Boxes, Frame, clipped
 
 WIDEST = 1280
-"""Columns of a live picture at most."""
+"""Columns of a live image at most."""
 QUALITY = 75
 CROP = (128, 256)
 """Columns and rows of a kept view at most."""
@@ -41,7 +41,7 @@ class Live:
     def __init__(self, *, crops: bool) -> None:
         self._crops = crops
         self._seen: dict[str, Seen] = {}
-        self._pictures: dict[str, tuple[int, bytes]] = {}
+        self._images: dict[str, tuple[int, bytes]] = {}
         self._best: dict[int, tuple[float, bytes]] = {}  # quality and JPEG, by track
         self._drawing: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class Live:
         """The newest frame of each camera."""
         return list(self._seen.values())
 
-    def picture(self, camera: str) -> tuple[int, bytes] | None:
+    def image(self, camera: str) -> tuple[int, bytes] | None:
         """Number and JPEG of the newest frame with boxes and names; None before the first. Made once a frame."""
         with self._lock:
             drawing = self._drawing.setdefault(camera, threading.Lock())
@@ -68,14 +68,14 @@ class Live:
             seen = self._seen.get(camera)
             if seen is None:
                 return None
-            made = self._pictures.get(camera)
+            made = self._images.get(camera)
             if made is None or made[0] != seen.frame.index:
                 made = seen.frame.index, _jpeg(_drawn(seen), QUALITY)
-                self._pictures[camera] = made
+                self._images[camera] = made
             return made
 
     def at(self, camera: str, x: float, y: float) -> tuple[Seen, Label] | None:
-        """The person at a place (0 to 1 each way) of the picture: of several the nearest to the camera."""
+        """The person at a place (0 to 1 each way) of the image: of several the nearest to the camera."""
         seen = self._seen.get(camera)
         if seen is None:
             return None

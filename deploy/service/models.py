@@ -19,7 +19,7 @@ Answer = Literal["same", "different"]
 
 
 def view_of(entry: str) -> str:
-    """The address of an entry's picture."""
+    """The address of an entry's image."""
     return f"/api/v1/entries/{entry}/view.jpg"
 
 
@@ -47,7 +47,7 @@ class Person(BaseModel):
     first: float = Field(description="Seconds since the epoch.")
     last: float
     in_view: list[str] = Field(description="Cameras that see the person now.")
-    picture: str | None = Field(description="Address of the best view, where views are kept.")
+    image: str | None = Field(description="Address of the best view, where views are kept.")
 
 
 class Sighting(BaseModel):
@@ -67,7 +67,7 @@ class Entry(BaseModel):
     camera: str
     time: float
     note: str
-    picture: str | None
+    image: str | None
 
 
 class Name(BaseModel):
@@ -125,7 +125,7 @@ class Review(BaseModel):
     subject: Person
     candidate: Person
     score: float
-    picture: str | None = Field(description="Of what was stored of the track, where views are kept.")
+    image: str | None = Field(description="Of what was stored of the track, where views are kept.")
     answer: Answer | None
 
 
@@ -168,7 +168,7 @@ class InView(BaseModel):
     name: str | None
     key: str | None
     score: float | None
-    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 as shares of the picture, 0 to 1.")
+    box: tuple[float, float, float, float] = Field(description="x0, y0, x1, y1 as shares of the image, 0 to 1.")
 
 
 class Camera(BaseModel):

@@ -1,4 +1,4 @@
-"""Who is in the gallery, for people who look: summaries, sightings, pictures; read, never written."""
+"""Who is in the gallery, for people who look: summaries, sightings, images; read, never written."""
 
 from __future__ import annotations
 
@@ -118,20 +118,20 @@ class People:
             person.number, self._oldest(person), limit,
         )  # fmt: skip
         return [
-            Entry(id=id, camera=camera, time=when, note=note, picture=view_of(id) if there else None)
+            Entry(id=id, camera=camera, time=when, note=note, image=view_of(id) if there else None)
             for id, camera, when, note, there in rows
         ]
 
-    def picture(self, entry: str) -> bytes:
+    def image(self, entry: str) -> bytes:
         """The JPEG of an entry. Raises NotThere."""
         jpeg = self._store.value(
             "SELECT jpeg FROM service_views WHERE entry = (SELECT id FROM entries WHERE uuid = ?)", entry
         )
         if jpeg is None:
-            raise NotThere(f"there is no picture of the entry {entry}")
+            raise NotThere(f"there is no image of the entry {entry}")
         return bytes(jpeg)
 
-    def best_picture(self, person: Person) -> bytes:
+    def best_image(self, person: Person) -> bytes:
         """The JPEG of the person's best view. Raises NotThere."""
         jpeg = self._store.value(
             f"""SELECT jpeg FROM service_views JOIN entries ON entries.id = service_views.entry
@@ -139,7 +139,7 @@ class People:
             person.number, self._oldest(person),
         )  # fmt: skip
         if jpeg is None:
-            raise NotThere(f"there is no picture of {person.name}")
+            raise NotThere(f"there is no image of {person.name}")
         return bytes(jpeg)
 
     def _oldest(self, person: Person) -> float:

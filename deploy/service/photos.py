@@ -21,7 +21,7 @@ from pat.base.errors import Failure, UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 DETECTED_AT = 1280
-"""Columns or rows at most of the picture that people are looked for in; crops are cut out of the whole one."""
+"""Columns or rows at most of the image that people are looked for in; crops are cut out of the whole one."""
 MOST_PEOPLE = 12
 """In one photo; the best views are looked up."""
 ANSWER_WITHIN = 20.0

@@ -38,7 +38,7 @@ class KeepSettings:
     """What the service keeps beside vectors."""
 
     views: Literal["none", "best"] = "none"
-    """Pictures of people: none, or the best crop of each entry, which lives as long as the entry."""
+    """Images of people: none, or the best crop of each entry, which lives as long as the entry."""
     events: Count = 100_000
     """Events kept for the page and for consumers that are away; the oldest leave first."""
     audit_days: Positive = 365.0

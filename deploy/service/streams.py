@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from starlette.exceptions import HTTPException
 
 MOST = 48
-"""Streams of pictures and events at once."""
+"""Streams of images and events at once."""
 
 
 class Streams:

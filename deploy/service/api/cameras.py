@@ -1,4 +1,4 @@
-"""What the cameras see now, and who it is: pictures, streams, search by a person in view or by a photo."""
+"""What the cameras see now, and who it is: images, streams, search by a person in view or by a photo."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from pat.base.errors import Failure
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
-"""Pictures a second of a stream at most."""
+"""Images a second of a stream at most."""
 PHOTOS = 2
-"""Decoded and looked up at once. Others wait without a thread: people, health and pictures go on meanwhile."""
+"""Decoded and looked up at once. Others wait without a thread: people, health and images go on meanwhile."""
 SEEN: dict[str, Literal["yes", "perhaps", "no"]] = {"same": "yes", "perhaps": "perhaps", "different": "no"}
 KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
 Count = Annotated[int, Query(ge=1, le=50, description="People for each one in the photo, at most.")]
 OfCamera = Annotated[str | None, Query(max_length=200, description="Entries of this camera alone.")]
 Since = Annotated[float | None, Query(description="Seconds since the epoch.", allow_inf_nan=False)]
-Share = Annotated[float, Query(ge=0, le=1, description="Share of the picture.")]
+Share = Annotated[float, Query(ge=0, le=1, description="Share of the image.")]
 
 
 def cameras(site: Site) -> list[models.Camera]:
@@ -81,10 +81,10 @@ def list_cameras(site: TheSite, caller: Viewer) -> list[models.Camera]:
     responses={200: {"content": {"image/jpeg": {}}}, **PROBLEMS},
 )  # fmt: skip
 def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
-    """The newest picture of a camera, with boxes and names."""
-    made = _known(site, name).picture(name)
+    """The newest image of a camera, with boxes and names."""
+    made = _known(site, name).image(name)
     if made is None:
-        raise HTTPException(503, f"camera {name} has given no picture yet", {"Retry-After": "1"})
+        raise HTTPException(503, f"camera {name} has given no image yet", {"Retry-After": "1"})
     return Response(made[1], media_type="image/jpeg", headers={"X-Frame": str(made[0])})
 
 
@@ -94,23 +94,23 @@ def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
 )  # fmt: skip
 async def get_stream(
     site: TheSite, streams: TheStreams, caller: Viewer, name: str,
-    rate: Annotated[float, Query(gt=0, le=LIVE_RATE, description="Pictures a second at most.")] = LIVE_RATE,
+    rate: Annotated[float, Query(gt=0, le=LIVE_RATE, description="Images a second at most.")] = LIVE_RATE,
 ) -> StreamingResponse:  # fmt: skip
-    """The camera's pictures as they come, with boxes and names (MJPEG)."""
+    """The camera's images as they come, with boxes and names (MJPEG)."""
     _known(site, name)
     return StreamingResponse(
-        streams.counted(_pictures(site, streams, name, rate)),
+        streams.counted(_images(site, streams, name, rate)),
         media_type="multipart/x-mixed-replace; boundary=frame",
     )
 
 
-async def _pictures(site: Site, streams: Streams, name: str, rate: float) -> AsyncIterator[bytes]:
+async def _images(site: Site, streams: Streams, name: str, rate: float) -> AsyncIterator[bytes]:
     shown_last = -1
     while not streams.ending:
         begun = time.monotonic()
         seen = site.live.newest(name)
         if seen is not None and seen.frame.index != shown_last:
-            made = await to_thread.run_sync(site.live.picture, name)
+            made = await to_thread.run_sync(site.live.image, name)
             if made is not None:
                 shown_last, jpeg = made
                 yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (
@@ -125,10 +125,10 @@ def search_in_view(
     site: TheSite, neighbours: TheNeighbours, caller: Viewer, name: str, x: Share, y: Share, count: Count = 5,
     camera: OfCamera = None, since: Since = None, until: Since = None,
 ) -> models.Search:  # fmt: skip
-    """Who the person at this place of the camera's newest picture is, and who is like that person."""
+    """Who the person at this place of the camera's newest image is, and who is like that person."""
     there = _known(site, name).at(name, x, y)
     if there is None:
-        raise NotThere(f"nobody is at this place in the picture of camera {name}")
+        raise NotThere(f"nobody is at this place in the image of camera {name}")
     seen, label = there
     found = site.photos.search_box(seen.frame.pixels, label.box, Limits(count, camera, since, until))
     return _answer(site, neighbours, seen.frame.pixels.shape, found)

@@ -80,19 +80,19 @@ def get_entries(site: TheSite, caller: Viewer, key: Key) -> list[models.Entry]:
     return site.people.entries(site.people.person(key))
 
 
-PICTURE = {200: {"content": {"image/jpeg": {}}}, **PROBLEMS}
+JPEG = {200: {"content": {"image/jpeg": {}}}, **PROBLEMS}
 
 
-@router.get("/people/{key}/view.jpg", tags=["people"], response_class=Response, responses=PICTURE)
+@router.get("/people/{key}/view.jpg", tags=["people"], response_class=Response, responses=JPEG)
 def get_view(site: TheSite, caller: Viewer, key: Key) -> Response:
     """A person's best view, where views are kept."""
-    return Response(site.people.best_picture(site.people.person(key)), media_type="image/jpeg")
+    return Response(site.people.best_image(site.people.person(key)), media_type="image/jpeg")
 
 
-@router.get("/entries/{entry}/view.jpg", tags=["people"], response_class=Response, responses=PICTURE)
+@router.get("/entries/{entry}/view.jpg", tags=["people"], response_class=Response, responses=JPEG)
 def get_entry_view(site: TheSite, caller: Viewer, entry: EntryId) -> Response:
     """The view of an entry, where views are kept."""
-    return Response(site.people.picture(entry), media_type="image/jpeg")
+    return Response(site.people.image(entry), media_type="image/jpeg")
 
 
 @router.patch("/people/{key}", tags=["people"])
@@ -162,7 +162,7 @@ def list_reviews(
             id=question.id, time=question.time, kind=question.kind, camera=question.camera, score=question.score,
             answer=question.answer, subject=shown(site, question.subject, viewed),
             candidate=shown(site, question.candidate, viewed),
-            picture=models.view_of(question.entry) if views and question.entry else None,
+            image=models.view_of(question.entry) if views and question.entry else None,
         )  # fmt: skip
 
     found = site.reviews.open(limit + 1, number_of(cursor) or 0, answered=answered)

@@ -95,8 +95,8 @@ def in_view(site: Site) -> dict[str, list[str]]:
 def shown(site: Site, person: people.Person, viewed: dict[str, list[str]] | None = None) -> models.Person:
     """A person as the API shows it."""
     cameras = (in_view(site) if viewed is None else viewed).get(person.name, [])
-    picture = f"/api/v1/people/{person.key}/view.jpg" if site.settings.keep.views != "none" else None
-    return models.Person(**asdict(person), in_view=cameras, picture=picture)
+    image = f"/api/v1/people/{person.key}/view.jpg" if site.settings.keep.views != "none" else None
+    return models.Person(**asdict(person), in_view=cameras, image=image)
 
 
 def decision(score: float, threshold: float) -> Literal["same", "perhaps", "different"]:

@@ -47,7 +47,7 @@ export async function show(view, signal) {
 }
 
 function makeCard(camera, signal, count) {
-  const image = h("img", { alt: `Picture of camera ${camera.name}; a click on a person says who it is`, draggable: "false" });
+  const image = h("img", { alt: `Image of camera ${camera.name}; a click on a person says who it is`, draggable: "false" });
   const over = h("p", { class: "over" });
   const frame = h("div", { class: "frame" }, image, over);
   const figures = h("span", { class: "muted" });
@@ -62,7 +62,7 @@ function makeCard(camera, signal, count) {
     const box = image.getBoundingClientRect();
     who(camera.name, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   });
-  pictures(camera.name, image, signal, () => live, Math.max(200, 120 * count));
+  images(camera.name, image, signal, () => live, Math.max(200, 120 * count));
 
   function update(now) {
     live = now.state === "live" || now.state === "ended";
@@ -82,8 +82,8 @@ function makeCard(camera, signal, count) {
   return { element, update };
 }
 
-// One picture after the other, so that many cameras share the few connections a browser has.
-async function pictures(name, image, signal, wanted, pause) {
+// One image after the other, so that many cameras share the few connections a browser has.
+async function images(name, image, signal, wanted, pause) {
   let url = "";
   let visible = true;
   new IntersectionObserver((entries) => { visible = entries[0].isIntersecting; }).observe(image);

@@ -85,7 +85,7 @@ function lanes(sightings) {
 
 function stored(person, entries, may, again) {
   const list = h("ul", { class: "entries" }, entries.map((each) => h("li", {}, h("label", {},
-    may && h("input", { type: "checkbox", value: each.id }), each.picture ? portrait({ key: person.key, picture: each.picture }) : "",
+    may && h("input", { type: "checkbox", value: each.id }), each.image ? portrait({ key: person.key, image: each.image }) : "",
     h("span", {}, each.camera, " · ", when(each.time), each.note ? ` · ${each.note}` : "")))));
   const button = h("button", { type: "button", disabled: true, onclick: async () => {
     const chosen = [...list.querySelectorAll(":checked")].map((each) => each.value);
@@ -129,14 +129,14 @@ async function merge(person, again) {
 
 async function forget(person) {
   const sure = await dialog(`Forget ${called(person.name)}?`, h("p", {},
-    `${person.entries} vectors, ${person.sightings} sightings, pictures and events are deleted from the disk. `,
+    `${person.entries} vectors, ${person.sightings} sightings, images and events are deleted from the disk. `,
     "This cannot be undone. Backups and exports made before still hold them."), { action: "Forget", danger: true });
   if (!sure) return;
   try {
     const receipt = await ask("DELETE", `/people/${person.key}`);
     location.hash = "#/people";
     const text = JSON.stringify(receipt, null, 2);
-    await dialog("Forgotten", h("div", {}, h("p", {}, `Deleted: ${receipt.entries} vectors, ${receipt.sightings} sightings, ${receipt.views} pictures, ${receipt.events} events.`),
+    await dialog("Forgotten", h("div", {}, h("p", {}, `Deleted: ${receipt.entries} vectors, ${receipt.sightings} sightings, ${receipt.views} images, ${receipt.events} events.`),
       h("p", { class: "muted" }, "Receipt ", h("code", {}, receipt.id), "; it does not say who it was."),
       h("p", {}, h("a", { href: URL.createObjectURL(new Blob([text], { type: "application/json" })), download: `receipt-${receipt.id}.json` }, "Save the receipt"))), { action: "Done" });
   } catch (error) { toast(error.message); }

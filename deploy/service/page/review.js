@@ -53,7 +53,7 @@ export async function show(view, signal) {
 
 function question(review, threshold, may, reply, more) {
   const isNew = review.kind === "new";
-  const track = { key: review.subject.key, picture: review.picture };
+  const track = { key: review.subject.key, image: review.image };
   const left = h("figure", {}, portrait(track, true), h("figcaption", {}, h("strong", {}, isNew ? called(review.subject.name) : `Seen at ${review.camera}`), h("span", { class: "muted" }, when(review.time))));
   const right = h("figure", {}, portrait(review.candidate, true), h("figcaption", {}, h("a", { href: `#/people/${review.candidate.key}` }, h("strong", {}, called(review.candidate.name))), h("span", { class: "muted" }, "Last seen ", when(review.candidate.last))));
   return h("section", { class: "panel question" }, h("h2", {}, "Are these the same person?"),

@@ -51,17 +51,17 @@ export async function show(view, signal) {
 }
 
 function answer(found, url) {
-  const picture = h("div", { class: "photo", css: { "--ratio": `${found.width} / ${found.height}` } },
+  const image = h("div", { class: "photo", css: { "--ratio": `${found.width} / ${found.height}` } },
     h("img", { src: url, alt: "The photo that was searched" }),
     found.people.map((each, number) => h("span", { class: `box ${each.seen_before}`, css: {
       left: `${(100 * each.box[0]) / found.width}%`, top: `${(100 * each.box[1]) / found.height}%`,
       width: `${(100 * (each.box[2] - each.box[0])) / found.width}%`, height: `${(100 * (each.box[3] - each.box[1])) / found.height}%`,
     } }, h("b", {}, String(number + 1)))));
   if (!found.people.length) {
-    return [picture, empty("Nobody was found in this photo", "Where it shows one person alone, tick “A crop of one person”.")];
+    return [image, empty("Nobody was found in this photo", "Where it shows one person alone, tick “A crop of one person”.")];
   }
   const away = found.cluster ? h("p", { class: "muted" }, `Other sites were not asked: ${found.cluster}`) : "";
-  return [picture, h("div", {}, away, found.people.map((each, number) => matches(each, found.people.length > 1 ? number + 1 : null)))];
+  return [image, h("div", {}, away, found.people.map((each, number) => matches(each, found.people.length > 1 ? number + 1 : null)))];
 }
 
 const ANSWER = { yes: "Yes, was here before", perhaps: "Perhaps was here before", no: "No, was not here before" };

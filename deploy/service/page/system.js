@@ -67,7 +67,7 @@ function tiles(top, now) {
     tile("Model", now.model.ok ? "working" : "broken", now.model.ok ? `${now.model.bundle}, ${now.model.precision}, ${now.model.fingerprint}` : `for ${lasted(now.model.broken_for)}; it is tried again`, !now.model.ok),
     tile("Storage", `${bytes(now.storage.free_bytes)} free`, `the gallery takes ${bytes(now.storage.bytes)}`, !now.storage.ok),
     tile("Work", `${now.crops_per_second.toFixed(1)} crops/s`, work || "nothing to do"),
-    tile("Privacy", now.views === "none" ? "vectors only" : "best views", now.views === "none" ? "no picture of anybody is kept" : "one crop of each vector is kept"),
+    tile("Privacy", now.views === "none" ? "vectors only" : "best views", now.views === "none" ? "no image of anybody is kept" : "one crop of each vector is kept"),
     tile("Service", `up ${ago(now.started).replace(" ago", "")}`, `${now.caller} (${now.role}), version ${now.version}${now.events_lost ? `, ${now.events_lost} events lost` : ""}`, now.events_lost));
   if (now.caller !== "local") {
     top.lastChild.append(h("button", { type: "button", class: "quiet", onclick: async () => { await ask("DELETE", "/session"); location.reload(); } }, "Sign out"));
@@ -100,7 +100,7 @@ async function costs(panel, may, signal) {
     ] : ["What this threshold costs was not measured: ", h("code", {}, "pat gallery calibrate"), " measures it on your own images."]);
   }
   slider.addEventListener("input", tell);
-  replace(panel, h("h2", {}, "Threshold"), h("p", { class: "muted" }, "From which likeness on two pictures show the same person. ",
+  replace(panel, h("h2", {}, "Threshold"), h("p", { class: "muted" }, "From which likeness on two images show the same person. ",
     now.threshold === now.configured ? "As configured." : `Configured: ${now.configured.toFixed(3)}; this choice holds until the configuration changes.`),
   h("div", { class: "dial" }, value, slider, may && save), said,
   measured.length ? h("details", {}, h("summary", {}, "Measured"), h("table", {}, h("thead", {}, h("tr", {}, ["Threshold", "Strangers that match", "Same person missed", "A stranger is taken for somebody"].map((each) => h("th", { scope: "col" }, each)))),

@@ -68,7 +68,7 @@ export function share(rate) {
 // What somebody is called here: the names that cameras give (camera, time, track, process) are long.
 export const called = (name) => name.replace(/^.+-\d{4}T\d{6}-(\d+-[0-9a-f]{4})$/, "Person $1");
 
-// A person's picture where views are kept, else a silhouette in the person's own colour.
+// A person's image where views are kept, else a silhouette in the person's own colour.
 
 export function portrait(person, large) {
   const hue = [...person.key].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 360, 7);
@@ -76,8 +76,8 @@ export function portrait(person, large) {
     h("svg:circle", { cx: 24, cy: 20, r: 9 }),
     h("svg:path", { d: "M7 64c0-18 7-30 17-30s17 12 17 30z" }));
   const box = h("span", { class: large ? "portrait large" : "portrait", css: { "--hue": String(hue) } }, figure);
-  if (person.picture) {
-    const image = h("img", { src: person.picture, alt: "", loading: "lazy", decoding: "async" });
+  if (person.image) {
+    const image = h("img", { src: person.image, alt: "", loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => image.remove());
     box.append(image);
   }

@@ -313,7 +313,7 @@ def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bu
 @pytest.mark.parametrize(
     ("content", "kind", "status", "name"),
     [
-        (b"no picture", "image/jpeg", 422, "invalid"),
+        (b"no image", "image/jpeg", 422, "invalid"),
         (b"", "image/jpeg", 422, "invalid"),
         (photo()[:200], "image/jpeg", 422, "invalid"),
         (photo(kind="GIF"), "image/png", 422, "invalid"),
@@ -357,11 +357,11 @@ def test_views_of_people_live_as_long_as_their_entries(service):
     service.met("dora", "gate", np.eye(48, dtype=np.float32)[3], track=5, new=True)
     event = service.settled(lambda: [e for e in service.get("/events", kind="left")["items"]])[0]
     assert event["view"] == f"/api/v1/entries/{event['entry']}/view.jpg"
-    picture = service.client.get(event["view"])
-    assert picture.headers["content-type"] == "image/jpeg"
-    assert Image.open(io.BytesIO(picture.content)).height == 150
+    image = service.client.get(event["view"])
+    assert image.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(image.content)).height == 150
     key = service.get("/people")["items"][0]["key"]
-    assert service.client.get(f"/api/v1/people/{key}/view.jpg").content == picture.content
+    assert service.client.get(f"/api/v1/people/{key}/view.jpg").content == image.content
     assert service.api("DELETE", f"/people/{key}").json()["views"] == 1
     problem(service.client.get(event["view"]), 404, "not-found")
 

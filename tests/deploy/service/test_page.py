@@ -154,7 +154,7 @@ def test_search_by_photo(page, service, colour_bundle):
     main.locator(".match", has_text="carla").click()
     playwright.expect(main.locator("h1")).to_have_text("carla")
     go(page, service, "search")
-    page.locator("#photo").set_input_files({**photo, "buffer": b"no picture"})
+    page.locator("#photo").set_input_files({**photo, "buffer": b"no image"})
     playwright.expect(main).to_contain_text("That did not work")
 
 
@@ -172,7 +172,7 @@ def test_live_cameras_and_a_click_on_a_person(page, browser, colour_bundle, stre
         playwright.expect(main.locator(".state")).to_have_text("live")
         playwright.expect(image).not_to_have_js_property("naturalWidth", 0)  # the policy forbids wait_for_function
         playwright.expect(image).not_to_have_attribute("src", image.get_attribute("src"))
-        # Somebody stands in the picture's middle, whatever the detector says of this very frame.
+        # Somebody stands in the image's middle, whatever the detector says of this very frame.
         seen = service.site.live.newest("north")
         height, width = seen.frame.pixels.shape[:2]
         box = np.array([0.3 * width, 0.1 * height, 0.6 * width, 0.9 * height], dtype=np.float32)
@@ -289,7 +289,7 @@ def test_frames_are_drawn_only_when_somebody_looks(service):
     pixels = np.zeros((120, 160, 3), dtype=np.uint8)
     service.service.see(Frame("gate", 1, time.time(), pixels), [])
     live = service.site.live
-    assert live._pictures == {}
-    number, jpeg = live.picture("gate")
+    assert live._images == {}
+    number, jpeg = live.image("gate")
     assert number == 1
-    assert live.picture("gate")[1] is jpeg
+    assert live.image("gate")[1] is jpeg
