@@ -77,9 +77,12 @@ function tiles(top, now) {
 async function costs(panel, may, signal) {
   const now = await get("/threshold", {}, signal);
   const measured = now.measured;
-  const low = measured.length ? Math.min(...measured.map((each) => each.threshold), now.threshold) - 0.02 : now.threshold - 0.2;
-  const high = measured.length ? Math.max(...measured.map((each) => each.threshold), now.threshold) + 0.02 : Math.min(1, now.threshold + 0.2);
+  const points = [...measured.map((each) => each.threshold), now.threshold];
+  const beyond = measured.length > 1 ? 0.02 : 0.2;
+  const low = Math.min(...points) - beyond;
+  const high = Math.max(...points) + beyond;
   const slider = h("input", { type: "range", min: low.toFixed(3), max: Math.min(1, high).toFixed(3), step: "0.001", value: String(now.threshold), "aria-label": "Threshold", disabled: !may });
+  const unmoved = slider.value; // rounded to the step, which is not the threshold itself
   const value = h("output", { class: "big" }, now.threshold.toFixed(3));
   const said = h("p", {});
   const save = h("button", { type: "button", class: "primary", disabled: true, onclick: async () => {
@@ -89,7 +92,7 @@ async function costs(panel, may, signal) {
   } }, "Use this");
 
   function tell() {
-    const chosen = Number(slider.value);
+    const chosen = slider.value === unmoved ? now.threshold : Number(slider.value);
     value.textContent = chosen.toFixed(3);
     save.disabled = chosen === now.threshold;
     const rates = between(measured, chosen) || (chosen === now.threshold ? now.expected : null);
