@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -90,12 +89,11 @@ def as_the_page_asks(address: str) -> Iterator[dict[str, int]]:
 def the_page(address: str) -> Iterator[dict[str, int]]:
     """The page itself in Chromium, on the view of the cameras; at the end what it shows: cameras, events."""
     shown = {"cameras": 0, "events": 0}
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+    from chromium import CHROMIUM, NONE, launched  # skips the test where there is no playwright
+
+    if CHROMIUM is None:
+        pytest.skip(NONE)
+    with launched() as browser:
         page, errors = browser.new_page(), []
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{address}#/live", timeout=90_000)
@@ -107,7 +105,6 @@ def the_page(address: str) -> Iterator[dict[str, int]]:
         print(f"the page's heap: {page.evaluate('performance.memory.usedJSHeapSize') / 2**20:.1f} MiB")
         assert errors == []
         assert shown["cameras"] == len(CAMERAS)
-        browser.close()
 
 
 Client = Callable[[str], contextlib.AbstractContextManager[dict[str, int]]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from chromium import CHROMIUM, NONE, launched, playwright
 from deploy.annotate import Label
 from deploy.frames import Frame
 from deploy.service.access import Tokens
@@ -19,12 +19,8 @@ from deploy.service.thresholds import ErrorRates, Point
 
 from .conftest import running, unit
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: pip install playwright"
-)
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(CHROMIUM is None, reason=NONE),
     pytest.mark.timeout(600),
     pytest.mark.slow,  # `make test-page` runs them
 ]
@@ -44,10 +40,8 @@ SMALL = """() => [...document.querySelectorAll("nav a, main button")]
 @pytest.fixture(scope="module")
 def browser():
     playwright.expect.set_options(timeout=PATIENCE)
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture
