@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pat.synthetic.people import dress
+from pat.synthetic.people import dress, trolley
 from pat.synthetic.people.bodies import bodies
 from pat.synthetic.people.dress import Body
 from pat.synthetic.people.mesh import Mesh, blob, grid, rod
@@ -17,7 +17,7 @@ HERE = (0.0, 0.0, 0.0)
 def _solid(
     body: Body, solid: Solid, at: ArrayLike, material: int, bones: str | dict[str, float | NDArray]
 ) -> Mesh:
-    """A solid moved to `at` and carried by a bone, or by several with their shares."""
+    """A solid moved to `at` and carried by a bone, or by several with their shares, or by none."""
     points, faces = solid
     points = points + np.asarray(at)
     weights = np.zeros((len(points), len(body.joints)))
@@ -178,7 +178,10 @@ def held(body: Body, hands: str, side: str) -> list[Mesh]:
 
 
 def vehicles(body: Body, person: Person) -> list[Mesh]:
-    """What is pushed or held up: carried by the hips, which no pose turns, so that it stays upright."""
+    """What is pushed or held up: carried by the hips, which no pose turns, so that it stays upright.
+
+    No bone carries a trolley: it stands on the ground, which the hips are nearer to in some poses.
+    """
     out: list[Mesh] = []
     if person.bag == "bicycle":
         side = -0.48
@@ -191,6 +194,8 @@ def vehicles(body: Body, person: Person) -> list[Mesh]:
         out += [_solid(body, solid, HERE, dress.VEHICLE, "root") for solid in solids]
         saddle = blob((0.07, 0.13, 0.03), 0.8, 8)
         out.append(_solid(body, saddle, seat + np.array([0, 0, 0.05]), dress.VEHICLE, "root"))
+    if person.trolley:
+        out += [_solid(body, solid, HERE, material, {}) for material, solid in trolley.solids(body)]
     if person.umbrella:
         top = body.mesh.rest[:, 2].max() + 0.28
         u = np.arange(16) * 2 * np.pi / 16

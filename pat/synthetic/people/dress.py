@@ -10,7 +10,9 @@ from pat.synthetic.people.bodies import bodies
 from pat.synthetic.people.mesh import Mesh, grid, join, normals
 from pat.synthetic.people.person import Person
 
-SKIN, FACE, HAIR, TOP, INNER, BOTTOM, SHOES, BAG, HAT, ACCESSORY, VEHICLE, UMBRELLA, PARCEL = range(13)
+(
+    SKIN, FACE, HAIR, TOP, INNER, BOTTOM, SHOES, BAG, HAT, ACCESSORY, VEHICLE, UMBRELLA, PARCEL, WIRE,
+) = range(14)  # fmt: skip
 
 
 class Body:

@@ -6,12 +6,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pat.synthetic.people import carried, dress, shade
+from pat.synthetic.people import carried, dress, shade, trolley
 from pat.synthetic.people.mesh import Mesh, join
 from pat.synthetic.people.person import Colour, Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.raster import skin
-from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, OPEN_TOPS, PARTS, RIBBED
+from pat.synthetic.people.wardrobe import COLOURS, HAIR_COLOURS, HANDS_FREE, OPEN_TOPS, PARTS, RIBBED
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,32 @@ def figure(
     person: Person, pose: Pose, *, position: tuple[float, float] = (0.0, 0.0), heading: float = 0.0
 ) -> Figure:
     """The person in a pose; `heading` 0 looks along -y and turns to the left. The lowest foot stands on z = 0."""
-    if person.bag in ("handbag", "carrier bag", "suitcase", "bicycle"):
+    if person.bag not in HANDS_FREE:
         pose = pose.holding("R", raised=False)
     elif person.umbrella:
         pose = pose.holding("R", raised=True)
+    elif person.trolley:
+        pose = _pushing(person, pose)
     dressed = _dressed(person, pose.hands, pose.busy if pose.hands else "")
     points = skin(dressed.rest, dressed.weights, pose.bones(dressed.joints))
     feet = dressed.cloth[:, 4] > 0.9
     points[:, 2] -= points[feet, 2].min()
+    if person.trolley:
+        uncarried = ~dressed.weights.any(axis=1)
+        points[uncarried] = dressed.rest[uncarried]
     c, s = np.cos(heading), np.sin(heading)
     turn = np.array([[c, s], [-s, c]], np.float32)
     points[:, :2] = points[:, :2] @ turn + np.array(position, np.float32)
     return Figure(points, dressed.cloth, dressed.faces, dressed.material, materials(person))
+
+
+def _pushing(person: Person, pose: Pose) -> Pose:
+    """The pose with both hands on the bar of a trolley that stands where the lowest foot does."""
+    body, _ = _worn(person)
+    dressed = _dressed(person, "", "")
+    feet = dressed.cloth[:, 4] > 0.9
+    ground = skin(dressed.rest[feet], dressed.weights[feet], pose.bones(body.joints))[:, 2].min()
+    return pose.reaching(body.joints, trolley.palms(body) + np.array([0.0, 0.0, ground]))
 
 
 @lru_cache(maxsize=64)  # the images of one person come one after another, and dressing costs more than drawing
@@ -88,8 +102,8 @@ def _hand(mesh: Mesh, sides: str) -> NDArray:
 
 @lru_cache(maxsize=64)
 def materials(person: Person) -> NDArray[np.void]:
-    """The table the renderer colours by, shade.MATERIAL [13]."""
-    table = np.zeros(13, shade.MATERIAL)
+    """The table the renderer colours by, shade.MATERIAL [14]."""
+    table = np.zeros(14, shade.MATERIAL)
 
     def put(row: int, part: str, kind: int, colour: Colour, **columns: float | Colour) -> None:
         own = {"scale": 0.06, "seed": 1 + abs(person.tint[34]) * 3, "second": colour, "third": colour} | columns
@@ -127,6 +141,7 @@ def materials(person: Person) -> NDArray[np.void]:
     put(dress.HAT, "hat", shade.CLOTH, person.colour(person.hat_colour, 6), folds=0.2)
     put(dress.ACCESSORY, "accessory", shade.BAG, (0.02, 0.02, 0.02), gloss=0.2)
     put(dress.VEHICLE, "vehicle", shade.BAG, (0.05, 0.05, 0.055), gloss=0.2)
+    put(dress.WIRE, "vehicle", shade.BAG, (0.36, 0.37, 0.39), gloss=0.3)
     put(dress.UMBRELLA, "umbrella", shade.BAG, bag)
     put(dress.PARCEL, "accessory", shade.BAG, person.colour("beige", 7))
     return table

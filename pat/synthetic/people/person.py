@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pat.synthetic.people import wardrobe as w
-from pat.synthetic.randomness import chosen
+from pat.synthetic.randomness import chosen, stream
 
 Colour = tuple[float, float, float]
 
@@ -42,6 +42,7 @@ class Person:
     hat_colour: str
     glasses: str
     umbrella: bool
+    trolley: bool
     tint: tuple[float, ...]  # what makes one red differ from another
     family: int = -1
     changed: str = ""
@@ -69,7 +70,7 @@ class Person:
         elif top in ("coat", "long coat", "blazer", "down jacket") and rng.random() < 0.7:
             pattern = "plain"
         bag = chosen(rng, bags)
-        return cls(
+        person = cls(
             seed=seed,
             sex="female" if woman else "male",
             phenotypes=tuple(phenotypes.items()),
@@ -95,9 +96,12 @@ class Person:
             hat=hat,
             hat_colour=chosen(rng, w.TOP_COLOURS),
             glasses=chosen(rng, {"none": 76, "glasses": 16, "sunglasses": 8}),
-            umbrella=bool(rng.random() < 0.03) and bag in ("none", "backpack", "shoulder bag"),
+            umbrella=bool(rng.random() < 0.03) and bag in w.HANDS_FREE,
+            trolley=False,
             tint=tuple(float(x) for x in rng.normal(0, 1, 40)),
         )
+        free = bag in w.HANDS_FREE and not person.umbrella
+        return replace(person, trolley=free and stream("trolley", seed).random() < wardrobe.trolleys)
 
     @classmethod
     def look_alikes(cls, seed: int, count: int, *, style: w.Name = "train") -> list["Person"]:
@@ -198,6 +202,8 @@ def _change(first: Person, rng: np.random.Generator, style: w.Name) -> Person:
         odds["hair_colour"] = w.HAIR_ODDS
     if first.hat != "headscarf" and first.hood != "up":
         odds["hat"] = w.HATS
+    if first.trolley:
+        odds["bag"] = {name: share for name, share in odds["bag"].items() if name in w.HANDS_FREE}
     if first.bag != "none":
         odds["bag_colour"] = w.BAG_COLOURS
     if first.hair == "bald":

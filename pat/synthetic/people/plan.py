@@ -21,7 +21,7 @@ CHUNK = 8
 PASSERS_BY = 16
 TEST_SEED = 20_231_117
 """Cameras, places and people of the test domain; no training draws from its kinds of places or its prints."""
-LOOK = 2
+LOOK = 3
 """How people and places are drawn: another number, other pixels of the same plan. Figures name theirs."""
 
 

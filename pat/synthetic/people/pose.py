@@ -47,12 +47,32 @@ class Pose:
                     (axis, degrees if axis == "x" else -degrees) for axis, degrees in turns[f"{bone}.{side}"]
                 )
         arm = _arm(side, 1 if side == "L" else -1, *((-22.0, 120.0, 0.0) if raised else (0.0, 8.0, 0.0)), 34.0)
-        turns |= {bone: tuple(each) for bone, each in arm.items()}
-        return Pose(self.action, tuple(turns.items()), other if self.busy else "")
+        return Pose(self.action, _with(tuple(turns.items()), arm), other if self.busy else "")
+
+    def reaching(self, joints: NDArray, palms: NDArray) -> "Pose":
+        """The same pose with the left and the right palm at two places f64 [2, 3]; no hand is busy.
+
+        Places and joints f64 [J, 3] are of the body at rest. An arm that is too short points to its place.
+        """
+        number = {name: index for index, name in enumerate(bodies().bones)}
+        hanging = {**_arm("L", 1, 0.0, REST_BEND, 0.0, 34.0), **_arm("R", -1, 0.0, REST_BEND, 0.0, 34.0)}
+        bones = Pose(self.action, _with(self.turns, hanging)).bones(joints)
+        arms: Bones = {}
+        for side, sign, palm in zip("LR", (1, -1), palms, strict=True):
+            chain = [number[f"{bone}.{side}"] for bone in ("upperarm01", "lowerarm01", "wrist")]
+            shoulder, elbow, wrist = (bones[j, :, :3] @ joints[j] + bones[j, :, 3] for j in chain)
+            hand = wrist + PALM * (wrist - elbow) / np.linalg.norm(wrist - elbow)
+            ways = np.array([elbow - shoulder, hand - elbow, palm - shoulder])
+            yaw, forward, bend = _reach(*(ways @ bones[number[f"clavicle.{side}"], :, :3]))
+            arms |= _arm(side, sign, forward, REST_BEND + bend, 0.0, 34.0)
+            arms[f"upperarm01.{side}"].insert(0, ("z", yaw))
+        return Pose(self.action, _with(self.turns, arms))
 
     @property
     def hands(self) -> str:
         """What the busy hands do: "phone", "parcel" (which takes both), "pocket", or "" for nothing that shows."""
+        if not self.busy:
+            return ""
         if self.action in ("phone", "call"):
             return "phone"
         if self.action == "carry" and self.busy == "LR":
@@ -64,6 +84,11 @@ class Pose:
         number = {name: index for index, name in enumerate(bodies().bones)}
         turns = [(number[bone], "xyz".index(axis), degrees) for bone, each in self.turns for axis, degrees in each]
         return _chain(joints, bodies().tables["parents"], np.array(turns, np.float64).reshape(-1, 3))
+
+
+def _with(turns: Turns, bones: Bones) -> Turns:
+    """The turns with those of some bones replaced."""
+    return tuple((dict(turns) | {bone: tuple(each) for bone, each in bones.items()}).items())
 
 
 def _turns(action: str, busy: str, phase: float, stride: float, rng: np.random.Generator) -> Turns:
@@ -124,6 +149,8 @@ BUSY = {
     "behind": (40.0, 40.0, 50.0),
 }
 BOTH_HANDS = ("pockets", "carry", "behind")
+PALM = 0.085
+"""Metres from the wrist to the middle of the palm."""
 REST_BEND = 49.0  # of the forearm in the rest pose, once the upper arm hangs down
 
 
@@ -148,6 +175,22 @@ def _arm(side: str, sign: int, forward: float, bend: float, inward: float, lower
             ("z", -sign * 10),
         ],
     }
+
+
+def _reach(upper: NDArray, lower: NDArray, way: NDArray) -> tuple[float, float, float]:
+    """Yaw and swing of an arm and bend of its elbow, degrees, that lead a `way` f64 [3] from shoulder to hand.
+
+    `upper` and `lower` f64 [3] are the ways from shoulder to elbow and on to the hand where all three are 0.
+    """
+    aside = upper[0] + lower[0]  # of the hand; swing and bend leave it as it is
+    ahead = -np.sqrt(max(way[0] ** 2 + way[1] ** 2 - aside**2, 0.0))
+    yaw = np.arctan2(way[1], way[0]) - np.arctan2(ahead, aside)
+    y, z = np.array([upper[1:], lower[1:], (ahead, way[2])]).T
+    (a, b, c), (first, second, towards) = np.hypot(y, z), np.arctan2(z, y)
+    c = min(c, 0.995 * (a + b))  # an elbow is never quite straight
+    swing = towards - first + np.arccos((a * a + c * c - b * b) / (2 * a * c))
+    bend = swing - towards + second + np.arccos((b * b + c * c - a * a) / (2 * b * c))
+    return float(np.degrees(yaw)), float(np.degrees(swing)), float(np.degrees(bend))
 
 
 def _trunk(swing: float, rng: np.random.Generator, action: str) -> Bones:

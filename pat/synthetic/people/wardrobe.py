@@ -129,6 +129,7 @@ SHOES = {"trainers": 9, "shoes": 4, "boots": 2.5, "sandals": 1.2}
 BAGS = {
     "none": 42, "backpack": 25, "shoulder bag": 13, "handbag": 9, "carrier bag": 5, "suitcase": 3, "bicycle": 2,
 }
+HANDS_FREE = ("none", "backpack", "shoulder bag")  # bags that need no hand
 HATS = {"none": 80, "cap": 9, "beanie": 4, "brimmed hat": 2.5}
 MEN_HAIR = {"short": 60, "cropped": 16, "medium": 7, "long": 3, "tied": 2, "bun": 1, "afro": 3, "bald": 10}
 WOMEN_HAIR = {"short": 10, "medium": 20, "long": 34, "tied": 20, "bun": 9, "afro": 4, "cropped": 1}
@@ -143,6 +144,8 @@ class Wardrobe:
 
     patterns: tuple[str, ...]
     bags: tuple[str, ...]
+    trolleys: float
+    """Share that pushes a trolley of those with both hands free."""
 
 
 _TEST_PATTERNS = ("tartan", "back print", "gradient", "zigzag", "diamonds", "tie-dye")
@@ -150,6 +153,7 @@ WARDROBES: dict[str, Wardrobe] = {
     "train": Wardrobe(
         tuple(p for p in PATTERNS if p not in (*_TEST_PATTERNS, "plain", "high-visibility", "side stripe")),
         ("none", "backpack", "shoulder bag", "handbag", "suitcase"),
+        0.025,
     ),
-    "test": Wardrobe(_TEST_PATTERNS, ("none", "carrier bag", "bicycle", "backpack", "shoulder bag")),
+    "test": Wardrobe(_TEST_PATTERNS, ("none", "carrier bag", "bicycle", "backpack", "shoulder bag"), 0.0),
 }

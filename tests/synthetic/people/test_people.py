@@ -3,13 +3,14 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from pat.synthetic.people import dress
 from pat.synthetic.people.figure import figure
 from pat.synthetic.people.person import Person
 from pat.synthetic.people.pose import Pose
 from pat.synthetic.people.render import ground_shadow, render
 from pat.synthetic.people.shade import PATTERNS
 from pat.synthetic.people.view import Light, look_at
-from pat.synthetic.people.wardrobe import COLOURS, PARTS, WARDROBES
+from pat.synthetic.people.wardrobe import COLOURS, HANDS_FREE, PARTS, WARDROBES
 
 DIRECTION = np.array([0.5, -0.5, 0.7]) / np.linalg.norm([0.5, -0.5, 0.7])
 LIGHT = Light(DIRECTION, np.full(3, 0.6, np.float32), np.full(3, 0.6, np.float32), np.full(3, 0.4, np.float32))
@@ -17,7 +18,7 @@ VIEW = look_at((0.0, -7.0, 1.8), (0.0, 0.0, 0.95), focal=440, height=128, width=
 STANDING = Pose.walking(0.0, 0.0)
 PLAIN = replace(
     Person.sample(1), top="jumper", top_pattern="plain", opened=0.0, bottom="jeans", bottom_pattern="plain",
-    bag="none", hat="none", hair="short", umbrella=False,
+    bag="none", hat="none", hair="short", umbrella=False, trolley=False,
 )  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def test_white_is_brighter_than_black():
         ({"bag": "handbag"}, "bag"),
         ({"bag": "suitcase"}, "bag"),
         ({"bag": "bicycle"}, "vehicle"),
+        ({"trolley": True}, "vehicle"),
         ({"umbrella": True}, "umbrella"),
         ({"hat": "cap"}, "hat"),
         ({"hat": "headscarf", "hair": "covered"}, "hat"),
@@ -115,6 +117,40 @@ def test_hands_in_pockets_are_not_seen():
         return figure(PLAIN, pose).cloth[:, 3].max()
 
     assert hands(posed("pockets")) < 1.1 < hands(posed("walk"))
+
+
+@pytest.mark.parametrize("height", [0.15, 0.5, 0.8])
+@pytest.mark.parametrize("action", ["walk", "stand", "turn", "phone", "pockets", "carry"])
+def test_both_hands_hold_the_bar_of_a_trolley_that_stands_on_the_ground(action, height):
+    tall = tuple((dict(PLAIN.phenotypes) | {"height": height}).items())
+    pushing = figure(replace(PLAIN, phenotypes=tall, trolley=True), posed(action))
+    assert not {dress.ACCESSORY, dress.PARCEL} & set(pushing.material)
+    metal = pushing.vertices[np.unique(pushing.faces[pushing.material == dress.VEHICLE])]
+    assert abs(metal[:, 2].min()) < 1e-3
+    bar = metal[metal[:, 2] > 0.6]
+    assert np.ptp(bar[:, 2]) < 0.05
+    for side in (-1, 1):
+        mine = (pushing.cloth[:, 0] * side > 0) & (np.abs(pushing.cloth[:, 3] - 1) < 0.02)
+        wrist = pushing.vertices[mine].mean(0)
+        assert np.hypot(*(wrist - bar.mean(0))[1:]) < 0.12
+        assert abs(wrist[0]) < bar[:, 0].max()
+        assert pushing.cloth[pushing.cloth[:, 0] * side > 0, 3].max() > 1.1  # the hand is there
+
+
+@pytest.mark.parametrize("action", ["walk", "turn"])
+def test_who_pushes_a_trolley_is_otherwise_the_same(action):
+    """No pixel changes but those of arms, top and trolley; under a lamp its shadow would fall on others."""
+    view, overcast = replace(VIEW, samples=1), replace(LIGHT, sun=np.zeros(3, np.float32))
+    for heading in (0.0, 2.0, 4.0):
+        before, after = (
+            render([figure(replace(PLAIN, trolley=pushed), posed(action), heading=heading)], view, overcast)
+            for pushed in (False, True)
+        )
+        moved = [PARTS.index(part) for part in ("top", "skin", "vehicle")]
+        calm = ~np.isin(before.part, moved) & ~np.isin(after.part, moved)
+        assert (before.alpha[calm] > 0).sum() > 200
+        for field in fields(before):
+            np.testing.assert_array_equal(getattr(before, field.name)[calm], getattr(after, field.name)[calm])
 
 
 def test_a_hood_hangs_or_hides_the_hair():
@@ -172,6 +208,29 @@ def test_look_alikes_differ_in_the_one_attribute_they_name():
         assert max(np.abs(a.colour - b.colour).max() for a, b in views) > 0.01, other.changed
 
 
+def test_all_of_a_family_push_a_trolley_or_nobody(monkeypatch):
+    def families(share):
+        monkeypatch.setitem(WARDROBES, "train", replace(WARDROBES["train"], trolleys=share))
+        return [Person.look_alikes(seed, 4) for seed in range(60)]
+
+    for without, family in zip(families(0.0), families(1.0), strict=True):
+        first = family[0]
+        assert first.trolley == (first.bag in HANDS_FREE and not first.umbrella)
+        if not first.trolley:
+            assert family == without
+            continue
+        assert replace(first, trolley=False) == without[0]
+        for other in family[1:]:
+            assert replace(first, **{other.changed: getattr(other, other.changed)}, changed=other.changed) == other
+            assert other.bag in HANDS_FREE
+
+
+def test_trolleys_are_drawn_in_the_training_domain_alone():
+    free = [p for p in map(Person.sample, range(2000)) if p.bag in HANDS_FREE and not p.umbrella]
+    assert np.mean([p.trolley for p in free]) == pytest.approx(WARDROBES["train"].trolleys, abs=0.01)
+    assert not any(Person.sample(seed, style="test").trolley for seed in range(2000))
+
+
 def test_the_two_wardrobes_share_no_pattern():
     assert not set(WARDROBES["train"].patterns) & set(WARDROBES["test"].patterns)
     for style, wardrobe in WARDROBES.items():
@@ -191,7 +250,8 @@ def test_people_are_many_and_common_colours_common():
 
 def test_attributes_are_flat():
     attributes = Person.sample(4).attributes()
-    assert {"top", "top_colour", "top_red", "bag", "hat", "hair", "sex", "body_age", "tone"} <= set(attributes)
+    named = {"top", "top_colour", "top_red", "bag", "trolley", "hat", "hair", "sex", "body_age", "tone"}
+    assert named <= set(attributes)
     assert all(isinstance(value, str | float | bool | int) for value in attributes.values())
 
 
