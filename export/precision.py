@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
 from export.check_set import gate_of, read_check_set, read_identities, thresholds_of
-from export.command import OneLineParser, run
+from export.command import run
 from export.crop_kernels import carried
 from export.crops import Pixels, evenly, find_images, read_images, unseen
 from export.judge import Embed, Images, Judge
@@ -46,6 +46,7 @@ from export.precisions import ENOUGH_IMAGES, MOST_HIGHER, PRECISIONS, Gate, Lowe
 from export.storage import restore_weights
 from pat.base.errors import Failure, UserError
 from pat.base.files import named_path
+from pat.base.parser import OneLineParser
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
 RANKED_WITH = 16
