@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 
 from bench.commands import read_options
+from pat.base.parser import OneLineParser
 
 COMMANDS = {
     "gpu": ("bench.gpu", "measure kernels, training step and network on this GPU"),
@@ -24,8 +24,8 @@ COMMANDS = {
 
 def main() -> int:
     """Reads the command line, runs one of the commands, returns its exit status."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks and their baselines.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = OneLineParser(prog="python -m bench", description="Benchmarks and their baselines.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, what) in COMMANDS.items():
         commands.add_parser(name, help=what)
     command = parser.parse_args(sys.argv[1:2]).command

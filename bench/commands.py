@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, field, fields
@@ -10,6 +9,7 @@ from types import NoneType
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from pat.base.errors import Failure, UserError
+from pat.base.parser import OneLineParser
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ def option(default: Any, help: str, *, positional: bool = False, **how: Any) -> 
 
 def read_options(options: type[T], command: str, arguments: Sequence[str]) -> T:
     """The dataclass `options`, its `option` fields from the command line; ends the process for a mistake in it."""
-    parser = argparse.ArgumentParser(prog=f"python -m bench {command}")
+    parser = OneLineParser(prog=f"python -m bench {command}")
     types = get_type_hints(options)
     for each in fields(options):  # type: ignore[arg-type]
         if not each.metadata:

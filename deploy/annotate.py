@@ -121,44 +121,47 @@ class View:
 class VideoFile:
     """An MP4 of a camera, playable up to its last second also after the process was killed.
 
-    A file that is there is kept: the new one gets a number. An image of another size than the first is brought to
-    that size. Raises UserError when the file cannot be made.
+    It begins with the first image. A file that is there is kept: the new one gets a number. An image of another
+    size than the first is brought to that size. Raises UserError when its folder cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.parent.is_file():
+            raise UserError(f"cannot write videos into {path.parent}, which is a file; give a folder")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path = _unused(path)
-            options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
-            self._container = av.open(str(path), "w", format="mp4", options=options)
-        except (OSError, av.FFmpegError) as error:
-            raise UserError(f"cannot write the video {path}: {error.strerror or error}") from error
-        self._stream: av.VideoStream | None = None
+        except OSError as error:
+            raise UserError(f"cannot write the video {path}: {error.strerror}") from error
+        self._path = path
+        self._output: tuple[av.container.OutputContainer, av.VideoStream] | None = None
         self._begun = 0.0
         self._tick = -1
 
     def put(self, frame: Frame, pixels: Pixels) -> None:
-        if self._stream is None:
-            self._stream = self._start(pixels)
+        if self._output is None:
+            self._output = self._start(pixels)
             self._begun = frame.time
-        stream = self._stream
+        container, stream = self._output
         image = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
             stream.width, stream.height, "yuv420p"
         )
         self._tick = max(self._tick + 1, round((frame.time - self._begun) / _TICKS))
         image.pts, image.time_base = self._tick, _TICKS
         for packet in stream.encode(image):
-            self._container.mux(packet)
+            container.mux(packet)
 
     def close(self) -> None:
-        if self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-        self._container.close()
+        if self._output is not None:
+            container, stream = self._output
+            for packet in stream.encode():
+                container.mux(packet)
+            container.close()
 
-    def _start(self, pixels: Pixels) -> av.VideoStream:
+    def _start(self, pixels: Pixels) -> tuple[av.container.OutputContainer, av.VideoStream]:
+        options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+        container = av.open(str(_made(self._path)), "w", format="mp4", options=options)
         codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        stream = self._container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=25)
         assert isinstance(stream, av.VideoStream)
         # The codecs halve the colour both ways: even sides.
         stream.height, stream.width = (max(2, side // 2 * 2) for side in pixels.shape[:2])
@@ -169,10 +172,15 @@ class VideoFile:
             stream.options = {"preset": "veryfast", "crf": "26", "tune": "zerolatency"}
         else:
             stream.codec_context.bit_rate = 2_000_000
-        return stream
+        return container, stream
 
 
-def _unused(path: Path) -> Path:
-    """The path, or the first of NAME-2, NAME-3, ... that nothing is at."""
-    numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-    return next(each for each in itertools.chain([path], numbered) if not each.exists())
+def _made(path: Path) -> Path:
+    """A new, empty file: at the path, or at the first of NAME-2, NAME-3, ... where nothing is."""
+    wanted, numbers = path, itertools.count(2)
+    while True:
+        try:
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:  # in one step: another process may write here, too
+            path = wanted.with_stem(f"{wanted.stem}-{next(numbers)}")

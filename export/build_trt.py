@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from export.command import OneLineParser, run
+from export.command import run
 from export.making import made
 from export.precisions import PRECISIONS
 from export.trt.build import BuildOptions, build_plan, graph_precision, parse_onnx
@@ -38,6 +38,7 @@ from export.trt.report import build_facts, engine_facts, network_facts, profiles
 from export.trt.source import Source, find_source
 from pat.base.errors import Failure, UserError
 from pat.base.files import named_path, write_bytes
+from pat.base.parser import OneLineParser
 from pat.base.progress import TerminalProgress, say
 
 
@@ -67,7 +68,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add("--optimisation-level", "--optimization-level", type=int, metavar="0..5")
     add("--timing-cache", type=Path, metavar="FILE", help="default: one for each device in the cache folder")
     add("--no-timing-cache", action="store_true")
-    add("--hardware-compatible", choices=["ampere-plus", "same-compute-capability"])
+    levels = ["ampere-plus", "same-compute-capability"]
+    add("--hardware-compatible", choices=levels, metavar="LEVEL", help=" or ".join(levels))
     add("--refit", action="store_true", help="weights can be replaced in the engine")
     add("--strip", action="store_true", help="leave the weights out; refit on the target")
     add("--dla", type=int, metavar="CORE", help="run on this DLA core what it can run, the rest on the GPU")

@@ -39,6 +39,11 @@ def unseen(paths: Sequence[Path], used: Sequence[Path]) -> list[Path]:
     return [path for path in paths if path.stat().st_size not in sizes or path.read_bytes() not in contents]
 
 
+def check_images(paths: Sequence[Path]) -> None:
+    """Raise UserError naming the first that cannot be read: for what takes long before it reads them."""
+    read_images(paths, (1, 1))
+
+
 def read_images(
     paths: Sequence[Path], size: tuple[int, int], done: Callable[[int], object] = lambda count: None
 ) -> Pixels:

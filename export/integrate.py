@@ -20,12 +20,13 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from export.check_set import Agreement
-from export.command import OneLineParser, run
+from export.command import run
 from export.integrations.deepstream import write_deepstream
 from export.integrations.openvino_ir import write_openvino
 from export.integrations.trackers import write_tracker_model
 from export.integrations.triton_server import write_repository
 from pat.base.files import named_path
+from pat.base.parser import OneLineParser
 
 FORMS: Mapping[str, Callable[[Path, Path], Agreement]] = {
     "deepstream": write_deepstream,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.crops import find_images
+from export.crops import check_images, evenly, find_images
 from export.judge import Embed, Images, Judge
 from export.labelled import Decide
 from export.manifest import Manifest, Merged
 from export.precision import crops_to_judge
-from export.precisions import MERGED, Gate
+from export.precisions import ENOUGH_IMAGES, MERGED, Gate
 from pat.base.errors import Failure, UserError
 from pat.base.progress import Progress
 
@@ -29,15 +29,18 @@ class Merge:
     """Crops to judge on beside the check set."""
 
     def check(self) -> None:
-        """Raise UserError for settings that cannot be, before any work is done."""
+        """Raise UserError for settings that cannot be and crops that cannot be read, before any work is done."""
         if self.per_block < 1 or self.first_block < 1:
             raise UserError("--merge and --merge-from must be at least 1")
-        if self.gate_images is not None:
-            find_images(self.gate_images)
         self.limits()
+        check_images(self.judged_on())
 
     def limits(self) -> Gate:
         return MERGED.changed(self.gate)
+
+    def judged_on(self) -> list[Path]:
+        """The crops to judge on beside the check set."""
+        return evenly(find_images(self.gate_images), ENOUGH_IMAGES) if self.gate_images is not None else []
 
 
 def judged(
@@ -60,8 +63,8 @@ def judged(
     if decide is not None and decision is not None:
         threshold = decide.choose(full, size, progress).threshold
         decision = dataclasses.replace(decision, fp32_threshold=threshold)
-    if request.gate_images is not None:
-        sets.append(crops_to_judge(find_images(request.gate_images), manifest, full, progress))
+    if crops := request.judged_on():
+        sets.append(crops_to_judge(crops, manifest, full, progress))
     sets = [dataclasses.replace(each, threshold=threshold) for each in sets]
     limits = request.limits()
     verdict = Judge(sets, limits)(merged)

@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 from export.bundle import check_target, write_bundle
 from export.check import check_graph, read_graph, runner
 from export.check_set import gate_of, read_check_set, read_identities, thresholds_of
-from export.command import OneLineParser, run
+from export.command import run
 from export.crop_kernels import carried
-from export.crops import Pixels, evenly, find_images, read_images, unseen
+from export.crops import Pixels, check_images, evenly, find_images, read_images, unseen
 from export.judge import Embed, Images, Judge
 from export.labelled import RATE, Decide, rank_both, ranking_words
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
@@ -46,6 +46,7 @@ from export.precisions import ENOUGH_IMAGES, MOST_HIGHER, PRECISIONS, Gate, Lowe
 from export.storage import restore_weights
 from pat.base.errors import Failure, UserError
 from pat.base.files import named_path
+from pat.base.parser import OneLineParser
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
 RANKED_WITH = 16
@@ -72,7 +73,7 @@ class Request:
     """A data set to choose this graph's own threshold on; None: it follows from that of fp32."""
 
     def check(self) -> None:
-        """Raise UserError for settings that do not go together, before any work is done."""
+        """Raise UserError for settings that do not go together and crops that cannot be read, before any work."""
         name = self.precision
         if (self.calibration is None) == PRECISIONS[name].calibrated:
             need = "needs" if self.calibration is None else "takes no"
@@ -81,14 +82,28 @@ class Request:
             raise UserError(f"{name} is not for {self.backend}, which runs fp32 as fast; take fp32, or int8")
         if self.calibration is not None:
             self.calibration.check()
-        if self.gate_images is not None:
-            find_images(self.gate_images)
         if self.decision is not None:
             self.decision.check()
         self.limits()
+        check_images([*(self.calibration.chosen() if self.calibration is not None else ()), *self.judged_on()])
 
     def limits(self) -> Gate:
         return PRECISIONS[self.precision].gate.changed(self.gate)
+
+    def judged_on(self) -> list[Path]:
+        """The crops to judge on beside the check set: the user's, or those that the calibration left over."""
+        settings = self.calibration
+        if self.gate_images is not None:
+            paths = find_images(self.gate_images)
+            if settings is not None:
+                paths = unseen(paths, settings.chosen())
+                if not paths:
+                    raise UserError(f"every image in {self.gate_images} was calibrated on; give others")
+        elif settings is not None:
+            paths = unseen(find_images(settings.folder), settings.chosen())
+        else:
+            paths = []
+        return evenly(paths, ENOUGH_IMAGES)
 
 
 def lower_graph(
@@ -101,12 +116,12 @@ def lower_graph(
 ) -> tuple[onnx.ModelProto, Manifest]:
     """The fp32 `graph` in a lower precision, and its manifest: judged against fp32, checked, described.
 
-    `inputs` and `embeddings` are the check set. Raises UserError for what does not fit, Failure when the gate
-    cannot be passed, or only with too many multiply-adds left in a higher precision.
+    `inputs` and `embeddings` are the check set; `request` has been checked. Raises UserError for a bundle that it
+    does not fit, Failure when the gate cannot be passed, or only with too many multiply-adds left in a higher
+    precision.
     """
     if manifest.precision.name != "fp32":
         raise UserError(f"the bundle is in {manifest.precision.name}; convert the fp32 bundle it was made from")
-    request.check()
     name = request.precision
     limits = request.limits()
     if manifest.precision.gate is not None:  # that of merged tokens
@@ -121,8 +136,10 @@ def lower_graph(
     fp32 = batched(runner(graph, manifest))
     # Where tokens are merged, the check set is the full model's; what the crops expect is this graph's.
     full, own = thresholds_of(manifest) or (None, None)
-    crops = [dataclasses.replace(each, threshold=own) for each in _crops(request, manifest, fp32, progress)]
-    judge = Judge([Images("check set", inputs, embeddings, full), *crops], limits)
+    sets = [Images("check set", inputs, embeddings, full)]
+    if crops := request.judged_on():
+        sets.append(dataclasses.replace(crops_to_judge(crops, manifest, fp32, progress), threshold=own))
+    judge = Judge(sets, limits)
     quick = judge.sample(RANKED_WITH)
     found = find_graph(
         lowering,
@@ -186,25 +203,8 @@ def as_declared(graph: onnx.ModelProto, manifest: Manifest) -> Embed:
     return batched(runner(emulated(graph), manifest, optimise=False))
 
 
-def _crops(request: Request, manifest: Manifest, fp32: Embed, progress: Progress) -> list[Images]:
-    """The crops to judge on beside the check set: the user's, or those that the calibration left over."""
-    settings = request.calibration
-    if request.gate_images is not None:
-        paths = find_images(request.gate_images)
-        if settings is not None:
-            paths = unseen(paths, settings.chosen())
-            if not paths:
-                raise UserError(f"every image in {request.gate_images} was calibrated on; give others")
-    elif settings is not None:
-        paths = unseen(find_images(settings.folder), settings.chosen())
-    else:
-        paths = []
-    return [crops_to_judge(paths, manifest, fp32, progress)] if paths else []
-
-
 def crops_to_judge(paths: Sequence[Path], manifest: Manifest, embed: Embed, progress: Progress) -> Images:
-    """Up to ENOUGH_IMAGES of the images, and what `embed` says to them. Raises UserError for a broken one."""
-    paths = evenly(paths, ENOUGH_IMAGES)
+    """The images, and what `embed` says to them. Raises UserError for a broken one."""
     with progress.bar("crops to judge on", len(paths)) as advance:
         pixels = read_images(paths, (manifest.input.height, manifest.input.width), advance)
     return Images("crops", pixels, embed(pixels))

@@ -25,12 +25,13 @@ import numpy as np
 
 from deploy import runtime
 from export.check_set import Vectors, compare, gate_of, thresholds_of
-from export.command import OneLineParser, run
+from export.command import run
 from export.crops import Pixels, evenly, find_images, read_images
 from export.labelled import rank_both, ranking_words
 from export.manifest import Manifest
 from export.precisions import ENOUGH_IMAGES, PRECISIONS, Gate
 from pat.base.errors import UserError
+from pat.base.parser import OneLineParser
 from pat.base.progress import SILENT, Progress, TerminalProgress
 
 TORCH = (".safetensors",)

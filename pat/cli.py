@@ -61,7 +61,7 @@ def run(name: str, arguments: Sequence[str]) -> int:
     """Run one command and return its exit code: 0, 2 for a user's mistake, 1 for a failure, 130 for Ctrl-C."""
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        meant = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+        meant = f"did you mean {near[0]}?" if near else "pat --help lists them"
         return _say(name, f"there is no such command; {meant}", 2)
     try:
         with uncollected():  # a quarter of the time that PyTorch takes to import

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from deploy.runtime.choice import choice_file, pick
 from pat.base.errors import Failure, UserError
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+from pat.base.parser import OneLineParser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a line a candidate, and write the choice down. Returns the exit code."""
-    parser = _Parser("python -m deploy.runtime", description="Bundles on this machine.")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    parser = OneLineParser("python -m deploy.runtime", description="Bundles on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
     add = commands.add_parser(
         "pick",
         help="measure what runs a bundle best here",

@@ -14,6 +14,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from pat.base.errors import UserError
 from pat.base.files import named_path
 from pat.base.mapping import overlay, read_mapping
+from pat.commands.folded import folded
 from pat.config import TrainConfig
 
 Config = TypeVar("Config")
@@ -49,7 +50,8 @@ def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None
     UserError for an empty path.
     """
     extra = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", registry=PATHS, **extra)
+    with folded():
+        return tyro.cli(kind, args=list(arguments), prog=f"pat {command}", registry=PATHS, **extra)
 
 
 def writable(folder: Path) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from tyro.conf import Positional, arg
 
 from deploy.shipped import is_bundle
@@ -18,8 +17,6 @@ from pat.base.mapping import from_mapping
 from pat.commands.arguments import ConfigFile, parse, with_config_file
 from pat.commands.train import architecture_of_weights, run
 from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
-from pat.model.backbone import build_backbone
-from pat.model.model_file import file_at, read_description
 
 
 @dataclass(frozen=True)
@@ -71,6 +68,10 @@ def _without_copies(config: TrainConfig) -> TrainConfig:
 
 def student_of(teacher: Path) -> TrainConfig:
     """What trains a student of a quarter of the size from nothing. Raises UserError for no model."""
+    import torch  # here: the help does without
+
+    from pat.model.backbone import build_backbone
+
     config = architecture(teacher)
     with torch.device("meta"):  # for its shape: nothing is filled
         vit = build_backbone(config)
@@ -92,4 +93,6 @@ def architecture(model: Path) -> ModelConfig:
     """That of a model file, a run's folder or a bundle. Raises UserError for anything else."""
     if is_bundle(model):
         return from_mapping(ModelConfig, dict(Manifest.load(model).model), str(model))
+    from pat.model.model_file import file_at, read_description
+
     return read_description(file_at(model)).config

@@ -17,11 +17,9 @@ from export.manifest import BackendName
 from export.merged import Merge
 from export.precision import Request, summary
 from export.precisions import PrecisionName
-from export.to_onnx import export_bundle
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
-from pat.model.model_file import file_at
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,9 @@ def main(arguments: Sequence[str]) -> None:
     """Export the model and print what was checked."""
     given = parse(Arguments, arguments, "export")
     _check(given)
+    from export.to_onnx import export_bundle  # here: the help does without PyTorch
+    from pat.model.model_file import file_at
+
     checkpoint = file_at(given.checkpoint)
     progress = TerminalProgress()
     architectures, why_none = chosen_architectures(given.kernels)

@@ -10,7 +10,6 @@ from typing import Literal
 from tyro.conf import Positional
 
 from pat.commands.arguments import parse
-from pat.model.weights import import_weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Convert the file and print what was done."""
     given = parse(Arguments, arguments, "import-weights")
+    from pat.model.weights import import_weights  # here: the help does without PyTorch
+
     report = import_weights(
         given.file, given.out, image_size=given.image_size, parts=given.parts, part_tokens=given.part_tokens,
         activation=given.activation, normalisation=given.normalisation,

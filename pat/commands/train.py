@@ -14,14 +14,10 @@ from tyro.conf import arg
 from pat.base.errors import UserError
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import ConfigFile, left_to_the_device, looked_for, parse, with_config_file
-from pat.commands.embedders import opened_model
+from pat.commands.embedders import MODEL, opened_model
 from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 from pat.data.layouts import open_data_set
-from pat.device import choose_device, resolve_loss, resolve_model
-from pat.model.model_file import NAME, read_description
-from pat.training.loop import train
 from pat.training.run_folder import saved_config
-from pat.training.teaching import Teacher
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def run(config: TrainConfig) -> None:
     """Train as the configuration says, with the teacher that it names, and score the model on its targets."""
+    from pat.device import choose_device, resolve_loss, resolve_model  # the help does without PyTorch
+    from pat.training.loop import train
+    from pat.training.teaching import Teacher
+
     device, progress = choose_device(config.device), TerminalProgress()
     for target in config.data.target:  # a name that is wrong is told now, not after the training
         open_data_set(target, config.data.root, config.data.on_error)
@@ -79,9 +79,11 @@ def read_arguments(arguments: Sequence[str]) -> TrainConfig:
 def architecture_of_weights(arguments: Sequence[str]) -> ModelConfig | None:
     """That of the model of this project which --weights names, file or folder: it is the default then."""
     path = looked_for(arguments, weights={"type": Path, "default": Path()})[0].weights
-    path = path / NAME if path.is_dir() else path
-    if path.suffix != Path(NAME).suffix or not path.is_file():
+    path = path / MODEL if path.is_dir() else path
+    if path.suffix != Path(MODEL).suffix or not path.is_file():
         return None
+    from pat.model.model_file import read_description
+
     try:
         return dataclasses.replace(read_description(path).config, identities=0)
     except UserError:  # somebody else's, or damaged: told where its tensors are read

@@ -13,7 +13,16 @@ from scipy import stats
 from pat.ablation import people
 from pat.ablation.plan import RESULT, Result, scored_run, tuning_runs
 from pat.ablation.power import seeds_needed
-from pat.ablation.report import Findings, cells, commands, listing, markdown, tables, write_report
+from pat.ablation.report import (
+    Findings,
+    cells,
+    commands,
+    listing,
+    markdown,
+    tables,
+    what_it_could_see,
+    write_report,
+)
 from pat.ablation.studies import STUDIES
 from pat.ablation.summary import best_rate, heldout_by_rate, holm, paired, rows, spread
 from pat.evaluation.curves import COLOURS, spread_plot
@@ -170,6 +179,16 @@ def test_a_study_says_what_it_could_not_have_seen(study, make_runs, base):
     assert "could not have seen" not in text
     text = markdown(Findings(study, 1e-3, make_runs({arm: [0.3] for arm in SCORES}), [], []), "x", "cpu")
     assert "One seed tells nothing of chance" in text
+
+
+def test_the_deviation_of_a_study_weighs_each_row_by_its_pairs(study, make_runs):
+    scores = {**SCORES, "csl-psd": [0.41, 0.61, None, None, None]}  # two pairs, far apart
+    table = rows(study, make_runs(scores), "elsewhere")
+    tests = [row.test for row in table if row.test]
+    freedom = [test.pairs - 1 for test in tests]
+    assert set(freedom) == {1, 4}
+    pooled = math.sqrt(sum(n * test.deviation**2 for n, test in zip(freedom, tests, strict=True)) / sum(freedom))
+    assert f"a deviation of {100 * pooled:.1f} points, pooled" in "\n".join(what_it_could_see(table))
 
 
 def test_the_interval_over_people(study, make_runs):

@@ -103,6 +103,7 @@ def test_a_mistake_ends_the_process_without_a_traceback():
         (["--gallery.retention-hours", "0"], "retention"),
         (["--output.metrics-port", "99999"], "metrics"),
         (["--output.window"], "no display"),
+        (["--output.video", __file__], "which is a file; give a folder"),
         (["--track.every", "0"], "every"),
     ],
 )

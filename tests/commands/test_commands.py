@@ -97,11 +97,14 @@ def test_the_overview_fits_a_terminal():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_a_typo_in_a_flag(command, capsys):
+def test_help_and_a_typo_in_a_flag(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         run(command, ["--help"])
     assert ended.value.code == 0
-    assert f"usage: pat {command}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"usage: pat {command}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
     with pytest.raises(SystemExit) as ended:
         run(command, ["--no-such-flag"])
     assert ended.value.code == 2

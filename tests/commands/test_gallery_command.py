@@ -157,6 +157,7 @@ def test_unreadable_images(tmp_path, bundle, crops, succeeds, fails):
     command = ["enrol", tmp_path / "gallery", bundle, tmp_path / "in"]
     assert "1.jpg" in fails(2, "gallery", *command)
     assert "nothing was enrolled" in fails(2, "gallery", *command, "--skip-unreadable")
+    assert not (tmp_path / "gallery").exists()
     (tmp_path / "in" / "anna" / "2.png").write_bytes((crops / "person 0" / "c1_0.png").read_bytes())
     assert "1 entries" in succeeds("gallery", *command, "--skip-unreadable")[1]
 

@@ -76,6 +76,26 @@ def test_a_restart_keeps_the_video_that_is_there(tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["gate-2.mp4", "gate-3.mp4", "gate.mp4"]
 
 
+def test_nothing_that_is_in_the_folder_is_written_over(tmp_path):
+    """Not another's file, nor where a link leads, nor what another process began before the first image came."""
+    path = tmp_path / "gate.mp4"
+    path.write_text("mine")
+    (tmp_path / "gate-2.mp4").symlink_to(tmp_path / "elsewhere")
+    waiting = VideoFile(path)
+    write(path, [(64, 64)] * 3)
+    begun = (tmp_path / "gate-3.mp4").read_bytes()
+    waiting.put(Frame("gate", 0, 0.0, GREY), GREY)
+    waiting.close()
+    assert path.read_text() == "mine"
+    assert (tmp_path / "gate-3.mp4").read_bytes() == begun
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_camera_that_gave_no_image_leaves_no_video(tmp_path):
+    VideoFile(tmp_path / "gate.mp4").close()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_killed_writer_leaves_a_video_that_plays(tmp_path):
     code = """
 import sys, time, numpy as np
@@ -105,8 +125,10 @@ time.sleep(60)
 
 def test_a_video_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"gate\.mp4"):
+    with pytest.raises(UserError, match="file, which is a file; give a folder"):
         VideoFile(tmp_path / "file" / "gate.mp4")
+    with pytest.raises(UserError, match=r"gate\.mp4: Not a directory"):
+        VideoFile(tmp_path / "file" / "folder" / "gate.mp4")
 
 
 def test_a_sink_that_fails_is_left_out(caplog):

@@ -158,7 +158,7 @@ def test_a_graph_with_another_dynamic_dimension(refused, tmp_path):
         (("--max-batch", "100000000"), "more than a tensor holds"),
         (("--version-compatible",), "unrecognized arguments"),
         (("--optimisation-level", "9"), "choose 0"),
-        (("--precision", "fp4"), "invalid choice"),
+        (("--precision", "fp4"), "only fp32"),
         (("--device", "sm87"), "it knows sm75"),
         (("--device", "orin"), "is not a target"),
         (("--dla", "0"), "0 DLA cores"),

@@ -101,6 +101,17 @@ def test_one_image_and_one_pair_may_always_change():
     assert "decisions changed, 10.0% allowed" in many.misses(EIGHT)
 
 
+@pytest.mark.parametrize("decided", [10, 1000])
+def test_the_share_of_changed_decisions_is_that_of_the_pairs_decided(decided):
+    """Not of the images, nor of all pairs."""
+    agreement = dataclasses.replace(compare(people(), people()), decided=decided, changed=decided // 5)
+    gate = OPEN.changed(["decisions=0.2"])
+    assert agreement.decisions == agreement.summary()["decisions"] == 0.2
+    assert agreement.misses(gate) == ""
+    missed = dataclasses.replace(agreement, changed=agreement.changed + 1).misses(gate)
+    assert missed.endswith(f"% of {decided} decisions changed, 20.0% allowed")
+
+
 def test_a_lower_precision_gets_the_nearest_threshold_with_as_many_matches():
     expected, threshold = people(), 0.9
     count = int((pair_cosines(expected) >= threshold).sum())
@@ -203,6 +214,17 @@ def test_multiply_adds_are_counted_by_the_type_of_their_factors():
     assert multiply_adds(model) == {8: 160, 32: 40}
     assert share_in(model, "int8") == 0.8
     assert share_in(model, "fp32") == 1
+
+
+def test_attention_multiplies_queries_by_keys_and_weights_by_values():
+    sizes = {"q": (2, 3, 8), "k": (2, 5, 8), "v": (2, 5, 8), "y": (2, 3, 8)}  # heads, tokens, width
+    told = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", *size]) for name, size in sizes.items()
+    ]
+    graph = helper.make_graph([helper.make_node("Attention", ["q", "k", "v"], ["y"])], "one", told[:3], told[3:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    onnx.checker.check_model(model, full_check=True)
+    assert multiply_adds(model) == {32: 2 * (2 * 3 * 5 * 8)}
 
 
 @pytest.mark.parametrize(("width", "convolutions"), [(4, True), (200, False)])

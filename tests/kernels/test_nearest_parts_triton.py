@@ -112,6 +112,23 @@ def test_ties_come_in_the_order_of_the_reference(k):
     torch.testing.assert_close(found.log_sum, expected.log_sum)
 
 
+def rounding(query: Tensor, found: NearestParts, *, slots: int, scale: float) -> Tensor:
+    """How far float32 may bring the gradient of `objective` off, [P, B, D], for a bank of numbers up to 1.
+
+    The average's weights are exp(-scale * d) over their sum. Whoever rounds scale * d before the nearest is
+    subtracted rounds to eps of its own size: half of it in a tile and twice more where log_sum is put together for
+    the splits, and by as much each weight is wrong, however small the difference is. Weights wrong by so much move
+    the average of numbers up to 1 by no more. Adding them up rounds half an eps for each slot, in the sum and in
+    the average of either implementation. The gradient has the average 3 * 2 * scale times: it is off by the square
+    of the scale, and by the roundings of its own terms.
+    """
+    eps = torch.finfo(torch.float32).eps
+    nearest = found.distances[..., :1].nan_to_num(posinf=0.0)
+    average = 2 * eps * (scale * nearest + slots)
+    terms = (6 * scale + 2 * found.distances.shape[-1]) * (query.abs() + 1)
+    return 6 * scale * average + 8 * eps * terms
+
+
 # No shrinking: a failure in the interpreter would take minutes to shrink.
 @settings(derandomize=True, deadline=None, max_examples=8, phases=[Phase.generate])
 @given(data=st.data())
@@ -140,8 +157,9 @@ def test_any_small_search_equals_the_reference(data):
     assert torch.equal(found.indices, expected.indices)
     assert torch.equal(found.distances, expected.distances)
     torch.testing.assert_close(found.log_sum, expected.log_sum, rtol=1e-5, atol=1e-4)
-    gradients = [torch.autograd.grad(objective(result), query)[0] for result in (found, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+    one, other = (torch.autograd.grad(objective(result), query)[0] for result in (found, expected))
+    allowed = rounding(query, expected, slots=case.slots, scale=options["scale"])
+    assert ((one - other).abs() <= allowed).all()
 
 
 @pytest.mark.parametrize("most", [4096, 24], ids=["at once", "in three ranges"])

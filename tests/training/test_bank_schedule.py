@@ -13,7 +13,7 @@ from pat.config import AugmentConfig, LossConfig, TrainConfig
 from pat.data.augment import Augmentation
 from pat.losses import MemoryBank, cross_id_similarity
 from pat.model import PartAwareTransformer
-from pat.training import loop
+from pat.training import bank_fill, loop
 from pat.training.bank_fill import UNRELATED, measured_scale
 from pat.training.data import open_training_data
 from pat.training.distributed import Ranks
@@ -100,6 +100,21 @@ def test_a_bank_that_is_filled_in_training_mode_mixes_styles(config, monkeypatch
     train(dataclasses.replace(config(bank_fill="train"), augment=mixing, epochs=1))
     assert styles
     assert None not in styles
+
+
+def test_every_fill_in_training_mode_draws_anew(config, monkeypatch):
+    drawn, real = [], bank_fill.draw
+
+    def noted(*arguments):
+        draws = real(*arguments)
+        drawn.append(draws.regions)
+        return draws
+
+    monkeypatch.setattr(bank_fill, "draw", noted)
+    train(dataclasses.replace(config(bank_fill="train", bank_refill=1), epochs=2))
+    first, second = (torch.cat(half) for half in (drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]))
+    assert first.shape == second.shape
+    assert not torch.equal(first, second)
 
 
 def test_the_measured_scale_is_that_of_all_pairs_in_one_shard_or_two():

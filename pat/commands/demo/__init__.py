@@ -13,7 +13,6 @@ from pat.base.errors import UserError
 from pat.base.files import write_image, write_json
 from pat.base.progress import Progress, TerminalProgress
 from pat.commands.arguments import parse, writable
-from pat.commands.demo import first_day, training
 from pat.commands.small_study import TRAINING
 from pat.evaluation.report import Report, versions
 
@@ -49,6 +48,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def run(given: Arguments, progress: Progress) -> None:
     """The demo from images to report."""
+    from pat.commands.demo import first_day, training  # here, and both at once: the help does without PyTorch
+
     started = time.perf_counter()
     report = Report("Finding people on cameras never seen", "On people who do not exist")
     box, figures = first_day.run(given.out / "box", report, progress)

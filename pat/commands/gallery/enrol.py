@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +22,7 @@ from deploy.gallery.facts import DAY, words
 from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
 from pat.base.errors import UserError
-from pat.base.progress import Progress
+from pat.base.progress import Advance, Progress
 from pat.commands.embedders import SHIPPED, model_and_rest
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
@@ -66,28 +66,28 @@ class Enrol(OnGallery):
         kept = self.retention_hours * 3600
         people: set[str] = set()
         stored = 0
-        with (
-            runtime.open(bundle) as session,
-            Gallery.open(
-                self.gallery, dimension=manifest.output.size, model=fingerprint(manifest), retention=self._others()
-            ) as gallery,
-            progress.bar("enrol", len(found)) as advance,
-        ):
-            remaining = iter(found)
-            while batch := list(islice(remaining, BATCH)):
-                readable = list(self._read(batch, manifest, progress))
-                if readable:
-                    names = [name for name, _ in readable]
-                    vectors = session.embed(np.stack([pixels for _, pixels in readable]))
+        with progress.bar("enrol", len(found)) as advance:
+            crops = self._read(found, manifest, progress, advance)
+            batches = iter(lambda: list(islice(crops, BATCH)), [])
+            first = next(batches, None)  # before a gallery is made for nobody
+            if first is None:
+                raise UserError("none of the images could be read; nothing was enrolled")
+            with (
+                runtime.open(bundle) as session,
+                Gallery.open(
+                    self.gallery, dimension=manifest.output.size, model=fingerprint(manifest),
+                    retention=self._others(),
+                ) as gallery,
+            ):  # fmt: skip
+                for batch in chain([first], batches):
+                    names = [name for name, _ in batch]
+                    vectors = session.embed(np.stack([pixels for _, pixels in batch]))
                     gallery.add(
                         vectors, identity=names, camera=self.camera, time=time.time(), note=self.note,
                         keep_for=kept,
                     )  # fmt: skip
                     people.update(names)
                     stored += len(names)
-                advance(len(batch))
-        if not stored:
-            raise UserError("none of the images could be read; nothing was enrolled")
         progress.say(
             f"{self.gallery}: enrolled {len(people)} identities, {stored} entries, kept for {words(kept)}"
         )
@@ -98,15 +98,16 @@ class Enrol(OnGallery):
         return facts_of(self.gallery).retention if there else DAY
 
     def _read(
-        self, batch: list[tuple[Path, str]], manifest: Manifest, progress: Progress
+        self, found: Iterable[tuple[Path, str]], manifest: Manifest, progress: Progress, advance: Advance
     ) -> Iterator[tuple[str, np.ndarray]]:
-        for path, name in batch:
+        for path, name in found:
             try:
                 yield name, crop_of(path, manifest)
             except UnreadableImage as error:
                 if not self.skip_unreadable:
                     raise
                 progress.say(f"skipped {error.path}: {error.reason}")
+            advance(1)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import collections
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from export.check import check_graph
 from export.lowering.calibration import Settings, calibrate
 from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits
-from export.lowering.quantise import activations, layers, rounded, scale_of
+from export.lowering.quantise import activations, layers, quantise_graph, rounded, scale_of
 from export.lowering.share import share_in
 from lowering import HALF, LAYERS, in_opset
 from pat.base.progress import SILENT
@@ -81,6 +82,23 @@ def test_stored_weights_are_the_nearest_representable(kind):
     least = scale / 2 if kind == "int8" else scale * 2.0**-10
     # An end may lie half a step outside, because scales are rounded to fp16.
     assert (np.abs(restored - weight) <= np.maximum(relative, least) * 1.01 + 127 * scale * 2.0**-11).all()
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp8"])
+def test_the_largest_weight_of_a_channel_may_be_negative(kind):
+    weight = -np.random.default_rng(0).uniform(0.1, 1.0, (8, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["crops"], ["x"]), helper.make_node("MatMul", ["x", "w"], ["y"], "layer")],
+        "one",
+        [helper.make_tensor_value_info("crops", onnx.TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    quantised = quantise_graph(model, kind, {"x": 1.0}, ["layer"])
+    stored = {each.name: numpy_helper.to_array(each) for each in quantised.graph.initializer}
+    restored = stored[f"w_{kind}"].astype(np.float32) * stored["w_scale"]
+    np.testing.assert_allclose(restored, weight, rtol=2.0**-4 if kind == "fp8" else 0, atol=1 / 127 / 2 * 1.01)
 
 
 @in_opset(23)
