@@ -479,7 +479,7 @@ while True:
 def test_kill_9_during_a_save_keeps_what_was_acknowledged(tmp_path, moment):
     path = tmp_path / "checkpoint.pt"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pat.commands.train"])  # torch is imported once, as in test_distributed.py
+    context.set_forkserver_preload(["pat.training.loop"])  # torch is imported once, as in test_distributed.py
     told, acknowledge = context.Pipe(duplex=False)
     names = {"path": path, "acknowledge": acknowledge}
     process = context.Process(target=exec, args=(SAVE_FOREVER, names), daemon=True)
