@@ -81,7 +81,6 @@ def test_it_runs_where_only_the_edge_dependencies_are(wheel, tmp_path):
     assert "usage: pat camera" in run(python.with_name("pat"), "camera", "--help", cwd=tmp_path)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=tmp_path).strip()
     others = ("pat.model", "pat.losses", "pat.training", "pat.ablation", "pat.synthetic.people")
-    others += ("pat.commands.demo",)
     others += ("kernels.part_attention", "kernels.nearest_parts", "kernels.crop_resize")
     assert int(run(python, "-c", IMPORT_ALL, site, *others, cwd=tmp_path)) > 10
 

@@ -32,7 +32,7 @@ sys.exit(run(command, arguments))
 """What each process runs; the launcher's part is the environment."""
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["pat.commands.train"])  # torch is imported once for all ranks of all tests
+FORKS.set_forkserver_preload(["pat.training.loop"])  # torch is imported once for all ranks of all tests
 
 PATIENCE = 300
 """Seconds after which a job that should have ended counts as hanging."""

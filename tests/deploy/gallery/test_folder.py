@@ -23,7 +23,7 @@ from deploy.gallery import Gallery, restore
 from deploy.gallery.database import FILE, Database
 from pat.base.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIMENSION = 32
 
 CHILD = """
