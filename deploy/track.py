@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from deploy.frames import Detections, Frame, clipped
 
-LEAST_IOU = 0.2
-"""Of a detection and where a track is expected. On the street video 0.3 lost more people at 5 frames per second
-(38 tracks instead of 30), 0.1 joined more of different people at 3."""
+LEAST_DIOU = -0.1
+"""Of a detection and where a track is expected: IoU less the squared share of the distance of the centres in the
+diagonal of both boxes (arXiv 1911.08287). At 5 frames per second whoever passes near moves farther than their own
+width, so that boxes do not meet; -0.1 still finds them, a whole width aside. On four rendered streets of two cameras
+an IoU of at least 0.2 left 89 % of the true boxes with a track and 232 tracks, this 92 % and 213; -0.2 joined more
+of different people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +57,14 @@ class Tracker:
     """
 
     def __init__(
-        self, *, rate: float, lost_seconds: float = 2.0, min_hits: int = 3, min_confidence: float = 0.5
+        self, *, rate: float, lost_seconds: float = 2.0, min_hits: int = 2, min_confidence: float = 0.5
     ) -> None:
         self.dropped = 0
         """Detections left out so far: not finite, without area, or outside the frame."""
         # Imported here: it takes most of a second and 77 MB.
         from supervision import Detections as TheirDetections
         from trackers import ByteTrackTracker
+        from trackers.utils.iou import DIoU
 
         self._detections = TheirDetections
         self._tracker: Any = ByteTrackTracker(
@@ -69,7 +73,8 @@ class Tracker:
             track_activation_threshold=min_confidence,
             high_conf_det_threshold=min_confidence,
             minimum_consecutive_frames=min_hits,
-            minimum_iou_threshold=LEAST_IOU,
+            minimum_iou_threshold=LEAST_DIOU,
+            iou=DIoU(),
         )
         self._usual_step = 1 / rate
         self._lives: dict[int, _Life] = {}  # by number

@@ -17,7 +17,7 @@ from deploy.appearance import ROUNDING, Array, EmbeddingPolicy, qualities, touch
 from deploy.camera import Camera
 from deploy.embedder import Embedder, Vectors
 from deploy.events import Event, EventLog, Kind
-from deploy.frames import Detections, Frame, clipped
+from deploy.frames import Detections, Frame, clipped, ious
 from deploy.metrics import Metrics
 from deploy.person import Person, meet
 from deploy.recognise import Recogniser
@@ -134,6 +134,8 @@ class Worker:
             person = self._people.get(each.track)
             if person is None:
                 person = self._people[each.track] = Person(next(self._track_numbers), each, frame, frame.time)
+            elif not ious(person.last.box[None], each.box[None])[0, 0] > 0:
+                person.doubtful = True  # a tracker that bridges the gap may bridge it to somebody else
             person.last, person.frame = each, frame
         meet([self._people[each.track] for each in seen])
         touching = self._doubt(tracked)

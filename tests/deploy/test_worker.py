@@ -243,6 +243,16 @@ def test_half_a_jump_is_a_jump_and_its_first_view_is_left_out(tmp_path, gallery)
     assert gallery.people(other, 1)[0].score == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.parametrize(("step", "tracks"), [(20, 1), (62, 2)])
+def test_a_track_whose_boxes_do_not_meet_may_have_jumped(tmp_path, gallery, step, tracks):
+    """Views that are the same person from another side of one in sight all the time are somebody else's then."""
+    anna, other = np.zeros((2, 8))
+    anna[0], other[:2] = 1, (0.5, 0.866)
+    frames = [[PERSON]] * 13 + [[PERSON + np.array([step, 0, step, 0], np.float32)]] * 12
+    told, _, _ = run(tmp_path, gallery, Script(frames), Sequence(*[anna] * 6, other))
+    assert len({each["track"] for each in told}) == tracks
+
+
 def test_one_view_alone_teaches_nothing(tmp_path, gallery):
     """It is told who it seems to be; what was stored of them stays as it was."""
     gallery.add(np.eye(1, 8, dtype=np.float32), identity="anna", camera="desk", time=time.time())
