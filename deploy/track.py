@@ -20,9 +20,9 @@ from deploy.frames import Detections, Frame, clipped
 LEAST_DIOU = -0.1
 """Of a detection and where a track is expected: IoU less the squared share of the distance of the centres in the
 diagonal of both boxes (arXiv 1911.08287). At 5 frames per second whoever passes near moves farther than their own
-width, so that boxes do not meet; -0.1 still finds them, a whole width aside. On four rendered streets of two cameras
-an IoU of at least 0.2 left 89 % of the true boxes with a track and 232 tracks, this 92 % and 213; -0.2 joined more
-of different people."""
+width, so that boxes do not meet; -0.1 still finds them, a whole width aside. On four rendered streets of two
+cameras, true boxes, an IoU of at least 0.2 gave 89 % of them a track, in 231 tracks, this 92 %, in 213; on three
+of them with the detector in the box -0.2 took IDF1 from 0.643 to 0.587."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,8 @@ def test_a_bank_that_is_filled_again_and_measured_is_that_of_all_ranks(settings)
     assert ours["position"]["csl_scale"] == pytest.approx(theirs["position"]["csl_scale"], rel=1e-3)
     assert ours["position"]["csl_scale"] > 0
     found, wanted = (each["bank"]["features"] for each in (ours, theirs))
-    assert ((found - wanted).norm(dim=-1) < 1e-2 * wanted.norm(dim=-1)).all()  # small elements round as large ones do
+    # By vectors: a small element is rounded as a large one is, and by how much depends on the CPU.
+    assert ((found - wanted).norm(dim=-1) < 1e-2 * wanted.norm(dim=-1)).all()
 
 
 def test_a_run_goes_on_with_another_number_of_ranks(settings, one):
