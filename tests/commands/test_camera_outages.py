@@ -166,7 +166,7 @@ def test_a_camera_that_goes_away_and_comes_back(colour_bundle, street, tmp_path)
             _, err = child.communicate(timeout=60)
             stream.off()
     states = [event["state"] for event in seen if event["event"] == "camera"]
-    assert states[0] == "connecting"
+    assert states[0] in ("connecting", "live")  # it may be connected before its worker looks for the first time
     assert "stale" in states
     assert states[-1] == "live"
     assert child.returncode == 0, err
