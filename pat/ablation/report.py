@@ -218,7 +218,7 @@ def _search_table(findings: Findings) -> list[str]:
         "correlation: Spearman's, of a setting with the score while all others vary. The best of many is lucky "
         "too: what counts are the finalists on the target, which the search did not see."
     )
-    return _section("Random search, scored on held-out source identities", search.columns(), body, reading)
+    return _section("Random search, scored on held-out source identities", search.columns(found), body, reading)
 
 
 def _tuning_table(findings: Findings) -> list[str]:

@@ -14,14 +14,25 @@ from pat.config import TrainConfig
 SCALE = 0.02
 """The paper's s, where the configuration has it measured."""
 
-HEADS = ("s", "CSL", "lambda", "w", "momentum", "K", "from epoch")
-"""What a table calls the settings of a candidate, in their order."""
+HEADS = {
+    "scale": "s",
+    "csl": "CSL",
+    "psd_mix": "lambda",
+    "psd": "w",
+    "momentum": "momentum",
+    "k": "K",
+    "csl_start": "from epoch",
+}
+"""What a table calls the settings of a candidate."""
+PSD = ("psd_mix", "psd")
+"""Shares of the identity loss, which stay as they are where there is none."""
 
 
 def candidates(base: TrainConfig, count: int) -> tuple[Arm, ...]:
-    """`count` arms, each with all constants of CSL and PSD drawn anew; the first ones are the same for any count.
+    """`count` arms, each with all constants of CSL drawn anew, and of PSD where `base` has it.
 
-    Factors are drawn evenly in their logarithm, around `base` or over their range; shares evenly.
+    The first ones are the same for any count. Factors are drawn evenly in their logarithm, around `base` or over
+    their range; shares evenly.
     """
     loss, rng = base.loss, np.random.default_rng(0)
     arms = []
@@ -34,7 +45,7 @@ def candidates(base: TrainConfig, count: int) -> tuple[Arm, ...]:
             "psd": rng.uniform(0.1, 0.9),
             "momentum": np.exp(rng.uniform(np.log(0.03), np.log(0.5))),
         }
-        settings = {name: float(f"{value:.2g}") for name, value in drawn.items()}
+        settings = {name: float(f"{value:.2g}") for name, value in drawn.items() if loss.psd or name not in PSD}
         settings["k"] = int(np.exp(rng.uniform(np.log(3), np.log(31))))
         settings["csl_start"] = int(rng.integers(1, 1 + max(1, base.epochs // 2)))
         arms.append(Arm(f"random-{number:02d}", f"random {number}", {"loss": settings}))
@@ -47,9 +58,9 @@ def by_score(arms: Sequence[Arm], runs: Sequence[Run]) -> list[tuple[Arm, float]
     return sorted(((arm, scores[arm.key]) for arm in arms), key=lambda pair: -pair[1])
 
 
-def columns() -> list[str]:
+def columns(found: Sequence[tuple[Arm, float]]) -> list[str]:
     """The heads of a table of candidates."""
-    return ["arm", *HEADS, "held-out mAP, %"]
+    return ["arm", *(HEADS[name] for name in found[0][0].settings["loss"]), "held-out mAP, %"]
 
 
 def cells(arm: Arm, score: float) -> list[str]:

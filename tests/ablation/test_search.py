@@ -30,6 +30,17 @@ def test_settings_lie_around_the_configuration_and_do_not_depend_on_their_number
     assert search.candidates(measured, 3) == arms[:3]  # around the paper's
 
 
+def test_without_an_identity_loss_lambda_and_w_are_not_drawn(base):
+    loss = dataclasses.replace(base.loss, identity=0.0, psd=0.0, contrastive=1.0)
+    contrastive = dataclasses.replace(base, loss=loss)
+    for arm, with_psd in zip(search.candidates(contrastive, 5), search.candidates(base, 5), strict=True):
+        validate(arm.configured(contrastive))
+        drawn = with_psd.settings["loss"].items()
+        assert arm.settings["loss"] == {name: value for name, value in drawn if name not in ("psd_mix", "psd")}
+        assert "lambda" not in search.columns([(arm, 0.5)])
+        assert len(search.cells(arm, 0.5)) == len(search.columns([(arm, 0.5)]))
+
+
 def test_the_best_come_first_and_a_diverged_one_last(base):
     arms = search.candidates(base, 4)
     runs = tuning_runs(base, arms, (1e-3,), (0, 1), 0.4)
@@ -45,6 +56,6 @@ def test_the_best_come_first_and_a_diverged_one_last(base):
     assert found[0][1] == pytest.approx(k[:3].max() / 100 + 0.0005)
     assert found[3] == (arms[3], -np.inf)
     assert search.cells(*found[3])[-1] == "diverged"
-    row = dict(zip(search.columns(), search.correlations(found[:3]), strict=True))
+    row = dict(zip(search.columns(found), search.correlations(found[:3]), strict=True))
     assert row["K"] == "+1.00"
-    assert len(search.cells(*found[0])) == len(search.columns())
+    assert len(search.cells(*found[0])) == len(search.columns(found))
