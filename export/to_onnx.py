@@ -140,8 +140,7 @@ def export_graph(
     checkpoint = Path(checkpoint)
     if opset not in OPSETS:
         raise UserError(f"opset {opset} is not supported; choose one of {', '.join(map(str, OPSETS))}")
-    # Written out, attention is four plain nodes; through SDPA it becomes the Attention node of opset 23.
-    model = pat.load(checkpoint, "sdpa" if opset >= 23 else "reference")
+    model = pat.load(checkpoint)
     if parts and not model.parts:
         raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
     if half_weights:

@@ -17,7 +17,8 @@ from onnx_ir.passes import common as passes
 from torch import Tensor, nn
 
 from export.graph import MASK, finish_names, name_layers, rename_batch
-from kernels.part_attention.reference import additive_mask, attend, attend_sdpa
+from export.translations import translations
+from kernels.part_attention.reference import additive_mask, attend_sdpa
 from pat.base.errors import UserError
 from pat.base.garbage import uncollected
 from pat.model import PartAwareTransformer
@@ -47,15 +48,15 @@ def to_graph(
     with _quiet(), uncollected(), torch.no_grad():
         traced = torch.export.export(network, (crops,), dynamic_shapes=batch, strict=False)
         select_instead_of_unbind(traced.graph_module)
-        program = torch.onnx.export(
-            traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
-            optimize=False, verbose=False,
-        )  # fmt: skip
-        assert program is not None
+        program = _converted(traced, opset)
         graph = program.model
         name_layers(graph)
         # Without a limit on size: the masks, and the weights cut into queries and keys, are constants too.
-        onnxscript.optimizer.optimize(graph, input_size_limit=1 << 40, output_size_limit=1 << 40)
+        # A second iteration would only take out the Identity nodes that the first one leaves.
+        onnxscript.optimizer.optimize(
+            graph, num_iterations=1, input_size_limit=1 << 40, output_size_limit=1 << 40
+        )
+        passes.IdentityEliminationPass()(graph)
         passes.DeduplicateInitializersPass(size_limit=1 << 40)(graph)  # the masks: the optimiser spares large ones
         rename_batch(graph)
         finish_names(graph)
@@ -64,6 +65,30 @@ def to_graph(
     proto.producer_name, proto.producer_version = "pat-reid", version_of("pat-reid")
     proto.graph.name = "embed"
     return proto
+
+
+def _converted(traced: torch.export.ExportedProgram, opset: int) -> torch.onnx.ONNXProgram:
+    """In ONNX, every operator on its own.
+
+    The exporter asks for the program decomposed, which traces it a second time and takes longer than all the rest
+    of a conversion. It is given what was traced first, and the second trace only where an operator needs it.
+    """
+
+    def convert() -> torch.onnx.ONNXProgram:
+        program = torch.onnx.export(
+            traced, (), dynamo=True, opset_version=opset, input_names=[INPUT], output_names=[OUTPUT],
+            custom_translation_table=translations(opset), optimize=False, verbose=False,
+        )  # fmt: skip
+        assert program is not None
+        return program
+
+    decompose = traced.run_decompositions
+    traced.run_decompositions = lambda *_, **__: traced  # type: ignore[method-assign, misc, assignment]
+    try:
+        return convert()
+    except torch.onnx.OnnxExporterError:  # an operator has no translation as it is
+        traced.run_decompositions = decompose  # type: ignore[method-assign]
+        return convert()
 
 
 class _Network(nn.Module):
@@ -79,6 +104,7 @@ class _Network(nn.Module):
         mask = additive_mask(self.model.bands, self.model.grid, tokens, self.model.registers, torch.float32)
         for block in self.model.blocks:
             block.attn = _BandAttention(block.attn, mask)  # type: ignore[arg-type]
+            block.mlp.drop1 = block.mlp.drop2 = nn.Identity()  # type: ignore[union-attr]
 
     def forward(self, crops: Tensor) -> Tensor:
         """[B, H, W, 3] or [B, 3, H, W], 0 to 255 -> float32 [B, D], unit length."""
@@ -103,11 +129,10 @@ class _BandAttention(PartAttention):
 
     def forward(self, tokens: Tensor, regions: Tensor, asking: int) -> Tensor:
         query, key_value = self.project(tokens, asking)
-        run = attend if self.implementation == "reference" else attend_sdpa
         mask = self.part_mask
-        if mask is not None:
+        if mask is not None and asking < tokens.shape[1]:
             mask = mask.narrow(2, 0, asking) if asking > 1 else None  # cls sees everything
-        return self.proj(run(query, key_value, mask, self.scale or query.shape[-1] ** -0.5))
+        return self.proj(attend_sdpa(query, key_value, mask, self.scale or query.shape[-1] ** -0.5))
 
 
 def select_instead_of_unbind(module: torch.fx.GraphModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import io
 import os
@@ -54,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text, nor in the terminal's alphabet
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # of images that are read, or refused in a line of our own
-    sys.exit(run(name, rest))
+    code = run(name, rest)
+    gc.freeze()  # what is left goes with the process: Python would search it first, after a trace for seconds
+    sys.exit(code)
 
 
 def run(name: str, arguments: Sequence[str]) -> int:
@@ -63,9 +66,11 @@ def run(name: str, arguments: Sequence[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         meant = f"did you mean {near[0]}?" if near else "pat --help lists them"
         return _say(name, f"there is no such command; {meant}", 2)
+    module = f"pat.commands.{name.replace('-', '_')}"
     try:
-        with uncollected():  # a quarter of the time that PyTorch takes to import
-            command = importlib.import_module(f"pat.commands.{name.replace('-', '_')}")
+        # A quarter of the time that PyTorch takes to import, and again as much whenever all of it is searched.
+        with uncollected(for_good=module not in sys.modules):
+            command = importlib.import_module(module)
         command.main(list(arguments))
     except UserError as error:
         return _say(name, str(error), 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from export.merged import Merge
 from export.precision import Request, summary
 from export.precisions import PrecisionName
 from pat.base.errors import UserError
+from pat.base.garbage import uncollected
 from pat.base.progress import TerminalProgress
 from pat.commands.arguments import parse
 
@@ -84,8 +86,9 @@ def main(arguments: Sequence[str]) -> None:
     """Export the model and print what was checked."""
     given = parse(Arguments, arguments, "export")
     _check(given)
-    from export.to_onnx import export_bundle  # here: the help does without PyTorch
-    from pat.model.model_file import file_at
+    with uncollected(for_good="export.to_onnx" not in sys.modules):
+        from export.to_onnx import export_bundle  # here: the help does without PyTorch
+        from pat.model.model_file import file_at
 
     checkpoint = file_at(given.checkpoint)
     progress = TerminalProgress()

@@ -111,7 +111,8 @@ def _bias(counts: Tensor, tokens: int, asking: int) -> Tensor:
     parts, registers = rows - 1, tokens - rows - patches
     logs = counts.log()
     size, inside = logs[:, :, :1], logs[:, :, 1:]  # [B, M, 1], [B, M, P]
-    itself = torch.eye(parts, parts + registers, device=counts.device).log()  # a part sees itself, no register
+    one = torch.arange(parts, device=counts.device).unsqueeze(0)
+    itself = _one_hot(one, parts + registers).log()  # [1, P, P + G]: a part sees itself, no register
     zeros = counts.new_zeros(batch, tokens, 1)
     lines = [
         torch.cat([zeros[:, : tokens - patches], size], 1).transpose(1, 2),

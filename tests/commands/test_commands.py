@@ -1,5 +1,6 @@
 """Every command as a user types it: what it leaves, and what it says to wrong input."""
 
+import gc
 import io
 import json
 import os
@@ -256,6 +257,17 @@ def test_what_is_printed_need_not_be_in_the_terminals_alphabet(monkeypatch):
     with pytest.raises(SystemExit):
         cli.main(["any"])
     assert printed.getvalue() == rb"caf\udce9 \u2026" + os.linesep.encode()
+
+
+def test_what_a_command_leaves_is_not_searched_for_garbage_at_the_end(monkeypatch):
+    gc.unfreeze()
+    monkeypatch.setattr(cli, "run", lambda name, rest: 3)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["any"])
+    frozen = gc.get_freeze_count()
+    gc.unfreeze()
+    assert ended.value.code == 3
+    assert frozen > 0
 
 
 def test_pillow_s_remarks_on_an_image_are_not_shown(tmp_path):

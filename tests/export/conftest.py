@@ -23,10 +23,9 @@ from pat.model.images import to_images
 TrtGraph = Callable[[PrecisionName, int], Path]
 
 
-def small_model(opset: int) -> PartAwareTransformer:
+def small_model() -> PartAwareTransformer:
     """ViT-tiny, two blocks deep, with weights large enough for every layer to matter."""
     torch.manual_seed(0)
-    attention = "sdpa" if opset >= 23 else "reference"
     model = PartAwareTransformer(
         ModelConfig(
             backbone="vit_tiny_patch16_224",
@@ -34,7 +33,6 @@ def small_model(opset: int) -> PartAwareTransformer:
             width=192,
             depth=2,
             heads=3,
-            attention=attention,
         )
     )
     for parameter in model.parameters():
@@ -60,7 +58,7 @@ def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
 
     def graph(precision: PrecisionName, opset: int) -> onnx.ModelProto:
         if precision == "fp32":
-            return to_graph(small_model(opset), opset=opset)
+            return to_graph(small_model(), opset=opset)
         found = onnx.load(make("fp32", opset))
         if precision in ("int8", "fp8"):
             # The ranges only set scales here: what is built does not depend on their values.
@@ -74,7 +72,7 @@ def trt_graph(tmp_path_factory: pytest.TempPathFactory) -> TrtGraph:
 @pytest.fixture
 def trt_bundle(trt_graph: TrtGraph, tmp_path: Path) -> Path:
     """An fp16 bundle with a check set of four images of noise."""
-    model = small_model(18)
+    model = small_model()
     images = noise(4, 256, 128, 3)
     manifest = described((256, 128), 192, precision=Precision(name="fp16"))
     embeddings = model.embed(to_images(images)).numpy()

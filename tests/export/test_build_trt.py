@@ -289,8 +289,7 @@ def test_a_full_disk_leaves_the_old_plan(trt_bundle):
 @pytest.mark.parametrize("opset", [18, 23])
 def test_vit_b_fuses_every_attention(tmp_path, opset):
     """The default model, ViT-B/16 on 256x128: 12 of 12 attentions in fp16, bf16 and INT8, nothing falls back."""
-    attention = "sdpa" if opset >= 23 else "reference"
-    fp32 = to_graph(PartAwareTransformer(ModelConfig(attention=attention)).eval(), opset=opset)
+    fp32 = to_graph(PartAwareTransformer(ModelConfig()).eval(), opset=opset)
     path = tmp_path / "model.onnx"
     weighted = layers(fp32)
     quantised = quantise_graph(fp32, "int8", dict.fromkeys(activations(fp32).values(), 8.0), weighted)

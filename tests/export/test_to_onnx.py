@@ -28,6 +28,7 @@ from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
+from pat.model.merging import Merging
 from pat.model.weights import save
 
 CONFIG = ModelConfig(
@@ -122,6 +123,7 @@ def test_the_mask_is_one_constant_without_clutter(exported, checkpoint):
     folder, opset, _, parts = exported
     graph = graph_of(folder)
     kinds = collections.Counter(node.op_type for node in graph.node)
+    assert not set(kinds) & {"Identity", "Dropout"}
     assert not set(kinds) & {"IsNaN", "Where", "And", "Or", "Not", "Less", "Greater", "Equal", "Range", "Trilu"}
     assert kinds["Attention"] == (3 if opset == 23 else 0)
     assert kinds["Softmax"] == (0 if opset == 23 else 3)
@@ -208,10 +210,46 @@ def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypa
     traced = []
     monkeypatch.setattr(export.trace, "select_instead_of_unbind", traced.append)
     export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
-    assert torch.ops.aten.softmax.int in {node.target for node in traced[0].graph.nodes}
+    assert torch.ops.aten.scaled_dot_product_attention.default in {node.target for node in traced[0].graph.nodes}
     assert torch.ops.aten.masked_fill.Scalar not in {node.target for node in traced[0].graph.nodes}
     masks = [each for each in graph_of(tmp_path / "bundle").initializer if "mask" in each.name]
     assert sorted(tuple(each.dims) for each in masks) == [(1, 1, 4, 16), (1, 1, 16, 16)]
+
+
+def decompositions(monkeypatch) -> list[None]:
+    """One for each time that a program is traced again, to decompose its operators."""
+    found, run = [], torch.export.ExportedProgram.run_decompositions
+
+    def counted(program, *given):
+        found.append(None)
+        return run(program, *given)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "merging"),
+    [
+        (CONFIG, None),
+        (dataclasses.replace(CONFIG, stem="deep", pooling="mean", depth=2), None),
+        (dataclasses.replace(CONFIG, depth=2), Merging(3)),
+    ],
+    ids=["plain", "stem", "merging"],
+)
+def test_a_model_is_traced_once(config, merging, monkeypatch):
+    """The second trace took longer than the first."""
+    found, model = decompositions(monkeypatch), random_model(config)
+    model.merging = merging
+    export.trace.to_graph(model, opset=18)
+    assert not found
+
+
+def test_a_model_with_an_operator_that_has_no_translation_is_traced_twice(checkpoint, tmp_path, monkeypatch):
+    found = decompositions(monkeypatch)
+    monkeypatch.setattr(export.trace, "translations", lambda opset: {})
+    export_bundle(checkpoint, tmp_path / "bundle")  # compares both
+    assert len(found) == 1
 
 
 def test_nodes_carry_the_names_of_the_model(exported):

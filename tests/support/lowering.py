@@ -58,8 +58,7 @@ class Case:
 @functools.cache
 def case_of(opset: int) -> Case:
     torch.manual_seed(1)
-    attention = "sdpa" if opset == 23 else "reference"
-    config = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2, attention=attention)
+    config = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2)
     model = PartAwareTransformer(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
