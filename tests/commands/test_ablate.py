@@ -12,7 +12,7 @@ import pytest
 
 from pat.ablation.plan import RESULT, Result
 from pat.cli import run
-from pat.commands.ablate.trainings import QUICK_EPOCHS, read_arguments
+from pat.commands.ablate.arguments import QUICK_EPOCHS, read_arguments
 from pat.commands.small_study import TRAINING
 
 

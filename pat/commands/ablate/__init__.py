@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Sequence
+
+from pat.base.progress import TerminalProgress
+from pat.commands.ablate.arguments import read_arguments
 
 OF_MODELS = ("labels", "shifts")
 """Studies of models that are trained already; the others train."""
@@ -11,7 +15,10 @@ OF_MODELS = ("labels", "shifts")
 
 def main(arguments: Sequence[str]) -> None:
     """Run the study that the first word names."""
-    words = list(arguments)
-    of_models = bool(words) and words[0] in OF_MODELS
-    name = words.pop(0) if of_models else "trainings"
-    importlib.import_module(f"pat.commands.ablate.{name}").main(words)
+    if arguments and arguments[0] in OF_MODELS:
+        importlib.import_module(f"pat.commands.ablate.{arguments[0]}").main(arguments[1:])
+        return
+    given = read_arguments(arguments)
+    from pat.commands.ablate.trainings import run  # here: the help does without PyTorch
+
+    run(given, shlex.join(["pat", "ablate", *arguments]), TerminalProgress())
