@@ -16,9 +16,10 @@ from pat.commands.arguments import parse
 class Arguments:
     """Convert a checkpoint of another project into a model file of this one.
 
-    Read are: the paper's authors' checkpoints; timm's ViT, DeiT and DINOv2; self-supervised person ViTs
-    (TransReID-SSL with either stem, PASS, a ViT trained as SOLIDER is) as published or as DINO's whole
-    checkpoint; fine-tuned TransReID and CLIP-ReID; CLIP image towers (OpenAI's archive, open_clip, Hugging Face).
+    Read are: the paper's authors' checkpoints; timm's ViT, DeiT and DINOv2, the same under Hugging Face's names,
+    and torchvision's ViT; self-supervised person ViTs (TransReID-SSL with either stem, PASS, a ViT trained as
+    SOLIDER is) as published or as DINO's whole checkpoint; fine-tuned TransReID and CLIP-ReID; CLIP image towers
+    (OpenAI's archive, open_clip, Hugging Face).
     The architecture is read from the shapes; every key that is not used is named.
     """
 

@@ -179,6 +179,9 @@ def test_wrong_input_is_one_line(tmp_path, gallery, bundle, crops, fails):
         for part in parts:
             shutil.copytree(lone, tmp_path / parts[0] / part / "person 0")
         assert "is a data set" in fails(2, "gallery", "enrol", nowhere, bundle, tmp_path / parts[0])
+    for camera in ("cam_a", "cam_b"):
+        shutil.copytree(lone, tmp_path / "cameras" / camera / "person 0")
+    assert "holds cameras (cam_a, cam_b)" in fails(2, "gallery", "enrol", nowhere, bundle, tmp_path / "cameras")
     assert not nowhere.exists()
     assert "name the folders" in fails(2, "gallery", "enrol", nowhere, bundle)
     assert "no such image" in fails(2, "gallery", "enrol", nowhere, bundle, nowhere, "--identity", "a")

@@ -11,7 +11,7 @@ from layouts import as_people, facts, touch
 from pat.base.errors import UserError
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.layouts.reading import OnError
-from pat.data.sample import JUNK
+from pat.data.sample import DISTRACTOR, JUNK
 
 People = Callable[..., DataSet]
 
@@ -80,11 +80,50 @@ def test_a_split_is_one_whatever_its_case(people: People) -> None:
     [
         ["bbox_train/0001/0001C1T0001F001.jpg", "bbox_test/0002/0002C1T0001F001.jpg"],  # MARS
         ["image_train/0001_c001_00030600_0.jpg", "image_query/0002_c002_00030600_0.jpg"],  # VeRi
+        ["test/gallery/0001_c1_1.jpg", "test/query/0001_c2_1.jpg"],  # LaST
     ],
 )
 def test_parts_of_a_data_set_are_not_taken_for_people(people: People, names: list[str]) -> None:
-    with pytest.raises(UserError, match=r"_train look like parts .* \.csv"):
+    with pytest.raises(UserError, match=r"(_train|query) look like parts .* \.csv"):
         people(*names, on_error="skip")
+
+
+@pytest.mark.parametrize("cameras", [("cam_a", "cam_b"), ("Camera1", "Camera2")])
+def test_cameras_are_not_taken_for_people(people: People, cameras: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=r"look like cameras, not like people, .*/PERSON/IMAGE"):
+        people(*(f"{camera}/{image}.jpg" for camera in cameras for image in ("anna", "ben")))
+
+
+def test_parts_with_the_names_of_market1501_say_how_to_read_them(people: People) -> None:
+    with pytest.raises(UserError, match="call the folders bounding_box_train, query, bounding_box_test"):
+        people("train/0002_c1s1_000451_03.jpg", "query/0001_c1s1_001051_00.jpg")
+
+
+def test_a_tracklet_is_no_camera(people: People) -> None:
+    """DukeMTMC-VideoReID: 0001/0012 and 0001/0013 are two walks of person 1 past camera 5."""
+    data_set = people(*(f"{part}/0001/{n:04d}/0001_C{c}_F0001.jpg"
+                        for part, n, c in (("query", 12, 5), ("gallery", 13, 5), ("gallery", 14, 6))))  # fmt: skip
+    assert [sample.camera for sample in data_set.query] == [0]
+    assert [sample.camera for sample in data_set.gallery] == [0, 1]
+
+
+def test_folders_named_as_in_market1501_hold_junk_and_distractors(people: People) -> None:
+    """What scripts for teaching make of Market-1501: a folder for each number, those of nobody too."""
+    nobody = ["gallery/-1/-1_c1s1_1.jpg", "gallery/0000/0000_c1s1_1.jpg", "gallery/0000/0000_c2s1_1.jpg"]
+    somebody = ["train/0002/0002_c1s1_1.jpg", "query/0001/0001_c1s1_1.jpg", "gallery/0001/0001_c2s1_1.jpg"]
+    own = people(*somebody, *nobody)
+    assert [sample.identity for sample in own.gallery] == [JUNK, DISTRACTOR, DISTRACTOR, 1]
+    assert [sample.identity for sample in own.train] == [2]
+
+
+def test_a_test_part_with_distractors_does_not_ask_for_them(people: People) -> None:
+    names = [f"test/{who}/{who}_c{camera}_1.jpg" for who in ("-1", "0000", "0001") for camera in (1, 2)]
+    assert {sample.identity for sample in people(*names).query} == {1}
+
+
+def test_without_junk_0000_is_a_person(people: People) -> None:
+    data_set = people("0000/c1_1.jpg", "0000/c2_1.jpg", "0001/c1_1.jpg")
+    assert [sample.identity for sample in data_set.query] == [1, 1]
 
 
 def test_folder_with_a_test_part_chooses_queries_from_it(people: People) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import scipy.io
 
+from layouts import touch
 from pat.base.errors import UserError
 from pat.data.layouts import DataSet, find_data_set, open_data_set
 from pat.data.layouts.splits import SPLITS_FILE, first_half, in_drawn_order, splits_text
@@ -270,3 +271,21 @@ def test_a_name_that_does_not_parse(tmp_path: Path, miniature: Miniature, name: 
         open_data_set(f"{name}={folder}", tmp_path)
     skipped = open_data_set(f"{name}={folder}", tmp_path, "skip")
     assert len([note for note in skipped.notes if "holiday" in note]) == 1
+
+
+def test_several_images_of_a_person_are_not_dropped_unsaid(tmp_path: Path, miniature: Miniature) -> None:
+    """Own images may have names like VIPeR's: cam_a/012_01.jpg, 012_02.jpg."""
+    folder = miniature("viper", tmp_path / "own")
+    shutil.copy(folder / "cam_a" / "000_0.bmp", folder / "cam_a" / "000_1.bmp")
+    with pytest.raises(UserError, match=r"000_1\.bmp is a second image of the person in 000_0\.bmp"):
+        open_data_set(str(folder), tmp_path)
+    assert any("second image" in note for note in open_data_set(str(folder), tmp_path, "skip").notes)
+
+
+@pytest.mark.parametrize("given", ["PRID", "PRID/multi_shot"])
+def test_the_multi_shot_version_of_prid_is_refused(tmp_path: Path, given: str) -> None:
+    """Read as a folder for each person, strangers of one number would be one person."""
+    for camera in ("cam_a", "cam_b"):
+        touch(tmp_path / "PRID" / "multi_shot" / camera / "person_0300" / "0001.png")
+    with pytest.raises(UserError, match="multi-shot version of PRID 2011, which is not read"):
+        open_data_set(given, tmp_path)

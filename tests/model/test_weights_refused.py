@@ -14,6 +14,7 @@ ONE = torch.zeros(1)
 
 SWIN = "attn.w_msa.relative_position_bias_table"
 VIT = ["cls_token", "pos_embed", "patch_embed.proj.weight"]
+HUGGING_FACE = [f"embeddings.{each}" for each in ("cls_token", "position_embeddings")]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,10 @@ VIT = ["cls_token", "pos_embed", "patch_embed.proj.weight"]
         (["text_model.embeddings.token_embedding.weight", "text_projection.weight"], "a text tower"),
         (["vision_model.head.attention.in_proj_weight"], "SigLIP"),
         ([*VIT, "dist_token"], "distilled"),
+        ([*HUGGING_FACE, "embeddings.distillation_token"], "distilled"),
         ([*VIT, "rope_embed.periods"], "rotary"),
+        (["embeddings.cls_token", "embeddings.register_tokens", "layer.0.norm1.weight"], "DINOv3"),
+        (["pos_embed", "patch_embed.proj.weight", "blocks.0.norm1.weight"], "without a cls token"),
         (["cls_token", "reg_token", "patch_embed.proj.weight", "blocks.0.gamma_1"], "DINOv3"),
         (["cls_token", "pos_embed", "patch_embed.backbone.stem.conv.weight"], "hybrid"),
         ([*(f"base.{key}" for key in VIT), "b1.0.norm1.weight"], "jigsaw"),

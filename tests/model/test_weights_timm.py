@@ -103,3 +103,27 @@ def test_a_neck_and_classifier_behind_a_projection_of_transreid_are_left_out(vit
     assert model.bottleneck.running_mean.count_nonzero() == 0
     assert "classifier.weight" in report
     assert "(they stand on the cls token after a projection, fcneck)" in report
+
+
+@pytest.mark.parametrize("positions", [25, 24], ids=["with cls", "patches alone"])
+def test_positions_that_may_be_those_of_a_square_need_the_size(imported, vit, positions):
+    """25 are those of cls and 6 x 4 patches, or of 5 x 5 alone, as FlexiViT has them."""
+    torch.manual_seed(0)
+    state = {**vit, "pos_embed": torch.randn(1, positions, 192)}
+    if positions == 25:
+        with pytest.raises(UserError, match="25 position embeddings, of 5 x 5 patches alone or of cls and 24"):
+            imported(state)
+        square, _ = imported(state, image_size=(80, 80))
+        assert square.pos_embed[:, 0].count_nonzero() == 0
+    model, _ = imported(state, image_size=(96, 64))
+    torch.testing.assert_close(model.pos_embed[:, 1:], state["pos_embed"][:, -24:])
+
+
+def test_training_at_the_files_own_size_tells_what_its_positions_are(vit, tmp_path):
+    torch.manual_seed(0)
+    torch.save({**vit, "pos_embed": torch.randn(1, 25, 192)}, tmp_path / "vit.pth")
+    model = PartAwareTransformer(ModelConfig("vit_tiny_patch16_224", (96, 64), depth=1))
+    report = "\n".join(weights.initialise(model, str(tmp_path / "vit.pth")))
+    assert "resized" not in report
+    expected = torch.load(tmp_path / "vit.pth")["pos_embed"]
+    torch.testing.assert_close(model.pos_embed[:, 1 + model.parts :], expected[:, 1:])

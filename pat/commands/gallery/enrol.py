@@ -27,7 +27,7 @@ from pat.commands.embedders import SHIPPED, model_and_rest
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
 from pat.data.images import UnreadableImage, find_images, load_rgb
 from pat.data.layouts import stored_as
-from pat.data.layouts.folder import parts_in
+from pat.data.layouts.folder import cameras_in, parts_in
 
 BATCH = 32
 
@@ -171,6 +171,11 @@ def named_images(paths: tuple[Path, ...], identity: str) -> list[tuple[Path, str
             raise UserError(
                 f"{folder} is a data set ({stored}), whose folders are no people; give a folder with a sub-folder "
                 "for each person"
+            )
+        if cameras := cameras_in(folder):
+            raise UserError(
+                f"{folder} holds cameras ({', '.join(cameras)}), which are no people; give folders with a "
+                "sub-folder for each person, one camera's at a time with --camera"
             )
         for image in find_images([folder]):
             inside = image.relative_to(folder).parts

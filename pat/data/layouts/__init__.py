@@ -42,7 +42,7 @@ from pat.data.layouts.reading import (
     plain_name,
     sub_folders,
 )
-from pat.data.sample import JUNK
+from pat.data.sample import DISTRACTOR, JUNK
 
 ALL = ":all"
 """After a data set to train on: its query and gallery train too."""
@@ -198,7 +198,7 @@ def _found_in(root: Path) -> list[Found]:
 def _all_training(data_set: DataSet, layout: str) -> DataSet:
     """The data set with every image of a person in `train` and nothing to test on."""
     figures = FIGURES.get(layout)
-    nobody = figures.nobody if figures else {JUNK}
+    nobody = figures.nobody if figures else {JUNK, DISTRACTOR}
     # Where the numbers of the test part start again they are other people.
     shift = 1 + max((s.identity for s in data_set.train), default=0) if figures and figures.counted_apart else 0
     test = [s for part in data_set.splits or (data_set,) for s in (*part.query, *part.gallery)]

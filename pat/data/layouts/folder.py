@@ -3,6 +3,7 @@
     shop/anna/c1_0001.jpg              the camera is in the name: c1, c1s2, cam1, cam_a between separators
     shop/001/01_1.png                  the name is the camera and the image's number, where every name is so
     shop/anna/entrance/0001.jpg        the camera is a folder
+    shop/0001/0012/0001_C5_F0003.jpg   the folder is a number, of a tracklet, where the name tells the camera
     shop/cam_a/anna/0001.jpg           the outer folder, where its name tells a camera and the inner's does not
     shop/train/anna/c1_0001.jpg        with a split: train, query and gallery (or test), each optional
 
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pat.base.errors import UserError
+from pat.data.layouts import market1501
 from pat.data.layouts.named import SPLITS, NamedImage, data_set_of
 from pat.data.layouts.reading import DataSet, Problems, image_names, listing, sub_folders
 
@@ -32,6 +34,9 @@ _NUMBERS = re.compile(r"(\d{1,3})_\d+")
 
 _CAMERA = re.compile(r"(?:^|[_\-. ])(?:c(\d+)(?:s\d+)?|cam(?:era)?[_-]?(\d+|[a-z]))(?=[_\-. ]|$)", re.IGNORECASE)
 
+_CAMERA_FOLDER = re.compile(r"cam(?:era)?[_\-. ]?(?:\d+|[a-z])", re.IGNORECASE)
+"""Names that no person has."""
+
 
 def recognises(path: Path) -> bool:
     return path.is_dir() and bool(sub_folders(path))
@@ -44,12 +49,20 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
     tops = sub_folders(path)
     splits = [top for top in tops if top.name.lower() in SPLITS]
     if splits:
+        for top in splits:
+            _refuse_parts(top)
         others = [top.name for top in tops if top not in splits]
         if others:
             problems.notes.append(f"{name}: beside the parts of the split, not read: {', '.join(others)}")
         images = [p for top in splits for p in _identities(top, top.name.lower(), problems)]
     else:
         _refuse_parts(path)
+        cameras = cameras_in(path)
+        if any(image_names(path / camera) for camera in cameras):
+            raise UserError(
+                f"{path}: {', '.join(cameras)} look like cameras, not like people, and hold images; put them in a "
+                f"folder for each person, {cameras[0]}/PERSON/IMAGE, or list the images in a .csv"
+            )
         images = list(_identities(path, "", problems))
     if not images:
         raise UserError(f"{path} holds no images: expected {EXPECTED}; found {listing(path)}")
@@ -60,6 +73,12 @@ def parts_in(path: Path) -> list[str]:
     """Folders in `path` that are parts of a data set, by their names, and no people; several or none."""
     parts = [top.name for top in sub_folders(path) if _PART.search(top.name)]
     return parts if len(parts) > 1 else []
+
+
+def cameras_in(path: Path) -> list[str]:
+    """The folders in `path` where all are cameras by their names; several or none."""
+    names = [top.name for top in sub_folders(path)]
+    return names if len(names) > 1 and all(map(_CAMERA_FOLDER.fullmatch, names)) else []
 
 
 def _refuse_parts(path: Path) -> None:
@@ -73,7 +92,10 @@ def _refuse_parts(path: Path) -> None:
 def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedImage]:
     """Images below a folder of identities; the camera is empty where nothing tells it."""
     for name in image_names(folder):
-        problems.report(f"{folder / name} lies in no identity's folder: expected {folder}/IDENTITY/{name}")
+        hint = f"expected {folder}/IDENTITY/{name}"
+        if split and market1501.NAME.match(name):
+            hint += "; for names like Market-1501's call the folders bounding_box_train, query, bounding_box_test"
+        problems.report(f"{folder / name} lies in no identity's folder: {hint}")
     for identity in sub_folders(folder):
         for name in image_names(identity):
             yield NamedImage(identity / name, identity.name, _camera_in(Path(name).stem), split)
@@ -83,8 +105,10 @@ def _identities(folder: Path, split: str, problems: Problems) -> Iterator[NamedI
                 who, camera = camera_folder.name, outer
             else:
                 who, camera = identity.name, inner or camera_folder.name
+            tracklet = not (outer or inner) and camera_folder.name.isdecimal()
             for name in image_names(camera_folder):
-                yield NamedImage(camera_folder / name, who, camera, split)
+                told = _camera_in(Path(name).stem) if tracklet else ""
+                yield NamedImage(camera_folder / name, who, told or camera, split)
             for deeper in sub_folders(camera_folder):
                 problems.report(f"{deeper} lies deeper than identity/camera/image")
 

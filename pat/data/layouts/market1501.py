@@ -21,7 +21,7 @@ FRAME_NAME = re.compile(r"\d{4}_c[1-8]_f\d{7}\.jpg$")
 """Names of DukeMTMC-reID, which is stored like Market-1501 and is a layout of its own."""
 
 _PARTS = ("bounding_box_train", "query", "bounding_box_test")
-_NAME = re.compile(r"(-1|\d+)_c([1-9]\d*)(?:s\d+)?[_.]")
+NAME = re.compile(r"(-1|\d+)_c([1-9]\d*)(?:s\d+)?[_.]")
 
 
 def has_parts(path: Path) -> bool:
@@ -42,5 +42,5 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
 
 
 def _part(folder: Path, domain: str, problems: Problems) -> tuple[Sample, ...]:
-    parsed = parsed_names(folder, _NAME, "0002_c1s1_000451_03.jpg", problems)
+    parsed = parsed_names(folder, NAME, "0002_c1s1_000451_03.jpg", problems)
     return tuple(Sample(path, int(match[1]), int(match[2]) - 1, domain) for path, match in parsed)

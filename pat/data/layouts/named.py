@@ -1,9 +1,10 @@
 """From identities and cameras that are names to a data set: shared by the layouts for own data.
 
 Names become numbers in sorted order over the whole data set, identities from 1 and cameras from 0; an identity
-named -1 is junk. Without a split every image serves training and evaluation alike: the gallery is everything,
-the queries are one image of each (identity, camera) whose identity another camera sees too. A part `test` is
-a gallery; where there is no `query` part, the queries are chosen from the gallery in the same way.
+named -1 is junk, and beside junk 0000 is a distractor, as in Market-1501. Without a split every image serves
+training and evaluation alike: the gallery is everything, the queries are one image of each (identity, camera)
+whose identity another camera sees too. A part `test` is a gallery; where there is no `query` part, the queries are
+chosen from the gallery in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pat.base.errors import UserError
 from pat.data.layouts.reading import DataSet, Problems, numbered, queries_of
-from pat.data.sample import JUNK, Sample
+from pat.data.sample import DISTRACTOR, JUNK, Sample
 
 SPLITS = ("train", "query", "gallery", "test")
 
@@ -33,8 +34,9 @@ def data_set_of(images: Sequence[NamedImage], name: str, origin: Path, problems:
     """Number the images and divide them. Raises UserError when there is none; `origin` is for messages."""
     if not images:
         raise UserError(f"{origin} holds no image that can be used")
-    junk = str(JUNK)
-    identities = {**numbered((p.identity for p in images if p.identity != junk), start=1), junk: JUNK}
+    names = {image.identity for image in images}
+    nobody = {"-1": JUNK, "0000": DISTRACTOR} if "-1" in names else {}
+    identities = {**numbered(names - nobody.keys(), start=1), **nobody}
     cameras = numbered((p.camera for p in images), start=0)
     parts: dict[str, list[Sample]] = {}
     for image in sorted(images, key=lambda p: p.path.as_posix()):
@@ -42,9 +44,9 @@ def data_set_of(images: Sequence[NamedImage], name: str, origin: Path, problems:
         parts.setdefault(image.split, []).append(sample)
 
     everything = parts.get("", [])
-    train = [sample for sample in everything + parts.get("train", []) if sample.identity != JUNK]
+    train = [sample for sample in everything + parts.get("train", []) if sample.identity > DISTRACTOR]
     gallery = everything + parts.get("gallery", []) + parts.get("test", [])
-    query = tuple(parts.get("query", ())) or queries_of(gallery)
+    query = tuple(parts.get("query", ())) or queries_of([s for s in gallery if s.identity > DISTRACTOR])
     if gallery and not query:
         problems.notes.append(
             f"{name}: no identity is seen by two cameras, so it can be trained on but not evaluated"

@@ -23,8 +23,16 @@ def read_sides(
     require_folders(folder, CAMERAS, layout, expected)
     sides: list[Side] = []
     for number, camera in enumerate(CAMERAS):
-        parsed = parsed_names(folder / camera, name, form, problems)
-        sides.append({int(match[1]): Sample(path, int(match[1]), number, domain) for path, match in parsed})
+        side: Side = {}
+        for path, match in parsed_names(folder / camera, name, form, problems):
+            sample = Sample(path, int(match[1]), number, domain)
+            first = side.setdefault(sample.identity, sample)
+            if first is not sample:
+                problems.report(
+                    f"{path} is a second image of the person in {first.path.name}, and {layout} has one in each "
+                    f"camera; to use all images of your own put them in {folder / camera}/PERSON"
+                )
+        sides.append(side)
     return sides[0], sides[1]
 
 

@@ -127,16 +127,19 @@ def model_settings(config: ModelConfig) -> str:
     return " ".join(f"--model.{name.replace('_', '-')} {value}" for name, value in settings.items())
 
 
-def without_parts(tensors: dict[str, Tensor]) -> int:
+def without_parts(tensors: dict[str, Tensor], where: str, hints: Hints) -> int:
     """Complete a plain ViT's tensors: no part tokens, registers named, a position for each prefix token.
 
-    Returns the number of prefix tokens.
+    Returns the number of prefix tokens. Raises UserError where it is unknown for which of them the positions are.
     """
     width = tensors["cls_token"].shape[-1]
     tensors["part_tokens"] = tensors["cls_token"].new_zeros(1, 0, width)
     tensors.setdefault("register_tokens", tensors["cls_token"].new_zeros(1, 0, width))
     prefix = 1 + tensors["register_tokens"].shape[1]
-    tensors["pos_embed"] = _with_prefix_positions(tensors["pos_embed"], prefix)
+    covered = _covered(tensors, prefix, where, hints)
+    positions = tensors["pos_embed"]
+    zeros = positions.new_zeros(1, prefix - covered, width)
+    tensors["pos_embed"] = torch.cat([positions[:, :covered], zeros, positions[:, covered:]], dim=1)
     return prefix
 
 
@@ -158,18 +161,30 @@ def _backbone(tensors: Mapping[str, Tensor], width: int, patch: int, clip_activa
     return "vit_huge_patch14_224" if width == 1280 else f"vit_{_PLAIN.get(width, 'base')}_patch16_224"
 
 
-def _with_prefix_positions(positions: Tensor, prefix: int) -> Tensor:
-    """Positions [1, prefix + patches, D], zeros where the file embeds none for cls or register tokens.
+def _covered(tensors: Mapping[str, Tensor], prefix: int, where: str, hints: Hints) -> int:
+    """For how many of the prefix tokens a file has a position.
 
-    Files embed a position for every prefix token (ViT, DeiT), for cls alone (DINOv2 as published) or for none
-    (timm's DINOv2 with registers, DeiT III); the number of patches that remains tells which.
+    For each (ViT, DeiT), for cls alone (DINOv2 as published) or for none (timm's DINOv2 with registers, DeiT III,
+    FlexiViT): the number of patches that remains tells which. Raises UserError where a plain ViT may be either:
+    49 positions are those of 7 x 7 patches, or of cls and 8 x 6.
     """
-    count, width = positions.shape[1:]
-    for covered in (prefix, 1, 0):
-        if _is_square(count - covered) or is_upright(count - covered):
-            zeros = positions.new_zeros(1, prefix - covered, width)
-            return torch.cat([positions[:, :covered], zeros, positions[:, covered:]], dim=1)
-    return positions  # an odd grid: infer() compares it with --image-size
+    count = tensors["pos_embed"].shape[1]
+    patches = {covered: count - covered for covered in (prefix, 1, 0)}
+    told: set[int] = set()
+    if "patch_embed.proj.weight" in tensors:
+        sizes = (hints.image_size, hints.like and hints.like.image_size)
+        told = {math.prod(side // patch_of(tensors) for side in size) for size in sizes if size}
+    known = [covered for covered, number in patches.items() if number in told]
+    usual = [covered for covered, number in patches.items() if _is_square(number) or is_upright(number)]
+    covered = [*known, *usual, prefix][0]  # an odd grid: infer() compares it with --image-size
+    plain = prefix == 1 and "blocks.0.ls1.gamma" not in tensors
+    if plain and not covered and not hints.image_size:
+        side = math.isqrt(count)
+        raise UserError(
+            f"{where} has {count} position embeddings, of {side} x {side} patches alone or of cls and {count - 1} "
+            "patches; say which with pat import-weights --image-size HEIGHT WIDTH"
+        )
+    return covered
 
 
 def _image_size(patches: int, patch: int, parts: int, where: str, like: ModelConfig | None) -> tuple[int, int]:

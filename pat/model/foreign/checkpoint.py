@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -29,6 +31,8 @@ class StateDict(NamedTuple):
     tensors: dict[str, Tensor]
     wrapper: str
     """Where they lay: "teacher" or "student" of a self-distillation, "TorchScript", a key, or "" at the top."""
+    beside: tuple[str, ...] = ()
+    """Keys beside it with weights too, not read: averages of a training, a student."""
 
 
 class Checkpoint(NamedTuple):
@@ -84,6 +88,32 @@ def rename(
     if unfit:
         raise UserError(f"{where} has keys that do not fit: {listed(unfit)}")
     return tensors, [f"  left out: {_gathered(keys)} ({reason})" for reason, keys in left_out.items()]
+
+
+def translated(name: str, table: Iterable[tuple[str, str]]) -> str | None:
+    """`name` with its beginning replaced as the first fitting row of (pattern, replacement) says, or None."""
+    for pattern, replacement in table:
+        match = re.match(pattern + r"(?=\.|$)", name)
+        if match:
+            return match.expand(replacement) + name[match.end() :]
+    return None
+
+
+def packed_attention(
+    state: Mapping[str, Tensor], before: str, projections: tuple[str, str, str], packed: str
+) -> dict[str, Tensor]:
+    """The tensors with each query, key and value projection in one tensor `packed`, as timm and OpenAI keep them.
+
+    `before` is a pattern of what precedes the names `projections`; three that do not go together stay as they are.
+    """
+    whole = dict(state)
+    for key in state:
+        match = re.fullmatch(rf"({before}){projections[0]}\.(weight|bias)", key)
+        triple = [f"{match[1]}{each}.{match[2]}" for each in projections] if match else []
+        shapes = {state[each].shape for each in triple if each in state}
+        if match and all(each in state for each in triple) and len(shapes) == 1 and () not in shapes:
+            whole[f"{match[1]}{packed}.{match[2]}"] = torch.cat([whole.pop(each) for each in triple])
+    return whole
 
 
 def _gathered(keys: Iterable[str]) -> str:

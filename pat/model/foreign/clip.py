@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection
 
-import torch
 from timm.data import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-from torch import Tensor
 
 from pat.base.errors import UserError
 from pat.model.foreign.architecture import check_shapes, infer, without_parts
-from pat.model.foreign.checkpoint import HALF, Checkpoint, Hints, LeftOut, StateDict, Untold, rename
+from pat.model.foreign.checkpoint import (
+    HALF,
+    Checkpoint,
+    Hints,
+    LeftOut,
+    StateDict,
+    Untold,
+    packed_attention,
+    rename,
+    translated,
+)
 
 _OPENAI = (
     (r"conv1", "patch_embed.proj"),
@@ -71,21 +78,22 @@ def from_clip(state: StateDict, where: str, hints: Hints) -> Checkpoint:
             return key
         if key.startswith(prefix):
             inside = key.removeprefix(prefix)
-            for pattern, name in names:
-                match = re.match(pattern + r"(?=\.|$)", inside)
-                if match:
-                    return match.expand(name) + inside[match.end() :]
+            name = translated(inside, names)
+            if name is not None:
+                return name
             if inside == "embeddings.position_ids":
                 return LeftOut("the numbers of the positions")
         return outside_the_tower(key, key.removeprefix(prefix))
 
-    tensors, left_out = rename(_with_packed_attention(state.tensors), name_of, where)
+    before = r"(?:vision_model\.)?encoder\.layers\.\d+\.self_attn\."
+    packed = packed_attention(state.tensors, before, ("q_proj", "k_proj", "v_proj"), "qkv_proj")
+    tensors, left_out = rename(packed, name_of, where)
     if "pos_embed" not in tensors:
         raise UserError(f"{where} is a CLIP image tower without position embeddings")
     tensors["cls_token"], tensors["pos_embed"] = tensors["cls_token"][None, None], tensors["pos_embed"][None]
     check_shapes(tensors, where)
     activation, chosen, untold = activation_of(state, where, hints)
-    special = without_parts(tensors)
+    special = without_parts(tensors, where, hints)
     config = infer(tensors, where, special, parts=0, hints=hints, clip_activation=activation)
     if reid:
         config = dataclasses.replace(config, mean=HALF[0], std=HALF[1])
@@ -132,15 +140,3 @@ def outside_the_tower(key: str, inside: str) -> LeftOut | None:
     if key == "cv_embed":
         return LeftOut("embeddings of the training cameras: features of others are as of no camera")
     return LeftOut("the text tower") if key.startswith(_TEXT) else None
-
-
-def _with_packed_attention(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Query, key and value projections of Hugging Face's names in one tensor, as everyone else keeps them."""
-    packed = dict(state)
-    for key in state:
-        match = re.fullmatch(r"((?:vision_model\.)?encoder\.layers\.\d+\.self_attn)\.q_proj\.(weight|bias)", key)
-        triple = [f"{match[1]}.{each}_proj.{match[2]}" for each in "qkv"] if match else []
-        shapes = {state[each].shape for each in triple if each in state}
-        if match and all(each in state for each in triple) and len(shapes) == 1 and () not in shapes:
-            packed[f"{match[1]}.qkv_proj.{match[2]}"] = torch.cat([packed.pop(each) for each in triple])
-    return packed

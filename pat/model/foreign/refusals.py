@@ -15,7 +15,7 @@ _REASONS = (
     (r"(^|\.)(visual|image_encoder)\.(layer1|attnpool)\.", "CLIP with a ResNet image tower, not a ViT"),
     (r"(^|\.)layer1\.0\.conv1\.weight$", "a ResNet, not a ViT"),
     (r"(^|\.)rope", "a transformer with rotary position embeddings"),
-    (r"(^|\.)dist_token$", "a distilled transformer with a second class token"),
+    (r"(^|\.)(dist_token|embeddings\.distillation_token)$", "a distilled transformer with a second class token"),
     (r"(^|\.)patch_embed\.backbone\.", "a hybrid, whose patches come from a ResNet"),
     (r"^b1\.0\.norm1\.weight$", "TransReID with its jigsaw branch, whose last block exists in two copies"),
     (r"(^|\.)vision_model\.head\.attention\.", "SigLIP, which pools its patches and has no cls token"),
@@ -29,8 +29,12 @@ def why_refused(keys: Iterable[str]) -> str | None:
     for pattern, reason in _REASONS:
         if any(re.search(pattern, key) for key in keys):
             return reason
-    if {"cls_token", "patch_embed.proj.weight"} <= set(keys) and "pos_embed" not in keys:
+    timms = {"cls_token", "patch_embed.proj.weight"} <= set(keys) and "pos_embed" not in keys
+    tokens = {key.rpartition("embeddings.")[2] for key in keys if "embeddings." in key}
+    if timms or ("cls_token" in tokens and "position_embeddings" not in tokens):
         return "a transformer without a table of position embeddings, as DINOv3 is, whose positions are rotary"
+    if {"patch_embed.proj.weight", "blocks.0.norm1.weight"} <= set(keys) and "cls_token" not in keys:
+        return "a transformer without a cls token, which averages or pools its patches (timm's gap, SigLIP)"
     if any(_TEXT.search(key) for key in keys) and not any(re.search(_VISION, key) for key in keys):
         return "a text tower of CLIP without the image tower"
     return None

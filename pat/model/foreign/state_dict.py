@@ -7,7 +7,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,14 @@ _DAMAGE = (
 def read_state(path: Path) -> StateDict:
     """The tensors of a .safetensors file, a pickled checkpoint or a TorchScript archive, without wrappers.
 
-    Pickles are read with weights_only=True, archives by `read_torchscript`; a prefix "module." is removed. Raises
-    UserError when there is no state dict to be had, or a tensor of it is sparse, quantised, complex or has no
-    numbers.
+    Pickles are read with weights_only=True, archives by `read_torchscript`; what DistributedDataParallel,
+    torch.compile and Lightning put before names is removed. Raises UserError when there is no state dict to be
+    had, or a tensor of it is sparse, quantised, complex or has no numbers.
     """
     if not path.is_file():
         raise UserError(f"there is no weights file {path}")
     state, wrapper = _load(path), ""
+    beside: dict[str, object] = {}
     if is_torchscript(path):
         wrapper = "TorchScript"
     for _ in range(DEEPEST):  # a pickle may hold itself
@@ -68,6 +69,7 @@ def read_state(path: Path) -> StateDict:
         if not inner:
             break
         wrapper = inner[0]
+        beside = {str(key): value for key, value in state.items() if key != wrapper}
         state = state[wrapper]
     if not isinstance(state, Mapping):
         raise UserError(f"{path} holds no state dict, but a {type(state).__name__}")
@@ -83,7 +85,19 @@ def read_state(path: Path) -> StateDict:
         what = _oddity(value)
         if what:
             raise UserError(f"{path}: {key} is {what}; only dense real tensors can be read")
-    return StateDict({str(key).removeprefix("module."): value for key, value in state.items()}, wrapper)
+    weights = tuple(key for key, value in beside.items() if 2 * _tensors_in(value) > len(state))
+    return StateDict(dict(zip(_plain(map(str, state)), state.values(), strict=True)), wrapper, weights)
+
+
+def _plain(keys: Iterable[str]) -> list[str]:
+    """Names without what wraps a model: torch.compile anywhere, DistributedDataParallel, Lightning before all."""
+    names = [key.replace("_orig_mod.", "").removeprefix("module.") for key in keys]
+    lightning = all(name.startswith("model.") for name in names)
+    return [name.removeprefix("model.") for name in names] if lightning else names
+
+
+def _tensors_in(value: object) -> int:
+    return sum(isinstance(each, Tensor) for each in value.values()) if isinstance(value, Mapping) else 0
 
 
 def _oddity(tensor: Tensor) -> str | None:

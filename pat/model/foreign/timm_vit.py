@@ -19,6 +19,9 @@ from pat.model.foreign.checkpoint import (
 )
 from pat.model.foreign.clip import activation_of, outside_the_tower
 
+Origin = tuple[str, MeanAndStd | None, bool]
+"""Where a file comes from; how inputs were normalised there, None for as the backbone has it; is that told?"""
+
 PREFIXES = ("", "backbone.", "base.", "visual.trunk.")
 """Where the backbone lies: bare, beside DINO's head, under TransReID's classifier, in open_clip's timm tower."""
 
@@ -28,8 +31,8 @@ _BACKBONE = (
 _HEAD = ("classifier.weight", "bottleneck.")
 _OUTSIDE = (
     (r"head\.(mlp|last_layer)|(dino|ibot)_head\.", "the head of the self-supervised training"),
-    (r"mask_token$|masked_embed$|decoder_", "for images with hidden patches, in the self-supervised training"),
-    (r"(head|linear_head|fc|fc_norm|pre_logits)\.", "a head for classes, no part of the backbone"),
+    (r"mask_token$|masked_embed$|decoder[_.]", "for images with hidden patches, in the self-supervised training"),
+    (r"((heads\.|linear_)?head|fc(_norm)?|pre_logits|pooler)\.", "a head for classes, no part of the backbone"),
     (r"(classifier|bottleneck)(_\d+)?\.|fcneck\.", "a head for identities, no part of the backbone"),
     (r"sie_embed$", "embeddings of the training cameras: features of others are as of no camera"),
 )
@@ -42,8 +45,10 @@ def vit_prefix(keys: Collection[str]) -> str | None:
     return next((each for each in PREFIXES if {f"{each}{name}" for name in core} <= set(keys)), None)
 
 
-def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkpoint:
-    """Rename a plain ViT; the result has no part tokens (`parts=0`).
+def from_timm(
+    state: StateDict, where: str, prefix: str, hints: Hints, origin: Origin | None = None
+) -> Checkpoint:
+    """Rename a plain ViT; the result has no part tokens (`parts=0`). `origin` is that of a file of other names.
 
     The classifier and BNNeck of a TransReID model ("base.") come along where they stand on the cls token itself.
     """
@@ -66,12 +71,12 @@ def from_timm(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkp
 
     tensors, left_out = rename(state.tensors, name_of, where)
     check_shapes(tensors, where)
-    special = without_parts(tensors)
+    special = without_parts(tensors, where, hints)
     clip = "norm_pre.weight" in tensors
     activation, chosen, untold = activation_of(state, where, hints) if clip else (None, "", frozenset())
     config = infer(tensors, where, special, parts=0, hints=hints, clip_activation=activation)
     upright = is_upright(tensors["pos_embed"].shape[1] - special)
-    kind, mean_and_std, told = _origin(state, prefix, config.stem, upright and not clip)
+    kind, mean_and_std, told = origin or _origin(state, prefix, config.stem, upright and not clip)
     report = [f"weights: {where}, {kind}", *left_out, *([chosen] if chosen else [])]
     if mean_and_std is not None:
         config = dataclasses.replace(config, mean=mean_and_std[0], std=mean_and_std[1])
@@ -86,9 +91,8 @@ def outside(name: str) -> LeftOut | None:
     return next((LeftOut(reason) for pattern, reason in _OUTSIDE if re.match(pattern, name)), None)
 
 
-def _origin(state: StateDict, prefix: str, stem: str, upright: bool) -> tuple[str, MeanAndStd | None, bool]:
-    """Where a file comes from, as far as it gives away; how inputs were normalised there, None for as the backbone
-    has it; and whether the file tells that."""
+def _origin(state: StateDict, prefix: str, stem: str, upright: bool) -> Origin:
+    """Where a file under timm's names comes from, as far as it gives away."""
     ibn = " with the convolutional stem" if stem == "convolution" else ""
     if prefix == "base.":
         return f"a ViT trained by TransReID{ibn}", HALF, True
