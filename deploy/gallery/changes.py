@@ -116,12 +116,21 @@ def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
 
 def expire(connection: sqlite3.Connection, before: float) -> int:
     """Delete the entries older than `before` of people who have no retention of their own."""
+    return delete(connection, _of_the_unkept(connection, "time < ?", before))
+
+
+def ahead(connection: sqlite3.Connection, latest: float, newest: int) -> list[int]:
+    """The entries up to number `newest` of people who have no retention of their own, of a time after `latest`."""
+    return _of_the_unkept(connection, "time > ? AND entries.id <= ?", latest, newest)
+
+
+def _of_the_unkept(connection: sqlite3.Connection, which: str, *values: float) -> list[int]:
     rows = connection.execute(
         f"""{OWNERS} SELECT entries.id FROM entries JOIN owners ON owners.id = entries.identity
-        JOIN identities person ON person.id = owner WHERE time < ? AND person.retention IS NULL""",
-        (before,),
-    ).fetchall()
-    return delete(connection, [row[0] for row in rows])
+        JOIN identities person ON person.id = owner WHERE person.retention IS NULL AND {which}""",
+        values,
+    )
+    return [row[0] for row in rows]
 
 
 def expire_sightings(connection: sqlite3.Connection, now: float, retention: float) -> None:

@@ -50,15 +50,15 @@ class Gallery(Answers, Closing):
 
     **Clocks.** An entry more than a minute ahead of `clock` is stored with the clock's time, so that none outlives
     the retention. When the clock was set back, entries ahead of it are kept, but hidden until their time comes: a
-    machine that starts with a wrong clock must not lose its gallery. A process that has been up for longer than
-    the retention knows better than any clock that they are too old, and deletes them.
+    machine that starts with a wrong clock must not lose its gallery. Those that were there for longer than the
+    retention while this process was up are too old whatever the clock says: within two retentions they are deleted.
     """
 
     def __init__(self, database: Database, facts: Facts, *, clock: Callable[[], float]) -> None:
         super().__init__(database, facts, clock)
         before = find_before(database)
         self._before = None if before is None else self._open_before(before)
-        self._opened = clocks.monotonic()
+        self._known = clocks.monotonic(), self._newest()  # since when this entry and all before it are there
         self._swept = -math.inf
         self.sweep()
 
@@ -265,13 +265,10 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.sweep()
         self._index.refresh()
-        expired, ahead = self._index.vectors.hidden(now, now + CLOCK_TOLERANCE)
-        retention = self.facts.retention
-        if retention is not None and clocks.monotonic() - self._opened > retention:
-            expired = [*{*expired, *ahead}]
+        expired = self._index.vectors.expired(now)
         with self._changing() as connection:
             changes.expire_sightings(connection, now, self._index.default_retention())
-            count = changes.delete(connection, expired)
+            count = changes.delete(connection, expired + self._outlived(connection, now))
             changes.prune_outbox(connection)
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
@@ -300,6 +297,17 @@ class Gallery(Answers, Closing):
             self._database.truncate_log()
         except (UserError, Failure) as error:
             log.warning("the log of the gallery stays for now: %s", error)
+
+    def _newest(self) -> int:
+        return int(self._database.value("SELECT coalesce(max(id), 0) FROM entries"))
+
+    def _outlived(self, connection: sqlite3.Connection, now: float) -> list[int]:
+        """Entries ahead of the clock that this process has known for longer than the retention."""
+        up, (since, newest) = clocks.monotonic(), self._known
+        if self.facts.retention is None or up - since <= self.facts.retention:
+            return []
+        self._known = up, self._newest()
+        return changes.ahead(connection, now + CLOCK_TOLERANCE, newest)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
