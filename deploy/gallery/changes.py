@@ -46,7 +46,7 @@ def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     return _identity(connection, "key = ?", key)
 
 
-def _identity(connection: sqlite3.Connection, which: str, value: str) -> int | None:
+def _identity(connection: sqlite3.Connection, which: str, value: str | int) -> int | None:
     row = connection.execute(f"SELECT id FROM identities WHERE {which}", (value,)).fetchone()
     return None if row is None else int(row[0])
 
@@ -82,6 +82,11 @@ def identity_of(connection: sqlite3.Connection, name: str, retention: float | No
         connection.execute("UPDATE identities SET retention = ? WHERE id = ?", (retention, row[0]))
         tell_people(connection, row[0])
     return int(row[0])
+
+
+def has_own_retention(connection: sqlite3.Connection, identity: int) -> bool:
+    """Whether it was said of this person how long to keep them, as of who is enrolled or named."""
+    return _identity(connection, "id = ? AND retention IS NOT NULL", identity) is not None
 
 
 def insert(connection: sqlite3.Connection, records: Sequence[Record], identities: Sequence[int]) -> None:

@@ -29,6 +29,7 @@ from deploy.gallery.entries import (
     one_each,
 )
 from deploy.gallery.facts import DAY, Facts, words
+from deploy.gallery.vectors import Wanted
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Gallery(Answers, Closing):
     **Clocks.** An entry more than a minute ahead of `clock` is stored with the clock's time, so that none outlives
     the retention. When the clock was set back, entries ahead of it are kept, but hidden until their time comes: a
     machine that starts with a wrong clock must not lose its gallery. Those that were there for longer than the
-    retention while this process was up are too old whatever the clock says: within two retentions they are deleted.
+    retention while this process was up are too old whatever the clock says; within twice that they are deleted.
     """
 
     def __init__(self, database: Database, facts: Facts, *, clock: Callable[[], float]) -> None:
@@ -151,7 +152,8 @@ class Gallery(Answers, Closing):
         """Store one more view [D] of a known person, durable when it returns; None when the person is gone.
 
         Entries `instead_of` leave with it. With more than `most` views, those leave that say least: the older of
-        the two that are most alike. Views of people with a retention of their own (enrolled) are not counted.
+        the two that are most alike. People with a retention of their own (enrolled, named) may have so many of
+        each camera, and what a camera did not see stays.
         """
         checked = checked_vectors(np.asarray(vector)[None], self.facts.dimension)
         (record,) = self._records_of(checked, ["a view"], camera, time, "", None)
@@ -161,7 +163,9 @@ class Gallery(Answers, Closing):
                 return None
             changes.insert(connection, [record], [person])
             replaced = changes.entries_of(connection, instead_of)
-            changes.delete(connection, replaced + self._redundant(person, checked[0], most, replaced))
+            own = changes.has_own_retention(connection, person)
+            theirs = self._wanted(person=person, camera=self._camera(camera) if own else None)
+            changes.delete(connection, replaced + self._redundant(theirs, checked[0], most, replaced))
         return record.id
 
     def remove(self, entries: Sequence[str]) -> int:
@@ -345,12 +349,11 @@ class Gallery(Answers, Closing):
             )
         return time
 
-    def _redundant(self, person: int, new: Floats, most: int, replaced: Sequence[int]) -> list[int]:
-        """The entries that a person can do without once the view `new` [D] is stored and others are `replaced`."""
-        group = self._index.group_of(person)
-        if not most or self._index.people[group].retention != self._index.default_retention():
+    def _redundant(self, theirs: Wanted, new: Floats, most: int, replaced: Sequence[int]) -> list[int]:
+        """A person's entries to do without once the view `new` [D] is stored and others are `replaced`."""
+        if not most:
             return []
-        entries, _, vectors = self._index.vectors.of(self._wanted(person=group))
+        entries, _, vectors = self._index.vectors.of(theirs)
         kept = [row for row, entry in enumerate(entries) if entry not in replaced]
         kept.sort(key=lambda row: entries[row])  # the oldest first
         gone = []
