@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -23,6 +24,7 @@ from deploy.recognise import Recogniser
 from deploy.status import CameraStatus
 from deploy.track import Tracker
 from deploy.worker import PENDING, Worker
+from galleries import rows
 from pat.base.errors import Failure
 
 PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
@@ -96,7 +98,7 @@ def gallery(tmp_path):
         yield opened
 
 
-def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7):
+def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7, file=""):
     metrics = Metrics()
     policies = []
 
@@ -104,7 +106,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
         policies.append(EmbeddingPolicy(every=every, least_quality=0.0))
         return policies[-1]
 
-    with EventLog(str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
+    with EventLog(file or str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
         worker = Worker(
             camera,
             camera.find,
@@ -119,7 +121,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
             decide_after=decide_after,
         )
         worker.run(threading.Event())
-    told = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    told = [] if file else [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     return [each for each in told if each["event"] != "camera"], metrics, policies
 
 
@@ -187,6 +189,19 @@ def test_a_known_person_leaves_one_more_view(tmp_path, gallery):
     assert told[-1]["stored"]
     assert len({each["identity"] for each in told}) == 1
     assert gallery.count() == 2
+
+
+def test_everybody_in_view_is_kept_when_the_reader_of_the_events_is_gone_by_the_end(
+    tmp_path, gallery, monkeypatch
+):
+    class Gone(io.StringIO):
+        def write(self, text):
+            if '"left"' in text:
+                raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    run(tmp_path, gallery, Script([[PERSON, OTHER]] * 12), Answers(), file="-")
+    assert rows(gallery, "sightings") == 2
 
 
 class Jump(Answers):
