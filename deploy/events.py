@@ -77,9 +77,9 @@ class _Private(RotatingFileHandler):
     """Files for their owner's eyes: they say who was where. Where none is kept aside, the file begins anew."""
 
     def doRollover(self) -> None:
-        super().doRollover()
         if not self.backupCount:
-            self.stream.truncate(0)
+            os.truncate(self.baseFilename, 0)
+        super().doRollover()
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
