@@ -101,21 +101,19 @@ class Appearance:
     def __init__(self) -> None:
         self.samples = 0
         """Vectors in the mean."""
-        self.refused = 0
-        """Vectors that were not finite, zero, or of no quality."""
         self.weight = 0.0
         self.best = 0.0
         """Quality of the best view."""
         self._sum: NDArray[np.float64] | None = None  # [D]
 
     def add(self, vector: Array, quality: float) -> bool:
-        """Take up a vector [D] of any length but 0; whether it was taken. Raises ValueError for another D."""
+        """Take up a vector [D] of any length but 0; whether it was taken: one that is not finite, or of no
+        quality, is not. Raises ValueError for another D."""
         vector = np.asarray(vector, dtype=np.float64)
         if self._sum is not None and vector.shape != self._sum.shape:
             raise ValueError(f"vector has the shape {vector.shape}, the track's vectors have {self._sum.shape}")
         length = float(np.linalg.norm(vector))
         if not (math.isfinite(length) and length > 0 and math.isfinite(quality) and quality > 0):
-            self.refused += 1
             return False
         unit = np.asarray(vector / length * quality, dtype=np.float64)
         self._sum = unit if self._sum is None else self._sum + unit

@@ -42,8 +42,8 @@ class Embedder(Closing):
 
     The thread opens the model, runs it and closes it: a CUDA context belongs to one thread. A request waits at
     most `max_wait` seconds for others to share its batch. When the model fails, the requests at hand fail with
-    Failure and the model is opened again, at growing intervals; until then requests fail at once, so that
-    cameras go on tracking. `broken_for` tells for how long it has been so.
+    Failure and the model is opened again, at growing intervals, also while nobody asks; until then requests fail
+    at once, so that cameras go on tracking. `broken_for` tells for how long it has been so.
     """
 
     def __init__(
@@ -121,8 +121,15 @@ class Embedder(Closing):
         return runtime
 
     def _gather(self) -> list[Request] | None:
-        """The next requests, in order of arrival, of all cameras: `max_batch` crops or what came in time."""
-        first = self._requests.get()
+        """The next requests, in order of arrival, of all cameras: `max_batch` crops or what came in time.
+
+        None of them when a model that failed is to be opened again, and nobody asks.
+        """
+        patience = None if self._runtime is not None else max(0.0, self._retry_at - time.monotonic())
+        try:
+            first = self._requests.get(timeout=patience)
+        except queue.Empty:
+            return []
         if first is None:
             return None
         batch, crops = [first], len(first.boxes)
@@ -143,7 +150,7 @@ class Embedder(Closing):
         begun = time.monotonic()
         try:
             runtime = self._working_runtime()
-            vectors = self._embed(runtime, batch)
+            vectors = self._embed(runtime, batch) if batch else None
         except Exception as error:  # whatever a driver or a library raises, the cameras go on
             self._failed(error)
             for each in batch:
@@ -151,7 +158,10 @@ class Embedder(Closing):
             return
         if self._broken_since is not None:
             log.info("embedding works again after %.1f s", self.broken_for)
-        self._broken_since, self._pause = None, self._retry[0]
+        self._broken_since = None
+        if vectors is None:  # nobody asked: the model was opened again, and has passed its test
+            return
+        self._pause = self._retry[0]
         self._metrics.embedded(len(vectors), time.monotonic() - begun, begun - batch[0].arrived)
         begin = 0
         for each in batch:

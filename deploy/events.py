@@ -74,7 +74,12 @@ class Event:
 
 
 class _Private(RotatingFileHandler):
-    """Files for their owner's eyes: they say who was where."""
+    """Files for their owner's eyes: they say who was where. Where none is kept aside, the file begins anew."""
+
+    def doRollover(self) -> None:
+        if not self.backupCount:
+            os.truncate(self.baseFilename, 0)
+        super().doRollover()
 
     def _open(self) -> TextIOWrapper:
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -104,7 +109,8 @@ class EventLog(Closing):
         self._listener = listener
         self._lock = threading.Lock()
         self._lost = 0
-        self._nobody_reads = False
+        self.nobody_reads = False
+        """The reader of standard output went away: nothing more is written."""
         self._file = None if path in ("-", "") else Path(path)
         self._handler: logging.StreamHandler | None = None
         if path == "":
@@ -121,12 +127,10 @@ class EventLog(Closing):
         self._handler.handleError = self._failed  # type: ignore[method-assign]
 
     def tell(self, event: Event) -> None:
-        """Write one event. Raises BrokenPipeError, once, when the reader of standard output went away."""
-        if self._nobody_reads:
-            return
+        """Write one event."""
         self._listener(event)
         self._metrics.events.labels(event.event).inc()
-        if self._handler is None:
+        if self._handler is None or self.nobody_reads:
             return
         record = logging.LogRecord("events", logging.INFO, "", 0, event.line(), None, None)
         with self._lock:
@@ -148,8 +152,8 @@ class EventLog(Closing):
         """Called by the handler inside its exception handler."""
         error = sys.exc_info()[1]
         if isinstance(error, BrokenPipeError):
-            self._nobody_reads = True
-            raise
+            self.nobody_reads = True
+            return
         self._metrics.events_lost.inc()
         if not self._lost:
             log.error("events cannot be written: %s", error)

@@ -32,7 +32,7 @@ class CameraSettings:
     """Frames per second taken from each source at most; 0 takes all."""
     stale_after: Positive = 5.0
     """Seconds without a frame until a live source is opened again."""
-    give_up_after: float = 0.0
+    give_up_after: FromZero = 0.0
     """Seconds without success until a source counts as failed; 0 tries for ever."""
 
 
@@ -56,7 +56,7 @@ class RuntimeSettings:
     """Crops embedded at once, over all cameras."""
     max_wait: FromZero = 0.01
     """Seconds that a crop waits for those of other cameras, so that they share a batch."""
-    give_up_after: float = 300.0
+    give_up_after: FromZero = 300.0
     """Seconds that the engine may be broken until the process ends (exit code 1), to be started afresh."""
 
 
@@ -114,7 +114,7 @@ class OutputSettings:
     rotate_megabytes: Positive = 64.0
     """Size at which the events file is put aside as FILE.1, FILE.2, ..."""
     keep: Number = 8
-    """Files put aside that are kept."""
+    """Files put aside that are kept; 0 empties the file instead."""
     video: Path | None = None
     """Folder for an annotated video of each camera: it shows the people in the images, and is never deleted."""
     window: bool = False

@@ -34,16 +34,8 @@ class Tracked:
     """[4], as detected; of a lost one as predicted, perhaps outside the frame."""
     score: float
     """Of the last detection."""
-    age: int
-    """Frames in which the person was seen as this track."""
     lost: bool
     """Not detected in this frame."""
-
-
-@dataclass
-class _Life:
-    score: float = 0.0
-    age: int = 0
 
 
 class Tracker:
@@ -59,8 +51,6 @@ class Tracker:
     def __init__(
         self, *, rate: float, lost_seconds: float = 2.0, min_hits: int = 2, min_confidence: float = 0.5
     ) -> None:
-        self.dropped = 0
-        """Detections left out so far: not finite, without area, or outside the frame."""
         # Imported here: it takes most of a second and 77 MB.
         from supervision import Detections as TheirDetections
         from trackers import ByteTrackTracker
@@ -77,7 +67,7 @@ class Tracker:
             iou=DIoU(),
         )
         self._usual_step = 1 / rate
-        self._lives: dict[int, _Life] = {}  # by number
+        self._lives: dict[int, float] = {}  # number -> score of the last detection
         self._finished: list[int] = []
         self._first = 0  # the number of the library's track 0: it begins again after a reset
         self._next = 0
@@ -87,14 +77,14 @@ class Tracker:
     def update(self, detections: Detections, frame: Frame) -> list[Tracked]:
         """The people of a frame that have a number: those detected, then those expected but missed.
 
-        A frame of another size resets the tracker first. Raises ValueError for a frame of another camera.
+        Detections that are not finite, without area or outside the frame are left out. A frame of another size
+        resets the tracker first. Raises ValueError for a frame of another camera.
         """
         self._follow(frame)
         height, width = frame.pixels.shape[:2]
         boxes, usable = clipped(detections.boxes, height, width)
         scores = np.asarray(detections.scores, dtype=np.float32).reshape(-1)
         usable &= np.isfinite(scores)
-        self.dropped += int((~usable).sum())
         given = self._detections(xyxy=boxes[usable], confidence=scores[usable])
         found = self._tracker.update(given, timestamp=self._clock)
         seen = [
@@ -133,10 +123,9 @@ class Tracker:
         self._last = frame.camera, frame.pixels.shape, frame.time
 
     def _seen(self, track: int, box: NDArray[np.float32], score: float) -> Tracked:
-        life = self._lives.setdefault(track, _Life())
-        life.score, life.age = score, life.age + 1
+        self._lives[track] = score
         self._next = max(self._next, track + 1)
-        return Tracked(track, np.asarray(box, dtype=np.float32), score, life.age, lost=False)
+        return Tracked(track, np.asarray(box, dtype=np.float32), score, lost=False)
 
     def _missed(self, seen: set[int]) -> list[Tracked]:
         """Tracks that go on unseen, with their expected boxes; those that are gone are put down as finished."""
@@ -146,9 +135,9 @@ class Tracker:
             del self._lives[gone]
             self._finished.append(gone)
         return [
-            Tracked(track, np.asarray(box, dtype=np.float32), life.score, life.age, lost=True)
+            Tracked(track, np.asarray(box, dtype=np.float32), score, lost=True)
             for track, box in expected.items()
-            if track not in seen and (life := self._lives.get(track)) is not None
+            if track not in seen and (score := self._lives.get(track)) is not None
         ]
 
 

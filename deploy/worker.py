@@ -93,8 +93,8 @@ class Worker:
                     break
                 else:
                     self._collect(wait=False)
-            except BrokenPipeError:
-                stopping.set()  # nobody reads the events any more; the tracks in view are kept all the same
+                if self._events.nobody_reads:
+                    stopping.set()  # the tracks in view are kept all the same
             except Exception:
                 log.exception(
                     "camera %s: a frame could not be processed; its tracks are dropped", self.camera.name

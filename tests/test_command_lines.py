@@ -66,6 +66,7 @@ def test_pat_with_a_typo_tells_what_was_meant_or_where_to_look(typed):
 
 def test_choices_are_told_where_they_fit(typed):
     assert typed("deploy.runtime", "x")[2] == "deploy.runtime: command cannot be 'x', only pick\n"
+    assert "--seconds above 0" in typed("deploy.runtime", "pick", "bundle", "--seconds", "nan")[2]
     assert typed("build_trt.py", "bundle", "--precision", "fp4")[2] == (
         "build_trt.py: --precision cannot be 'fp4', only fp32, fp16, bf16, int8, fp8\n"
     )

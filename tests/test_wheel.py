@@ -1,6 +1,7 @@
 """A built wheel: what it holds, and that it works away from the clone, where nothing else is installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,13 @@ assert shipped_bundle() == root / "models" / "pat-people"
 print(len(wanted))
 """
 """Imports every package under a folder, but those under the names that follow it."""
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.jetson"])
+def test_an_image_is_made_from_all_that_goes_into_the_wheel(name):
+    text = (ROOT / "deploy" / "docker" / name).read_text(encoding="utf-8")
+    copied = {word for line in re.findall(r"^COPY (?!--)(.+) \S+$", text, re.MULTILINE) for word in line.split()}
+    assert copied == {"pyproject.toml", "README.md", "LICENSE", "pat", "kernels", "export", "deploy", "models"}
 
 
 def test_it_holds_the_packages_their_data_and_the_models_and_nothing_else(wheel, tmp_path):

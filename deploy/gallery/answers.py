@@ -27,7 +27,7 @@ from pat.base.errors import UserError
 CLOCK_TOLERANCE = 60.0
 """Seconds that an entry may be ahead of this process's clock: clocks of machines differ."""
 VIEWS = 16
-"""Nearest entries looked at for each person asked for: several views of one may come first."""
+"""Nearest entries looked at first for each person asked for: several views of one may come first."""
 UNKNOWN = -2
 """Number of a camera or person that no entry has; -1 is that of free memory."""
 
@@ -84,8 +84,12 @@ class Answers:
         index = self._index
         wanted = self._wanted(exclude_people=[index.keys[key] for key in exclude if key in index.keys])
         best: dict[int, float] = {}
-        for _, person, score in index.vectors.nearest(query, count * VIEWS, wanted):
-            best.setdefault(person, score)
+        k, more = count * VIEWS, True
+        while more and len(best) < count:  # one person's views may be as many as that
+            nearest = index.vectors.nearest(query, k, wanted)
+            for _, person, score in nearest:
+                best.setdefault(person, score)
+            more, k = len(nearest) == k, 4 * k
         known = [(index.people.get(person), score) for person, score in best.items()]
         return [Candidate(each.key, each.name, score) for each, score in known if each is not None][:count]
 

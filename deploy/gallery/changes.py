@@ -46,7 +46,7 @@ def number_of(connection: sqlite3.Connection, key: str) -> int | None:
     return _identity(connection, "key = ?", key)
 
 
-def _identity(connection: sqlite3.Connection, which: str, value: str) -> int | None:
+def _identity(connection: sqlite3.Connection, which: str, value: str | int) -> int | None:
     row = connection.execute(f"SELECT id FROM identities WHERE {which}", (value,)).fetchone()
     return None if row is None else int(row[0])
 
@@ -84,6 +84,11 @@ def identity_of(connection: sqlite3.Connection, name: str, retention: float | No
     return int(row[0])
 
 
+def has_own_retention(connection: sqlite3.Connection, identity: int) -> bool:
+    """Whether it was said of this person how long to keep them, as of who is enrolled or named."""
+    return _identity(connection, "id = ? AND retention IS NOT NULL", identity) is not None
+
+
 def insert(connection: sqlite3.Connection, records: Sequence[Record], identities: Sequence[int]) -> None:
     """Store entries under these identities."""
     blobs = [to_bytes(each.vector[None])[0] for each in records]
@@ -116,12 +121,21 @@ def delete(connection: sqlite3.Connection, entries: Sequence[int]) -> int:
 
 def expire(connection: sqlite3.Connection, before: float) -> int:
     """Delete the entries older than `before` of people who have no retention of their own."""
+    return delete(connection, _of_the_unkept(connection, "time < ?", before))
+
+
+def ahead(connection: sqlite3.Connection, latest: float, newest: int) -> list[int]:
+    """The entries up to number `newest` of people who have no retention of their own, of a time after `latest`."""
+    return _of_the_unkept(connection, "time > ? AND entries.id <= ?", latest, newest)
+
+
+def _of_the_unkept(connection: sqlite3.Connection, which: str, *values: float) -> list[int]:
     rows = connection.execute(
         f"""{OWNERS} SELECT entries.id FROM entries JOIN owners ON owners.id = entries.identity
-        JOIN identities person ON person.id = owner WHERE time < ? AND person.retention IS NULL""",
-        (before,),
-    ).fetchall()
-    return delete(connection, [row[0] for row in rows])
+        JOIN identities person ON person.id = owner WHERE person.retention IS NULL AND {which}""",
+        values,
+    )
+    return [row[0] for row in rows]
 
 
 def expire_sightings(connection: sqlite3.Connection, now: float, retention: float) -> None:

@@ -29,6 +29,7 @@ from deploy.gallery.entries import (
     one_each,
 )
 from deploy.gallery.facts import DAY, Facts, words
+from deploy.gallery.vectors import Wanted
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)
@@ -50,15 +51,15 @@ class Gallery(Answers, Closing):
 
     **Clocks.** An entry more than a minute ahead of `clock` is stored with the clock's time, so that none outlives
     the retention. When the clock was set back, entries ahead of it are kept, but hidden until their time comes: a
-    machine that starts with a wrong clock must not lose its gallery. A process that has been up for longer than
-    the retention knows better than any clock that they are too old, and deletes them.
+    machine that starts with a wrong clock must not lose its gallery. Those that were there for longer than the
+    retention while this process was up are too old whatever the clock says; within twice that they are deleted.
     """
 
     def __init__(self, database: Database, facts: Facts, *, clock: Callable[[], float]) -> None:
         super().__init__(database, facts, clock)
         before = find_before(database)
         self._before = None if before is None else self._open_before(before)
-        self._opened = clocks.monotonic()
+        self._known = clocks.monotonic(), self._newest()  # since when this entry and all before it are there
         self._swept = -math.inf
         self.sweep()
 
@@ -151,7 +152,8 @@ class Gallery(Answers, Closing):
         """Store one more view [D] of a known person, durable when it returns; None when the person is gone.
 
         Entries `instead_of` leave with it. With more than `most` views, those leave that say least: the older of
-        the two that are most alike. Views of people with a retention of their own (enrolled) are not counted.
+        the two that are most alike. People with a retention of their own (enrolled, named) may have so many of
+        each camera, and what a camera did not see stays.
         """
         checked = checked_vectors(np.asarray(vector)[None], self.facts.dimension)
         (record,) = self._records_of(checked, ["a view"], camera, time, "", None)
@@ -161,7 +163,9 @@ class Gallery(Answers, Closing):
                 return None
             changes.insert(connection, [record], [person])
             replaced = changes.entries_of(connection, instead_of)
-            changes.delete(connection, replaced + self._redundant(person, checked[0], most, replaced))
+            own = changes.has_own_retention(connection, person)
+            theirs = self._wanted(person=person, camera=self._camera(camera) if own else None)
+            changes.delete(connection, replaced + self._redundant(theirs, checked[0], most, replaced))
         return record.id
 
     def remove(self, entries: Sequence[str]) -> int:
@@ -265,13 +269,10 @@ class Gallery(Answers, Closing):
         if self._before is not None:
             self._before.sweep()
         self._index.refresh()
-        expired, ahead = self._index.vectors.hidden(now, now + CLOCK_TOLERANCE)
-        retention = self.facts.retention
-        if retention is not None and clocks.monotonic() - self._opened > retention:
-            expired = [*{*expired, *ahead}]
+        expired = self._index.vectors.expired(now)
         with self._changing() as connection:
             changes.expire_sightings(connection, now, self._index.default_retention())
-            count = changes.delete(connection, expired)
+            count = changes.delete(connection, expired + self._outlived(connection, now))
             changes.prune_outbox(connection)
         if count:
             log.info("%s: %d expired entries deleted", self._database.folder, count)
@@ -300,6 +301,17 @@ class Gallery(Answers, Closing):
             self._database.truncate_log()
         except (UserError, Failure) as error:
             log.warning("the log of the gallery stays for now: %s", error)
+
+    def _newest(self) -> int:
+        return int(self._database.value("SELECT coalesce(max(id), 0) FROM entries"))
+
+    def _outlived(self, connection: sqlite3.Connection, now: float) -> list[int]:
+        """Entries ahead of the clock that this process has known for longer than the retention."""
+        up, (since, newest) = clocks.monotonic(), self._known
+        if self.facts.retention is None or up - since <= self.facts.retention:
+            return []
+        self._known = up, self._newest()
+        return changes.ahead(connection, now + CLOCK_TOLERANCE, newest)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
@@ -337,12 +349,11 @@ class Gallery(Answers, Closing):
             )
         return time
 
-    def _redundant(self, person: int, new: Floats, most: int, replaced: Sequence[int]) -> list[int]:
-        """The entries that a person can do without once the view `new` [D] is stored and others are `replaced`."""
-        group = self._index.group_of(person)
-        if not most or self._index.people[group].retention != self._index.default_retention():
+    def _redundant(self, theirs: Wanted, new: Floats, most: int, replaced: Sequence[int]) -> list[int]:
+        """A person's entries to do without once the view `new` [D] is stored and others are `replaced`."""
+        if not most:
             return []
-        entries, _, vectors = self._index.vectors.of(self._wanted(person=group))
+        entries, _, vectors = self._index.vectors.of(theirs)
         kept = [row for row, entry in enumerate(entries) if entry not in replaced]
         kept.sort(key=lambda row: entries[row])  # the oldest first
         gone = []

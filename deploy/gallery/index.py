@@ -61,8 +61,8 @@ class Index:
             self._looked = time.monotonic()
             version = connection.execute("PRAGMA data_version").fetchone()[0]
             if version != self._version:
-                self._version = version
                 self._catch_up(connection)
+                self._version = version  # where that failed, it is done again
 
     def look(self) -> None:
         """The same now and then, and only when nobody else is at it: searching waits for no disk."""
@@ -71,10 +71,6 @@ class Index:
                 self.refresh()
             finally:
                 self._lock.release()
-
-    def group_of(self, person: int) -> int:
-        """The identity that this one was merged into, or itself."""
-        return self.groups.get(person, (person, 0.0))[0]
 
     def default_retention(self) -> float:
         """Seconds that people are kept who have no retention of their own."""
@@ -98,9 +94,11 @@ class Index:
         if first is not None and first > self._seq + 1:  # what came between was dropped
             self._load()
             return
-        lines = connection.execute("SELECT seq, kind, entry FROM outbox WHERE seq > ? ORDER BY seq", (self._seq,))
+        lines = connection.execute(
+            "SELECT seq, kind, entry FROM outbox WHERE seq > ? ORDER BY seq", (self._seq,)
+        ).fetchall()
         told: dict[str, list[int]] = {}
-        for self._seq, kind, entry in lines.fetchall():
+        for _, kind, entry in lines:
             told.setdefault(kind, []).append(entry)
         for entry in told.get("delete", ()):
             self.vectors.remove(entry)
@@ -116,6 +114,8 @@ class Index:
             )
         if "add" in told:
             self._take(connection.execute(f"{ENTRY} WHERE id IN {MANY}", (many(told["add"]),)))
+        if lines:
+            self._seq = lines[-1][0]
 
     def _meet(self, connection: sqlite3.Connection, number: int) -> None:
         """A new identity, unless it is gone again already, or somebody else's."""

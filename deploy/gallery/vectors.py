@@ -194,17 +194,14 @@ class Vectors:
         """The number of entries that pass."""
         return sum(int(block.passing(wanted, slice(block.used)).sum()) for block in list(self._blocks))
 
-    def hidden(self, now: float, latest: float) -> tuple[list[int], list[int]]:
-        """Entries that have expired, and those that lie ahead of the clock."""
-        expired: list[int] = []
-        ahead: list[int] = []
+    def expired(self, now: float) -> list[int]:
+        """Entries that have expired."""
+        found: list[int] = []
         with self._lock:
             for block in self._blocks:
-                there = block.entries[: block.used] >= 0
-                old = there & (block.expires[: block.used] < now)
-                expired += block.entries[: block.used][old].tolist()
-                ahead += block.entries[: block.used][there & (block.times[: block.used] > latest)].tolist()
-        return expired, ahead
+                entries = block.entries[: block.used]
+                found += entries[(entries >= 0) & (block.expires[: block.used] < now)].tolist()
+        return found
 
     def __len__(self) -> int:
         return len(self._places)

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--threads", type=int, default=0, help="threads of a CPU backend; 0 leaves it to the backend")
     given = parser.parse_args(arguments)
     try:
-        if given.batch < 1 or given.seconds <= 0 or given.threads < 0:
+        if given.batch < 1 or not given.seconds > 0 or given.threads < 0:
             raise UserError("--batch must be at least 1, --seconds above 0 and --threads not below 0")
         results, chosen = pick(
             [given.bundle, *given.others], batch=given.batch, seconds=given.seconds, threads=given.threads

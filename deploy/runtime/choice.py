@@ -190,7 +190,7 @@ def choice_file(bundle: Path) -> Path:
 
 
 def machine() -> str:
-    """This machine, as far as it matters for speed: processor, cores, and what is installed."""
+    """This machine: processor and cores."""
     model = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

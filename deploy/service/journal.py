@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from anyio import to_thread
+
 from deploy.events import Event
 from deploy.gallery.database import MANY, many
 from deploy.service.store import Store
@@ -145,6 +147,14 @@ class Journal:
             connection.execute(
                 "DELETE FROM service_events WHERE seq <= (SELECT max(seq) FROM service_events) - ?", (self._most,)
             )
+
+
+async def acknowledge(journal: Journal, consumer: str, seq: int) -> None:
+    """The same from an event loop. Where the disk refuses, what was told is told again after a restart."""
+    try:
+        await to_thread.run_sync(journal.acknowledge, consumer, seq)
+    except Failure as error:
+        log.error("what %s has could not be noted: %s", consumer, error)
 
 
 def _without_the_forgotten(connection: sqlite3.Connection, values: Mapping[str, Any]) -> Mapping[str, Any]:

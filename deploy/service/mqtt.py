@@ -23,7 +23,7 @@ import aiomqtt
 from anyio import to_thread
 
 from deploy.clocks import Backoff
-from deploy.service.journal import Journal
+from deploy.service.journal import Journal, acknowledge
 from deploy.service.settings import MqttSettings
 from deploy.service.site import Site
 from deploy.service.streams import Streams
@@ -119,7 +119,7 @@ class Mqtt:
                     await client.publish(*self._message(event.values), qos=1)
                     seq = event.seq
                 if events:
-                    await to_thread.run_sync(self._journal.acknowledge, CONSUMER, seq)
+                    await acknowledge(self._journal, CONSUMER, seq)
                 await self._tell_counts(client)
                 if not events:
                     await self._streams.news(TELL_EVERY)

@@ -22,7 +22,7 @@ from anyio import to_thread
 
 from deploy.clocks import Backoff
 from deploy.events import Kind
-from deploy.service.journal import Journal, Kept
+from deploy.service.journal import Journal, Kept, acknowledge
 from deploy.service.settings import WebhookSettings
 from deploy.service.streams import Streams
 from deploy.sources.names import shown
@@ -79,7 +79,7 @@ class Webhook:
                         log.info("webhook %s takes events again", self._shown)
                     told, seq = True, event.seq
                     backoff.reset()
-                    await to_thread.run_sync(self._journal.acknowledge, self.name, seq)
+                    await acknowledge(self._journal, self.name, seq)
                 if not events:
                     await self._streams.news(LOOK_EVERY)
 

@@ -137,7 +137,7 @@ def as_rgb(frame: av.VideoFrame) -> Pixels:
 def open_file(path: str, *, rate: float, live: bool | None) -> Source:
     name = shown(path)
     try:
-        container = av.open(path)
+        container = av.open(path, metadata_errors="replace")
     except InvalidDataError:
         raise UserError(f"{name}: is no video that can be read; is it complete, and of that kind?") from None
     except FFmpegError as error:
@@ -150,7 +150,7 @@ def open_network(url: str, *, rate: float, live: bool | None, timeout: tuple[flo
     _check_url(url, name)
     begin = time.monotonic()
     try:
-        container = av.open(url, timeout=timeout, options=LIVE_OPTIONS)
+        container = av.open(url, metadata_errors="replace", timeout=timeout, options=LIVE_OPTIONS)
     except FFmpegError as error:
         raise _unopened(name, error, late=time.monotonic() - begin >= timeout[0]) from None
     if live is None:

@@ -165,14 +165,14 @@ def test_the_length_of_a_vector_counts_for_nothing():
         ([1, 0], 0.0), ([1, 0], -1.0), ([1, 0], np.nan), ([1, 0], np.inf),
     ],
 )  # fmt: skip
-def test_what_cannot_be_averaged_is_refused_and_counted(vector, quality):
+def test_what_cannot_be_averaged_is_refused(vector, quality):
     appearance = Appearance()
     assert not appearance.add(np.array(vector, np.float32), quality)
     assert appearance.vector is None
     assert appearance.add(np.array([0, 2], np.float32), 0.5)
     assert not appearance.add(np.array(vector, np.float32), quality)
     assert appearance.vector.tolist() == [0, 1]
-    assert (appearance.samples, appearance.refused) == (1, 2)
+    assert appearance.samples == 1
 
 
 def test_opposite_vectors_have_no_mean():

@@ -114,7 +114,6 @@ def test_a_failing_model_is_opened_again(colour_bundle, frame, caplog):
         opened[0].fail = True
         with pytest.raises(Failure, match="illegal memory access"):
             embedder.submit(frame, BOXES).result(timeout=60)
-        assert embedder.broken_for > 0
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -139,7 +138,22 @@ def test_while_the_model_is_away_requests_fail_at_once(colour_bundle, frame):
         for _ in range(5):
             with pytest.raises(Failure):
                 embedder.submit(frame, BOXES).result(timeout=60)
+        assert embedder.broken_for > 0
     assert metrics.value("pat_engine_failures_total") == 1
+
+
+def test_a_model_is_opened_again_while_nobody_asks(colour_bundle, frame):
+    embedder, _, opened = make(colour_bundle, [])
+    with embedder:
+        embedder.start()
+        opened[0].fail = True
+        with pytest.raises(Failure):
+            embedder.submit(frame, BOXES).result(timeout=60)
+        deadline = time.monotonic() + 60
+        while embedder.broken_for:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert len(opened) == 2
 
 
 def test_what_opening_raises_reaches_the_caller(tmp_path):

@@ -39,9 +39,11 @@ def test_defaults_are_within_their_limits(settings):
     [
         (CameraSettings, "rate", (-1.0, nan, inf)),
         (CameraSettings, "stale_after", (0.0, nan)),
+        (CameraSettings, "give_up_after", (-1.0, nan)),
         (RuntimeSettings, "threads", (-1,)),
         (RuntimeSettings, "max_batch", (0,)),
         (RuntimeSettings, "max_wait", (-0.1,)),
+        (RuntimeSettings, "give_up_after", (-1.0, nan)),
         (DetectSettings, "full_look", (-1.0, nan)),
         (TrackSettings, "lost_seconds", (0.0, inf)),
         (TrackSettings, "every", (0.0,)),

@@ -95,6 +95,18 @@ def test_grey_video_becomes_rgb(tmp_path: Path) -> None:
     assert (pixels == pixels[:, :, :1]).all()
 
 
+def test_a_title_in_any_encoding_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "street.mp4"
+    with av.open(str(path), "w", metadata_encoding="latin-1") as container:
+        container.metadata["title"] = "Straße"
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for each in map(image, range(3)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(each, format="rgb24")))
+        container.mux(stream.encode())
+    assert read(path)[0] == [0, 1, 2]
+
+
 def test_a_file_url(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a b.mp4", frames=5)
     assert read(path.as_uri())[0] == list(range(5))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
 import logging
@@ -23,6 +25,7 @@ from deploy.recognise import Recogniser
 from deploy.status import CameraStatus
 from deploy.track import Tracker
 from deploy.worker import PENDING, Worker
+from galleries import rows
 from pat.base.errors import Failure
 
 PERSON = np.array([100, 40, 160, 200], dtype=np.float32)
@@ -33,7 +36,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (240, 480, 3), dtype=np.uint8)
 class Script:
     """A camera and a detector that show the given boxes, frame after frame, ten a second."""
 
-    name, live, dropped_boxes = "gate", True, 0
+    name, live = "gate", True
 
     def __init__(self, frames, states=()):
         now = time.time()
@@ -90,13 +93,31 @@ class Answers:
                 future.set_result(vectors)
 
 
+@contextlib.contextmanager
+def answering(embedder):
+    """Meanwhile what was asked is answered now and then, however long the machine takes to ask."""
+    over = threading.Event()
+
+    def answer():
+        while not over.wait(0.1):
+            embedder.answer()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 @pytest.fixture
 def gallery(tmp_path):
     with Gallery.open(tmp_path / "gallery", dimension=8, model="test") as opened:
         yield opened
 
 
-def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7):
+def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, threshold=0.7, file=""):
     metrics = Metrics()
     policies = []
 
@@ -104,7 +125,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
         policies.append(EmbeddingPolicy(every=every, least_quality=0.0))
         return policies[-1]
 
-    with EventLog(str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
+    with EventLog(file or str(tmp_path / "events"), metrics, rotate_bytes=10**9, keep=1) as events:
         worker = Worker(
             camera,
             camera.find,
@@ -119,7 +140,7 @@ def run(tmp_path, gallery, camera, embedder, *, decide_after=0.4, every=0.2, thr
             decide_after=decide_after,
         )
         worker.run(threading.Event())
-    told = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    told = [] if file else [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
     return [each for each in told if each["event"] != "camera"], metrics, policies
 
 
@@ -163,19 +184,15 @@ def test_a_short_track_is_decided_when_it_leaves(tmp_path, gallery):
 
 def test_a_track_that_leaves_waits_for_its_last_views(tmp_path, gallery):
     embedder = Answers(at_once=False)
-    threading.Timer(0.3, embedder.answer).start()
-    told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 5 + [[]] * 12), embedder)
+    with answering(embedder):
+        told, _, _ = run(tmp_path, gallery, Script([[PERSON]] * 5 + [[]] * 12), embedder)
     assert [(each["event"], each["views"]) for each in told] == [("new", 2), ("left", 2)]
 
 
 def test_a_slow_model_holds_up_the_frames_and_not_the_memory(tmp_path, gallery):
     embedder = Answers(at_once=False)
-    threads = [threading.Timer(0.1 * n, embedder.answer) for n in range(1, 20)]
-    for thread in threads:
-        thread.start()
-    run(tmp_path, gallery, Script([[PERSON]] * 30), embedder, every=0.1)
-    for thread in threads:
-        thread.cancel()
+    with answering(embedder):
+        run(tmp_path, gallery, Script([[PERSON]] * 30), embedder, every=0.1)
     assert len(embedder.asked) == 29  # a person has a number from the second frame on
     assert embedder.most <= PENDING + 1
 
@@ -187,6 +204,19 @@ def test_a_known_person_leaves_one_more_view(tmp_path, gallery):
     assert told[-1]["stored"]
     assert len({each["identity"] for each in told}) == 1
     assert gallery.count() == 2
+
+
+def test_everybody_in_view_is_kept_when_the_reader_of_the_events_is_gone_by_the_end(
+    tmp_path, gallery, monkeypatch
+):
+    class Gone(io.StringIO):
+        def write(self, text):
+            if '"left"' in text:
+                raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    run(tmp_path, gallery, Script([[PERSON, OTHER]] * 12), Answers(), file="-")
+    assert rows(gallery, "sightings") == 2
 
 
 class Jump(Answers):

@@ -131,7 +131,7 @@ class Guard:
         return name.lower() in self._hosts or _address(name) is not None
 
     def _caller(self, headers: Headers, scope: Any, address: str) -> tuple[Caller | None, bool]:
-        """Who asks, and whether a wrong token or an old cookie was shown."""
+        """Who asks, and whether a wrong token was shown."""
         found, shown = None, False
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 
 from galleries import HOUR, NOW, on_disk, rows
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 from vectors import units
 
 
@@ -120,6 +122,22 @@ def test_who_is_forgotten_is_not_brought_back_by_a_track_in_view(reopen):
         assert gallery.forgotten(key)
         gallery.add(units(1), identity="Anna", camera="desk", time=NOW)  # whoever enrols her again may
         assert gallery.count("Anna") == 1
+
+
+def test_what_could_not_be_read_is_read_again(reopen, monkeypatch):
+    def failing(*arguments):
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with reopen() as gallery, reopen() as other:
+        gallery.add(units(1), identity="A", camera="gate", time=NOW)
+        other.refresh()
+        gallery.forget("A")
+        with monkeypatch.context() as patched:
+            patched.setattr(other._index.vectors, "remove", failing)
+            with pytest.raises(Failure, match="disk I/O error"):
+                other.refresh()
+        other.refresh()
+        assert other.count() == 0
 
 
 def test_who_is_forgotten_leaves_nothing_but_that(gallery):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from deploy.gallery import Gallery
 from galleries import DIMENSION, HOUR, NOW, Clock
 from pat.base.errors import UserError
-from vectors import units
+from vectors import unit, units
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,13 @@ def test_people_are_ranked_by_their_best_view(gallery):
     assert gallery.search(vectors[0], 1, exclude_identities=["A"])[0].identity == "B"
 
 
+def test_many_views_of_one_person_do_not_hide_the_second(gallery):
+    query = unit(0)
+    gallery.add([unit(1, query, 0.95)] * 300, identity="anna", camera="desk", time=NOW)
+    gallery.add([unit(2, query, 0.94)], identity="bob", camera="gate", time=NOW)
+    assert [each.identity for each in gallery.people(query, 4)] == ["anna", "bob"]
+
+
 def test_views_of_one_person_are_few_and_diverse(gallery):
     (seed,) = gallery.add(units(1), identity="A", camera="gate", time=NOW)
     key = gallery.people(units(1)[0], 1)[0].key
@@ -98,6 +106,17 @@ def test_views_of_one_person_are_few_and_diverse(gallery):
     assert seed not in kept  # the older of two that are alike goes
     gallery.add_view(key, units(1, seed=6)[0], camera="hall", time=NOW, instead_of=[copies[-1]])
     assert copies[-1] not in {record.id for record in gallery.export()}
+
+
+@pytest.mark.parametrize("retention", [24 * HOUR, None])
+def test_of_who_is_kept_each_camera_has_few_views_and_what_was_enrolled_stays(reopen, retention):
+    with reopen(retention=retention) as gallery:
+        gallery.add(units(5), identity="anna", camera="enrolled", time=NOW, keep_for=math.inf)
+        key = gallery.key_of("anna")
+        for camera in ("gate", "hall"):
+            for seed in range(1, 6):
+                gallery.add_view(key, unit(seed), camera=camera, time=NOW, most=3)
+        assert Counter(each.camera for each in gallery.export()) == {"enrolled": 5, "gate": 3, "hall": 3}
 
 
 def test_vectors_of_another_model_or_dimension_are_refused(reopen):

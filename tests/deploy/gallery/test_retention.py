@@ -129,11 +129,33 @@ def test_a_clock_that_was_set_back_hides_and_keeps(reopen, clock, monkeypatch):
         assert gallery.count() == 1
         clock.now -= 30 * HOUR
         # After a day in this process the entry is a day old at least, whatever the clocks say.
-        up = gallery._opened + 25 * HOUR
+        up = gallery._known[0] + 25 * HOUR
         monkeypatch.setattr("deploy.gallery.gallery.clocks.monotonic", lambda: up)
         clock.now += 61
         gallery.sweep()
         assert on_disk(gallery) == 0
+
+
+def test_a_clock_that_is_set_back_takes_nothing_that_is_young_or_kept(gallery, clock, monkeypatch):
+    up = gallery._known[0]
+    monkeypatch.setattr("deploy.gallery.gallery.clocks.monotonic", lambda: up)
+    gallery.add(units(1), identity="enrolled", camera="desk", time=NOW, keep_for=math.inf)
+    for _ in range(2):  # a day and a day more in one process, the clock an hour behind each time
+        up += 25 * HOUR
+        clock.now += 25 * HOUR
+        gallery.add(units(1, 1), identity="just seen", camera="gate", time=clock.now)
+        clock.now -= HOUR
+        gallery.sweep()
+        assert on_disk(gallery) == 2
+        clock.now += HOUR
+        assert gallery.count("just seen") == 1
+        gallery.forget("just seen")
+    gallery.add(units(1, 1), identity="tomorrow's", camera="gate", time=clock.now)
+    clock.now -= 100 * HOUR
+    for days, left in ((25, 2), (50, 1)):  # after two retentions at the latest, while the clock says it is to come
+        up += days * HOUR
+        gallery.sweep()
+        assert on_disk(gallery) == left
 
 
 def test_a_retention_that_was_changed_is_kept(reopen, caplog):

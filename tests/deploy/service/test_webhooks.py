@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from deploy.service import webhooks
+from deploy.service.journal import Journal
 from deploy.service.service import Service
 from deploy.service.settings import ServiceSettings, WebhookSettings
-from pat.base.errors import UserError
+from pat.base.errors import Failure, UserError
 
 from .conftest import running, unit
 
@@ -83,6 +84,21 @@ def test_nothing_is_lost_while_the_receiver_fails(colour_bundle, tmp_path, recei
     with running(colour_bundle, tmp_path, service=chosen(receiver)) as service:
         service.met("p2", "gate", unit(2), track=2)
         service.settled(lambda: len(receiver.taken()) == 2)
+    assert [each["identity"] for each in receiver.taken()] == ["p1", "p2"]
+
+
+def test_a_disk_that_is_full_ends_no_delivery(colour_bundle, tmp_path, receiver, monkeypatch):
+    def full(*arguments):
+        raise Failure("the disk is full")
+
+    with running(colour_bundle, tmp_path, service=chosen(receiver)) as service:
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, "acknowledge", full)
+            service.met("p1", "gate", unit(1), track=1)
+            service.settled(receiver.taken)
+            service.met("p2", "gate", unit(2), track=2)
+            service.settled(lambda: len(receiver.taken()) == 2)
+        assert service.get("/people")["items"]
     assert [each["identity"] for each in receiver.taken()] == ["p1", "p2"]
 
 
