@@ -49,10 +49,21 @@ def assert_features(model, vit, size):
     torch.testing.assert_close(model(images).global_feature, expected, atol=1e-4, rtol=1e-4)
 
 
+OF_TRANSFORMERS_5 = (
+    ("encoder.layer.", "layers."), ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"), ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
+)  # fmt: skip
+"""What its models call what its files, on the hub or written by save_pretrained, have by the older names."""
+
+
+@pytest.mark.parametrize("newer", [(), OF_TRANSFORMERS_5], ids=["files", "models"])
 @pytest.mark.parametrize("prefix", ["", "vit."])
-def test_a_vit_of_hugging_face(imported, prefix):
+def test_a_vit_of_hugging_face(imported, prefix, newer):
     vit = drawn(timm.create_model("vit_tiny_patch16_224", depth=2, img_size=64, num_classes=0))
     state = {prefix + key: tensor for key, tensor in as_hugging_face(vit.state_dict(), LAYER).items()}
+    for older, name in newer:
+        state = {key.replace(older, name): tensor for key, tensor in state.items()}
     beside = ("classifier.weight", f"{prefix}pooler.dense.weight", "decoder.decoder_norm.weight")
     model, report = imported(state | dict.fromkeys(beside, torch.zeros(192)))
     assert_features(model, vit, (64, 64))

@@ -14,14 +14,17 @@ from pat.model.foreign.checkpoint import (
 )
 from pat.model.foreign.timm_vit import from_timm
 
-_LAYER = r"encoder\.layer\.(\d+)\."
+_LAYER = r"(?:encoder\.layer|layers)\.(\d+)\."
+_ATTENTION = r"(?:encoder\.layer|layers)\.\d+\.attention\.(?:attention\.)?"
+_PROJECTIONS = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
+"""In files on offer, and in the models of transformers 5."""
 _HUGGING_FACE = (  # ViT, DINO, MAE, MSN, DINOv2; those of distilled DeiT in order to be refused as such
     (r"embeddings\.(cls_token|mask_token|register_tokens)", r"\1"),
     (r"embeddings\.distillation_token", "dist_token"),
     (r"embeddings\.position_embeddings", "pos_embed"),
     (r"embeddings\.patch_embeddings\.projection", "patch_embed.proj"),
-    (_LAYER + r"attention\.attention\.qkv", r"blocks.\1.attn.qkv"),
-    (_LAYER + r"attention\.output\.dense", r"blocks.\1.attn.proj"),
+    (_LAYER + r"attention\.(?:attention\.)?qkv", r"blocks.\1.attn.qkv"),
+    (_LAYER + r"attention\.(?:output\.dense|o_proj)", r"blocks.\1.attn.proj"),
     (_LAYER + r"(?:layernorm_before|norm1)", r"blocks.\1.norm1"),
     (_LAYER + r"(?:layernorm_after|norm2)", r"blocks.\1.norm2"),
     (_LAYER + r"(?:intermediate\.dense|mlp\.fc1)", r"blocks.\1.mlp.fc1"),
@@ -57,10 +60,10 @@ def is_torchvision(keys: Collection[str]) -> bool:
 
 def from_hugging_face(state: StateDict, where: str, prefix: str, hints: Hints) -> Checkpoint:
     """Rename a ViT of Hugging Face's transformers; the result has no part tokens."""
-    names = ("query", "key", "value")
     inside = {key.removeprefix(prefix): tensor for key, tensor in state.tensors.items()}
-    packed = packed_attention(inside, r"encoder\.layer\.\d+\.attention\.attention\.", names, "qkv")
-    tensors = {translated(key, _HUGGING_FACE) or key: tensor for key, tensor in packed.items()}
+    for projections in _PROJECTIONS:
+        inside = packed_attention(inside, _ATTENTION, projections, "qkv")
+    tensors = {translated(key, _HUGGING_FACE) or key: tensor for key, tensor in inside.items()}
     origin = ("a ViT of Hugging Face's transformers", None, False)
     return from_timm(state._replace(tensors=tensors), where, "", hints, origin)
 
