@@ -20,6 +20,7 @@ COMMANDS = {
     "data": "check data sets on disk, list their splits, take out images",
     "synth": "render people who do not exist: data sets, filmed streets",
     "train": "train on one or more data sets",
+    "slice": "cut a narrower model out of a trained one, without training",
     "distill": "train a smaller model to embed as a larger one does",
     "evaluate": "score a model on data sets: CMC, mAP, mINP, images, report",
     "ablate": "compare arms of a study over seeds: table, figure, tests",

@@ -228,7 +228,8 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     weights: str = "pretrained"
-    """Where the backbone starts: "pretrained" (timm, by the backbone's name), "none", or a file."""
+    """Where the backbone starts: "pretrained" (timm, by the backbone's name), "none", "teacher" (a slice of it, as
+    `pat distill` does), or a file."""
     teacher: Path | None = None
     """A larger model to learn from, as `pat distill` does: model file, folder of a run, or bundle."""
     out: Annotated[Path, Role.PLACE] = Path("runs/train")

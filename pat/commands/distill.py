@@ -67,26 +67,39 @@ def _without_copies(config: TrainConfig) -> TrainConfig:
 
 
 def student_of(teacher: Path) -> TrainConfig:
-    """What trains a student of a quarter of the size from nothing. Raises UserError for no model."""
+    """What trains a student of half the width, which starts as a slice of its teacher where it can be one.
+
+    Raises UserError for no model.
+    """
     import torch  # here: the help does without
 
-    from pat.model.backbone import build_backbone
+    from pat.model import PartAwareTransformer
+    from pat.model.slicing import narrower, why_not
 
-    config = architecture(teacher)
-    with torch.device("meta"):  # for its shape: nothing is filled
-        vit = build_backbone(config)
-    half = dataclasses.replace(
-        config, width=vit.embed_dim // 2, heads=max(1, vit.blocks[0].attn.num_heads // 2), parts=0, identities=0,
-        cosine_scale=0, drop_path=0, attention="auto",
-    )  # fmt: skip
+    config = dataclasses.replace(architecture(teacher), parts=0, identities=0, attention="sdpa")
+    with torch.device("meta"):  # for their shapes: nothing is filled
+        wide = PartAwareTransformer(config)
+        half = narrower(wide)
+        sliced = why_not(PartAwareTransformer(half), wide) is None and _has_weights(teacher)
     return TrainConfig(
-        model=half, loss=TAUGHT,
+        model=dataclasses.replace(half, attention="auto"), loss=TAUGHT,
         optim=OptimConfig(
             "adamw", lr=1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True, warmup_epochs=1,
             warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
         ),
-        weights="none", teacher=teacher, out=Path("runs/distill"), epochs=40,
+        weights="teacher" if sliced else "none", teacher=teacher, out=Path("runs/distill"), epochs=40,
     )  # fmt: skip
+
+
+def _has_weights(model: Path) -> bool:
+    """Whether there is more than a graph: not in every bundle."""
+    from pat.model.model_file import file_at
+
+    try:
+        file_at(model)
+    except UserError:
+        return False
+    return True
 
 
 def architecture(model: Path) -> ModelConfig:

@@ -82,9 +82,9 @@ def train(
             if ranks.first:
                 run_folder.prepare(config.out, config)
             data = open_training_data(config.data, config.model.image_size, config.seed, progress)
-            state = build_state(config, data.training, ranks, progress)
+            state = build_state(config, data.training, ranks, progress, data.pixels)
             if config.teacher is not None:
-                state.taught = teachings(teacher, data, config, state.model.dim, ranks, progress)
+                state.taught = teachings(teacher, data, config, state.model, ranks, progress)
             return _Run(config, data, state, ranks, progress, asked, leave).run()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from timm.scheduler import CosineLRScheduler
 from torch import Tensor
@@ -25,7 +26,7 @@ from pat.model import weights as model_weights
 from pat.training.distributed import Ranks
 from pat.training.optimiser import build_optimiser, build_schedule
 from pat.training.regularisers import TERMS, Regularisers
-from pat.training.teaching import Teachings
+from pat.training.teaching import Teachings, start_as_slice
 
 
 @dataclass
@@ -74,8 +75,13 @@ class TrainingState:
         }
 
 
-def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progress: Progress) -> TrainingState:
-    """Model with its starting weights, and what trains it. Raises UserError when the weights do not fit."""
+def build_state(
+    config: TrainConfig, training: TrainingSet, ranks: Ranks, progress: Progress, pixels: np.ndarray | None = None
+) -> TrainingState:
+    """Model with its starting weights, and what trains it. Raises UserError when the weights do not fit.
+
+    pixels uint8 [M, H, W, 3] of the training images, for a slice of the teacher.
+    """
     device, slots = ranks.device, len(training.samples)
     if config.model.identities not in (0, training.identities):
         raise UserError(
@@ -86,7 +92,12 @@ def build_state(config: TrainConfig, training: TrainingSet, ranks: Ranks, progre
     identities = training.identities if config.loss.identity else 0
     model = PartAwareTransformer(dataclasses.replace(config.model, identities=identities))
     if not config.resume:
-        for line in model_weights.initialise(model, config.weights):
+        if config.weights == "teacher":
+            assert pixels is not None
+            done = start_as_slice(model, config, pixels)
+        else:
+            done = model_weights.initialise(model, config.weights)
+        for line in done:
             progress.say(line)
     if config.weights != "none" and config.optim.freeze_patch_projection:
         model.freeze_patches()

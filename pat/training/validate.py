@@ -61,5 +61,7 @@ def validate(config: TrainConfig, ranks: int = 1) -> None:
         raise UserError("--select heldout needs identities to hold out: give --data.holdout 0.1")
     if (config.teacher is not None) != (config.loss.distill > 0):
         raise UserError("--teacher and --loss.distill go together: whom to learn from, and how much it weighs")
+    if config.weights == "teacher" and config.teacher is None:
+        raise UserError("--weights teacher is a slice of --teacher MODEL, which is not given")
     if not any((config.loss.identity, config.loss.triplet, config.loss.contrastive, config.loss.distill)):
         raise UserError("nothing trains the embedding: identity, triplet, contrastive and distill all weigh 0")

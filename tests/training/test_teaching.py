@@ -11,8 +11,8 @@ import pat.cli
 from pat.base.errors import UserError
 from pat.base.mapping import from_mapping
 from pat.base.progress import Progress
-from pat.commands.distill import _without_copies
-from pat.config import DataConfig, TrainConfig
+from pat.commands.distill import _without_copies, student_of
+from pat.config import DataConfig, LossConfig, TrainConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import embedder
 from pat.model.weights import save
@@ -82,6 +82,30 @@ def test_a_run_that_goes_on_keeps_its_teachings(config, teacher):
         torch.testing.assert_close(pat.load(resumed.model).state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_a_slice_of_the_teacher_begins_nearer_than_chance(config, teacher):
+    """And its teacher's words are turned to where it is."""
+    model = dataclasses.replace(student_of(teacher).model, attention="sdpa")
+    first = {}
+    for weights in ("teacher", "none"):
+        out = config.out / weights
+        run = dataclasses.replace(config, teacher=teacher, weights=weights, model=model, out=out, epochs=1)
+        train(run, teacher=opened(teacher))
+        first[weights] = logged(out, "step")[0]["distill"]
+    assert first["teacher"] < 0.3 * first["none"]
+
+
+def test_what_cannot_be_a_slice_is_told_to_start_at_random(config, teacher):
+    run = dataclasses.replace(config, teacher=teacher, weights="teacher")  # three parts, and so on
+    with pytest.raises(UserError, match=r"--weights teacher: its .*; --weights none starts"):
+        train(run, teacher=opened(teacher))
+    with pytest.raises(UserError, match="slice of --teacher MODEL, which is not given"):
+        train(dataclasses.replace(config, weights="teacher", loss=LossConfig()))
+
+
+def test_a_bundle_of_a_graph_alone_has_a_student_that_begins_at_random(colour_bundle):
+    assert student_of(colour_bundle).weights == "none"
+
+
 def test_a_teacher_and_its_weight_go_together(config, teacher):
     with pytest.raises(UserError, match="go together"):
         train(config)
@@ -103,7 +127,7 @@ def test_the_command_takes_unlabelled_images(config, market, teacher, tmp_path, 
     assert (settings.identities_per_batch, settings.images_per_identity) == (9, 1)  # no image is twice in a batch
     student = pat.load(out / "model.safetensors")
     assert student.config.width == 48
-    assert student.config.heads == 1
+    assert settings.weights == "teacher"
     resumed = ["--out", str(out), "--resume", "--epochs", "2"]
     assert pat.cli.run("train", resumed) == 0, capsys.readouterr()
 

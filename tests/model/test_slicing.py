@@ -1,0 +1,163 @@
+"""A slice of a model: what needs no more directions than it has is the same function, in other axes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pat.base.errors import UserError
+from pat.config import ModelConfig
+from pat.model import PartAwareTransformer
+from pat.model.images import to_images
+from pat.model.slicing import narrower, slice_into, turn_towards, why_not
+
+PIXELS = np.random.default_rng(5).integers(0, 256, (96, 64, 32, 3), dtype=np.uint8)
+WIDTH, WIDE, RANK = 16, 48, 6
+TOKENS = ("cls_token", "part_tokens", "register_tokens", "pos_embed")
+
+
+def network(**changes) -> PartAwareTransformer:
+    """A model whose numbers are all drawn at random, LayerNorms and statistics of batches among them."""
+    torch.manual_seed(0)
+    config = {
+        "backbone": "vit_tiny_patch16_224", "image_size": (64, 32), "patch_size": 16, "width": WIDE, "depth": 3,
+        "heads": 2, "parts": 2, "drop_path": 0.0,
+    }  # fmt: skip
+    model = PartAwareTransformer(ModelConfig(**{**config, **changes})).eval()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point() and name not in ("mean", "std"):
+                tensor.add_(torch.randn_like(tensor), alpha=1.0 if name in TOKENS else 0.1)
+                if name.endswith("running_var"):
+                    tensor.abs_().add_(0.5)
+    return model
+
+
+@torch.no_grad()
+def of_few_directions(model: PartAwareTransformer) -> PartAwareTransformer:
+    """The same with all that writes tokens held to RANK directions, and equal numbers beside them."""
+    span = torch.linalg.qr(torch.randn(model.dim, RANK))[0]
+    held = span @ span.T
+    for name in TOKENS:
+        getattr(model, name).copy_(getattr(model, name) @ held)
+    projection = model.patch_embed.proj
+    projection.weight.copy_((held @ projection.weight.flatten(1)).view_as(projection.weight))
+    projection.bias.copy_(held @ projection.bias)
+    for block in model.blocks:
+        for layer, scale in ((block.attn.proj, block.ls1), (block.mlp.fc2, block.ls2)):
+            stretch = getattr(scale, "gamma", torch.ones(model.dim))[:, None]
+            layer.weight.copy_(held @ layer.weight / stretch)
+            layer.bias.copy_(held @ layer.bias / stretch[:, 0])
+    return model
+
+
+def last_tokens(model: PartAwareTransformer) -> torch.Tensor:
+    """What enters the last LayerNorm, normalised without its weights: [rows, D]."""
+    seen = []
+    hook = model.norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    model.eval().embed(to_images(PIXELS))
+    hook.remove()
+    return F.layer_norm(seen[0], (model.dim,), eps=1e-6).flatten(0, 1)
+
+
+VARIANTS = {
+    "plain": {"parts": 0},
+    "parts": {},
+    "mean of the patches": {"pooling": "mean"},
+    "no bias of queries": {"qkv_bias": False},
+    "scores of its own": {"attention_scale": 0.4},
+    "convolutional stem": {"stem": "convolution"},
+    "registers and LayerScale": {
+        "backbone": "vit_small_patch14_reg4_dinov2", "patch_size": None, "image_size": (56, 28),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_few_directions_need_no_more_width(changes, monkeypatch):
+    wide = of_few_directions(network(**changes))
+    monkeypatch.setattr(f"{__name__}.PIXELS", PIXELS[:, : wide.image_size[0], : wide.image_size[1]])
+    hidden = wide.blocks[0].mlp.fc2.in_features  # all of them stay: which may go is another question
+    narrow = PartAwareTransformer(dataclasses.replace(narrower(wide, WIDTH), mlp_ratio=hidden / WIDTH))
+    kept = slice_into(narrow, wide, PIXELS)
+    assert kept == pytest.approx(1, abs=1e-5)
+    own, others = last_tokens(wide), last_tokens(narrow)
+    # Equal lengths: sqrt(D) and sqrt(d).
+    turned = own @ turn_towards(own, others) * (WIDTH / wide.dim) ** 0.5
+    torch.testing.assert_close(others, turned, rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize("stem", ["projection", "convolution", "deep"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_slice_as_wide_as_the_model_says_nearly_the_same(stem, pooling):
+    """All but one direction; the last LayerNorm's weights are met up to one part in the width."""
+    wide = network(stem=stem, pooling=pooling)
+    equal = PartAwareTransformer(dataclasses.replace(wide.config, qkv_bias=True))
+    slice_into(equal, wide, PIXELS)
+    images = to_images(PIXELS)
+    own, others = wide.embed(images), equal.eval().embed(images)
+    turned = own @ turn_towards(own, others)
+    assert F.cosine_similarity(turned, others).min() > 0.99
+
+
+def test_the_wide_model_stays_as_it_is():
+    wide = network()
+    before = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
+    slice_into(PartAwareTransformer(narrower(wide)), wide, PIXELS)
+    for name, tensor in wide.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+    assert not any(module._forward_pre_hooks for module in wide.modules())
+
+
+def test_a_classifier_and_a_neck_are_the_slices_own():
+    wide = network(identities=7)
+    narrow = PartAwareTransformer(dataclasses.replace(narrower(wide), identities=5))
+    before = narrow.classifier.weight.clone()
+    slice_into(narrow, wide, PIXELS)
+    torch.testing.assert_close(narrow.classifier.weight, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"depth": 2}, "its number of blocks is 3; a slice has the same, not 2"),
+        ({"heads": 4}, "its number of heads is 2"),
+        ({"parts": 0}, "its number of part tokens is 2"),
+        ({"image_size": (32, 32)}, "its grid of patches is"),
+        ({"stem": "deep"}, "its patches come from a PatchEmbed"),
+        ({"pooling": "mean"}, "its pooling is cls"),
+        ({"width": 64}, "a slice is no wider"),
+        ({"qkv_bias": False}, "need a bias"),
+    ],
+)
+def test_what_cannot_be_a_slice_says_why(changes, said):
+    wide = network()
+    other = PartAwareTransformer(dataclasses.replace(wide.config, **{"width": 24, **changes}))
+    assert said in why_not(other, wide)
+    with pytest.raises(ValueError, match=r"slice|bias"):
+        slice_into(other, wide, PIXELS)
+
+
+def test_a_tower_that_normalises_first_cannot_be_sliced():
+    wide = network()
+    wide.norm_pre = nn.LayerNorm(WIDE)
+    assert "before the first block" in why_not(PartAwareTransformer(narrower(wide)), wide)
+
+
+@pytest.mark.parametrize("width", [0, -2, WIDE, WIDE + 2, 15])
+def test_a_width_that_cannot_be_is_refused(width):
+    with pytest.raises(UserError, match="expected a multiple of the 2 heads, from 2 to 46"):
+        narrower(network(), width)
+
+
+def test_half_the_width_keeps_what_is_neither_training_nor_width():
+    wide = network(identities=3, cosine_scale=8.0, drop_path=0.1)
+    config = narrower(wide)
+    assert (config.width, config.heads, config.identities) == (24, 2, 0)
+    assert (config.cosine_scale, config.drop_path) == (0, 0)
+    assert (config.mean, config.image_size, config.parts) == (wide.config.mean, wide.config.image_size, 2)
