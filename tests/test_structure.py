@@ -53,6 +53,7 @@ sys.meta_path.insert(0, Blocked)
     "words",
     [
         ["train", "--data.source", "x"],
+        ["slice", "model.safetensors", "{tmp}/out", "--images", "x"],
         ["distill", "model.safetensors", "--data.source", "x"],
         ["demo", "--out", "{tmp}"],
         ["export", "model.safetensors", "{tmp}/out"],

@@ -45,13 +45,13 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Write the narrower model, and print how near it comes."""
     given = parse(Arguments, arguments, "slice")
-    paths = evenly(find_images(given.images), MOST)
-    if len(paths) < LEAST:
-        raise UserError(f"{given.images} holds {len(paths)} images; a slice needs {LEAST} or more")
-    from pat.model import PartAwareTransformer, weights
+    from pat.model import PartAwareTransformer, weights  # here: the help does without PyTorch
     from pat.model.model_file import file_at, read_description
     from pat.model.slicing import narrower, slice_into, why_not
 
+    paths = evenly(find_images(given.images), MOST)
+    if len(paths) < LEAST:
+        raise UserError(f"{given.images} holds {len(paths)} images; a slice needs {LEAST} or more")
     file = file_at(given.model)
     wide = weights.load(file)
     narrow = PartAwareTransformer(narrower(wide, given.width))
@@ -74,7 +74,10 @@ def _nearness(narrow: PartAwareTransformer, wide: PartAwareTransformer, pixels: 
     from pat.model.images import to_images
     from pat.model.slicing import BATCH, turn_towards
 
-    batches = [to_images(pixels[begin : begin + BATCH]) for begin in range(0, len(pixels), BATCH)]
-    own, others = (torch.cat([model.eval().embed(batch) for batch in batches]) for model in (wide, narrow))
+    def embedded(model: PartAwareTransformer) -> torch.Tensor:
+        begins = range(0, len(pixels), BATCH)
+        return torch.cat([model.eval().embed(to_images(pixels[begin : begin + BATCH])) for begin in begins])
+
+    own, others = embedded(wide), embedded(narrow)
     turned = own @ turn_towards(own, others)
     return f"against the model in full, {compare(turned.numpy(), others.numpy()).sentence()}"
