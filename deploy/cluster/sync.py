@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from deploy.cluster.cluster import AT_ONCE, Cluster, in_parts
 from deploy.cluster.records import PersonRecord, Point, SiteRecord
 from deploy.gallery import Gallery
-from deploy.gallery.changes import GROUP, owner_of
+from deploy.gallery.changes import GROUP, owner_of, retention_of
 from deploy.gallery.database import MANY, Database, made_once, many
 from pat.base.errors import UserError
 
@@ -202,10 +202,8 @@ class Sync:
 
     def _point(self, connection: sqlite3.Connection, row: tuple) -> Point:
         number, id, key, identity, camera, when, vector = row
-        (retention,) = connection.execute(
-            "SELECT coalesce(retention, ?) FROM identities WHERE id = ?",
-            (self._gallery.facts.retention, owner_of(connection, identity)),
-        ).fetchone()
+        own = retention_of(connection, owner_of(connection, identity))
+        retention = self._gallery.facts.retention if own is None else own
         expires = None if retention is None or math.isinf(retention) else when + retention
         mapped = number in self._gallery.mapped
         return Point(id, key, camera, when, expires, np.frombuffer(vector, dtype="<f4"), mapped)

@@ -29,6 +29,11 @@ OWNERS = """WITH RECURSIVE owners(id, owner) AS (
     UNION ALL SELECT identities.id, owner FROM identities JOIN owners ON identities.merged_into = owners.id
 )"""
 """Begins a statement that asks whom each identity was merged into, after merges of merges; many are themselves."""
+PEOPLE = f"""{OWNERS}, people(id, retention) AS (
+    SELECT owner, max(retention) FROM owners JOIN identities ON identities.id = owners.id GROUP BY owner
+)"""
+"""The same with the people that are left, and how long each is kept: the longest that was said of any of their
+identities, NULL where nothing was. So whoever was enrolled stays, whichever of two is merged into the other."""
 
 
 def checksum(uuid: str, camera: str, time: float, note: str, vector: bytes) -> int:
@@ -84,9 +89,10 @@ def identity_of(connection: sqlite3.Connection, name: str, retention: float | No
     return int(row[0])
 
 
-def has_own_retention(connection: sqlite3.Connection, identity: int) -> bool:
-    """Whether it was said of this person how long to keep them, as of who is enrolled or named."""
-    return _identity(connection, "id = ? AND retention IS NOT NULL", identity) is not None
+def retention_of(connection: sqlite3.Connection, person: int) -> float | None:
+    """How long this person is kept, in seconds, with all that was merged into it; None where nobody said so."""
+    row = connection.execute(f"SELECT max(retention) FROM identities WHERE id IN ({GROUP})", (person,)).fetchone()
+    return None if row[0] is None else float(row[0])
 
 
 def insert(connection: sqlite3.Connection, records: Sequence[Record], identities: Sequence[int]) -> None:
@@ -131,8 +137,8 @@ def ahead(connection: sqlite3.Connection, latest: float, newest: int) -> list[in
 
 def _of_the_unkept(connection: sqlite3.Connection, which: str, *values: float) -> list[int]:
     rows = connection.execute(
-        f"""{OWNERS} SELECT entries.id FROM entries JOIN owners ON owners.id = entries.identity
-        JOIN identities person ON person.id = owner WHERE person.retention IS NULL AND {which}""",
+        f"""{PEOPLE} SELECT entries.id FROM entries JOIN owners ON owners.id = entries.identity
+        JOIN people ON people.id = owner WHERE people.retention IS NULL AND {which}""",
         values,
     )
     return [row[0] for row in rows]
@@ -141,11 +147,11 @@ def _of_the_unkept(connection: sqlite3.Connection, which: str, *values: float) -
 def expire_sightings(connection: sqlite3.Connection, now: float, retention: float) -> None:
     """Delete the sightings that have outlived their person's retention; `retention` is that of who has none."""
     rows = connection.execute(
-        f"""{OWNERS} DELETE FROM sightings WHERE rowid IN (
+        f"""{PEOPLE} DELETE FROM sightings WHERE rowid IN (
             SELECT sightings.rowid FROM sightings JOIN owners ON owners.id = sightings.identity
-            JOIN identities person ON person.id = owner
-            WHERE last < ? - (SELECT min(coalesce(retention, ?)) FROM identities WHERE merged_into IS NULL)
-            AND last < ? - coalesce(person.retention, ?)
+            JOIN people ON people.id = owner
+            WHERE last < ? - (SELECT min(coalesce(retention, ?)) FROM people)
+            AND last < ? - coalesce(people.retention, ?)
         ) RETURNING identity""",
         (now, retention, now, retention),
     ).fetchall()
@@ -160,10 +166,9 @@ def drop_empty(connection: sqlite3.Connection, identities: Iterable[int]) -> Non
     waiting = set(identities)
     while waiting:
         person = owner_of(connection, waiting.pop())
-        row = connection.execute("SELECT retention FROM identities WHERE id = ?", (person,)).fetchone()
-        if row is None or row[0] == math.inf:
-            continue
         group = _group(connection, person)
+        if retention_of(connection, person) == math.inf:
+            continue
         left = connection.execute(
             f"""SELECT 1 FROM entries WHERE identity IN {MANY}
             UNION ALL SELECT 1 FROM sightings WHERE identity IN {MANY}

@@ -163,7 +163,7 @@ class Gallery(Answers, Closing):
                 return None
             changes.insert(connection, [record], [person])
             replaced = changes.entries_of(connection, instead_of)
-            own = changes.has_own_retention(connection, person)
+            own = changes.retention_of(connection, person) is not None
             theirs = self._wanted(person=person, camera=self._camera(camera) if own else None)
             changes.delete(connection, replaced + self._redundant(theirs, checked[0], most, replaced))
         return record.id

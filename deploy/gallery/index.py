@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.gallery.changes import OWNERS, checksum
+from deploy.gallery.changes import PEOPLE, checksum
 from deploy.gallery.database import MANY, Database, many
 from deploy.gallery.facts import Facts
 from deploy.gallery.vectors import Row, Vectors
@@ -138,8 +138,8 @@ class Index:
 
     def _read_people(self, connection: sqlite3.Connection, identities: dict[int, int]) -> None:
         rows = connection.execute(
-            f"""{OWNERS} SELECT identities.id, key, name, coalesce(retention, ?), owner
-            FROM identities JOIN owners ON owners.id = identities.id""",
+            f"""{PEOPLE} SELECT identities.id, key, name, coalesce(people.retention, ?), owner
+            FROM identities JOIN owners ON owners.id = identities.id JOIN people ON people.id = owner""",
             (self.default_retention(),),
         ).fetchall()
         self.people = {row[0]: Person(*row[1:4]) for row in rows if row[0] == row[4]}

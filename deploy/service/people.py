@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deploy.gallery import changes
-from deploy.gallery.changes import GROUP, OWNERS
+from deploy.gallery.changes import GROUP, OWNERS, PEOPLE
 from deploy.service.models import Entry, Sighting, of_row, view_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
@@ -146,7 +146,10 @@ class People:
         return self._clock() - person.retention
 
     def _summaries(self, connection: sqlite3.Connection) -> list[Person]:
-        rows = connection.execute("SELECT id, key, name, retention FROM identities WHERE merged_into IS NULL")
+        rows = connection.execute(
+            f"""{PEOPLE} SELECT identities.id, key, name, people.retention FROM identities
+            JOIN people ON people.id = identities.id"""
+        )
         entries = _by_person(connection, "entries", "min(time), max(time)")
         sightings = _by_person(connection, "sightings", "min(first), max(last)")
         people = []

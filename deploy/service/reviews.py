@@ -168,8 +168,8 @@ def _joined(connection: sqlite3.Connection, subject: int, candidate: int, answer
     """What an answer about a new person changes; who the two are is looked up now, long after the question."""
     subject, candidate = changes.owner_of(connection, subject), changes.owner_of(connection, candidate)
     if answer == "same" and subject != candidate:
-        own = changes.has_own_retention
-        if own(connection, subject) and not own(connection, candidate):  # who has a name is kept, by that name
+        own, other = (changes.retention_of(connection, each) for each in (subject, candidate))
+        if own is not None and other is None:  # who has a name is kept, by that name
             subject, candidate = candidate, subject
         return aliases.join(connection, subject, candidate, time.time())
     if answer == "different" and subject == candidate:

@@ -40,6 +40,23 @@ def test_expire_spares_who_was_merged_with_somebody_who_is_kept(gallery):
     assert gallery.count("anna") == 2
 
 
+def test_who_is_enrolled_is_kept_whichever_of_two_is_merged_into_the_other(reopen, clock):
+    with reopen() as gallery:
+        gallery.add(units(1), identity="anna", camera="desk", time=NOW, keep_for=math.inf)
+        gallery.add(units(1, 1), identity="gate-1", camera="gate", time=NOW)
+        made = gallery.merge("anna", "gate-1").number
+        clock.now += 25 * HOUR
+        gallery.sweep()
+        assert gallery.kept() == ["gate-1"]
+        assert gallery.count("gate-1") == 2
+    with reopen() as gallery:
+        assert gallery.expire(math.inf) == 0
+        gallery.undo(made)
+        assert gallery.kept() == ["anna"]
+        gallery.sweep()
+        assert [each.identity for each in gallery.identities()] == ["anna"]  # of gate-1 nobody had said it
+
+
 def test_sightings_live_as_long_as_their_person(reopen, clock):
     with reopen() as gallery:
         gallery.add(units(3), identity=["gate-1", "gate-2", "hall-1"], camera="gate", time=NOW)
