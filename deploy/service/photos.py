@@ -27,7 +27,7 @@ MOST_PEOPLE = 12
 ANSWER_WITHIN = 20.0
 """Seconds for the model."""
 VIEWS = 24
-"""Entries looked at for each person asked for: several of one may come first."""
+"""Entries looked at first for each person asked for: several of one may come first."""
 
 
 class TooLarge(UserError):
@@ -111,12 +111,15 @@ class Photos:
 
     def alike(self, vector: np.ndarray, limits: Limits) -> list[Match]:
         """The best entry of each of the `limits.count` people nearest to a vector [D]."""
-        found = self._gallery.search(
-            vector, limits.count * VIEWS, camera=limits.camera, since=limits.since, until=limits.until
-        )
         best: dict[str, Match] = {}
-        for each in found:
-            best.setdefault(each.identity, each)
+        k, more = limits.count * VIEWS, True
+        while more and len(best) < limits.count:  # one person's entries may be as many as that
+            found = self._gallery.search(
+                vector, k, camera=limits.camera, since=limits.since, until=limits.until
+            )
+            for each in found:
+                best.setdefault(each.identity, each)
+            more, k = len(found) == k, 4 * k
         return list(best.values())[: limits.count]
 
     def _people(self, pixels: Pixels) -> tuple[Boxes, np.ndarray]:
