@@ -38,16 +38,17 @@ def batches_of_epoch(
 
     Raises UserError when there are fewer identities than a batch takes.
     """
-    known = np.unique(labels)
+    known, counts = np.unique(labels, return_counts=True)
     if len(known) < identities:
         fits = f"--identities-per-batch {len(known)} or less fits" if len(known) > 1 else "nobody to be told from"
         raise UserError(f"the source has {len(known)} identities and a batch takes {identities}; {fits}")
     rng = np.random.default_rng([seed, epoch])
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
 
-    def cut(label: int) -> np.ndarray:
-        return _chunks(np.flatnonzero(labels == label), cameras, images, spread_cameras, rng)
+    def cut(place: int) -> np.ndarray:
+        return _chunks(members[place], cameras, images, spread_cameras, rng)
 
-    chunks = [cut(label) for label in known]
+    chunks = [cut(place) for place in range(len(known))]
     sizes, used = np.array([len(chunk) for chunk in chunks]), np.zeros(len(chunks), dtype=np.int64)
     batches = []
     while np.count_nonzero(used < sizes) >= identities:
@@ -56,7 +57,7 @@ def batches_of_epoch(
         used[chosen] += 1
     if alike is not None:
         groups = _groups_of_the_alike(known, alike, len(batches), rng)
-        turns = [_turns(functools.partial(cut, label), first) for label, first in zip(known, chunks, strict=True)]
+        turns = [_turns(functools.partial(cut, place), first) for place, first in enumerate(chunks)]
         batches = [np.concatenate([next(turns[i]) for i in group]) for group in groups]
     return np.stack(batches)  # [steps, P * K]
 
