@@ -21,13 +21,14 @@ from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 
 @dataclass(frozen=True)
 class Arguments:
-    """Train a student of a quarter of the size on a teacher's embeddings.
+    """Train a student of half the width on a teacher's embeddings.
 
     TEACHER is a model file, the folder of a run, or a bundle. The student learns to put every image of
     --data.source where the teacher does. No identity is needed: --data.source unlabelled=FOLDER takes any crops.
-    All settings are those of `pat train`; the student's architecture is the teacher's at half the width, without
-    part tokens, or that of --weights MODEL, unless --model.* says otherwise, and --loss.* adds other losses. The
-    run goes on with `pat train --out RUN --resume`.
+    It begins as a slice of the teacher (`pat slice`), without part tokens, or at random where there is only a
+    graph or a CLIP tower to learn from. All settings are those of `pat train`: --weights none begins at random,
+    --weights MODEL with that model, --model.* and --loss.* say what else is to be another. The run goes on with
+    `pat train --out RUN --resume`.
     """
 
     teacher: Positional[Path]
