@@ -74,7 +74,7 @@ def slice_into(narrow: PartAwareTransformer, wide: PartAwareTransformer, pixels:
     seen = _observed(wide.eval(), pixels)
     stream = torch.stack([seen[norm].second for norm in _norms(wide)]).mean(0)
     axes, kept = principal(stream, narrow.dim - 1)
-    cut = _Slice(axes, _layout(axes, wide.norm, seen[wide.norm].second, narrow.dim), seen)
+    cut = _Slice(_turned(axes, wide.norm, seen[wide.norm].second), _beside_ones(narrow.dim), seen)
     cut.tokens(narrow, wide)
     cut.patches(narrow.patch_embed, wide.patch_embed)
     for into, block in zip(_blocks(narrow), _blocks(wide), strict=True):
@@ -204,28 +204,31 @@ class _Slice:
         _reset(into.norm2, into.ls2)
 
     def last_norm(self, into: nn.LayerNorm, norm: nn.LayerNorm) -> None:
-        """Stretches the slice's axes as `norm` does what they stand for; see `_layout`."""
+        """Stretches the slice's axes as `norm` does what they stand for."""
         reads, shift = self.reads(norm)
-        along = reads @ self.layout  # [D, k]
+        along = reads @ self.layout  # [D, k], at right angles to each other: `_turned`
         lengths = along.norm(dim=0)
         into.weight.copy_(torch.cat([lengths, lengths.mean()[None]]))
         means = torch.linalg.lstsq(along, shift[:, None]).solution[:, 0]  # [k]
         into.bias.copy_(_double(into.weight) * (self.layout @ means))
 
 
-def _layout(axes: Tensor, norm: nn.LayerNorm, second: Tensor, width: int) -> Tensor:
-    """Where the axes lie in a slice of this width: [width, width - 1], at right angles to (1, ..., 1).
+def _turned(axes: Tensor, norm: nn.LayerNorm, second: Tensor) -> Tensor:
+    """The axes [k, D], turned among themselves to those along which the last LayerNorm stretches what it gives.
 
-    The last LayerNorm of a slice can stretch its own numbers alone. So the axes are turned to those along which
-    the wide model's stretches what it gives, and these lie next to the slice's numbers, 1 / width off.
+    That of a slice can stretch its own numbers alone, and the axes lie next to these (`_beside_ones`).
     """
     reads = _double(norm.weight)[:, None] * _guess(axes, second)
-    turn = torch.linalg.eigh(reads.T @ reads).eigenvectors.flip(1)  # [k, k]
+    return torch.linalg.eigh(reads.T @ reads).eigenvectors.flip(1).T @ axes
+
+
+def _beside_ones(width: int) -> Tensor:
+    """[width, width - 1]: at right angles to each other and to (1, ..., 1), each next to a unit vector, 1 / width
+    off."""
     mirror = torch.full((width,), width**-0.5, dtype=torch.float64)
     mirror[-1] -= 1
     mirror /= mirror.norm()  # the reflection that takes the last unit vector to (1, ..., 1)
-    reflected = torch.eye(width, dtype=torch.float64) - 2 * torch.outer(mirror, mirror)
-    return reflected[:, :-1] @ turn.T
+    return (torch.eye(width, dtype=torch.float64) - 2 * torch.outer(mirror, mirror))[:, :-1]
 
 
 def _guess(axes: Tensor, second: Tensor) -> Tensor:

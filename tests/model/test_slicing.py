@@ -105,6 +105,18 @@ def test_a_slice_as_wide_as_the_model_says_nearly_the_same(stem, pooling):
     assert F.cosine_similarity(turned, others).min() > 0.99
 
 
+def test_the_last_norm_stretches_what_its_numbers_stand_for():
+    wide = network(parts=0)
+    torch.manual_seed(1)
+    nn.init.uniform_(wide.norm.weight, -2, 2)
+    wide.norm.weight.data.exp_()
+    equal = PartAwareTransformer(wide.config)
+    slice_into(equal, wide, PIXELS)
+    images = to_images(PIXELS)
+    own, others = wide.embed(images), equal.eval().embed(images)
+    assert F.cosine_similarity(own @ turn_towards(own, others), others).min() > 0.995
+
+
 def test_the_wide_model_stays_as_it_is():
     wide = network()
     before = {name: tensor.clone() for name, tensor in wide.state_dict().items()}
