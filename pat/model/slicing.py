@@ -30,6 +30,8 @@ from pat.model.stem import DeepStem
 from pat.model.transformer import PartAwareTransformer
 
 BATCH = 64
+LEAST = 2
+"""Of the width: LayerNorm leaves nothing of a single number."""
 
 
 def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfig:
@@ -38,10 +40,10 @@ def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfi
     Raises UserError for a width that is no less, or that its heads do not divide.
     """
     heads = _blocks(wide)[0].attn.heads
-    width = wide.dim // 2 // heads * heads if width is None else width
-    if not 0 < width < wide.dim or width % heads:
-        most = (wide.dim - 1) // heads * heads
-        raise UserError(f"--width {width}: expected a multiple of the {heads} heads, from {heads} to {most}")
+    least, most = max(heads, LEAST), (wide.dim - 1) // heads * heads
+    width = max(wide.dim // 2 // heads * heads, least) if width is None else width
+    if not least <= width <= most or width % heads:
+        raise UserError(f"--width {width}: expected a multiple of the {heads} heads, from {least} to {most}")
     return dataclasses.replace(
         wide.config, width=width, heads=heads, identities=0, cosine_scale=0, drop_path=0, qkv_bias=True
     )
@@ -49,13 +51,15 @@ def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfi
 
 def why_not(narrow: PartAwareTransformer, wide: PartAwareTransformer) -> str | None:
     """The first reason why `narrow` cannot be a slice of `wide`, or None."""
-    if not isinstance(wide.norm_pre, nn.Identity):
-        return "it normalises its tokens before the first block, which a slice cannot do alike"
+    if not all(isinstance(model.norm_pre, nn.Identity) for model in (narrow, wide)):
+        return "tokens are normalised before the first block, which a slice cannot do alike"
     for what, of in _ALIKE.items():
         if of(narrow) != of(wide):
             return f"{what} {of(wide)}; a slice has the same, not {of(narrow)}"
     if narrow.dim > wide.dim or _hidden(narrow) > _hidden(wide):
         return f"it is {wide.dim} wide, an MLP {_hidden(wide)}; a slice is no wider"
+    if narrow.dim < LEAST:
+        return f"a slice is {LEAST} wide or more"
     if _blocks(narrow)[0].attn.qkv.bias is None:
         return "the queries, keys and values of a slice need a bias (model.qkv_bias)"
     return None
@@ -281,6 +285,8 @@ def _double(tensor: Tensor) -> Tensor:
 
 _ALIKE: Mapping[str, Callable[[PartAwareTransformer], object]] = {
     "its grid of patches is": lambda model: model.own_grid,
+    "its images are": lambda model: model.config.image_size,
+    "its pixels are normalised by": lambda model: (model.config.mean, model.config.std),
     "its number of blocks is": lambda model: len(_blocks(model)),
     "its number of heads is": lambda model: _blocks(model)[0].attn.heads,
     "its number of part tokens is": lambda model: model.parts,

@@ -145,6 +145,8 @@ def test_a_classifier_and_a_neck_are_the_slices_own():
         ({"pooling": "mean"}, "its pooling is cls"),
         ({"width": 64}, "a slice is no wider"),
         ({"qkv_bias": False}, "need a bias"),
+        ({"patch_size": 8, "image_size": (32, 16)}, "its images are (64, 32)"),
+        ({"mean": (0.1, 0.2, 0.3)}, "its pixels are normalised by"),
     ],
 )
 def test_what_cannot_be_a_slice_says_why(changes, said):
@@ -155,16 +157,40 @@ def test_what_cannot_be_a_slice_says_why(changes, said):
         slice_into(other, wide, PIXELS)
 
 
-def test_a_tower_that_normalises_first_cannot_be_sliced():
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_tower_that_normalises_first_cannot_be_sliced(which):
+    """Nor can its student."""
     wide = network()
-    wide.norm_pre = nn.LayerNorm(WIDE)
-    assert "before the first block" in why_not(PartAwareTransformer(narrower(wide)), wide)
+    models = PartAwareTransformer(narrower(wide)), wide
+    models[which].norm_pre = nn.LayerNorm(models[which].dim)
+    assert "before the first block" in why_not(*models)
 
 
 @pytest.mark.parametrize("width", [0, -2, WIDE, WIDE + 2, 15])
 def test_a_width_that_cannot_be_is_refused(width):
     with pytest.raises(UserError, match="expected a multiple of the 2 heads, from 2 to 46"):
         narrower(network(), width)
+
+
+def test_layer_norm_needs_two_numbers():
+    wide = network(heads=1)
+    with pytest.raises(UserError, match="from 2 to 47"):
+        narrower(wide, 1)
+    assert "2 wide or more" in why_not(PartAwareTransformer(dataclasses.replace(wide.config, width=1)), wide)
+    assert narrower(network(heads=1, width=3)).width == 2
+
+
+@torch.no_grad()
+def test_what_never_moves_breaks_nothing():
+    """Blocks that write nothing, and the same image over and over."""
+    wide = network()
+    for layer in (wide.blocks[0].mlp.fc1, wide.blocks[1].attn.qkv, wide.blocks[2].mlp.fc1):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    narrow = PartAwareTransformer(narrower(wide))
+    slice_into(narrow, wide, np.repeat(PIXELS[:1], 8, axis=0))
+    assert all(torch.isfinite(tensor).all() for tensor in narrow.state_dict().values())
+    assert torch.isfinite(narrow.eval().embed(to_images(PIXELS), parts=True)).all()
 
 
 def test_half_the_width_keeps_what_is_neither_training_nor_width():
