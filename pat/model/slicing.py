@@ -181,7 +181,8 @@ class _Slice:
             queries, keys, values = (entering.through(*each) for each in zip(own, offsets, strict=True))
             left, right = nearest_product(queries.second, keys.covariance, size)
             down, up = low_rank(writes[:, head], values.covariance, size)
-            # The same number more for every key changes no softmax, and the mean of values is always written.
+            # The mean of keys adds the same to each score of a query, which no softmax sees: scores are smaller
+            # without. The mean of values is always written.
             offsets[1] -= keys.mean
             offsets[2] -= values.mean
             changes = torch.stack([left * (_scale(block) / _scale(into)), right, down])  # [3, size, d]
