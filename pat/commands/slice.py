@@ -53,6 +53,10 @@ def main(arguments: Sequence[str]) -> None:
     if len(paths) < LEAST:
         raise UserError(f"{given.images} holds {len(paths)} images; a slice needs {LEAST} or more")
     file = file_at(given.model)
+    if given.out.is_dir():
+        raise UserError(f"{given.out} is a folder; name the .safetensors file to write")
+    if given.out.resolve() == file.resolve():
+        raise UserError(f"{given.out} is the model itself; name another file to write")
     wide = weights.load(file)
     narrow = PartAwareTransformer(narrower(wide, given.width))
     if reason := why_not(narrow, wide):

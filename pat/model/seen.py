@@ -59,7 +59,7 @@ def principal(second: Tensor, count: int) -> tuple[Tensor, float]:
 def completed(axes: Tensor, second: Tensor) -> Tensor:
     """[D, k]: from what of a row lies along the axes [k, D] to what it most likely is part of (least squares)."""
     along = axes @ second @ axes.T
-    ridge = RIDGE * along.diagonal().mean() * torch.eye(len(axes), dtype=torch.float64)
+    ridge = RIDGE * _or_one(along.diagonal().mean()) * torch.eye(len(axes), dtype=torch.float64)
     return torch.linalg.solve(along + ridge, axes @ second).T
 
 
@@ -91,7 +91,7 @@ def fewer(writes: Tensor, units: Seen, count: int) -> tuple[Tensor, Tensor, Tens
     """
     covariance = units.covariance
     left = writes @ covariance  # [D, H]: covariance of what is not yet explained with each unit
-    variance, least = covariance.diagonal().clone(), RIDGE * covariance.diagonal().mean()
+    variance, least = covariance.diagonal().clone(), RIDGE * _or_one(covariance.diagonal().mean())
     factors = torch.zeros(count, len(covariance), dtype=torch.float64)  # of Cholesky, row by row
     taken: list[int] = []
     for place in range(count):
@@ -113,5 +113,10 @@ def fewer(writes: Tensor, units: Seen, count: int) -> tuple[Tensor, Tensor, Tens
 def _roots(second: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric square root of mean products [d, d], and its inverse."""
     values, vectors = torch.linalg.eigh(second)
-    values = values.clamp(min=float(values.max()) * LEAST)
+    values = values.clamp(min=LEAST * _or_one(values.max()))
     return (vectors * values.sqrt()) @ vectors.T, (vectors / values.sqrt()) @ vectors.T
+
+
+def _or_one(size: Tensor) -> float:
+    """What was seen, or 1 where nothing was: there, every matrix does the same."""
+    return float(size) if size > 0 else 1.0

@@ -30,6 +30,8 @@ from pat.model.stem import DeepStem
 from pat.model.transformer import PartAwareTransformer
 
 BATCH = 64
+LEAST = 2
+"""Of the width: LayerNorm leaves nothing of a single number."""
 
 
 def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfig:
@@ -38,10 +40,10 @@ def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfi
     Raises UserError for a width that is no less, or that its heads do not divide.
     """
     heads = _blocks(wide)[0].attn.heads
-    width = wide.dim // 2 // heads * heads if width is None else width
-    if not 0 < width < wide.dim or width % heads:
-        most = (wide.dim - 1) // heads * heads
-        raise UserError(f"--width {width}: expected a multiple of the {heads} heads, from {heads} to {most}")
+    least, most = max(heads, LEAST), (wide.dim - 1) // heads * heads
+    width = max(wide.dim // 2 // heads * heads, least) if width is None else width
+    if not least <= width <= most or width % heads:
+        raise UserError(f"--width {width}: expected a multiple of the {heads} heads, from {least} to {most}")
     return dataclasses.replace(
         wide.config, width=width, heads=heads, identities=0, cosine_scale=0, drop_path=0, qkv_bias=True
     )
@@ -49,13 +51,15 @@ def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfi
 
 def why_not(narrow: PartAwareTransformer, wide: PartAwareTransformer) -> str | None:
     """The first reason why `narrow` cannot be a slice of `wide`, or None."""
-    if not isinstance(wide.norm_pre, nn.Identity):
-        return "it normalises its tokens before the first block, which a slice cannot do alike"
+    if not all(isinstance(model.norm_pre, nn.Identity) for model in (narrow, wide)):
+        return "tokens are normalised before the first block, which a slice cannot do alike"
     for what, of in _ALIKE.items():
         if of(narrow) != of(wide):
             return f"{what} {of(wide)}; a slice has the same, not {of(narrow)}"
     if narrow.dim > wide.dim or _hidden(narrow) > _hidden(wide):
         return f"it is {wide.dim} wide, an MLP {_hidden(wide)}; a slice is no wider"
+    if narrow.dim < LEAST:
+        return f"a slice is {LEAST} wide or more"
     if _blocks(narrow)[0].attn.qkv.bias is None:
         return "the queries, keys and values of a slice need a bias (model.qkv_bias)"
     return None
@@ -74,7 +78,7 @@ def slice_into(narrow: PartAwareTransformer, wide: PartAwareTransformer, pixels:
     seen = _observed(wide.eval(), pixels)
     stream = torch.stack([seen[norm].second for norm in _norms(wide)]).mean(0)
     axes, kept = principal(stream, narrow.dim - 1)
-    cut = _Slice(axes, _layout(axes, wide.norm, seen[wide.norm].second, narrow.dim), seen)
+    cut = _Slice(_turned(axes, wide.norm, seen[wide.norm].second), _beside_ones(narrow.dim), seen)
     cut.tokens(narrow, wide)
     cut.patches(narrow.patch_embed, wide.patch_embed)
     for into, block in zip(_blocks(narrow), _blocks(wide), strict=True):
@@ -177,7 +181,8 @@ class _Slice:
             queries, keys, values = (entering.through(*each) for each in zip(own, offsets, strict=True))
             left, right = nearest_product(queries.second, keys.covariance, size)
             down, up = low_rank(writes[:, head], values.covariance, size)
-            # The same number more for every key changes no softmax, and the mean of values is always written.
+            # The mean of keys adds the same to each score of a query, which no softmax sees: scores are smaller
+            # without. The mean of values is always written.
             offsets[1] -= keys.mean
             offsets[2] -= values.mean
             changes = torch.stack([left * (_scale(block) / _scale(into)), right, down])  # [3, size, d]
@@ -204,28 +209,31 @@ class _Slice:
         _reset(into.norm2, into.ls2)
 
     def last_norm(self, into: nn.LayerNorm, norm: nn.LayerNorm) -> None:
-        """Stretches the slice's axes as `norm` does what they stand for; see `_layout`."""
+        """Stretches the slice's axes as `norm` does what they stand for."""
         reads, shift = self.reads(norm)
-        along = reads @ self.layout  # [D, k]
+        along = reads @ self.layout  # [D, k], at right angles to each other: `_turned`
         lengths = along.norm(dim=0)
         into.weight.copy_(torch.cat([lengths, lengths.mean()[None]]))
         means = torch.linalg.lstsq(along, shift[:, None]).solution[:, 0]  # [k]
         into.bias.copy_(_double(into.weight) * (self.layout @ means))
 
 
-def _layout(axes: Tensor, norm: nn.LayerNorm, second: Tensor, width: int) -> Tensor:
-    """Where the axes lie in a slice of this width: [width, width - 1], at right angles to (1, ..., 1).
+def _turned(axes: Tensor, norm: nn.LayerNorm, second: Tensor) -> Tensor:
+    """The axes [k, D], turned among themselves to those along which the last LayerNorm stretches what it gives.
 
-    The last LayerNorm of a slice can stretch its own numbers alone. So the axes are turned to those along which
-    the wide model's stretches what it gives, and these lie next to the slice's numbers, 1 / width off.
+    That of a slice can stretch its own numbers alone, and the axes lie next to these (`_beside_ones`).
     """
     reads = _double(norm.weight)[:, None] * _guess(axes, second)
-    turn = torch.linalg.eigh(reads.T @ reads).eigenvectors.flip(1)  # [k, k]
+    return torch.linalg.eigh(reads.T @ reads).eigenvectors.flip(1).T @ axes
+
+
+def _beside_ones(width: int) -> Tensor:
+    """[width, width - 1]: at right angles to each other and to (1, ..., 1), each next to a unit vector, 1 / width
+    off."""
     mirror = torch.full((width,), width**-0.5, dtype=torch.float64)
     mirror[-1] -= 1
     mirror /= mirror.norm()  # the reflection that takes the last unit vector to (1, ..., 1)
-    reflected = torch.eye(width, dtype=torch.float64) - 2 * torch.outer(mirror, mirror)
-    return reflected[:, :-1] @ turn.T
+    return (torch.eye(width, dtype=torch.float64) - 2 * torch.outer(mirror, mirror))[:, :-1]
 
 
 def _guess(axes: Tensor, second: Tensor) -> Tensor:
@@ -278,6 +286,8 @@ def _double(tensor: Tensor) -> Tensor:
 
 _ALIKE: Mapping[str, Callable[[PartAwareTransformer], object]] = {
     "its grid of patches is": lambda model: model.own_grid,
+    "its images are": lambda model: model.config.image_size,
+    "its pixels are normalised by": lambda model: (model.config.mean, model.config.std),
     "its number of blocks is": lambda model: len(_blocks(model)),
     "its number of heads is": lambda model: _blocks(model)[0].attn.heads,
     "its number of part tokens is": lambda model: model.parts,

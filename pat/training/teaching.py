@@ -20,7 +20,7 @@ from pat.model import PartAwareTransformer
 from pat.model import weights as model_weights
 from pat.model.images import embedder
 from pat.model.model_file import file_at, read_description
-from pat.model.slicing import slice_into, turn_towards, why_not
+from pat.model.slicing import BATCH, slice_into, turn_towards, why_not
 from pat.training.data import TrainingData
 from pat.training.distributed import Ranks
 
@@ -38,7 +38,7 @@ SAMPLE = 1024
 
 
 def start_as_slice(student: PartAwareTransformer, config: TrainConfig, pixels: np.ndarray) -> list[str]:
-    """Fill a student with a slice of the teacher that `config` names; the lines that say what was done.
+    """Fill a student on the CPU with a slice of the teacher that `config` names; the lines that say what was done.
 
     pixels uint8 [M, H, W, 3] of the training images. Raises UserError for a teacher that is not there as a model
     file, and a student that cannot be a slice of it.
@@ -53,7 +53,6 @@ def start_as_slice(student: PartAwareTransformer, config: TrainConfig, pixels: n
     model_weights.initialise(wide, str(config.teacher))
     if reason := why_not(student, wide):
         raise UserError(f"--weights teacher: {reason}; --weights none starts the student at random")
-    wide.to(student.mean.device)
     kept = slice_into(student, wide, pixels[spread_rows(len(pixels), SAMPLE)])
     return [f"weights: a slice of {config.teacher}, {kept:.2%} of the variance of its tokens"]
 
@@ -84,7 +83,8 @@ def teachings(
     taught = taught_embeddings(teacher, data, config.data, student.dim, ranks, progress)
     if config.weights != "none":
         rows = spread_rows(len(data.pixels), SAMPLE)
-        said = embedder(student.eval(), ranks.device)(data.pixels[rows])
+        ask = ranks.sharing(embedder(student.eval(), ranks.device))  # the same bits on every rank
+        said = np.concatenate([ask(data.pixels[rows[at : at + BATCH]]) for at in range(0, len(rows), BATCH)])
         taught = taught @ turn_towards(taught[rows], torch.from_numpy(said))  # axes of its own: no cosine changes
     return Teachings(taught.to(ranks.device))
 

@@ -54,6 +54,10 @@ def test_mistakes_are_one_line(model, crops, tmp_path, fails):
     assert "multiple of the 2 heads, from 2 to 46" in too_wide
     assert "no model file" in fails(2, "slice", tmp_path / "none", out, "--images", crops)
     assert "no folder" in fails(2, "slice", model, out, "--images", tmp_path / "none")
+    before = model.read_bytes()
+    assert "is the model itself" in fails(2, "slice", model.parent, model, "--images", crops)
+    assert model.read_bytes() == before
+    assert "is a folder; name the .safetensors file" in fails(2, "slice", model, tmp_path, "--images", crops)
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((crops / name).read_bytes())
     assert "2 images; a slice needs 128" in fails(2, "slice", model, out, "--images", tmp_path)

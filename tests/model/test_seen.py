@@ -98,3 +98,13 @@ def test_a_unit_that_never_fires_breaks_nothing():
     assert {0, 1} <= set(kept.tolist())
     assert torch.isfinite(weight).all()
     assert torch.isfinite(always).all()
+
+
+def test_where_nothing_was_seen_all_is_finite():
+    nothing = Seen(torch.zeros(4, dtype=torch.float64), torch.zeros(4, 4, dtype=torch.float64))
+    matrix = rows(3, 4)
+    found = [
+        *low_rank(matrix, nothing.second, 2), *nearest_product(nothing.second, nothing.second, 2),
+        completed(torch.eye(4, dtype=torch.float64)[:2], nothing.second), *fewer(matrix, nothing, 2),
+    ]  # fmt: skip
+    assert all(torch.isfinite(tensor).all() for tensor in found)
