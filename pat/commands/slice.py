@@ -17,9 +17,8 @@ from pat.commands.arguments import parse
 if TYPE_CHECKING:
     from pat.model import PartAwareTransformer
 
-LEAST = 128
-"""Crops: half of them have several rows for each number of a wide model."""
-MOST = 2048
+LEAST, MOST = 256, 2048
+"""Crops: each tells its last block one row, where the cls token alone leaves the model."""
 
 
 @dataclass(frozen=True)

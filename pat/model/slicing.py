@@ -108,7 +108,8 @@ def _observed(model: PartAwareTransformer, pixels: np.ndarray) -> dict[nn.Module
         for module, take in takes.items():
             hooks.enter_context(_watched(module, take, sums[module]))
         for begin in range(0, len(pixels), BATCH):
-            model.embed(to_images(pixels[begin : begin + BATCH], model.mean.device))
+            images = to_images(pixels[begin : begin + BATCH], model.mean.device)
+            model.embed(images, parts=model.parts > 0)  # all that the last block can be asked for
     return {module: each.seen() for module, each in sums.items()}
 
 

@@ -27,7 +27,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crops(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("crops"), np.random.default_rng(0)
-    for number in range(130):
+    for number in range(256):
         Image.fromarray(rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return folder
 
@@ -35,7 +35,7 @@ def crops(tmp_path_factory):
 def test_half_as_wide_and_what_it_was_is_kept(model, crops, tmp_path, succeeds):
     out = tmp_path / "narrow.safetensors"
     said, _ = succeeds("slice", model, out, "--images", crops)
-    assert "65 images: centred cosine worst" in said
+    assert "128 images: centred cosine worst" in said
     assert f"{out}: width 24 of 48" in said
     narrow = pat.load(out)
     assert (narrow.dim, narrow.parts, narrow.config.heads, narrow.classifier) == (24, 2, 2, None)
@@ -60,7 +60,7 @@ def test_mistakes_are_one_line(model, crops, tmp_path, fails):
     assert "is a folder; name the .safetensors file" in fails(2, "slice", model, tmp_path, "--images", crops)
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((crops / name).read_bytes())
-    assert "2 images; a slice needs 128" in fails(2, "slice", model, out, "--images", tmp_path)
+    assert "2 images; a slice needs 256" in fails(2, "slice", model, out, "--images", tmp_path)
     assert not out.exists()
 
 
