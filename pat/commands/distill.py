@@ -85,8 +85,8 @@ def student_of(teacher: Path) -> TrainConfig:
     return TrainConfig(
         model=dataclasses.replace(half, attention="auto"), loss=TAUGHT,
         optim=OptimConfig(
-            "adamw", lr=1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True, warmup_epochs=1,
-            warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
+            "adamw", lr=3e-4 if sliced else 1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True,
+            warmup_epochs=1, warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
         ),
         weights="teacher" if sliced else "none", teacher=teacher, out=Path("runs/distill"), epochs=40,
     )  # fmt: skip
