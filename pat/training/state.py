@@ -83,34 +83,7 @@ def build_state(
     pixels uint8 [M, H, W, 3] of the training images, for a slice of the teacher.
     """
     device, slots = ranks.device, len(training.samples)
-    if config.model.identities not in (0, training.identities):
-        raise UserError(
-            f"model.identities is {config.model.identities}, but the source has {training.identities} identities; "
-            "leave it at 0 and it follows the source"
-        )
-    torch.manual_seed(config.seed)
-    identities = training.identities if config.loss.identity else 0
-    model = PartAwareTransformer(dataclasses.replace(config.model, identities=identities))
-    if not config.resume:
-        if config.weights == "teacher":
-            assert pixels is not None
-            done = start_as_slice(model, config, pixels)
-        else:
-            done = model_weights.initialise(model, config.weights)
-        for line in done:
-            progress.say(line)
-    if config.weights != "none" and config.optim.freeze_patch_projection:
-        model.freeze_patches()
-    elif config.model.stem != "projection" and ranks.count > 1:
-        raise UserError(
-            f"model.stem {config.model.stem} is trained on one process alone: its batch normalisation would "
-            "see each rank's images apart; on several it must be pretrained and stay frozen"
-        )
-    if not 0 <= config.optim.freeze_blocks < len(model.blocks):
-        asked = config.optim.freeze_blocks
-        raise UserError(f"optim.freeze_blocks is {asked}; some of the {len(model.blocks)} blocks must learn")
-    model.freeze_blocks(config.optim.freeze_blocks)
-    model.to(device)
+    model = _starting_model(config, training, ranks, progress, pixels).to(device)
 
     bank = bank_labels = None
     if config.model.parts and (config.loss.csl or config.loss.psd):
@@ -148,6 +121,40 @@ def build_state(
         model, bank, bank_labels, optimiser, build_schedule(optimiser, config.optim),
         config.loss.scale * 768 / model.dim, scaler, ema, amp, regularisers,
     )  # fmt: skip
+
+
+def _starting_model(
+    config: TrainConfig, training: TrainingSet, ranks: Ranks, progress: Progress, pixels: np.ndarray | None
+) -> PartAwareTransformer:
+    """The model on the CPU with its starting weights, and fixed what is not to learn; see `build_state`."""
+    if config.model.identities not in (0, training.identities):
+        raise UserError(
+            f"model.identities is {config.model.identities}, but the source has {training.identities} identities; "
+            "leave it at 0 and it follows the source"
+        )
+    torch.manual_seed(config.seed)
+    identities = training.identities if config.loss.identity else 0
+    model = PartAwareTransformer(dataclasses.replace(config.model, identities=identities))
+    if not config.resume:
+        if config.weights == "teacher":
+            assert pixels is not None
+            done = start_as_slice(model, config, pixels)
+        else:
+            done = model_weights.initialise(model, config.weights)
+        for line in done:
+            progress.say(line)
+    if config.weights != "none" and config.optim.freeze_patch_projection:
+        model.freeze_patches()
+    elif config.model.stem != "projection" and ranks.count > 1:
+        raise UserError(
+            f"model.stem {config.model.stem} is trained on one process alone: its batch normalisation would "
+            "see each rank's images apart; on several it must be pretrained and stay frozen"
+        )
+    if not 0 <= config.optim.freeze_blocks < len(model.blocks):
+        asked = config.optim.freeze_blocks
+        raise UserError(f"optim.freeze_blocks is {asked}; some of the {len(model.blocks)} blocks must learn")
+    model.freeze_blocks(config.optim.freeze_blocks)
+    return model
 
 
 def _memory_bank(config: TrainConfig, labels: Tensor, dim: int, ranks: Ranks) -> MemoryBank:
