@@ -14,7 +14,7 @@ from deploy.shipped import is_bundle
 from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.base.mapping import from_mapping
-from pat.commands.arguments import ConfigFile, parse, with_config_file
+from pat.commands.arguments import ConfigFile, looked_for, parse, with_config_file
 from pat.commands.train import architecture_of_weights, run
 from pat.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 
@@ -39,7 +39,8 @@ class Arguments:
 def main(arguments: Sequence[str]) -> None:
     """Train the student, and score it on the targets when there are any."""
     named = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    default = student_of(Path(named)) if named is not None else TrainConfig(loss=TAUGHT)
+    weights = looked_for(arguments, weights={"default": None})[0].weights
+    default = student_of(Path(named), weights) if named is not None else TrainConfig(loss=TAUGHT)
     start = architecture_of_weights(arguments)
     if start is not None:
         default = dataclasses.replace(default, model=dataclasses.replace(start, attention="auto"))
@@ -67,10 +68,11 @@ def _without_copies(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, identities_per_batch=count, images_per_identity=1)
 
 
-def student_of(teacher: Path) -> TrainConfig:
-    """What trains a student of half the width, which starts as a slice of its teacher where it can be one.
+def student_of(teacher: Path, weights: str | None = None) -> TrainConfig:
+    """What trains a student of half the width that starts from `weights`.
 
-    Raises UserError for no model.
+    If none are named it starts as a slice of its teacher where it can be one, else at random, which takes a higher
+    learning rate. Raises UserError for no model.
     """
     import torch  # here: the help does without
 
@@ -81,14 +83,16 @@ def student_of(teacher: Path) -> TrainConfig:
     with torch.device("meta"):  # for their shapes: nothing is filled
         wide = PartAwareTransformer(config)
         half = narrower(wide)
-        sliced = why_not(PartAwareTransformer(half), wide) is None and _has_weights(teacher)
+        if weights is None:
+            sliced = why_not(PartAwareTransformer(half), wide) is None and _has_weights(teacher)
+            weights = "teacher" if sliced else "none"
     return TrainConfig(
         model=dataclasses.replace(half, attention="auto"), loss=TAUGHT,
         optim=OptimConfig(
-            "adamw", lr=3e-4 if sliced else 1e-3, weight_decay=0.05, bias_lr_factor=1, per_step=True,
+            "adamw", lr=1e-3 if weights == "none" else 3e-4, weight_decay=0.05, bias_lr_factor=1, per_step=True,
             warmup_epochs=1, warmup_lr=1e-6, cosine_epochs=40, min_lr_ratio=0.01, clip_norm=1,
         ),
-        weights="teacher" if sliced else "none", teacher=teacher, out=Path("runs/distill"), epochs=40,
+        weights=weights, teacher=teacher, out=Path("runs/distill"), epochs=40,
     )  # fmt: skip
 
 

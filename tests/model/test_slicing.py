@@ -14,7 +14,7 @@ from pat.base.errors import UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
-from pat.model.slicing import narrower, slice_into, turn_towards, why_not
+from pat.model.slicing import _observed, narrower, slice_into, turn_towards, why_not
 from pat.model.stem import DeepStem
 
 PIXELS = np.random.default_rng(5).integers(0, 256, (96, 64, 32, 3), dtype=np.uint8)
@@ -42,12 +42,9 @@ def network(**changes) -> PartAwareTransformer:
 
 
 @torch.no_grad()
-def of_few_directions(model: PartAwareTransformer) -> PartAwareTransformer:
-    """The same with all that writes tokens held to RANK directions.
-
-    Of the units of an MLP and the channels of a deep stem half never change, and the others repeat each other.
-    """
-    span = torch.linalg.qr(torch.randn(model.dim, RANK))[0]
+def of_few_directions(model: PartAwareTransformer, rank: int = RANK) -> PartAwareTransformer:
+    """The same with all that writes tokens held to `rank` directions."""
+    span = torch.linalg.qr(torch.randn(model.dim, rank))[0]
     held = span @ span.T
     for name in TOKENS:
         getattr(model, name).copy_(getattr(model, name) @ held)
@@ -80,7 +77,7 @@ def last_tokens(model: PartAwareTransformer) -> torch.Tensor:
     """What enters the last LayerNorm, normalised without its weights: [rows, D]."""
     seen = []
     hook = model.norm.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    model.eval().embed(to_images(PIXELS))
+    model.eval().embed(to_images(PIXELS), parts=model.parts > 0)
     hook.remove()
     return F.layer_norm(seen[0], (model.dim,), eps=1e-6).flatten(0, 1)
 
@@ -138,6 +135,33 @@ def test_the_last_norm_stretches_what_its_numbers_stand_for():
     images = to_images(PIXELS)
     own, others = wide.embed(images), equal.eval().embed(images)
     assert F.cosine_similarity(own @ turn_towards(own, others), others).min() > 0.998
+
+
+def test_part_tokens_are_looked_at_where_they_leave_the_model():
+    wide = network()
+    (mean, _), expected = _observed(wide, PIXELS)[wide.norm], last_tokens(wide)
+    assert len(expected) == 3 * len(PIXELS)
+    torch.testing.assert_close(mean.float(), expected.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_the_mean_of_values_takes_no_place_in_a_head(monkeypatch):
+    """Heads of two numbers and even attention; values vary along two directions about a mean along a third."""
+    monkeypatch.setattr(f"{__name__}.PIXELS", PIXELS[:, :16, :16])  # one patch: not all is an average of many
+    wide = of_few_directions(network(parts=0, image_size=(16, 16)), rank=3)
+    with torch.no_grad():
+        for block in wide.blocks:
+            query, _, value = block.attn.qkv.weight.view(3, 2, WIDE // 2, WIDE)
+            query.zero_()
+            for head in value:
+                u, lengths, v = torch.linalg.svd(head, full_matrices=False)
+                head.copy_(u[:, :2] * lengths[:2] @ v[:2])
+            block.attn.qkv.bias[:WIDE] = 0
+            block.attn.qkv.bias[2 * WIDE :] += 5
+    narrow = PartAwareTransformer(dataclasses.replace(narrower(wide, 4), mlp_ratio=WIDE))
+    slice_into(narrow, wide, PIXELS)
+    own, others = last_tokens(wide), last_tokens(narrow)
+    turned = own @ turn_towards(own, others) * (4 / WIDE) ** 0.5
+    torch.testing.assert_close(others, turned, rtol=0, atol=1e-2)
 
 
 def test_the_wide_model_stays_as_it_is():

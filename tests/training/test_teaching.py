@@ -102,6 +102,15 @@ def test_what_cannot_be_a_slice_is_told_to_start_at_random(config, teacher):
         train(dataclasses.replace(config, weights="teacher", loss=LossConfig()))
 
 
+def test_a_student_that_begins_at_random_learns_faster(teacher, monkeypatch):
+    asked = []
+    monkeypatch.setattr("pat.commands.distill.run", asked.append)
+    for more in ([], ["--weights", "none"], ["--weights=none"], ["--weights", str(teacher)]):
+        assert pat.cli.run("distill", [str(teacher), "--data.source", "x", *more]) == 0
+    assert [each.weights for each in asked] == ["teacher", "none", "none", str(teacher)]
+    assert [each.optim.lr for each in asked] == [3e-4, 1e-3, 1e-3, 3e-4]
+
+
 def test_a_bundle_of_a_graph_alone_has_a_student_that_begins_at_random(colour_bundle):
     assert student_of(colour_bundle).weights == "none"
 
