@@ -54,10 +54,13 @@ def _weight_name(value: ir.Value | None) -> str | None:
 
 
 def rename_batch(model: ir.Model) -> None:
-    """Call the one symbolic dimension "batch" wherever a shape mentions it, and drop notes of the optimiser."""
+    """Call the input's symbolic dimension "batch" wherever a shape has it, and drop notes of the optimiser."""
+    symbol = str(model.graph.inputs[0].shape[0])
     for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
         if value.shape is not None:
-            value.shape = ir.Shape([BATCH if isinstance(each, ir.SymbolicDim) else each for each in value.shape])
+            value.shape = ir.Shape(
+                [each if isinstance(each, int) else str(each).replace(symbol, BATCH) for each in value.shape]
+            )
     for value in (*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()):
         value.metadata_props.clear()
 

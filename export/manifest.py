@@ -61,6 +61,8 @@ class Output:
     name: str
     size: int
     kind: Literal["cls", "cls+parts"]
+    mirrored: bool = False
+    """Averaged with the embedding of the mirror image, inside the graph."""
     dtype: Literal["float32"] = "float32"
     unit_length: bool = True
 

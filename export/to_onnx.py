@@ -71,6 +71,7 @@ def export_bundle(
     lower: Request | None = None,
     decision: Decide | None = None,
     merge: Merge | None = None,
+    mirror: bool = False,
     kernels: Sequence[str] = (),
     half_weights: bool = False,
     trainable: bool = False,
@@ -79,8 +80,9 @@ def export_bundle(
     """Export a model file to a bundle folder, whole or not at all.
 
     The fp32 graph comes from `export_graph`; `lower_graph` makes one in a lower precision of it. `decision` is
-    the data set that the fp32 graph's threshold is chosen on; `merge` makes patch tokens fewer on the way.
-    `kernels` are GPU architectures ("sm_87") to compile crop_resize for, which then travels in the bundle.
+    the data set that the fp32 graph's threshold is chosen on; `merge` makes patch tokens fewer on the way;
+    `mirror` averages over an image and its mirror image. `kernels` are GPU architectures ("sm_87") to compile
+    crop_resize for, which then travels in the bundle.
     `half_weights` rounds the weights to float16 and keeps them so in the files; `trainable` puts the model file
     into the bundle. Errors as there, in `judged`, `compile_kernels` and `write_bundle`.
     """
@@ -93,7 +95,7 @@ def export_bundle(
         raise UserError(f"half weights are those of an fp32 graph; {lower.precision} has its own")
     exported = export_graph(
         checkpoint, opset=opset, input_type=input_type, parts=parts, check_images=check_images, merge=merge,
-        half_weights=half_weights, progress=progress,
+        mirror=mirror, half_weights=half_weights, progress=progress,
     )  # fmt: skip
     graph, manifest = exported.graph, exported.manifest
     if decision is not None or merge is not None:
@@ -124,6 +126,7 @@ def export_graph(
     parts: bool = False,
     check_images: Path | None = None,
     merge: Merge | None = None,
+    mirror: bool = False,
     half_weights: bool = False,
     progress: Progress | None = None,
 ) -> Exported:
@@ -132,15 +135,16 @@ def export_graph(
     `opset` 18 suits TensorRT from 10.3 on; 23 has Attention nodes, for TensorRT 10.14 and later. `parts` puts cls
     and part tokens into the embedding. `check_images` is a folder of crops for the check set, which becomes part
     of the bundle; without one it holds synthetic people. With `merge` the graph merges patch tokens and is
-    compared with the PyTorch model that does, too; the check set is that of the full model. `half_weights`: see
-    `export_bundle`. Raises UserError for a file that is no model or a setting that does not fit, Failure when the
-    graph and the model disagree.
+    compared with the PyTorch model that does, too; the check set is that of the full model. `mirror` and
+    `half_weights`: see `export_bundle`. Raises UserError for a file that is no model or a setting that does not
+    fit, Failure when the graph and the model disagree.
     """
     progress = progress or Progress()
     checkpoint = Path(checkpoint)
     if opset not in OPSETS:
         raise UserError(f"opset {opset} is not supported; choose one of {', '.join(map(str, OPSETS))}")
     model = pat.load(checkpoint)
+    model.mirrored = mirror
     if parts and not model.parts:
         raise UserError(f"{checkpoint} is a plain ViT without part tokens; leave out --parts")
     if half_weights:
@@ -232,10 +236,10 @@ def describe(
     """The manifest of an fp32 graph, without the files."""
     height, width = model.config.image_size
     training = dict(read_description(checkpoint).training)
-    output = graph.graph.output[0]
+    size = graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value
     return Manifest(
         input=Input(INPUT, input_type, "NHWC" if input_type == "uint8" else "NCHW", height, width),
-        output=Output(OUTPUT, output.type.tensor_type.shape.dim[1].dim_value, "cls+parts" if parts else "cls"),
+        output=Output(OUTPUT, size, "cls+parts" if parts else "cls", mirrored=model.mirrored),
         opset=opset,
         files={},
         model={name: value for name, value in to_mapping(model.config).items() if name != "attention"},

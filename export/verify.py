@@ -28,7 +28,7 @@ from export.check_set import Vectors, compare, gate_of, thresholds_of
 from export.command import run
 from export.crops import Pixels, evenly, find_images, read_images
 from export.labelled import rank_both, ranking_words
-from export.manifest import Manifest
+from export.manifest import Manifest, Output
 from export.precisions import ENOUGH_IMAGES, PRECISIONS, Gate
 from pat.base.errors import UserError
 from pat.base.parser import OneLineParser
@@ -57,15 +57,14 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(path: str | Path, parts: bool = False) -> Iterator[Opened]:
+def opened(path: str | Path, like: Output | None = None) -> Iterator[Opened]:
     """A model file (needs PyTorch), a bundle folder (ONNX Runtime) or an engine (TensorRT), by what `path` is.
 
-    `parts` asks a model file for cls and part tokens; a bundle gives what it was made for. Raises UserError
-    for anything else.
+    A model file gives cls, or what a bundle gives that it is to be `like`. Raises UserError for anything else.
     """
     path = Path(path)
     if path.suffix in TORCH:
-        yield _torch_model(path, parts)
+        yield _torch_model(path, like)
         return
     backend: runtime.Backend = "tensorrt" if path.suffix in ENGINE else "onnxruntime"
     options = {"plan": path, "preprocess": "cpu"} if backend == "tensorrt" else {}
@@ -83,11 +82,12 @@ def _bundle(path: Path) -> Path:
     return path.parent if path.suffix in ENGINE else path
 
 
-def _gives_parts(path: Path) -> bool:
-    return path.suffix not in TORCH and Manifest.load(_bundle(path)).output.kind == "cls+parts"
+def _output(path: Path) -> Output | None:
+    """What a bundle or an engine gives; None for a model file."""
+    return None if path.suffix in TORCH else Manifest.load(_bundle(path)).output
 
 
-def _torch_model(path: Path, parts: bool) -> Opened:
+def _torch_model(path: Path, like: Output | None) -> Opened:
     try:
         import torch
 
@@ -97,6 +97,8 @@ def _torch_model(path: Path, parts: bool) -> Opened:
     except ImportError as error:
         raise UserError(f"{path} is a PyTorch model and needs {error.name}; compare bundles here") from error
     model = pat.load(path)
+    parts = like is not None and like.kind == "cls+parts"
+    model.mirrored = like is not None and like.mirrored
 
     def embed(pixels: Pixels) -> Vectors:
         with torch.inference_mode():
@@ -152,8 +154,8 @@ def _verify(given: argparse.Namespace) -> int:
     if given.most < 1:
         raise UserError(f"--most {given.most} must be at least 1")
     progress, missed = TerminalProgress(), list[str]()
-    parts = _gives_parts(given.first) or _gives_parts(given.second)
-    with opened(given.first, parts) as first, opened(given.second, parts) as second:
+    like = _output(given.first) or _output(given.second)
+    with opened(given.first, like) as first, opened(given.second, like) as second:
         check_comparable(first, second)
         gate = second.gate.changed(given.gate)
         thresholds = _thresholds(first, second)

@@ -290,6 +290,9 @@ class EvaluateConfig:
     """Also report embeddings averaged with those of the mirror image."""
     parts: bool = False
     """Also report cls and part tokens concatenated."""
+    debias: bool = False
+    """Also report embeddings without what each camera adds to all of its own: its mean is taken away and its
+    deviations are made alike (arXiv 2502.10195)."""
     rerank: bool = False
     """Also report re-ranking: k-reciprocal (k1 20, k2 6, lambda 0.3) and camera-aware (CA-Jaccard)."""
     open_set: bool = False

@@ -87,7 +87,8 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
     if is_bundle(path) or path.suffix in ENGINE:
         with _session(path) as session:
             manifest = session.manifest
-            progress.say(f"{path}: {manifest.precision.name} bundle, {manifest.output.kind}; {session.name}")
+            kind = manifest.output.kind + ", mirrored" * manifest.output.mirrored
+            progress.say(f"{path}: {manifest.precision.name} bundle, {kind}; {session.name}")
             size = (manifest.input.height, manifest.input.width)
             plain, decision = manifest.output.kind, manifest.decision
             yield OpenedModel(path, size, session.embed, None, kind=plain, decision=decision)

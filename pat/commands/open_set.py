@@ -37,7 +37,7 @@ def open_set_facts(
     """
     found: dict[str, OpenSet] = {}
     facts: dict[str, Mapping[str, object]] = {}
-    for kind in every_kind(parts=config.parts, flip=config.flip, rerank=False):
+    for kind in every_kind(parts=config.parts, flip=config.flip, debias=config.debias, rerank=False):
         row = kind.named(opened.kind)
         threshold = opened.decision.threshold if opened.decision is not None and kind == Kind() else None
         query, gallery = scores[row].query, scores[row].gallery

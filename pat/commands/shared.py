@@ -36,10 +36,11 @@ class SharedModel:
         Raises UserError where the processes have different images.
         """
         self.agree({f"images of {images.name}": images.digest()})
+        kinds = every_kind(parts=config.parts, flip=config.flip, debias=config.debias, rerank=config.rerank)
         return score_kinds(
-            self.opened.embedder, images, every_kind(parts=config.parts, flip=config.flip, rerank=config.rerank),
-            progress, plain=self.opened.kind, batch_size=config.batch_size * self.processes,
-            max_rank=config.max_rank, device=self.opened.device, embed_only=not self.first,
+            self.opened.embedder, images, kinds, progress, plain=self.opened.kind,
+            batch_size=config.batch_size * self.processes, max_rank=config.max_rank, device=self.opened.device,
+            embed_only=not self.first,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from pat.config import TargetConfig
 from pat.data.layouts import DataSet, open_data_set
 from pat.data.pixels import Images, read_images
 from pat.data.sample import JUNK, Sample, digest
+from pat.evaluation.camera_bias import without_camera_bias
 from pat.evaluation.extract import Embed, extract
 from pat.evaluation.kinds import Kind, Rerank
 from pat.evaluation.ranking import Features, Indices, RankingResult, evaluate_ranking
@@ -144,7 +145,11 @@ def score_kinds(
             vectors[how] = embed_images(embed, sides, progress, batch_size=batch_size, flip=kind.flip, label=label)
         if not embed_only:
             query, gallery = vectors[how][0], vectors[how][-1]
-            splits = [(query[q], gallery[g]) for q, g in images.splits] or [(query, gallery)]
+            splits = [(query[q], gallery[g]) for q, g in images.splits]
+            if kind.debias:
+                query, gallery = without_camera_bias(query, gallery)
+                splits = [without_camera_bias(*each) for each in splits]
+            splits = splits or [(query, gallery)]
             results = _ranked(splits, kind.rerank, label, progress, max_rank, device)
             scores[name] = Score(results, query, gallery)
     return scores

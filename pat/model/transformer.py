@@ -60,6 +60,8 @@ class PartAwareTransformer(nn.Module):
         self.own_grid = self.grid
         self.merging: Merging | None = None
         """Of patch tokens on their way through the blocks, which nothing that is saved mentions."""
+        self.mirrored = False
+        """Whether `embed` averages over an image and its mirror image; nothing that is saved mentions it."""
         self.parts, self.registers, self.dim = config.parts, vit.num_reg_tokens, vit.embed_dim
 
         self.patch_embed = vit.patch_embed
@@ -165,8 +167,12 @@ class PartAwareTransformer(nn.Module):
         normalised, concatenated and divided by sqrt(1 + P): [B, (1 + P) * D].
         """
         outputs = 1 + self.parts if parts else 1
+        if self.mirrored:
+            images = torch.cat([images, images.flip(-1)])
         tokens = self._run(images, None, None, outputs).float()
         tokens = F.normalize(tokens, dim=-1) / outputs**0.5  # [B, outputs, D]
+        if self.mirrored:
+            return F.normalize(tokens.flatten(1).unflatten(0, (2, -1)).sum(0), dim=-1)
         return tokens.flatten(1)
 
     def take_images_of(self, image_size: tuple[int, int]) -> None:

@@ -45,16 +45,16 @@ class Embedders:
 
 
 def test_kinds_are_named_and_plain_rankings_come_first() -> None:
-    names = [kind.named("cls+parts") for kind in every_kind(parts=True, flip=True, rerank=True)]
+    names = [kind.named("cls+parts") for kind in every_kind(parts=True, flip=True, debias=False, rerank=True)]
     plain = ["cls+parts", "cls+parts, flip", "cls + parts", "cls + parts, flip"]
     ranked = [f"{name}, {how}" for how in ("re-ranked", "re-ranked by camera") for name in plain]
     assert names == [*plain, *ranked]
-    assert every_kind(parts=False, flip=False, rerank=False) == [Kind()]
+    assert every_kind(parts=False, flip=False, debias=False, rerank=False) == [Kind()]
 
 
 def test_each_image_is_embedded_once_for_kinds_of_one_vector() -> None:
     images, embedders = EvaluationSet("x", images_of(1), images_of(2)), Embedders()
-    kinds = every_kind(parts=True, flip=False, rerank=True)
+    kinds = every_kind(parts=True, flip=False, debias=False, rerank=True)
     scores = score_kinds(embedders, images, kinds, Progress(), max_rank=10)
     assert embedders.calls == [False, False, True, True]  # query and gallery of each
     ways = ("", ", re-ranked", ", re-ranked by camera")
@@ -88,7 +88,7 @@ def test_the_bar_of_a_ranking_fills_though_there_is_junk() -> None:
     score_kinds(
         Embedders(),
         EvaluationSet("x", query, gallery),
-        every_kind(parts=False, flip=False, rerank=True),
+        every_kind(parts=False, flip=False, debias=False, rerank=True),
         Counting(),
         max_rank=10,
     )
@@ -101,7 +101,7 @@ def test_kinds_rank_by_their_own_vectors_and_by_the_cameras_of_people_alone() ->
     junk = tuple(Sample(f"junk/{n}", JUNK, 7, "x") for n in range(3))  # first, so that the people's rows move
     pixels = np.concatenate([people.pixels[:3], people.pixels])
     gallery = Images((*junk, *people.samples), pixels, np.arange(PEOPLE + 3))
-    kinds = every_kind(parts=False, flip=True, rerank=True)
+    kinds = every_kind(parts=False, flip=True, debias=True, rerank=True)
     mixed, alone = (
         score_kinds(Embedders(), EvaluationSet("x", query, each), kinds, Progress(), max_rank=10)
         for each in (gallery, people)

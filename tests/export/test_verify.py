@@ -102,8 +102,8 @@ def test_a_loss_of_rank_fails(folder, market, monkeypatch, capsys):
     """An embedder that gives noise agrees with nobody."""
     original = verify.opened
 
-    def noisy(path, parts):
-        with original(path, parts) as embedder:
+    def noisy(path, like):
+        with original(path, like) as embedder:
             generator = np.random.default_rng(0)
             embed = embedder.embed
             if path.name == "fp16":
