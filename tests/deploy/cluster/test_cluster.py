@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 
+import numpy as np
 import pytest
 
 from cluster_sites import MODEL, unit
@@ -40,6 +41,17 @@ def test_a_person_of_one_site_is_found_by_another_and_by_name(sites):
         86400
     }
     assert not {"name", "identity", "note"} & set(points[entry].payload)
+
+
+def test_many_entries_of_one_person_hide_nobody(sites):
+    harbour, station = sites("harbour"), sites("station")
+    for _ in range(60):
+        harbour.meet("anna", 1)
+    harbour.meet("bert", 2)
+    harbour.sync.round()
+    asked = unit(1) + 0.5 * unit(2)
+    found = station.cluster.search(asked / np.linalg.norm(asked), 5, 0.1, time.time())
+    assert [each.name for each in found] == ["anna", "bert"]
 
 
 def test_each_round_sends_what_changed_and_a_repeated_one_changes_nothing(sites):
