@@ -165,16 +165,20 @@ class Cluster:
         return [str((each.payload or {})["key"]) for each in found], following
 
     def keep_house(self, entries: int, now: float) -> list[SiteRecord]:
-        """Delete what has expired, of every site and model; say that this site is here; the sites."""
+        """Say that this site is here; delete what has expired, of every site and model; the sites.
+
+        By this site's clock and another's alike: one that is ahead must not delete what the others keep.
+        """
         q = self._q
-        old = q.Filter(must=[q.FieldCondition(key="expires", range=q.Range(lt=now))])
-        for name in self._collections():
-            self._delete(name, old)
         here = {"kind": "site", "node": self.node, "site": self.site, "model": self._facts.model}
         self._note({_named("site", self.node): {**here, "entries": entries, "seen": now}})
         with translated(self._where):
             found, _ = self._client.scroll(CONTROL, q.Filter(must=[self._is("kind", "site")]), limit=1000)
             records = [each.payload or {} for each in found]
+            others = max((each["seen"] for each in records if each["node"] != self.node), default=now)
+            old = q.Filter(must=[q.FieldCondition(key="expires", range=q.Range(lt=min(now, others)))])
+            for name in self._collections():
+                self._delete(name, old)
             return sorted(
                 (
                     SiteRecord(
