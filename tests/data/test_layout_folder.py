@@ -88,7 +88,7 @@ def test_a_split_is_one_whatever_its_case(people: People) -> None:
     ],
 )
 def test_parts_of_a_data_set_are_not_taken_for_people(people: People, names: list[str]) -> None:
-    with pytest.raises(UserError, match=r"(_train|query|whole_body_images|rgb/train|B|C) look like parts .* \.csv"):
+    with pytest.raises(UserError, match=r"(_train|query|_body_images|rgb/train|B|C) look like parts .* \.csv"):
         people(*names, on_error="skip")
 
 

@@ -227,6 +227,14 @@ def test_layer_norm_needs_two_numbers():
     assert narrower(network(heads=1, width=3)).width == 2
 
 
+@pytest.mark.parametrize(("width", "heads"), [(4, 4), (2, 1)])
+def test_a_model_that_cannot_be_narrower_is_refused_whatever_the_width(width, heads):
+    wide = network(width=width, heads=heads)
+    for asked in (None, 1, 2):
+        with pytest.raises(UserError, match=f"{width} wide with {heads} heads cannot be made narrower"):
+            narrower(wide, asked)
+
+
 @torch.no_grad()
 def test_what_never_moves_breaks_nothing():
     """Blocks that write nothing, and the same image over and over."""
