@@ -73,15 +73,16 @@ def test_commands_without_torch_say_what_to_install(words, tmp_path):
 
 
 def test_help_needs_no_torch():
+    commands = [*COMMANDS, "ablate labels", "ablate shifts"]
     code = BLOCKED.format(["torch", "timm", "safetensors", "triton"]) + (
         "import contextlib\nfrom pat.cli import main\n"
-        f"for words in ([], *([name] for name in {[*COMMANDS]!r})):\n"
+        f"for words in ([], *(name.split() for name in {commands!r})):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main([*words, '--help'])\n"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
-    for name in ("", *COMMANDS):
+    for name in ("", *commands):
         assert f"usage: pat {name}" in done.stdout, done.stderr
 
 

@@ -36,8 +36,8 @@ INDEXES = {
 }
 AT_ONCE = 128
 """Points in a request at most: 1.5 MB where a vector has 768 numbers."""
-VIEWS = 8
-"""Entries looked at for each person asked for: several views of one may come first."""
+KEYS = 8
+"""People looked at for each one asked for: several may be one after merges, or forgotten."""
 HOPS = 16
 """Of merges of merges that are followed."""
 
@@ -165,16 +165,20 @@ class Cluster:
         return [str((each.payload or {})["key"]) for each in found], following
 
     def keep_house(self, entries: int, now: float) -> list[SiteRecord]:
-        """Delete what has expired, of every site and model; say that this site is here; the sites."""
+        """Say that this site is here; delete what has expired, of every site and model; the sites.
+
+        By this site's clock and another's alike: one that is ahead must not delete what the others keep.
+        """
         q = self._q
-        old = q.Filter(must=[q.FieldCondition(key="expires", range=q.Range(lt=now))])
-        for name in self._collections():
-            self._delete(name, old)
         here = {"kind": "site", "node": self.node, "site": self.site, "model": self._facts.model}
         self._note({_named("site", self.node): {**here, "entries": entries, "seen": now}})
         with translated(self._where):
             found, _ = self._client.scroll(CONTROL, q.Filter(must=[self._is("kind", "site")]), limit=1000)
             records = [each.payload or {} for each in found]
+            others = max((each["seen"] for each in records if each["node"] != self.node), default=now)
+            old = q.Filter(must=[q.FieldCondition(key="expires", range=q.Range(lt=min(now, others)))])
+            for name in self._collections():
+                self._delete(name, old)
             return sorted(
                 (
                     SiteRecord(
@@ -200,10 +204,11 @@ class Cluster:
         ]
         others = q.Filter(must_not=[self._is("node", self.node)], must=[q.Filter(should=lives)])
         with translated(self._where):
-            hits = self._client.query_points(
-                self._entries, query=np.asarray(vector, np.float32).tolist(), query_filter=others,
-                limit=limit * VIEWS, score_threshold=threshold, with_payload=True,
-            ).points  # fmt: skip
+            groups = self._client.query_points_groups(
+                self._entries, "person", query=np.asarray(vector, np.float32).tolist(), query_filter=others,
+                limit=limit * KEYS, group_size=1, score_threshold=threshold, with_payload=True,
+            ).groups  # fmt: skip
+        hits = [hit for group in groups for hit in group.hits]
         payloads = {str(each.id): each.payload or {} for each in hits}
         gone = self.forgotten([*payloads, *(each["person"] for each in payloads.values())])
         hits = [each for each in hits if not gone & {str(each.id), payloads[str(each.id)]["person"]}]

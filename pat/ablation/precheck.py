@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 
 from pat.base.errors import UserError
 from pat.config import TrainConfig
-from pat.data.layouts import DataSet, open_data_set
+from pat.data.layouts import open_data_set
 from pat.data.sample import Sample
 from pat.data.sources import merge_sources, split_holdout
+from pat.evaluation.scoring import check_targets
 from pat.training.data import batches
 
 
@@ -26,21 +27,11 @@ def check_images(base: TrainConfig, tuning_seeds: Sequence[int], share: float) -
     for each in (training, *(split_holdout(training, share, seed)[0] for seed in tuning_seeds)):
         batches(base, each, epoch=1)
     known = _files([sample for each in sources for sample in (*each.train, *each.query, *each.gallery)])
+    check_targets(targets)
     for target in targets:
-        _check_target(target, [each for each in targets if each is not target], known)
-
-
-def _check_target(target: DataSet, others: Iterable[DataSet], known: Set[str]) -> None:
-    cameras: dict[int, set[int]] = {}
-    for sample in target.gallery:
-        cameras.setdefault(sample.identity, set()).add(sample.camera)
-    if not any(cameras.get(sample.identity, set()) - {sample.camera} for sample in target.query):
-        raise UserError(f"{target.name} cannot be scored on: no query has its person in another camera's gallery")
-    if any(other.name == target.name for other in others):
-        raise UserError(f"two targets are called {target.name}; call one otherwise: --data.target NAME=PATH")
-    shared = sorted(_files((*target.query, *target.gallery)) & known)
-    if shared:
-        raise UserError(f"{target.name} is no unseen target: a source holds its images too, such as {shared[0]}")
+        if shared := sorted(_files((*target.query, *target.gallery)) & known):
+            held = f"a source holds its images too, such as {shared[0]}"
+            raise UserError(f"{target.name} is no unseen target: {held}")
 
 
 def _files(samples: Iterable[Sample]) -> set[str]:

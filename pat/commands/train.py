@@ -17,6 +17,7 @@ from pat.commands.arguments import ConfigFile, left_to_the_device, looked_for, p
 from pat.commands.embedders import MODEL, opened_model
 from pat.config import EvaluateConfig, ModelConfig, TrainConfig
 from pat.data.layouts import open_data_set
+from pat.evaluation.scoring import check_targets
 from pat.training.run_folder import saved_config
 
 
@@ -45,8 +46,8 @@ def run(config: TrainConfig) -> None:
     from pat.training.teaching import Teacher
 
     device, progress = choose_device(config.device), TerminalProgress()
-    for target in config.data.target:  # a name that is wrong is told now, not after the training
-        open_data_set(target, config.data.root, config.data.on_error)
+    data = config.data  # what is wrong with a target is told now, not after the training
+    check_targets([open_data_set(target, data.root, data.on_error) for target in data.target])
     config = dataclasses.replace(
         config, model=resolve_model(config.model, device), loss=resolve_loss(config.loss, device)
     )

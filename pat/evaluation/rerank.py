@@ -53,7 +53,8 @@ def reranked(
 def check_number(images: int, neighbours: int) -> None:
     """Raises UserError where there are not more images than neighbours to look at."""
     if images <= neighbours:
-        raise UserError(f"re-ranking looks at {neighbours} neighbours and there are {images} images")
+        few = f"re-ranking looks at {neighbours} neighbours and there are {images} images"
+        raise UserError(f"{few}; rank as few without it")
 
 
 def jaccard_slabs(

@@ -62,6 +62,21 @@ def open_evaluation_set(
     return decoded(data_set.name, data_set.query, data_set.gallery, size, config, progress)
 
 
+def check_targets(targets: Sequence[DataSet]) -> None:
+    """Raise UserError for what cannot be scored on, and for two of one name: for what trains before it scores."""
+    names = set[str]()
+    for target in targets:
+        cameras: dict[int, set[int]] = {}
+        for sample in target.gallery:
+            cameras.setdefault(sample.identity, set()).add(sample.camera)
+        if not any(cameras.get(sample.identity, set()) - {sample.camera} for sample in target.query):
+            few = "no query has its person in another camera's gallery"
+            raise UserError(f"{target.name} cannot be scored on: {few}")
+        if target.name in names:
+            raise UserError(f"two targets are called {target.name}; call one otherwise: --data.target NAME=PATH")
+        names.add(target.name)
+
+
 def remarks_on(data_set: DataSet) -> tuple[str, ...]:
     """What makes scores on a data set say nothing, a line each."""
     people = {sample.identity for sample in data_set.gallery} - {JUNK}

@@ -37,10 +37,12 @@ LEAST = 2
 def narrower(wide: PartAwareTransformer, width: int | None = None) -> ModelConfig:
     """The configuration of a slice of `wide`, half as wide if no width is given.
 
-    Raises UserError for a width that is no less, or that its heads do not divide.
+    Raises UserError for a width that is no less, or that its heads do not divide, and where every width is so.
     """
     heads = _blocks(wide)[0].attn.heads
     least, most = max(heads, LEAST), (wide.dim - 1) // heads * heads
+    if most < least:
+        raise UserError(f"a model {wide.dim} wide with {heads} heads cannot be made narrower")
     width = max(wide.dim // 2 // heads * heads, least) if width is None else width
     if not least <= width <= most or width % heads:
         raise UserError(f"--width {width}: expected a multiple of the {heads} heads, from {least} to {most}")

@@ -191,6 +191,8 @@ def test_no_valid_query(trained, market, tmp_path, fails):
         ("evaluate", ["{model}", "--data", "{market}", "--out", ""], "an empty path"),
         ("train", ["--data.source", "{market}", "--out="], "an empty path"),
         ("train", ["--data.source", "x", "--data.target", "markt1501", "--out", "{tmp}/r"], "did you mean market"),
+        ("train", ["--data.source", "x", "--data.target", "unlabelled={market}/query"], "cannot be scored on"),
+        ("train", ["--data.source", "x", "--data.target", "{market}", "{market}"], "two targets are called"),
         ("export", ["{model}", ""], "an empty path"),
         ("gallery", ["list", ""], "an empty path"),
     ],

@@ -81,11 +81,19 @@ def test_a_split_is_one_whatever_its_case(people: People) -> None:
         ["bbox_train/0001/0001C1T0001F001.jpg", "bbox_test/0002/0002C1T0001F001.jpg"],  # MARS
         ["image_train/0001_c001_00030600_0.jpg", "image_query/0002_c002_00030600_0.jpg"],  # VeRi
         ["test/gallery/0001_c1_1.jpg", "test/query/0001_c2_1.jpg"],  # LaST
+        ["occluded_body_images/001/001_01.tif", "whole_body_images/001/001_01.tif"],  # Occluded-REID
+        ["rgb/test/A/101/1.jpg", "rgb/train/001/A_1.jpg", "sketch/test/101/101.jpg"],  # PRCC
+        ["train/001/A_1.jpg", "test/A/101/1.jpg", "test/C/101/1.jpg"],
+        ["A/101/1.jpg", "B/101/1.jpg"],
     ],
 )
 def test_parts_of_a_data_set_are_not_taken_for_people(people: People, names: list[str]) -> None:
-    with pytest.raises(UserError, match=r"(_train|query) look like parts .* \.csv"):
+    with pytest.raises(UserError, match=r"(_train|query|_body_images|rgb/train|B|C) look like parts .* \.csv"):
         people(*names, on_error="skip")
+
+
+def test_people_with_letters_for_names_are_people(people: People) -> None:
+    assert len(people("a/1/x.jpg", "a/2/x.jpg", "b/1/x.jpg", "c/x_c1.jpg").query) == 2
 
 
 @pytest.mark.parametrize("cameras", [("cam_a", "cam_b"), ("Camera1", "Camera2")])

@@ -102,5 +102,5 @@ def test_memory_grows_with_the_images_and_not_their_square(monkeypatch: pytest.M
 
 def test_too_few_images() -> None:
     few = people(np.random.default_rng(0), 8, 2)
-    with pytest.raises(UserError, match="20 neighbours and there are 16 images"):
+    with pytest.raises(UserError, match="20 neighbours and there are 16 images; rank as few without it"):
         evaluate_ranking(few, few, slabs=reranked())

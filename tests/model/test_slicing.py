@@ -137,6 +137,15 @@ def test_the_last_norm_stretches_what_its_numbers_stand_for():
     assert F.cosine_similarity(own @ turn_towards(own, others), others).min() > 0.998
 
 
+def test_a_last_norm_that_stretches_all_alike_does_so_in_a_slice():
+    wide = of_few_directions(network(parts=0), WIDTH - 1)
+    nn.init.constant_(wide.norm.weight, 2)
+    narrow = PartAwareTransformer(narrower(wide, WIDTH))
+    slice_into(narrow, wide, PIXELS)
+    expected = torch.full((WIDTH,), 2 * (WIDE / WIDTH) ** 0.5)  # a LayerNorm gives sqrt(width) in length
+    torch.testing.assert_close(narrow.norm.weight.data, expected, rtol=0.01, atol=0)
+
+
 def test_part_tokens_are_looked_at_where_they_leave_the_model():
     wide = network()
     (mean, _), expected = _observed(wide, PIXELS)[wide.norm], last_tokens(wide)
@@ -225,6 +234,14 @@ def test_layer_norm_needs_two_numbers():
         narrower(wide, 1)
     assert "2 wide or more" in why_not(PartAwareTransformer(dataclasses.replace(wide.config, width=1)), wide)
     assert narrower(network(heads=1, width=3)).width == 2
+
+
+@pytest.mark.parametrize(("width", "heads"), [(4, 4), (2, 1)])
+def test_a_model_that_cannot_be_narrower_is_refused_whatever_the_width(width, heads):
+    wide = network(width=width, heads=heads)
+    for asked in (None, 1, 2):
+        with pytest.raises(UserError, match=f"{width} wide with {heads} heads cannot be made narrower"):
+            narrower(wide, asked)
 
 
 @torch.no_grad()

@@ -109,9 +109,10 @@ ROUTES = [
      lambda c, n, g: c.set_payload(n, g.payload, points=g.points or g.filter, key=g.key)),
     ("POST", f"/collections/{NAME}/points/scroll", q.ScrollRequest, scroll),
     ("POST", f"/collections/{NAME}/points/count", q.CountRequest, lambda c, n, g: c.count(n, g.filter)),
-    ("POST", f"/collections/{NAME}/points/query", q.QueryRequest,
-     lambda c, n, g: c.query_points(n, query=g.query, query_filter=g.filter, limit=g.limit,
-                                    score_threshold=g.score_threshold, with_payload=g.with_payload)),
+    ("POST", f"/collections/{NAME}/points/query/groups", q.QueryGroupsRequest,
+     lambda c, n, g: c.query_points_groups(n, g.group_by, query=g.query, query_filter=g.filter, limit=g.limit,
+                                           group_size=g.group_size, score_threshold=g.score_threshold,
+                                           with_payload=g.with_payload)),
 ]  # fmt: skip
 
 

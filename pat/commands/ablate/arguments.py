@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from pat.base.errors import UserError
 from pat.base.mapping import overlay
 from pat.commands.arguments import ConfigFile, left_to_the_device, parse, with_config_file
 from pat.commands.small_study import DOMAINS, TRAINING
-from pat.config import TrainConfig
+from pat.config import AttentionImplementation, Count, TargetConfig, TrainConfig
 
 OUT = Path("runs/ablate")
 
@@ -69,6 +69,47 @@ class Arguments:
     quick: bool = False
     """A try in minutes: 2 seeds, 2 rates, few epochs, fewer drawn people; other flags go before it."""
     config: ConfigFile = None
+
+
+@dataclass(frozen=True)
+class LabelsArguments:
+    """Do the neighbours of a part feature wear what the part shows?
+
+    Query and gallery of rendered people (pat synth people) stand for the memory bank. For every image and part:
+    the share of its K neighbours, other people's images, that wear the same garment, colour or bag where the
+    part's region shows it, against chance and against the neighbours of the global feature. Then how far soft
+    labels can be believed, and how much of each token's attention lies on what is worn. Of several models, such
+    as the seeds of one arm of a study, the mean is told, and a test over them. Writes table.md, figure.png and
+    examples.png.
+    """
+
+    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    """Model files with part tokens, or folders of finished runs: trainings of one configuration."""
+    data: TargetConfig = field(default_factory=TargetConfig)
+    out: Path = Path("runs/ablate/labels")
+    images: Count = 4000
+    """Images taken, evenly over the data set, where it has more."""
+    k: Count = 10
+    """Neighbours of an image."""
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
+
+
+@dataclass(frozen=True)
+class ShiftsArguments:
+    """mAP against the strength of a shift: exposure, colour, blur, resolution, occlusion, night.
+
+    The queries are changed and the gallery stays, as when one camera differs from the others. Where the images
+    were rendered (pat synth people), the queries are also sorted by what is true of them. Writes table.md,
+    figure.png and examples.png.
+    """
+
+    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    """Model files, folders of finished runs, or bundles, side by side: a plain ViT and a PAT, for example."""
+    data: TargetConfig = field(default_factory=TargetConfig)
+    out: Path = Path("runs/ablate/shifts")
+    device: str = "auto"
+    attention: AttentionImplementation = "auto"
 
 
 def read_arguments(arguments: Sequence[str]) -> Arguments:

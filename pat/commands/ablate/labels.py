@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from tyro.conf import Positional, arg
 
 from pat.ablation import attention, calibration, labels
 from pat.ablation.attention import Look, looks
@@ -23,10 +19,10 @@ from pat.ablation.report import markdown_table
 from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
 from pat.base.mapping import check_limits
-from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import parse, writable
+from pat.base.progress import Progress
+from pat.commands.ablate.arguments import LabelsArguments
+from pat.commands.arguments import writable
 from pat.commands.embedders import opened_model
-from pat.config import AttentionImplementation, Count, TargetConfig
 from pat.data.sample import JUNK, Sample
 from pat.evaluation.curves import spread_plot
 from pat.evaluation.figures import contact_sheet
@@ -42,30 +38,6 @@ COLUMNS = (
 )  # fmt: skip
 OVER_MODELS = ("over models, 95 % interval", "p (Holm)")
 """Columns where there are several."""
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """Do the neighbours of a part feature wear what the part shows?
-
-    Query and gallery of rendered people (pat synth people) stand for the memory bank. For every image and part:
-    the share of its K neighbours, other people's images, that wear the same garment, colour or bag where the
-    part's region shows it, against chance and against the neighbours of the global feature. Then how far soft
-    labels can be believed, and how much of each token's attention lies on what is worn. Of several models, such
-    as the seeds of one arm of a study, the mean is told, and a test over them. Writes table.md, figure.png and
-    examples.png.
-    """
-
-    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
-    """Model files with part tokens, or folders of finished runs: trainings of one configuration."""
-    data: TargetConfig = field(default_factory=TargetConfig)
-    out: Path = Path("runs/ablate/labels")
-    images: Count = 4000
-    """Images taken, evenly over the data set, where it has more."""
-    k: Count = 10
-    """Neighbours of an image."""
-    device: str = "auto"
-    attention: AttentionImplementation = "auto"
 
 
 @dataclass(frozen=True)
@@ -96,13 +68,7 @@ class Agreements:
     looks: list[Look]
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Find the neighbours, print the table and write the results."""
-    given = parse(Arguments, arguments, "ablate labels")
-    run(given, shlex.join(["pat", "ablate", "labels", *arguments]), TerminalProgress())
-
-
-def run(given: Arguments, command: str, progress: Progress) -> None:
+def run(given: LabelsArguments, command: str, progress: Progress) -> None:
     """The study from models to table."""
     check_limits(given)
     if not given.models:
@@ -208,7 +174,7 @@ def _lines(columns: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join(markdown_table(columns, body))
 
 
-def markdown(found: Agreements, given: Arguments, images: int, command: str) -> str:
+def markdown(found: Agreements, given: LabelsArguments, images: int, command: str) -> str:
     """The page: tables with what they count."""
     better, worse = sum(row.low > 0 for row in found.table), sum(row.high < 0 for row in found.table)
     over_models = once_each = ""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from tyro.conf import Positional, arg
 
 from pat.ablation.people import interval_of
 from pat.ablation.rendered import Facts, facts_of, has_facts
@@ -17,10 +15,10 @@ from pat.ablation.report import markdown_table
 from pat.ablation.shifts import SHIFTS, Shift
 from pat.base.errors import UserError
 from pat.base.files import write_image, write_text
-from pat.base.progress import Progress, TerminalProgress
-from pat.commands.arguments import parse, writable
+from pat.base.progress import Progress
+from pat.commands.ablate.arguments import ShiftsArguments
+from pat.commands.arguments import writable
 from pat.commands.embedders import SUFFIXES, OpenedModel, check_device, opened_model
-from pat.config import AttentionImplementation, TargetConfig
 from pat.data.pixels import Images
 from pat.evaluation.curves import curves_plot
 from pat.evaluation.extract import Pixels
@@ -44,23 +42,6 @@ FEWEST = 20
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """mAP against the strength of a shift: exposure, colour, blur, resolution, occlusion, night.
-
-    The queries are changed and the gallery stays, as when one camera differs from the others. Where the images
-    were rendered (pat synth people), the queries are also sorted by what is true of them. Writes table.md,
-    figure.png and examples.png.
-    """
-
-    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
-    """Model files, folders of finished runs, or bundles, side by side: a plain ViT and a PAT, for example."""
-    data: TargetConfig = field(default_factory=TargetConfig)
-    out: Path = Path("runs/ablate/shifts")
-    device: str = "auto"
-    attention: AttentionImplementation = "auto"
-
-
-@dataclass(frozen=True)
 class ModelScores:
     """What one model scored."""
 
@@ -72,13 +53,7 @@ class ModelScores:
     """Condition -> value -> average precision of the queries it holds for."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Score every model on every shift, print the table and write the results."""
-    given = parse(Arguments, arguments, "ablate shifts")
-    run(given, shlex.join(["pat", "ablate", "shifts", *arguments]), TerminalProgress())
-
-
-def run(given: Arguments, command: str, progress: Progress) -> None:
+def run(given: ShiftsArguments, command: str, progress: Progress) -> None:
     """The study from models to figure."""
     if not given.models:
         raise UserError("name at least one model: a model file, the folder of a run, or a bundle")

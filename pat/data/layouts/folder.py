@@ -26,8 +26,9 @@ from pat.data.layouts.reading import DataSet, Problems, image_names, listing, su
 FOLDERS: tuple[str, ...] = ()
 EXPECTED = "a folder for each identity (identity/c1_0001.jpg or identity/camera/0001.jpg)"
 
-_PART = re.compile(r"(?:^|[_\-. ])(?:train|val|test|query|gallery|probe)(?:ing)?$", re.IGNORECASE)
-"""How the parts of data sets are named that are stored otherwise: bbox_train of MARS, image_query of VeRi."""
+_PART = re.compile(r"(?:^|[_\-. ])(?:train|val|test|query|gallery|probe)(?:ing)?$|_body_images$", re.IGNORECASE)
+"""How the parts of data sets are named that are stored otherwise: bbox_train of MARS, image_query of VeRi,
+whole_body_images of Occluded-REID."""
 
 _NUMBERS = re.compile(r"(\d{1,3})_\d+")
 """Camera and number of the image. More digits would rather be the number of a frame."""
@@ -70,15 +71,21 @@ def read(path: Path, name: str, problems: Problems) -> DataSet:
 
 
 def parts_in(path: Path) -> list[str]:
-    """Folders in `path` that are parts of a data set, by their names, and no people; several or none."""
-    parts = [top.name for top in sub_folders(path) if _PART.search(top.name)]
-    return parts if len(parts) > 1 else []
+    """Folders in `path`, or in the first of them, that are parts of a data set and no people; several or none."""
+    tops = sub_folders(path)
+    parts = [top.name for top in tops if _PART.search(top.name) or _holds_numbers(top)]
+    return parts if len(parts) > 1 else [f"{top.name}/{part}" for top in tops[:1] for part in parts_in(top)]
 
 
 def cameras_in(path: Path) -> list[str]:
     """The folders in `path` where all are cameras by their names; several or none."""
     names = [top.name for top in sub_folders(path)]
     return names if len(names) > 1 and all(map(_CAMERA_FOLDER.fullmatch, names)) else []
+
+
+def _holds_numbers(folder: Path) -> bool:
+    """Whether it is a letter with people in it, as test/A/101 of PRCC is."""
+    return len(folder.name) == 1 and any(re.fullmatch(r"\d{3,}", each.name) for each in sub_folders(folder))
 
 
 def _refuse_parts(path: Path) -> None:

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 
+import numpy as np
 import pytest
 
 from cluster_sites import MODEL, unit
@@ -40,6 +41,17 @@ def test_a_person_of_one_site_is_found_by_another_and_by_name(sites):
         86400
     }
     assert not {"name", "identity", "note"} & set(points[entry].payload)
+
+
+def test_many_entries_of_one_person_hide_nobody(sites):
+    harbour, station = sites("harbour"), sites("station")
+    for _ in range(60):
+        harbour.meet("anna", 1)
+    harbour.meet("bert", 2)
+    harbour.sync.round()
+    asked = unit(1) + 0.5 * unit(2)
+    found = station.cluster.search(asked / np.linalg.norm(asked), 5, 0.1, time.time())
+    assert [each.name for each in found] == ["anna", "bert"]
 
 
 def test_each_round_sends_what_changed_and_a_repeated_one_changes_nothing(sites):
@@ -79,17 +91,20 @@ def test_a_name_and_a_merge_are_told_and_change_how_long_entries_live(sites):
 def test_what_has_expired_is_not_found_and_is_deleted_whoever_brought_it(sites):
     clock = [time.time()]
     harbour, station = sites("harbour", retention=100.0, clock=lambda: clock[0]), sites("station")
+    depot = sites("depot")
     harbour.meet("gate-1", 1, ago=50)
     harbour.sync.round()
     now = time.time()
     assert station.cluster.search(unit(1), 5, 0.9, now)
     assert not station.cluster.search(unit(1), 5, 0.9, now + 60)
+    depot.cluster.keep_house(0, now + 60)
+    assert len(held(station)) == 1  # one clock may be ahead
     station.cluster.keep_house(0, now + 60)  # the site that brought it never comes back
     assert held(station) == {}
     clock[0] += 200
     harbour.gallery.sweep()
     harbour.sync.round()
-    assert [each.payload["kind"] for each in held(harbour, CONTROL).values()] == ["site"] * 2
+    assert [each.payload["kind"] for each in held(harbour, CONTROL).values()] == ["site"] * 3
 
 
 def test_whoever_is_forgotten_anywhere_is_forgotten_everywhere_and_each_site_says_so(sites, tmp_path):
