@@ -16,6 +16,7 @@ from deploy.gallery.changes import GROUP
 from deploy.gallery.database import FILE
 from deploy.gallery.entries import checked_name
 from deploy.gallery.fingerprint import fingerprint
+from deploy.gallery.threshold import ErrorRates
 from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service.access import WRONG_TOKENS, Audit, Rate, Sessions, Tokens
@@ -26,7 +27,6 @@ from deploy.service.photos import Photos
 from deploy.service.reviews import Reviews
 from deploy.service.settings import ServiceSettings
 from deploy.service.store import Store
-from deploy.service.thresholds import ErrorRates
 from pat.base.errors import Failure, UserError
 
 log = logging.getLogger(__name__)

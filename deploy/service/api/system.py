@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from deploy.gallery.threshold import Point, false_alarms
 from deploy.service import models
 from deploy.service.api.cameras import cameras
 from deploy.service.api.guard import COOKIE
@@ -35,7 +36,6 @@ from deploy.service.journal import Journal
 from deploy.service.people import NotThere
 from deploy.service.reviews import BAND
 from deploy.service.streams import Streams
-from deploy.service.thresholds import Point, false_alarms
 from pat.base.errors import UserError
 
 router = APIRouter(responses=PROBLEMS)
