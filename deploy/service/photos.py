@@ -7,7 +7,7 @@ import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as TooLong
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,8 +26,6 @@ MOST_PEOPLE = 12
 """In one photo; the best views are looked up."""
 ANSWER_WITHIN = 20.0
 """Seconds for the model."""
-VIEWS = 24
-"""Entries looked at first for each person asked for: several of one may come first."""
 
 
 class TooLarge(UserError):
@@ -109,19 +107,6 @@ class Photos:
         inside, usable = clipped(box[None], *pixels.shape[:2])
         return self._found(pixels, inside, np.ones(1, dtype=np.float32), limits) if usable[0] else []
 
-    def alike(self, vector: np.ndarray, limits: Limits) -> list[Match]:
-        """The best entry of each of the `limits.count` people nearest to a vector [D]."""
-        best: dict[str, Match] = {}
-        k, more = limits.count * VIEWS, True
-        while more and len(best) < limits.count:  # one person's entries may be as many as that
-            found = self._gallery.search(
-                vector, k, camera=limits.camera, since=limits.since, until=limits.until
-            )
-            for each in found:
-                best.setdefault(each.identity, each)
-            more, k = len(found) == k, 4 * k
-        return list(best.values())[: limits.count]
-
     def _people(self, pixels: Pixels) -> tuple[Boxes, np.ndarray]:
         height, width = pixels.shape[:2]
         scale = min(1.0, DETECTED_AT / max(height, width))
@@ -143,11 +128,12 @@ class Photos:
         except TooLong:
             raise Failure(f"the model did not answer within {ANSWER_WITHIN:.0f} s; try again") from None
         return [
-            InPhoto(
-                _whole(box), float(good), self.alike(vector, limits) if np.isfinite(vector).all() else [], vector
-            )
+            InPhoto(_whole(box), float(good), self._alike(vector, limits), vector)
             for box, good, vector in zip(boxes, quality, vectors, strict=True)
         ]
+
+    def _alike(self, vector: np.ndarray, limits: Limits) -> list[Match]:
+        return self._gallery.people(vector, **asdict(limits)) if np.isfinite(vector).all() else []
 
 
 def _whole(box: Boxes) -> tuple[int, int, int, int]:

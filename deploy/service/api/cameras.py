@@ -181,16 +181,16 @@ def _answer(
 ) -> models.Search:
     away: str | None = None
     threshold, viewed = site.parts.recogniser.threshold, in_view(site)
-    people = {each.name: each for each in site.people.everybody()}
+    people = {each.key: each for each in site.people.everybody()}
     answers = []
     for each in found:
         matches = [
             models.Match(
-                person=shown(site, people[match.identity], viewed), score=match.score, camera=match.camera,
+                person=shown(site, people[match.key], viewed), score=match.score, camera=match.camera,
                 time=match.time, decision=decision(match.score, threshold),
             )
             for match in each.matches
-            if match.identity in people
+            if match.key in people
         ]  # fmt: skip
         seen = SEEN[matches[0].decision if matches else "different"]
         others: list[Elsewhere] = []
