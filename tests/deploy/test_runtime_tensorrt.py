@@ -285,7 +285,7 @@ REFUSED = {
         lambda b: (b / "engine.json").unlink(),
         "engine.json is missing, so nobody knows what the plan is",
     ),
-    "no JSON": (lambda b: (b / "engine.json").write_text("{"), "engine.json cannot be read as JSON"),
+    "no JSON": (lambda b: (b / "engine.json").write_text("{"), "engine.json does not parse"),
     "other JSON": (lambda b: (b / "engine.json").write_text("{}"), "does not have the format 'pat-reid-engine/1'"),
     "facts gone": (lambda b: change(b, tensorrt=None), "says None for tensorrt"),
     "damaged": (
