@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as TooLong
@@ -57,14 +56,13 @@ class Limits:
 
 
 class Photos:
-    """Looks people up; one photo at a time, so that the cameras keep their share of the machine."""
+    """Looks people up in one photo at a time: whoever asks takes care of that."""
 
     def __init__(
         self, gallery: Gallery, detector: Detector, embedder: Embedder, *, most_bytes: int, most_pixels: int
     ) -> None:
         self._gallery, self._detector, self._embedder = gallery, detector, embedder
         self.most_bytes, self._most_pixels = most_bytes, most_pixels
-        self._one = threading.Lock()
 
     def decode(self, content: bytes) -> Pixels:
         """A photo as [H, W, 3], turned as its camera was held.
@@ -88,19 +86,14 @@ class Photos:
             raise UserError(f"this is no JPEG, PNG or WebP that can be read: {error}") from error
 
     def search(self, pixels: Pixels, limits: Limits, *, whole: bool = False) -> list[InPhoto]:
-        """The people in a photo, best view first; with `whole` it is a crop of one. Raises Failure when busy."""
-        if not self._one.acquire(timeout=ANSWER_WITHIN):
-            raise Failure("other photos are being looked up; try again")
-        try:
-            height, width = pixels.shape[:2]
-            if whole:
-                boxes = np.array([[0, 0, width, height]], dtype=np.float32)
-                quality = np.ones(1, dtype=np.float32)
-            else:
-                boxes, quality = self._people(pixels)
-            return self._found(pixels, boxes, quality, limits) if len(boxes) else []
-        finally:
-            self._one.release()
+        """The people in a photo, best view first; with `whole` it is a crop of one."""
+        height, width = pixels.shape[:2]
+        if whole:
+            boxes = np.array([[0, 0, width, height]], dtype=np.float32)
+            quality = np.ones(1, dtype=np.float32)
+        else:
+            boxes, quality = self._people(pixels)
+        return self._found(pixels, boxes, quality, limits) if len(boxes) else []
 
     def search_box(self, pixels: Pixels, box: Boxes, limits: Limits) -> list[InPhoto]:
         """Who one box [4] of a frame shows."""

@@ -28,8 +28,9 @@ from pat.base.errors import Failure
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
 """Images a second of a stream at most."""
-PHOTOS = 2
-"""Decoded and looked up at once. Others wait without a thread: people, health and images go on meanwhile."""
+PHOTOS = 1
+"""Looked up at once, so that the cameras keep their share of the machine. Others wait without a thread: people,
+health and images go on meanwhile."""
 SEEN: dict[str, Literal["yes", "perhaps", "no"]] = {"same": "yes", "perhaps": "perhaps", "different": "no"}
 KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 

@@ -293,12 +293,12 @@ def test_a_photo_waits_for_others_for_so_long_alone(service, people, monkeypatch
     going = threading.Event()
     monkeypatch.setattr(cameras, "ANSWER_WITHIN", 0.2)
     monkeypatch.setattr(service.site.photos, "_people", lambda pixels: going.wait(30) and (np.empty((0, 4)), []))
-    with ThreadPoolExecutor(3) as pool:
-        photos = [pool.submit(search, service, photo()) for _ in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        photos = [pool.submit(search, service, photo()) for _ in range(2)]
         refused = next(as_completed(photos)).result()
         going.set()
     problem(refused, 503, "unavailable")
-    assert sorted(each.result().status_code for each in photos) == [200, 200, 503]
+    assert sorted(each.result().status_code for each in photos) == [200, 503]
 
 
 def test_photos_are_searched_with_the_detector_of_the_cameras_settings(colour_bundle, tmp_path, monkeypatch):
