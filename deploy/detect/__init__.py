@@ -18,11 +18,6 @@ HOG, RENDERED = "hog", "rendered"
 class Detector(Protocol):
     """Finds people; used by one thread at a time, or by several where it is `shared`."""
 
-    name: str
-    """A few words for the log."""
-    dropped: int
-    """Boxes or scores so far that were not finite, and so left out."""
-
     shared: bool
     """One is enough for all cameras."""
 

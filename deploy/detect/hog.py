@@ -48,8 +48,7 @@ class HogDetector:
         if width < WINDOW[1]:
             raise UserError(f"the HOG detector's width is {width}; it must be at least {WINDOW[1]} pixels")
         threshold = 0.4 if threshold is None else threshold
-        self.name = f"HOG, {width} pixels wide, scores from {threshold:g}"
-        self.dropped, self.shared = 0, False
+        self.shared = False
         self.width = width
         self._least = CENTRE + log(threshold / (1 - threshold)) / STEEPNESS
         self._hog = cv2.HOGDescriptor()

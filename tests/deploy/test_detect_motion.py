@@ -25,7 +25,7 @@ def frame(index: int, *, left: int | None = None, rate: float = 10, pixels=NOISE
 class Everywhere:
     """A detector that finds one person wherever it looks, and remembers where that was."""
 
-    name, dropped, shared = "everywhere", 0, False
+    shared = False
 
     def __init__(self) -> None:
         self.looked: list = []
