@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import threading
 import time
@@ -20,6 +19,7 @@ from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service import elsewhere, webhooks
 from deploy.service.api.app import Task, make_app
+from deploy.service.api.guard import is_loopback
 from deploy.service.elsewhere import Neighbours
 from deploy.service.journal import Journal
 from deploy.service.live import Live
@@ -101,7 +101,7 @@ class Service:
                 most_bytes=int(access.upload_megabytes * 1e6), most_pixels=int(access.upload_megapixels * 1e6),
             )  # fmt: skip
             site = self._site = Site(parts, settings, store, self._live, photos, self._error_rates)
-            if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
+            if not is_loopback(channel.getsockname()[0]) and not site.tokens.all():
                 raise UserError(
                     f"--host {self._host} can be reached from other machines, and there is no token: make one by "
                     f"`pat serve token add {parts.settings.gallery.path} NAME --role erase`"
@@ -148,10 +148,6 @@ class Service:
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(1.0)
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _shown(host: str, port: int) -> str:
