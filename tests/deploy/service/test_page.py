@@ -12,7 +12,6 @@ from PIL import Image
 
 from chromium import CHROMIUM, NONE, launched, playwright
 from deploy.annotate import Label
-from deploy.frames import Frame
 from deploy.gallery.threshold import ErrorRates, Point
 from deploy.service.access import Tokens
 from deploy.service.settings import AccessSettings, ServiceSettings
@@ -290,13 +289,3 @@ def test_signing_in_with_a_role(page, colour_bundle, tmp_path):
         assert page.evaluate("document.cookie") == ""
         go(page, service, "system").get_by_role("button", name="Sign out").click()
         playwright.expect(main.get_by_label("Token")).to_be_visible()
-
-
-def test_frames_are_drawn_only_when_somebody_looks(service):
-    pixels = np.zeros((120, 160, 3), dtype=np.uint8)
-    service.service.see(Frame("gate", 1, time.time(), pixels), [])
-    live = service.site.live
-    assert live._images == {}
-    number, jpeg = live.image("gate")
-    assert number == 1
-    assert live.image("gate")[1] is jpeg
