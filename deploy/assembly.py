@@ -96,8 +96,7 @@ def chosen_way(bundle: Path, settings: ProcessSettings) -> tuple[Path, ProcessSe
 
 
 def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, cameras: int) -> Embedder:
-    """The thread that will own the model, not started yet."""
-    bundle, settings = chosen_way(bundle, settings)
+    """The thread that will own the model, not started yet; bundle and settings are those of `chosen_way`."""
     chosen = settings.runtime
     options: dict[str, object] = {"batch_size": chosen.max_batch}
     if chosen.backend == "tensorrt":
