@@ -36,8 +36,6 @@ class OnnxDetector:
     Where the graph leaves the size of a batch open, images of several cameras are looked at together.
     """
 
-    shared = True
-
     def __init__(
         self,
         manifest: DetectorManifest,
