@@ -50,7 +50,7 @@ def main(options: Options) -> int:
 
 def measure(options: Options, settings: ProcessSettings | None = None) -> Scores:
     """The scores of all streets together. Raises UserError for what is no street or no bundle."""
-    threshold = read_threshold(options.threshold, options.bundle)
+    threshold, _ = read_threshold(options.threshold, options.bundle)
     settings = settings or ProcessSettings()
     if options.detector != TRUE:
         settings = replace(settings, detect=replace(settings.detect, detector=options.detector))

@@ -84,7 +84,7 @@ class InGallery:
         person = self._gallery.person(key)
         if person is None:
             raise Failure(f"nobody has the key {key} any more")
-        return person.identity
+        return person.name
 
 
 class Client:

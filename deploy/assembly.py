@@ -96,8 +96,7 @@ def chosen_way(bundle: Path, settings: ProcessSettings) -> tuple[Path, ProcessSe
 
 
 def open_embedder(bundle: Path, settings: ProcessSettings, metrics: Metrics, *, cameras: int) -> Embedder:
-    """The thread that will own the model, not started yet."""
-    bundle, settings = chosen_way(bundle, settings)
+    """The thread that will own the model, not started yet; bundle and settings are those of `chosen_way`."""
     chosen = settings.runtime
     options: dict[str, object] = {"batch_size": chosen.max_batch}
     if chosen.backend == "tensorrt":
@@ -126,16 +125,9 @@ def new_detector(settings: ProcessSettings) -> Detector:
 
 
 def new_finder(settings: ProcessSettings) -> Callable[[str], Find]:
-    """Makes what finds people for one camera after the other: a detector for each, or one for all where that is
-    enough, and a motion gate for each."""
-    opened: list[Detector] = []
-
-    def find_for(camera: str) -> Find:
-        if not (opened and opened[0].shared):
-            opened[:] = [new_detector(settings)]
-        return functools.partial(MotionGate(settings.detect.full_look).find, opened[0])
-
-    return find_for
+    """Makes what finds people for one camera after the other: with one detector for all, and a gate for each."""
+    detector = functools.cache(lambda: new_detector(settings))  # a service without cameras opens none
+    return lambda camera: functools.partial(MotionGate(settings.detect.full_look).find, detector())
 
 
 def new_camera(source: NamedSource, settings: ProcessSettings) -> Camera:

@@ -103,7 +103,8 @@ class Camera:
         if self._thread.is_alive():
             self._thread.join(STOP_WITHIN)
         for reader in readers:
-            reader.join(max(0.0, deadline - time.monotonic()))
+            if reader.is_alive():
+                reader.join(max(0.0, deadline - time.monotonic()))
 
     def __enter__(self) -> Camera:
         return self.start()

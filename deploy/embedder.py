@@ -11,18 +11,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from deploy.closing import Closing
 from deploy.frames import Boxes, Pixels
 from deploy.metrics import Metrics
-from deploy.runtime.session import NotFinite, Runtime
+from deploy.runtime.session import NotFinite, Runtime, Vectors
 from pat.base.errors import Failure
 
 log = logging.getLogger(__name__)
 
-Vectors = NDArray[np.float32]
-"""[n, D], unit length."""
 SPOILED_BATCHES = 3
 """Batches in a row without one finite vector, from which on it is the model that is broken and not a crop."""
 

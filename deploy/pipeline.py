@@ -16,6 +16,7 @@ from deploy.annotate import Label, View
 from deploy.assembly import (
     Find,
     NamedSource,
+    chosen_way,
     new_camera,
     new_finder,
     new_policy,
@@ -116,6 +117,7 @@ def run(
     model stays broken for `settings.runtime.give_up_after` seconds.
     """
     check_limits(settings)
+    bundle, settings = chosen_way(bundle, settings)
     manifest = Manifest.load(bundle)
     metrics = Metrics()
     output, begun = settings.output, time.monotonic()

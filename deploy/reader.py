@@ -1,4 +1,4 @@
-"""One connection of a camera, read by a thread of its own from opening to its end."""
+"""One connection of a camera, read from opening to its end: a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from deploy.frames import Pixels
 from deploy.sources import Source
 
 
-class Reader:
+class Reader(threading.Thread):
     """Opens a source and hands its images on until it ends, fails, or is not wanted any more.
 
     A read may hang in a driver or in a library whatever its time limits say. So nobody waits for its thread: the
@@ -29,7 +29,7 @@ class Reader:
         accept: Callable[[Reader, Pixels, float], bool],
         finished: Callable[[], None],
     ) -> None:
-        self._thread = threading.Thread(target=self._run, name=f"reader of {name}", daemon=True)
+        super().__init__(name=f"reader of {name}", daemon=True)
         self._open, self._accept, self._finished = open, accept, finished
         self._source: Source | None = None
         self._unwanted = False
@@ -40,7 +40,7 @@ class Reader:
         self.done = False
         """Set last, when `error` and the counts will not change any more and the source is closed."""
 
-    def _run(self) -> None:
+    def run(self) -> None:
         try:
             with self._open() as source:
                 self._source = source
@@ -57,14 +57,6 @@ class Reader:
             if not self._accept(self, pixels, seconds):
                 return
             self.frames += 1
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def join(self, timeout: float) -> None:
-        """Waits for the thread, if it was started."""
-        if self._thread.is_alive():
-            self._thread.join(timeout)
 
     def stop(self) -> None:
         """Asks it to end at the next image."""

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.gallery import Candidate, Gallery
+from deploy.gallery import Gallery, Match
 from deploy.metrics import Metrics
 from pat.base.errors import Failure, UserError
 
@@ -159,9 +159,9 @@ class Recogniser:
         if person is None:
             return FORGOTTEN if self._gallery.forgotten(known.key) else NOBODY
         new = known.new and person.key == known.key
-        return replace(known, identity=person.identity, key=person.key, new=new)
+        return replace(known, identity=person.name, key=person.key, new=new)
 
-    def _contradicted(self, known: Recognition, found: list[Candidate], rivals: list[Candidate]) -> bool:
+    def _contradicted(self, known: Recognition, found: list[Match], rivals: list[Match]) -> bool:
         """Whether somebody else is clearly more like the track, or whom it was taken for is clearly not."""
         rival = rivals[0].score if rivals else -1.0
         if known.new:  # its own first view is all there is of the person

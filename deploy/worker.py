@@ -15,12 +15,13 @@ import numpy as np
 from deploy.annotate import Label, View
 from deploy.appearance import ROUNDING, Array, EmbeddingPolicy, qualities, touched
 from deploy.camera import Camera
-from deploy.embedder import Embedder, Vectors
+from deploy.embedder import Embedder
 from deploy.events import Event, EventLog, Kind
 from deploy.frames import Detections, Frame, clipped, ious
 from deploy.metrics import Metrics
 from deploy.person import Person, meet
 from deploy.recognise import Recogniser
+from deploy.runtime.session import Vectors
 from deploy.track import Tracked, Tracker
 from pat.base.errors import Failure
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from deploy.runtime.crops import Pixels, prepared
@@ -118,12 +117,7 @@ def runner(
 
     Raises UserError when ONNX Runtime cannot run it here.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = open_session(graph.SerializeToString(), ("CPUExecutionProvider",), options)
+    session = open_session(graph.SerializeToString(), threads=threads, optimise=optimise)
 
     def run(pixels: Pixels) -> NDArray[np.float32]:
         (vectors,) = session.run([manifest.output.name], {manifest.input.name: prepared(pixels, manifest)})

@@ -50,16 +50,17 @@ class Elsewhere:
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
-    """What is known of a site."""
+    """What is known of a site of the cluster, this one among them; the API shows it as it is."""
 
     node: str
+    """Stands for the site's gallery."""
     site: str
     model: str
     entries: int
     seen: float
     """When it was last there; seconds since the epoch."""
     unacknowledged: int
-    """Tombstones that have not reached it."""
+    """Of what was forgotten anywhere, what it has not yet deleted."""
 
 
 def newest_of(records: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

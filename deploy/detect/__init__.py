@@ -1,7 +1,4 @@
-"""What finds people in a frame: the ONNX model in the box, another one by path, or OpenCV's HOG detector.
-
-`open_detector` gives each camera one of its own, or the one that all of them share.
-"""
+"""What finds people in a frame: the ONNX model in the box, another one by path, or OpenCV's HOG detector."""
 
 from __future__ import annotations
 
@@ -16,15 +13,7 @@ HOG, RENDERED = "hog", "rendered"
 
 
 class Detector(Protocol):
-    """Finds people; used by one thread at a time, or by several where it is `shared`."""
-
-    name: str
-    """A few words for the log."""
-    dropped: int
-    """Boxes or scores so far that were not finite, and so left out."""
-
-    shared: bool
-    """One is enough for all cameras."""
+    """Finds people; safe to use from the threads of all cameras."""
 
     def detect(self, pixels: Pixels, regions: Boxes | None = None) -> Detections:
         """People in a frame u8 [H, W, 3] RGB of any size, the surest first; boxes lie inside the frame.

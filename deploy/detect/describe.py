@@ -8,7 +8,8 @@ from typing import Any
 
 from deploy.detect.families import FAMILIES, Family, FamilyName
 from deploy.detect.manifest import DetectorInput, DetectorManifest
-from deploy.detect.onnx import OnnxDetector, answer, check_input, grey, only_input, session
+from deploy.detect.onnx import OnnxDetector, answer, check_input, grey, only_input
+from deploy.runtime.onnxruntime import open_session
 from export.manifest import sha256
 from pat.base.errors import UserError
 from pat.base.files import write_text
@@ -41,7 +42,7 @@ def describe(
     if path.parent.resolve() != file.parent.resolve():
         raise UserError(f"{path} does not lie beside {file}; a manifest lies in the folder of its model")
     kind = FAMILIES[family]
-    opened = session(file, providers=("CPUExecutionProvider",), threads=0)
+    opened = open_session(file)
     feed = only_input(opened, file)
     height, width = _size(feed, size, file)
     names = _outputs(opened, kind, outputs, file)

@@ -39,7 +39,7 @@ with one false alarm; those missed were mostly smaller than the window or half h
 class HogDetector:
     """Frames are resized to `width` columns first: smaller is faster, larger finds people farther away.
 
-    `threshold` is the least score, 0 to 1. One object for each thread.
+    `threshold` is the least score, 0 to 1. Safe to use from several threads, as OpenCV itself uses a descriptor.
     """
 
     def __init__(self, *, threshold: float | None = None, width: int = 960) -> None:
@@ -48,8 +48,6 @@ class HogDetector:
         if width < WINDOW[1]:
             raise UserError(f"the HOG detector's width is {width}; it must be at least {WINDOW[1]} pixels")
         threshold = 0.4 if threshold is None else threshold
-        self.name = f"HOG, {width} pixels wide, scores from {threshold:g}"
-        self.dropped, self.shared = 0, False
         self.width = width
         self._least = CENTRE + log(threshold / (1 - threshold)) / STEEPNESS
         self._hog = cv2.HOGDescriptor()

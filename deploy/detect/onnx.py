@@ -18,7 +18,7 @@ from deploy.detect.families import FAMILIES
 from deploy.detect.manifest import DetectorInput, DetectorManifest
 from deploy.detect.together import Image, Outputs, Together
 from deploy.frames import Boxes, Detections, Pixels
-from deploy.runtime.onnxruntime import open_session
+from deploy.runtime.onnxruntime import CPU, open_session
 from pat.base.errors import Failure, UserError, one_line
 
 log = logging.getLogger(__name__)
@@ -36,19 +36,17 @@ class OnnxDetector:
     Where the graph leaves the size of a batch open, images of several cameras are looked at together.
     """
 
-    shared = True
-
     def __init__(
         self,
         manifest: DetectorManifest,
         *,
         threshold: float | None = None,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = CPU,
         threads: int = 0,
     ) -> None:
         self.manifest = manifest if threshold is None else replace(manifest, threshold=threshold)
         self._file = manifest.model_file()
-        self._session = session(self._file, providers=providers, threads=threads)
+        self._session = open_session(self._file, providers, threads)
         self._decode = FAMILIES[manifest.family].decode
         self._check()
         self._outputs = Together(self._run, MOST_TOGETHER) if self._takes_batches() else self._run
@@ -114,14 +112,6 @@ class OnnxDetector:
             self._decode(self._run(grey(wanted.height, wanted.width)), self.manifest)
         except (UserError, Failure) as error:
             raise UserError(f"{file}: {error}") from error
-
-
-def session(file: Path, *, providers: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
-    """An inference session on an ONNX file. Raises UserError when it does not load."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return open_session(file, providers, options)
 
 
 def answer(

@@ -9,18 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from deploy.gallery.database import Database, read_mapped
-from deploy.gallery.entries import (
-    Candidate,
-    Floats,
-    Identity,
-    Match,
-    Record,
-    checked_name,
-    checked_time,
-    checked_vectors,
-)
+from deploy.gallery.entries import Floats, Identity, Match, Record, checked_name, checked_time, checked_vectors
 from deploy.gallery.facts import Facts
-from deploy.gallery.index import Index
+from deploy.gallery.index import Index, Person
 from deploy.gallery.vectors import Wanted
 from pat.base.errors import UserError
 
@@ -77,27 +68,42 @@ class Answers:
         found = index.vectors.nearest(query, int(k), wanted)
         return [each for each in map(self._match, found) if each is not None]
 
-    def people(self, vector: ArrayLike, count: int = 2, *, exclude: Collection[str] = ()) -> list[Candidate]:
-        """The `count` people most like a vector [D], best first, each by the nearest view; `exclude` are keys."""
+    def people(
+        self,
+        vector: ArrayLike,
+        count: int = 2,
+        *,
+        exclude: Collection[str] = (),
+        camera: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> list[Match]:
+        """The nearest entry of each of the `count` people most like a vector [D], best first.
+
+        `exclude` are keys of people, the other limits those of `search`.
+        """
         query = self._query(vector)
         self._look()
         index = self._index
-        wanted = self._wanted(exclude_people=[index.keys[key] for key in exclude if key in index.keys])
-        best: dict[int, float] = {}
+        wanted = self._wanted(
+            exclude_people=[index.keys[key] for key in exclude if key in index.keys],
+            camera=self._camera(camera),
+            since=None if since is None else checked_time("since", since),
+            until=None if until is None else checked_time("until", until),
+        )
+        best: dict[int, tuple[int, int, float]] = {}
         k, more = count * VIEWS, True
         while more and len(best) < count:  # one person's views may be as many as that
             nearest = index.vectors.nearest(query, k, wanted)
-            for _, person, score in nearest:
-                best.setdefault(person, score)
+            for found in nearest:
+                best.setdefault(found[1], found)
             more, k = len(nearest) == k, 4 * k
-        known = [(index.people.get(person), score) for person, score in best.items()]
-        return [Candidate(each.key, each.name, score) for each, score in known if each is not None][:count]
+        return [each for each in map(self._match, best.values()) if each is not None][:count]
 
-    def person(self, key: str) -> Candidate | None:
-        """Who has this key now, after merges and renaming; None when there is nobody any more. The score is 1."""
+    def person(self, key: str) -> Person | None:
+        """Who has this key now, after merges and renaming; None when there is nobody any more."""
         self._look()
-        found = self._index.people.get(self._index.keys.get(key, -1))
-        return None if found is None else Candidate(found.key, found.name, 1.0)
+        return self._index.people.get(self._index.keys.get(key, -1))
 
     def key_of(self, identity: str) -> str | None:
         """The key of the person of this name."""
@@ -162,4 +168,4 @@ class Answers:
         known, details = self._index.people.get(person), self._index.details.get(entry)
         if known is None or details is None:
             return None
-        return Match(known.name, score, details.camera, details.time, details.uuid, details.note)
+        return Match(known.name, score, details.camera, details.time, details.uuid, details.note, known.key)

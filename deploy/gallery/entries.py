@@ -38,7 +38,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An answer to a search."""
+    """An entry that is like a vector."""
 
     identity: str
     score: float
@@ -47,6 +47,8 @@ class Match:
     time: float
     id: str
     note: str
+    key: str
+    """The person's, which stays the same whatever the name is; see `Gallery.person`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,6 @@ class Identity:
     cameras: tuple[str, ...]
     first: float
     last: float
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A person whom a vector may show."""
-
-    key: str
-    """Stays the same whatever the person is called; see `Gallery.person`."""
-    identity: str
-    score: float
-    """Cosine of the nearest of the person's views."""
 
 
 @dataclass(frozen=True, slots=True)

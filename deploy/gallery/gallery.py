@@ -192,7 +192,6 @@ class Gallery(Answers, Closing):
         source, target = checked_name("identity", source), checked_name("identity", target)
         if source == target:
             raise UserError(f"{source!r} cannot be merged with itself; name two identities")
-        self._look()
         count = self.count(source)
         with self._changing() as connection:
             number = aliases.merge(connection, source, target, self._clock())

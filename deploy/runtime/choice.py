@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Candidate:
 
     bundle: Path
     backend: BackendName
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
 
     def __str__(self) -> str:
         options = " ".join(str(each) for each in self.options.values())
@@ -39,12 +39,9 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A candidate, and why it was chosen."""
+class Choice(Candidate):
+    """The candidate that was chosen."""
 
-    bundle: Path
-    backend: BackendName
-    options: Mapping[str, Any]
     why: str
     machine: str
     """Where it was measured: it counts nowhere else."""

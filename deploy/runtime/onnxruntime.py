@@ -13,6 +13,8 @@ from deploy.runtime.session import Runtime, Vectors
 from export.manifest import MODEL, Manifest
 from pat.base.errors import Failure, UserError, one_line
 
+CPU = ("CPUExecutionProvider",)
+
 
 class Session(Runtime):
     """An ONNX Runtime session on a bundle's model.onnx.
@@ -25,17 +27,14 @@ class Session(Runtime):
         self,
         bundle: str | Path,
         *,
-        providers: Sequence[str] = ("CPUExecutionProvider",),
+        providers: Sequence[str] = CPU,
         threads: int = 0,
         batch_size: int = 64,
     ) -> None:
         super().__init__(Manifest.load(bundle))
         self._hold(batch_size)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
         path = self.manifest.file(MODEL)
-        self._session: Any = open_session(path, providers, options)
+        self._session: Any = open_session(path, providers, threads)
         self._check_names(path)
         first = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         self.name = f"ONNX Runtime {onnxruntime.__version__}, {first}"
@@ -63,11 +62,12 @@ class Session(Runtime):
 
 
 def open_session(
-    model: Path | bytes, providers: Sequence[str], options: onnxruntime.SessionOptions
+    model: Path | bytes, providers: Sequence[str] = CPU, threads: int = 0, *, optimise: bool = True
 ) -> onnxruntime.InferenceSession:
     """An inference session with exactly the providers asked for (the CPU may come after them).
 
-    Raises UserError when the model does not load, or a provider is absent or did not start.
+    `threads` 0 leaves their number to ONNX Runtime. Raises UserError when the model does not load, or a provider
+    is absent or did not start.
     """
     name = str(model) if isinstance(model, Path) else "the graph"
     missing = [each for each in providers if each not in onnxruntime.get_available_providers()]
@@ -75,6 +75,11 @@ def open_session(
         raise UserError(
             f"this onnxruntime has no {missing[0]}; it has {', '.join(onnxruntime.get_available_providers())}"
         )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         source = str(model) if isinstance(model, Path) else model
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))

@@ -6,7 +6,6 @@ A plan is code that the GPU (and, when allowed, the host) executes, so nothing o
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from deploy.runtime.trt_library import Library
 from export.manifest import MODEL, Manifest
 from pat.base.errors import UserError
+from pat.base.mapping import read_mapping
 
 PLAN = "model.plan"
 FORMAT = "pat-reid-engine/1"
@@ -100,11 +100,8 @@ def _read(path: Path, rebuild: str) -> dict[str, Any]:
     """engine.json, with what is needed of it. Raises UserError."""
     if not path.is_file():
         raise UserError(f"{path} is missing, so nobody knows what the plan is; copy it too, or {rebuild}")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}; {rebuild}") from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    facts = read_mapping(path, remedy=rebuild)
+    if facts.get("format") != FORMAT:
         raise UserError(f"{path} does not have the format {FORMAT!r}; {rebuild}")
     kinds = {"plan": dict, "source": dict, "options": dict, "tensorrt": str, "flavour": str, "device": str}
     for name, kind in kinds.items():

@@ -18,6 +18,7 @@ from export.precisions import Gate
 from pat.base.errors import Failure, UserError
 
 Vectors = NDArray[np.float32]
+"""[n, D], unit length."""
 
 
 class NotFinite(Failure):

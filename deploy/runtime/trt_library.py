@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -71,32 +72,22 @@ class Messages:
         return one_line(telling[-1]) if telling else "it gave no reason"
 
 
-@dataclass
-class Listener:
-    """A library's logger, and where its words are kept."""
+@cache
+def logger_of(trt: Any) -> Any:
+    """The one logger that this process gives to an imported TensorRT module; what it hears is in its `messages`.
 
-    messages: Messages
-    logger: Any
+    The library keeps the first logger it is given for the life of the process.
+    """
 
+    class CollectingLogger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.messages = Messages()
 
-_LISTENERS: dict[str, Listener] = {}
-"""The library keeps the first logger it is given for the life of the process, so there is one for a module."""
+        def log(self, severity: Any, text: str) -> None:
+            self.messages.add(int(severity), text)
 
-
-def listener(trt: Any) -> Listener:
-    """The one logger that this process gives to an imported TensorRT module."""
-    if trt.__name__ not in _LISTENERS:
-        messages = Messages()
-
-        class CollectingLogger(trt.ILogger):
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity: Any, text: str) -> None:
-                messages.add(int(severity), text)
-
-        _LISTENERS[trt.__name__] = Listener(messages, CollectingLogger())
-    return _LISTENERS[trt.__name__]
+    return CollectingLogger()
 
 
 @dataclass
@@ -112,12 +103,13 @@ class Library:
         return str(self.trt.__version__)
 
     @property
-    def messages(self) -> Messages:
-        return listener(self.trt).messages
+    def logger(self) -> Any:
+        return logger_of(self.trt)
 
     @property
-    def logger(self) -> Any:
-        return listener(self.trt).logger
+    def messages(self) -> Messages:
+        messages: Messages = self.logger.messages
+        return messages
 
 
 def load_library(name: FlavourName) -> Library:

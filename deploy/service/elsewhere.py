@@ -112,7 +112,7 @@ class Neighbours:
         return models.Cluster(
             url=self.url, site=self.name, node=self.cluster.node, error=self.error,
             since=self.since, waiting=self.sync.waiting(), sent=self.sync.sent,
-            sites=[models.OtherSite(**asdict(each)) for each in self.sync.sites],
+            sites=self.sync.sites,
         )  # fmt: skip
 
     def _round(self) -> None:

@@ -6,14 +6,13 @@ import io
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from deploy.annotate import Label, draw
 from deploy.appearance import qualities
-from deploy.frames import Boxes, Frame, clipped
+from deploy.frames import Boxes, Frame, Pixels, clipped
 
 WIDEST = 1280
 """Columns of a live image at most."""
@@ -24,16 +23,23 @@ REMEMBERED = 512
 """Tracks whose best crop is held in memory at most."""
 
 
-@dataclass(frozen=True)
 class Seen:
-    """A camera's newest frame."""
+    """A camera's frame and who is in it."""
 
-    frame: Frame
-    labels: Sequence[Label]
+    def __init__(self, frame: Frame, labels: Sequence[Label]) -> None:
+        self.frame, self.labels = frame, labels
+        self._drawing = threading.Lock()
+        self._jpeg = b""
+
+    def jpeg(self) -> bytes:
+        """The image with boxes and names; made when somebody looks, once."""
+        with self._drawing:
+            self._jpeg = self._jpeg or _jpeg(_drawn(self.frame.pixels, self.labels), QUALITY)
+            return self._jpeg
 
 
 class Live:
-    """Takes every frame by reference, and makes a JPEG of one only when somebody looks; safe to use from threads.
+    """Takes every frame by reference; safe to use from threads.
 
     With `crops`, also the best crop of each track is kept until it is asked for.
     """
@@ -41,10 +47,8 @@ class Live:
     def __init__(self, *, crops: bool) -> None:
         self._crops = crops
         self._seen: dict[str, Seen] = {}
-        self._images: dict[str, tuple[int, bytes]] = {}
         self._best: dict[int, tuple[float, bytes]] = {}  # quality and JPEG, by track
-        self._drawing: dict[str, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the best crops
 
     def see(self, frame: Frame, labels: Sequence[Label]) -> None:
         """A new frame; called on its camera's thread."""
@@ -59,20 +63,6 @@ class Live:
     def everywhere(self) -> list[Seen]:
         """The newest frame of each camera."""
         return list(self._seen.values())
-
-    def image(self, camera: str) -> tuple[int, bytes] | None:
-        """Number and JPEG of the newest frame with boxes and names; None before the first. Made once a frame."""
-        with self._lock:
-            drawing = self._drawing.setdefault(camera, threading.Lock())
-        with drawing:
-            seen = self._seen.get(camera)
-            if seen is None:
-                return None
-            made = self._images.get(camera)
-            if made is None or made[0] != seen.frame.index:
-                made = seen.frame.index, _jpeg(_drawn(seen), QUALITY)
-                self._images[camera] = made
-            return made
 
     def at(self, camera: str, x: float, y: float) -> tuple[Seen, Label] | None:
         """The person at a place (0 to 1 each way) of the image: of several the nearest to the camera."""
@@ -117,9 +107,7 @@ def crop_of(pixels: np.ndarray, box: Boxes) -> Image.Image:
     return image
 
 
-def _drawn(seen: Seen) -> Image.Image:
-    pixels = seen.frame.pixels
-    labels: Sequence[Label] = seen.labels
+def _drawn(pixels: Pixels, labels: Sequence[Label]) -> Image.Image:
     if pixels.shape[1] > WIDEST:
         scale = WIDEST / pixels.shape[1]
         size = WIDEST, max(1, round(pixels.shape[0] * scale))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.cluster.records import Elsewhere
+from deploy.cluster.records import Elsewhere, SiteRecord
 from deploy.service.access import Role
 from deploy.status import State
 
@@ -228,18 +228,8 @@ class Model(BaseModel):
     ok: bool
 
 
-class OtherSite(BaseModel):
-    """A site of the cluster, this one among them."""
-
-    node: str = Field(description="Stands for the site's gallery.")
-    site: str
-    model: str
-    entries: int
-    seen: float = Field(description="When it was last there; seconds since the epoch.")
-    unacknowledged: int = Field(description="Of what was forgotten anywhere, what it has not yet deleted.")
-
-
 class Cluster(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)  # those of SiteRecord
     url: str
     site: str
     node: str
@@ -247,7 +237,7 @@ class Cluster(BaseModel):
     since: float = Field(description="Since when that holds.")
     waiting: int = Field(description="Changes not sent yet.")
     sent: int
-    sites: list[OtherSite]
+    sites: Sequence[SiteRecord]
 
 
 class Status(BaseModel):

@@ -113,16 +113,12 @@ class Mqtt:
         self._counts.clear()
         seq = await to_thread.run_sync(self._journal.cursor, CONSUMER)
         try:
-            while not self._streams.ending:
-                events = await to_thread.run_sync(self._journal.after, seq)
+            async for events in self._streams.follow(self._journal, seq, TELL_EVERY):
                 for event in events:
                     await client.publish(*self._message(event.values), qos=1)
-                    seq = event.seq
                 if events:
-                    await acknowledge(self._journal, CONSUMER, seq)
+                    await acknowledge(self._journal, CONSUMER, events[-1].seq)
                 await self._tell_counts(client)
-                if not events:
-                    await self._streams.news(TELL_EVERY)
         finally:  # the will is for connections that break; this one ends in order
             await asyncio.shield(client.publish(f"{topic}/available", "offline", qos=1, retain=True))
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import threading
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as TooLong
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -26,8 +25,6 @@ MOST_PEOPLE = 12
 """In one photo; the best views are looked up."""
 ANSWER_WITHIN = 20.0
 """Seconds for the model."""
-VIEWS = 24
-"""Entries looked at first for each person asked for: several of one may come first."""
 
 
 class TooLarge(UserError):
@@ -59,14 +56,13 @@ class Limits:
 
 
 class Photos:
-    """Looks people up; one photo at a time, so that the cameras keep their share of the machine."""
+    """Looks people up in one photo at a time: whoever asks takes care of that."""
 
     def __init__(
         self, gallery: Gallery, detector: Detector, embedder: Embedder, *, most_bytes: int, most_pixels: int
     ) -> None:
         self._gallery, self._detector, self._embedder = gallery, detector, embedder
         self.most_bytes, self._most_pixels = most_bytes, most_pixels
-        self._one = threading.Lock()
 
     def decode(self, content: bytes) -> Pixels:
         """A photo as [H, W, 3], turned as its camera was held.
@@ -90,37 +86,19 @@ class Photos:
             raise UserError(f"this is no JPEG, PNG or WebP that can be read: {error}") from error
 
     def search(self, pixels: Pixels, limits: Limits, *, whole: bool = False) -> list[InPhoto]:
-        """The people in a photo, best view first; with `whole` it is a crop of one. Raises Failure when busy."""
-        if not self._one.acquire(timeout=ANSWER_WITHIN):
-            raise Failure("other photos are being looked up; try again")
-        try:
-            height, width = pixels.shape[:2]
-            if whole:
-                boxes = np.array([[0, 0, width, height]], dtype=np.float32)
-                quality = np.ones(1, dtype=np.float32)
-            else:
-                boxes, quality = self._people(pixels)
-            return self._found(pixels, boxes, quality, limits) if len(boxes) else []
-        finally:
-            self._one.release()
+        """The people in a photo, best view first; with `whole` it is a crop of one."""
+        height, width = pixels.shape[:2]
+        if whole:
+            boxes = np.array([[0, 0, width, height]], dtype=np.float32)
+            quality = np.ones(1, dtype=np.float32)
+        else:
+            boxes, quality = self._people(pixels)
+        return self._found(pixels, boxes, quality, limits) if len(boxes) else []
 
     def search_box(self, pixels: Pixels, box: Boxes, limits: Limits) -> list[InPhoto]:
         """Who one box [4] of a frame shows."""
         inside, usable = clipped(box[None], *pixels.shape[:2])
         return self._found(pixels, inside, np.ones(1, dtype=np.float32), limits) if usable[0] else []
-
-    def alike(self, vector: np.ndarray, limits: Limits) -> list[Match]:
-        """The best entry of each of the `limits.count` people nearest to a vector [D]."""
-        best: dict[str, Match] = {}
-        k, more = limits.count * VIEWS, True
-        while more and len(best) < limits.count:  # one person's entries may be as many as that
-            found = self._gallery.search(
-                vector, k, camera=limits.camera, since=limits.since, until=limits.until
-            )
-            for each in found:
-                best.setdefault(each.identity, each)
-            more, k = len(found) == k, 4 * k
-        return list(best.values())[: limits.count]
 
     def _people(self, pixels: Pixels) -> tuple[Boxes, np.ndarray]:
         height, width = pixels.shape[:2]
@@ -143,11 +121,12 @@ class Photos:
         except TooLong:
             raise Failure(f"the model did not answer within {ANSWER_WITHIN:.0f} s; try again") from None
         return [
-            InPhoto(
-                _whole(box), float(good), self.alike(vector, limits) if np.isfinite(vector).all() else [], vector
-            )
+            InPhoto(_whole(box), float(good), self._alike(vector, limits), vector)
             for box, good, vector in zip(boxes, quality, vectors, strict=True)
         ]
+
+    def _alike(self, vector: np.ndarray, limits: Limits) -> list[Match]:
+        return self._gallery.people(vector, **asdict(limits)) if np.isfinite(vector).all() else []
 
 
 def _whole(box: Boxes) -> tuple[int, int, int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import threading
 import time
@@ -15,10 +14,12 @@ from deploy.assembly import new_detector
 from deploy.cluster.sync import no_mirror
 from deploy.events import Event
 from deploy.frames import Frame
+from deploy.gallery.threshold import NOT_MEASURED, ErrorRates
 from deploy.pipeline import Parts
 from deploy.rates import Rates
 from deploy.service import elsewhere, webhooks
 from deploy.service.api.app import Task, make_app
+from deploy.service.api.guard import is_loopback
 from deploy.service.elsewhere import Neighbours
 from deploy.service.journal import Journal
 from deploy.service.live import Live
@@ -30,7 +31,6 @@ from deploy.service.settings import ServiceSettings
 from deploy.service.site import Site
 from deploy.service.store import Store
 from deploy.service.streams import Streams
-from deploy.service.thresholds import read_error_rates
 from deploy.tls import check_certificate
 from pat.base.errors import Failure, UserError
 from pat.base.mapping import check_limits
@@ -42,12 +42,14 @@ HANGS_AFTER = 20.0
 
 
 class Service:
-    """One site's service; see `deploy.pipeline.Companion`.
+    """One site's service; see `deploy.pipeline.Companion`. `error_rates` are those of its cameras' threshold.
 
     Raises UserError for settings that cannot work.
     """
 
-    def __init__(self, settings: ServiceSettings, host: str, port: int) -> None:
+    def __init__(
+        self, settings: ServiceSettings, host: str, port: int, error_rates: ErrorRates = NOT_MEASURED
+    ) -> None:
         check_limits(settings)
         access = settings.access
         if access.tls_key is not None and access.tls_certificate is None:
@@ -59,7 +61,7 @@ class Service:
             broker_of(settings.mqtt)
         elsewhere.check(settings.cluster)
         listen(host, port).close()  # whether it can, before a model is loaded
-        self._settings, self._host, self._port = settings, host, port
+        self._settings, self._host, self._port, self._error_rates = settings, host, port, error_rates
         self._live = Live(crops=settings.keep.views == "best")
         self._journal: Journal | None = None
         self._site: Site | None = None
@@ -98,9 +100,8 @@ class Service:
                 parts.gallery, new_detector(parts.settings), parts.embedder,
                 most_bytes=int(access.upload_megabytes * 1e6), most_pixels=int(access.upload_megapixels * 1e6),
             )  # fmt: skip
-            rates = read_error_rates(parts.settings.gallery.threshold, parts.manifest)
-            site = self._site = Site(parts, settings, store, self._live, photos, rates)
-            if not _is_loopback(channel.getsockname()[0]) and not site.tokens.all():
+            site = self._site = Site(parts, settings, store, self._live, photos, self._error_rates)
+            if not is_loopback(channel.getsockname()[0]) and not site.tokens.all():
                 raise UserError(
                     f"--host {self._host} can be reached from other machines, and there is no token: make one by "
                     f"`pat serve token add {parts.settings.gallery.path} NAME --role erase`"
@@ -147,10 +148,6 @@ class Service:
         while True:
             self._beat = time.monotonic()
             await asyncio.sleep(1.0)
-
-
-def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _shown(host: str, port: int) -> str:

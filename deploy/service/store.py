@@ -5,8 +5,7 @@ Triggers delete what belongs to a person together with the person, whichever pro
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 from deploy.gallery.database import Database
@@ -66,15 +65,5 @@ class Store(Database):
     def __init__(self, folder: str | Path) -> None:
         super().__init__(Path(folder))
         with self.changing() as connection:
-            for statement in _statements():
+            for statement in re.split("\n(?=CREATE)", SCHEMA.strip()):  # a trigger holds semicolons of its own
                 connection.execute(statement)
-
-
-def _statements() -> Iterator[str]:
-    """The schema's statements; those of a trigger hold semicolons of their own."""
-    statement = ""
-    for line in SCHEMA.strip().splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
+from anyio import to_thread
 from starlette.exceptions import HTTPException
+
+from deploy.service.journal import Journal, Kept
 
 MOST = 48
 """Streams of images and events at once."""
@@ -48,12 +52,16 @@ class Streams:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    async def news(self, timeout: float) -> None:
-        """Wait for new events, or so many seconds."""
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout)
-        except asyncio.TimeoutError:
-            return
+    async def follow(self, journal: Journal, seq: int, every: float) -> AsyncIterator[list[Kept]]:
+        """Events after a place in the order as they come, until the service ends; none after so many seconds."""
+        while not self.ending:
+            events = await to_thread.run_sync(journal.after, seq)
+            yield events
+            if events:
+                seq = events[-1].seq
+                continue
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._news.wait(), every)
 
     def end(self) -> None:
         """All streams end soon; from any thread."""

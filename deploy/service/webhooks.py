@@ -67,8 +67,7 @@ class Webhook:
         told = True
         async with httpx.AsyncClient(timeout=self._settings.timeout, follow_redirects=False) as client:
             seq = await to_thread.run_sync(self._journal.cursor, self.name)
-            while not self._streams.ending:
-                events = await to_thread.run_sync(self._journal.after, seq)
+            async for events in self._streams.follow(self._journal, seq, LOOK_EVERY):
                 for event in events:
                     while error := await self._deliver(client, event):
                         if told:
@@ -77,11 +76,9 @@ class Webhook:
                         await asyncio.sleep(backoff.next())
                     if not told:
                         log.info("webhook %s takes events again", self._shown)
-                    told, seq = True, event.seq
+                    told = True
                     backoff.reset()
-                    await acknowledge(self._journal, self.name, seq)
-                if not events:
-                    await self._streams.news(LOOK_EVERY)
+                    await acknowledge(self._journal, self.name, event.seq)
 
     async def _deliver(self, client: httpx.AsyncClient, event: Kept) -> str:
         """Why it was not taken; "" when it was, or is of a kind that is not posted."""

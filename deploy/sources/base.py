@@ -36,10 +36,8 @@ class Source(Closing):
         """Goes on without end, at its own pace."""
         self.broken = 0
         """Images or packets that could not be decoded, so far."""
-        self.skipped = 0
-        """Images that were there and fell out because fewer per second are wanted, so far."""
         self.heard = time.monotonic()
-        """When the last image came, skipped ones included: how fresh the source is."""
+        """When the last image came, those left out for the rate included: how fresh the source is."""
         self.stopping = False
 
     @abstractmethod

@@ -39,21 +39,22 @@ class Images(Source):
         return sorted(found, key=lambda path: natural(path.name))
 
     def __iter__(self) -> Iterator[tuple[Pixels, float]]:
+        decoded = 0
         for count, path in enumerate(self._paths):
             if self.stopping:
                 return
             self.heard = time.monotonic()
             seconds = count / ASSUMED_RATE
             if not self._thinner.keeps(seconds):
-                self.skipped += 1
                 continue
             try:
                 pixels = read_image(path)
             except BROKEN:
                 self.broken += 1
                 continue
+            decoded += 1
             yield pixels, seconds
-        if self.broken and self.broken + self.skipped == len(self._paths):
+        if self.broken and not decoded:
             raise Failure(f"{self.name}: none of {self.broken} images can be decoded; are they damaged?")
 
     def close(self) -> None:

@@ -55,7 +55,6 @@ class Pipeline(Source):
             position = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             seconds = self.heard - start if self.live else self._clock.seconds(position)
             if not self._thinner.keeps(seconds):
-                self.skipped += 1
                 continue
             there, image = self._capture.retrieve()
             if not there:

@@ -68,13 +68,11 @@ class Video(Source):
         for packet in self._packets():
             self.heard = time.monotonic()
             if self._skips_packets and packet.size and not self._thinner.keeps(self.heard - start):
-                self.skipped += 1
                 continue
             for frame in self._decoded(packet):
                 self.heard = time.monotonic()
                 seconds = self.heard - start if self.live else self._clock.seconds(frame.time)
                 if not self._skips_packets and not self._thinner.keeps(seconds):
-                    self.skipped += 1
                     continue
                 yield as_rgb(frame), seconds
         if self.live and not self.stopping:

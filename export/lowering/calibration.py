@@ -104,9 +104,7 @@ def _with_onnxruntime(
     from onnxruntime.quantization.calibrate import HistogramCollector
 
     names = list(dict.fromkeys(activations(graph).values()))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = open_session(_showing(graph, names).SerializeToString(), ("CPUExecutionProvider",), options)
+    session = open_session(_showing(graph, names).SerializeToString())
     exact = settings.method == "max"
     collector = HistogramCollector(
         method="percentile" if exact else settings.method,

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
     set_up(given.output.log)
     sources = assembly.named_sources(given.sources)
     bundle, settings = assembly.chosen_way(Path(given.bundle), given)
-    threshold = read_threshold(given.gallery.threshold, bundle)
+    threshold, _ = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         summary = pipeline.run(
             bundle, sources, settings, threshold=threshold, stopping=stopping, look=look, look_every=every

@@ -63,11 +63,12 @@ def main(arguments: Sequence[str]) -> None:
         print(f"pat serve: no bundle is named: the model in the box, {bundle}", file=sys.stderr)
     set_up(given.output.log)
     sources = assembly.named_sources(named, none=True)
-    threshold = read_threshold(given.gallery.threshold, bundle)
+    bundle, settings = assembly.chosen_way(bundle, given)
+    threshold, rates = read_threshold(given.gallery.threshold, bundle)
     with stopped_by_signals() as stopping, display() as (look, every):
         pipeline.run(
-            bundle, sources, given, threshold=threshold, stopping=stopping, look=seldom(look, every),
-            look_every=min(every, LOOK_EVERY), companion=Service(given, given.host, given.port),
+            bundle, sources, settings, threshold=threshold, stopping=stopping, look=seldom(look, every),
+            look_every=min(every, LOOK_EVERY), companion=Service(given, given.host, given.port, rates),
         )  # fmt: skip
 
 

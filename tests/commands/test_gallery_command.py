@@ -211,7 +211,7 @@ def test_calibrate_chooses_a_threshold(tmp_path, bundle, crops, succeeds, fails)
     assert sum(cosine >= threshold - 2e-5 for cosine in impostor) > 0.1 * 54  # the lowest that will do
     row = next(each for each in facts["table"] if each["asked_false_match_rate"] == 0.1)
     assert row["false_non_match_rate"] == pytest.approx(sum(cosine < threshold for cosine in genuine) / 8)
-    assert read_threshold(str(out), bundle) == threshold
+    assert read_threshold(str(out), bundle)[0] == threshold
     assert "cannot show a rate of 0.001" in succeeds("gallery", "calibrate", bundle, crops, *rest)[1]
     assert "lies between 0 and 1" in fails(2, "gallery", "calibrate", bundle, crops, "--false-match-rate", "0")
 

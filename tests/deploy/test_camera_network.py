@@ -261,7 +261,6 @@ def test_a_thinned_stream(stream: tuple[Server, str]) -> None:
     _, url = stream
     with open_source(url, rate=10.0) as source:
         seconds = [seconds for _, seconds in itertools.islice(source, 8)]
-        assert source.skipped >= 8
     # Late images may follow one another closely; none is kept before its turn, by more than a quarter of a period.
     assert all(now - seconds[0] > (turn - 0.25) / 10.0 - 1e-9 for turn, now in enumerate(seconds))
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import threading
 import time
+from types import SimpleNamespace
 
 import av
 import pytest
 
+from deploy import assembly
 from deploy.assembly import named_sources, open_embedder, open_gallery
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
 from deploy.pipeline import run
+from deploy.runtime.choice import Choice
 from deploy.settings import (
     CameraSettings,
     DetectSettings,
@@ -257,4 +262,23 @@ def test_the_gallery_has_the_retention_of_the_settings(colour_bundle, tmp_path):
 
 @pytest.mark.parametrize(("cameras", "wait"), [(1, 0.0), (2, 0.01)])
 def test_a_single_camera_waits_for_no_other(colour_bundle, tmp_path, cameras, wait):
-    assert open_embedder(colour_bundle, settings(tmp_path), Metrics(), cameras=cameras).max_wait == wait
+    chosen = settings(tmp_path, runtime={"backend": "onnxruntime"})
+    assert open_embedder(colour_bundle, chosen, Metrics(), cameras=cameras).max_wait == wait
+
+
+def test_what_runs_beside_the_cameras_is_told_the_bundle_that_was_chosen(colour_bundle, tmp_path, monkeypatch):
+    chosen = Choice(tmp_path / "int8", "onnxruntime", {}, "it is fast", "here", "")
+    shutil.copytree(colour_bundle, chosen.bundle)
+    monkeypatch.setattr(assembly, "read_choice", lambda bundle: chosen)
+    stopping, told = threading.Event(), []
+
+    @contextlib.contextmanager
+    def running(parts):
+        told.append((parts.bundle, parts.manifest.folder, parts.settings.runtime.backend))
+        stopping.set()
+        yield
+
+    nothing = dict.fromkeys(("tell", "see", "look"), lambda *told: None)
+    beside = SimpleNamespace(**nothing, running=running)
+    run(colour_bundle, [], settings(tmp_path), threshold=0.8, stopping=stopping, companion=beside)
+    assert told == [(chosen.bundle, chosen.bundle, "onnxruntime")]

@@ -12,7 +12,7 @@ import pytest
 from bundles import ROOT, projection
 from deploy import runtime
 from deploy.runtime import tensorrt
-from deploy.runtime.trt_library import Listener, listener, load_library
+from deploy.runtime.trt_library import load_library, logger_of
 from export.build_trt import main
 from export.trt.device import find_gpu
 from fake_gpu import Machine
@@ -66,11 +66,10 @@ def test_a_plan_of_the_version_before_is_refused(built, tmp_path, machine):
 def test_the_builder_and_the_runtime_share_the_one_logger():
     from export.trt.flavour import load_flavour
 
-    heard = listener(load_library("tensorrt-rtx").trt)
+    logger = logger_of(load_library("tensorrt-rtx").trt)
     flavour = load_flavour("tensorrt-rtx")
-    assert isinstance(heard, Listener)
-    assert flavour.logger is heard.logger
-    assert flavour.messages is heard.messages
+    assert flavour.logger is logger
+    assert flavour.messages is logger.messages
 
 
 def test_tensorrt_that_is_not_there_says_what_to_install():

@@ -60,7 +60,6 @@ def machine(monkeypatch):
 @pytest.fixture
 def trt(machine, monkeypatch):
     made = TensorRT(machine)
-    monkeypatch.setattr(trt_library, "_LISTENERS", {})
     monkeypatch.setattr(tensorrt, "load_library", lambda name: trt_library.Library(name, made))
     return made
 
@@ -155,7 +154,7 @@ def test_a_thousand_calls_leave_nothing_behind(bundle, trt, machine):
             session.embed(crops)
             session.embed_boxes([FRAME], [BOXES[:1]])
         assert machine.alive == before
-        assert len(trt_library.listener(trt).messages.texts()) == 0
+        assert len(trt_library.logger_of(trt).messages.texts()) == 0
         trt.fed.clear()
     assert machine.alive == NOTHING
 
@@ -286,7 +285,7 @@ REFUSED = {
         lambda b: (b / "engine.json").unlink(),
         "engine.json is missing, so nobody knows what the plan is",
     ),
-    "no JSON": (lambda b: (b / "engine.json").write_text("{"), "engine.json cannot be read as JSON"),
+    "no JSON": (lambda b: (b / "engine.json").write_text("{"), "engine.json does not parse"),
     "other JSON": (lambda b: (b / "engine.json").write_text("{}"), "does not have the format 'pat-reid-engine/1'"),
     "facts gone": (lambda b: change(b, tensorrt=None), "says None for tensorrt"),
     "damaged": (

@@ -117,7 +117,6 @@ def test_fewer_frames_at_even_distances(tmp_path: Path, rate: float) -> None:
     path = write_video(tmp_path / "a.mp4", frames=35, rate=25)
     with open_source(str(path), rate=rate) as source:
         seconds = [seconds for _, seconds in source]
-        assert source.skipped == 35 - len(seconds)
     assert len(seconds) == pytest.approx(35 / 25 * rate, abs=1)
     assert np.abs(seconds - np.arange(len(seconds)) / rate).max() <= 1 / 25 + 1e-3
 

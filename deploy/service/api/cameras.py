@@ -28,8 +28,9 @@ from pat.base.errors import Failure
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 LIVE_RATE = 12.0
 """Images a second of a stream at most."""
-PHOTOS = 2
-"""Decoded and looked up at once. Others wait without a thread: people, health and images go on meanwhile."""
+PHOTOS = 1
+"""Looked up at once, so that the cameras keep their share of the machine. Others wait without a thread: people,
+health and images go on meanwhile."""
 SEEN: dict[str, Literal["yes", "perhaps", "no"]] = {"same": "yes", "perhaps": "perhaps", "different": "no"}
 KINDS = ("image/jpeg", "image/png", "image/webp", "application/octet-stream")
 
@@ -82,10 +83,10 @@ def list_cameras(site: TheSite, caller: Viewer) -> list[models.Camera]:
 )  # fmt: skip
 def get_frame(site: TheSite, caller: Viewer, name: str) -> Response:
     """The newest image of a camera, with boxes and names."""
-    made = _known(site, name).image(name)
-    if made is None:
+    seen = _known(site, name).newest(name)
+    if seen is None:
         raise HTTPException(503, f"camera {name} has given no image yet", {"Retry-After": "1"})
-    return Response(made[1], media_type="image/jpeg", headers={"X-Frame": str(made[0])})
+    return Response(seen.jpeg(), media_type="image/jpeg", headers={"X-Frame": str(seen.frame.index)})
 
 
 @router.get(
@@ -110,13 +111,9 @@ async def _images(site: Site, streams: Streams, name: str, rate: float) -> Async
         begun = time.monotonic()
         seen = site.live.newest(name)
         if seen is not None and seen.frame.index != shown_last:
-            made = await to_thread.run_sync(site.live.image, name)
-            if made is not None:
-                shown_last, jpeg = made
-                yield b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%b\r\n" % (
-                    len(jpeg),
-                    jpeg,
-                )
+            shown_last, jpeg = seen.frame.index, await to_thread.run_sync(seen.jpeg)
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            yield b"".join((head.encode(), jpeg, b"\r\n"))
         await asyncio.sleep(max(0.02, begun + 1 / rate - time.monotonic()))
 
 
@@ -181,16 +178,16 @@ def _answer(
 ) -> models.Search:
     away: str | None = None
     threshold, viewed = site.parts.recogniser.threshold, in_view(site)
-    people = {each.name: each for each in site.people.everybody()}
+    people = {each.key: each for each in site.people.everybody()}
     answers = []
     for each in found:
         matches = [
             models.Match(
-                person=shown(site, people[match.identity], viewed), score=match.score, camera=match.camera,
+                person=shown(site, people[match.key], viewed), score=match.score, camera=match.camera,
                 time=match.time, decision=decision(match.score, threshold),
             )
             for match in each.matches
-            if match.identity in people
+            if match.key in people
         ]  # fmt: skip
         seen = SEEN[matches[0].decision if matches else "different"]
         others: list[Elsewhere] = []

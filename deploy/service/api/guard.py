@@ -76,7 +76,7 @@ class Guard:
         async def refuse(code: int, detail: str, **more: Any) -> None:
             await problem(code, detail, **more)(scope, receive, answer)
 
-        if not self._known_host(headers.get("host", "")):
+        if not self._known_host(_host(headers)):
             return await refuse(421, "ask for localhost, an address, or a name given with --access.hosts")
         if wait := self._rate.wait(address):
             return await refuse(429, "slow down", headers={"Retry-After": str(max(1, round(wait)))})
@@ -125,10 +125,9 @@ class Guard:
             if not status and path.startswith("/api/"):  # nothing was answered
                 await to_thread.run_sync(self._note, scope, asked, status)
 
-    def _known_host(self, host: str) -> bool:
+    def _known_host(self, name: str) -> bool:
         """Whether the request names this service; a name that was pointed here (DNS rebinding) is another."""
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        return name.lower() in self._hosts or _address(name) is not None
+        return name in self._hosts or _address(name) is not None
 
     def _caller(self, headers: Headers, scope: Any, address: str) -> tuple[Caller | None, bool]:
         """Who asks, and whether a wrong token was shown."""
@@ -147,10 +146,7 @@ class Guard:
     def _is_local(self, headers: Headers, address: str) -> bool:
         if not self._open_loopback or any(name in headers for name in PROXIED):
             return False
-        peer, name = _address(address), headers.get("host", "").rsplit(":", 1)[0]
-        named = _address(name)
-        local = name.lower() == "localhost" or (named is not None and named.is_loopback)
-        return local and peer is not None and peer.is_loopback
+        return is_loopback(address) and (_host(headers) == "localhost" or is_loopback(_host(headers)))
 
     def _note(self, scope: Any, caller: Caller, status: int) -> None:
         try:
@@ -167,6 +163,18 @@ def _foreign(headers: Headers, scope: Any) -> bool:
         return True
     origin = headers.get("origin")
     return origin is not None and origin.lower() != f"{scope['scheme']}://{headers.get('host', '')}".lower()
+
+
+def _host(headers: Headers) -> str:
+    """What the request calls this service, without a port."""
+    host = headers.get("host", "").lower()
+    return host if host.endswith("]") else host.rsplit(":", 1)[0]
+
+
+def is_loopback(name: str) -> bool:
+    """Whether an address, as it may stand in a URL, is one of this machine alone."""
+    address = _address(name)
+    return address is not None and address.is_loopback
 
 
 def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

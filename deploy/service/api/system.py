@@ -14,6 +14,7 @@ from fastapi import APIRouter, Header, HTTPException, Path, Query, Request, Resp
 from fastapi.responses import JSONResponse, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from deploy.gallery.threshold import Point, false_alarms
 from deploy.service import models
 from deploy.service.api.cameras import cameras
 from deploy.service.api.guard import COOKIE
@@ -35,12 +36,13 @@ from deploy.service.journal import Journal
 from deploy.service.people import NotThere
 from deploy.service.reviews import BAND
 from deploy.service.streams import Streams
-from deploy.service.thresholds import Point, false_alarms
 from pat.base.errors import UserError
 
 router = APIRouter(responses=PROBLEMS)
 SILENCE = 15.0
 """Seconds after which a stream without events says that it is alive."""
+LOOK_EVERY = 2.0
+"""Seconds between two looks at the journal when nothing wakes it."""
 API = "/api/v1"
 
 
@@ -130,10 +132,8 @@ async def stream_events(
 async def _told(journal: Journal, streams: Streams, since: int) -> AsyncIterator[bytes]:
     yield b"retry: 2000\n\n"
     spoken = time.monotonic()
-    while not streams.ending:
-        found = await to_thread.run_sync(journal.after, since)
+    async for found in streams.follow(journal, since, LOOK_EVERY):
         for each in found:
-            since = each.seq
             data = json.dumps(dict(each.values))
             yield f"id: {each.seq}\nevent: {each.values['event']}\ndata: {data}\n\n".encode()
         now = time.monotonic()
@@ -142,8 +142,6 @@ async def _told(journal: Journal, streams: Streams, since: int) -> AsyncIterator
         elif now - spoken >= SILENCE:
             spoken = now
             yield b": still here\n\n"
-        if not found:
-            await streams.news(2.0)
 
 
 @router.get(f"{API}/threshold", tags=["system"])

@@ -143,7 +143,7 @@ def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Sc
         best = _Fullest()
         with tempfile.TemporaryDirectory() as work:
             said, _ = run_street(
-                street, bundle, ProcessSettings(), threshold=read_threshold("", bundle), work=Path(work),
+                street, bundle, ProcessSettings(), threshold=read_threshold("", bundle)[0], work=Path(work),
                 see_truth=name == TRUTH, look=best.look,
             )  # fmt: skip
         scores[name] = street_scores(street.truth, said, street.seconds, street.people)

@@ -92,6 +92,8 @@ def test_many_views_of_one_person_do_not_hide_the_second(gallery):
     gallery.add([unit(1, query, 0.95)] * 300, identity="anna", camera="desk", time=NOW)
     gallery.add([unit(2, query, 0.94)], identity="bob", camera="gate", time=NOW)
     assert [each.identity for each in gallery.people(query, 4)] == ["anna", "bob"]
+    assert [each.identity for each in gallery.people(query, 1, camera="gate")] == ["bob"]
+    assert gallery.people(query, 2, until=NOW - 1) == gallery.people(query, 2, since=NOW + 1) == []
 
 
 def test_views_of_one_person_are_few_and_diverse(gallery):

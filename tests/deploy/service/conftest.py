@@ -17,6 +17,7 @@ from deploy import assembly, pipeline
 from deploy.events import Event
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
+from deploy.gallery.threshold import NOT_MEASURED
 from deploy.service.service import Service
 from deploy.service.settings import AccessSettings, KeepSettings, ServiceSettings
 from deploy.settings import (
@@ -82,8 +83,9 @@ unit = functools.partial(vectors.unit, size=48)
 
 @contextlib.contextmanager
 def running(
-    bundle: Path, folder: Path, *, sources=(), service=None, process=None, host="127.0.0.1", threshold=THRESHOLD
-):
+    bundle: Path, folder: Path, *, sources=(), service=None, process=None, host="127.0.0.1", threshold=THRESHOLD,
+    error_rates=NOT_MEASURED,
+):  # fmt: skip
     stopping, failure = threading.Event(), []
     settings = process or ProcessSettings(
         camera=CameraSettings(rate=5.0),
@@ -93,7 +95,7 @@ def running(
         gallery=GallerySettings(path=str(folder / "gallery")),
         output=OutputSettings(events="", metrics_port=0),
     )
-    beside = Service(service or ServiceSettings(), host, 0)
+    beside = Service(service or ServiceSettings(), host, 0, error_rates)
 
     def run():
         try:

@@ -119,7 +119,8 @@ def test_a_name_that_was_pointed_here_is_refused(service):
     port = service.service.address.rsplit(":", 1)[1].rstrip("/")
     assert asked(service, "GET", "/api/v1/people", Host=f"evil.example:{port}").status_code == 421
     assert asked(service, "GET", "/", Host="evil.example").status_code == 421
-    assert asked(service, "GET", "/api/v1/people", Host=f"localhost:{port}").status_code == 200
+    for name in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}", "[::1]", "LocalHost"):
+        assert asked(service, "GET", "/api/v1/people", Host=name).status_code == 200
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])

@@ -12,10 +12,9 @@ from PIL import Image
 
 from chromium import CHROMIUM, NONE, launched, playwright
 from deploy.annotate import Label
-from deploy.frames import Frame
+from deploy.gallery.threshold import ErrorRates, Point
 from deploy.service.access import Tokens
 from deploy.service.settings import AccessSettings, ServiceSettings
-from deploy.service.thresholds import ErrorRates, Point
 
 from .conftest import running, unit
 
@@ -203,10 +202,9 @@ def test_the_threshold_is_changed_and_taken_back(page, service):
     playwright.expect(main).to_contain_text("set threshold")  # in the audit log
 
 
-def test_what_the_threshold_costs_is_told_also_between_steps(page, colour_bundle, tmp_path, monkeypatch):
+def test_what_the_threshold_costs_is_told_also_between_steps(page, colour_bundle, tmp_path):
     rates = ErrorRates([Point(0.570384, 0.001, None)], "rendered people")
-    monkeypatch.setattr("deploy.service.service.read_error_rates", lambda given, manifest: rates)
-    with running(colour_bundle, tmp_path, threshold=0.570384) as service:
+    with running(colour_bundle, tmp_path, threshold=0.570384, error_rates=rates) as service:
         main = go(page, service, "system")
         playwright.expect(main).to_contain_text("0.10 % match by mistake")
         playwright.expect(main.get_by_role("button", name="Use this")).to_be_disabled()
@@ -291,13 +289,3 @@ def test_signing_in_with_a_role(page, colour_bundle, tmp_path):
         assert page.evaluate("document.cookie") == ""
         go(page, service, "system").get_by_role("button", name="Sign out").click()
         playwright.expect(main.get_by_label("Token")).to_be_visible()
-
-
-def test_frames_are_drawn_only_when_somebody_looks(service):
-    pixels = np.zeros((120, 160, 3), dtype=np.uint8)
-    service.service.see(Frame("gate", 1, time.time(), pixels), [])
-    live = service.site.live
-    assert live._images == {}
-    number, jpeg = live.image("gate")
-    assert number == 1
-    assert live.image("gate")[1] is jpeg
