@@ -275,7 +275,8 @@ def test_a_recording_that_says_too_little_is_refused():
 def test_calibrate_on_a_video(colour_bundle, street, tmp_path, fails):
     """Three people on a street are too few; a video is told from labelled images, and both are not mixed."""
     out = tmp_path / "calibration.json"
-    said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    arguments = ("gallery", "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    said = fails(2, *arguments, "--detect.detector", "hog:540")
     assert "seen at once" in said
     said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", tmp_path, "--out", out)
     assert "videos alone" in said
