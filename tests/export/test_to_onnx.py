@@ -28,8 +28,9 @@ from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
-from pat.model.merging import Merging
 from pat.model.weights import save
+
+from .conftest import retraced
 
 CONFIG = ModelConfig(
     "vit_tiny_patch16_224", image_size=(128, 64), depth=3, identities=5, mean=(0.485, 0.456, 0.406),
@@ -180,6 +181,7 @@ def test_nothing_is_stored_twice_and_nothing_tells_tales(exported, checkpoint):
     assert b"site-packages" not in content
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("opset", [18, pytest.param(23, marks=pytest.mark.slow)])
 def test_a_convolutional_stem_goes_along(tmp_path, opset):
     config = dataclasses.replace(CONFIG, stem="convolution", depth=1)
@@ -194,6 +196,7 @@ def test_a_convolutional_stem_goes_along(tmp_path, opset):
     }
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
     config = dataclasses.replace(CONFIG, stem="deep", pooling="mean", cosine_scale=16.0, depth=1)
     save(random_model(config), tmp_path / "model.safetensors")
@@ -203,6 +206,7 @@ def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
     assert kinds["InstanceNormalization"] == 5
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypatch):
     """Thirty nodes a block were two fifths of a trace of twelve blocks."""
     config = ModelConfig("vit_small_patch14_reg4_dinov2", image_size=(56, 28), width=64, depth=2, heads=2)
@@ -216,39 +220,11 @@ def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypa
     assert sorted(tuple(each.dims) for each in masks) == [(1, 1, 4, 16), (1, 1, 16, 16)]
 
 
-def decompositions(monkeypatch) -> list[None]:
-    """One for each time that a program is traced again, to decompose its operators."""
-    found, run = [], torch.export.ExportedProgram.run_decompositions
-
-    def counted(program, *given):
-        found.append(None)
-        return run(program, *given)
-
-    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("config", "merging"),
-    [
-        (CONFIG, None),
-        (dataclasses.replace(CONFIG, stem="deep", pooling="mean", depth=2), None),
-        (dataclasses.replace(CONFIG, depth=2), Merging(3)),
-    ],
-    ids=["plain", "stem", "merging"],
-)
-def test_a_model_is_traced_once(config, merging, monkeypatch):
-    """The second trace took longer than the first."""
-    found, model = decompositions(monkeypatch), random_model(config)
-    model.merging = merging
-    export.trace.to_graph(model, opset=18)
-    assert not found
-
-
-def test_a_model_with_an_operator_that_has_no_translation_is_traced_twice(checkpoint, tmp_path, monkeypatch):
-    found = decompositions(monkeypatch)
+def test_a_model_with_an_operator_that_has_no_translation_is_traced_twice(tmp_path, monkeypatch):
+    found = retraced(monkeypatch)
     monkeypatch.setattr(export.trace, "translations", lambda opset: {})
-    export_bundle(checkpoint, tmp_path / "bundle")  # compares both
+    save(random_model(dataclasses.replace(CONFIG, depth=1)), tmp_path / "model.safetensors")
+    export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
     assert len(found) == 1
 
 
