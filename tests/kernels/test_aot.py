@@ -14,6 +14,7 @@ from kernels.compiler import parameter_count, write_whole
 from kernels.resources import LIMITS, count_mma, occupancy
 
 pytest.importorskip("triton")
+ORIN = ("--arch", "sm_87", "--only", "crop_resize_rgb_fp*")
 
 
 def run(*arguments: object, cache: Path, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Crop kernels for Orin: a folder of files."""
     out = tmp_path_factory.mktemp("built")
-    result = run("-m", "kernels.aot", "build", out, "--arch", "sm_87", "--only", "crop_resize_rgb_fp*", cache=cache)
+    result = run("-m", "kernels.aot", "build", out, *ORIN, cache=cache)
     assert result.returncode == 0, result.stderr
     assert result.stdout == f"wrote 2 kernels to {out}\n"
     return out / "sm_87"
@@ -60,9 +61,7 @@ def test_cache_is_used_checked_and_reproducible(built: Path, cache: Path, tmp_pa
     damaged, *whole = sorted(cache.iterdir())
     (damaged / "kernel.cubin").write_bytes((damaged / "kernel.cubin").read_bytes()[:100])
     before = [folder.stat().st_mtime_ns for folder in (damaged, *whole)]
-    result = run(
-        "-m", "kernels.aot", "build", tmp_path, "--arch", "sm_87", "--only", "crop_resize_rgb_fp*", cache=cache
-    )
+    result = run("-m", "kernels.aot", "build", tmp_path, *ORIN, cache=cache)
     assert result.returncode == 0, result.stderr
     assert sorted(cache.iterdir()) == [damaged, *whole]  # nothing is left beside the results
     assert damaged.stat().st_mtime_ns != before[0]  # compiled again
