@@ -32,10 +32,19 @@ def test_no_circle_between_files():
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
 
 
-def test_import_pat_loads_nothing_heavy():
-    heavy = ("torch", "timm", "numpy", "PIL", "tyro")
-    done = python(f"import pat, sys; print([m for m in {heavy!r} if m in sys.modules])")
-    assert done.stdout.strip() == "[]", done.stderr
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("pat", "numpy PIL tyro"),
+        ("deploy.detect", "cv2 onnxruntime numpy.f2py"),
+        ("deploy.runtime", "kernels numpy PIL scipy cv2 av onnx onnxruntime numkong trackers tensorrt pycuda"),
+    ],
+)
+def test_an_import_loads_nothing_heavy(module, heavy):
+    """Of the runtime the figures are in bench/test_runtime_overhead.py."""
+    names = ["torch", "timm", "triton", *heavy.split()]
+    done = python(f"import sys, {module}; print([m for m in {names!r} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 BLOCKED = """
@@ -83,13 +92,6 @@ def test_help_needs_no_torch():
     assert done.returncode == 0, done.stderr
     for name in ("", *COMMANDS):
         assert f"usage: pat {name}" in done.stdout, done.stderr
-
-
-def test_the_runtime_of_the_edge_is_light():
-    code = BLOCKED.format(["torch", "timm", "triton"])
-    heavy = ("numpy", "PIL", "cv2", "av", "onnxruntime", "numkong", "trackers", "scipy")
-    done = python(code + f"import sys, deploy.runtime; print([m for m in {heavy!r} if m in sys.modules])")
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 def test_the_camera_process_needs_no_torch():
