@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +13,9 @@ from bundles import described, graph, make_bundle
 from deploy import runtime
 from deploy.runtime.crops import cut, prepared
 from export.manifest import MODEL
+from fresh import python
 from pat.base.errors import Failure, UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 8, 4
 
 
@@ -165,7 +162,7 @@ def test_the_runtime_loads_no_torch_and_nothing_of_the_training_side():
         "import deploy.runtime, deploy.runtime.onnxruntime, export.precision, export.verify\n"
         "print('fine')"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", program)
     assert done.stdout.strip() == "fine", done.stderr
 
 
