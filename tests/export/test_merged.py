@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-import torch
 
 import bundles
 import pat
@@ -24,10 +23,10 @@ from export.precision import Request, as_declared, lower_bundle, lower_graph
 from export.precisions import EIGHT, MERGED, SIXTEEN
 from export.to_onnx import export_bundle
 from export.trace import to_graph
+from lowering import drawn_model
 from pat.base.errors import Failure
 from pat.base.progress import SILENT
 from pat.config import ModelConfig
-from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import save
 
@@ -39,13 +38,8 @@ ANY = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    model = PartAwareTransformer(CONFIG)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save(model, path)
+    save(drawn_model(CONFIG, alpha=0.1), path)
     return path
 
 
