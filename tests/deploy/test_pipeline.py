@@ -10,6 +10,8 @@ import av
 import pytest
 
 from deploy.assembly import named_sources, open_embedder, open_gallery
+from deploy.detect.boxes import nobody
+from deploy.detect.hog import HogDetector
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
@@ -172,8 +174,6 @@ def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_
 
 
 def test_a_worker_survives_an_unexpected_error(colour_bundle, street, tmp_path, monkeypatch, caplog):
-    from deploy.detect.hog import HogDetector
-
     calls, stopping = [], threading.Event()
     whole = HogDetector.detect
 
@@ -250,10 +250,11 @@ def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundl
         return 0
 
     monkeypatch.setattr(Gallery, "sweep", sweep)
+    monkeypatch.setattr(HogDetector, "detect", lambda self, pixels, regions=None: nobody())
     chosen = settings(tmp_path, gallery={"retention_hours": 2.0})
     sources = named_sources([str(street / "camera-1.mp4")])
     run(colour_bundle, sources, chosen, threshold=0.8, stopping=stopping)
-    assert stopping.is_set()
+    assert len(swept) >= 2
     assert set(swept) == {7200.0}
 
 
