@@ -162,7 +162,7 @@ def test_any_box_gives_the_reference_result_or_is_refused():
     st = hypothesis.strategies
     edge = st.floats(-10, 70, width=32)
 
-    @hypothesis.settings(max_examples=8, deadline=None)
+    @hypothesis.settings(max_examples=5, deadline=None)
     @hypothesis.given(
         st.tuples(edge, edge, edge, edge),
         st.tuples(st.integers(1, 20), st.integers(1, 20)),
