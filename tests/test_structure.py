@@ -8,14 +8,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from fresh import ROOT, python, without
 from pat.cli import COMMANDS
-
-ROOT = Path(__file__).parent.parent
-
-
-def python(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *flags, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def test_import_rules():
@@ -32,21 +26,19 @@ def test_no_circle_between_files():
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the files
 
 
-def test_import_pat_loads_nothing_heavy():
-    heavy = ("torch", "timm", "numpy", "PIL", "tyro")
-    done = python(f"import pat, sys; print([m for m in {heavy!r} if m in sys.modules])")
-    assert done.stdout.strip() == "[]", done.stderr
-
-
-BLOCKED = """
-import sys
-class Blocked:
-    def find_spec(name, *rest):
-        if name.split(".")[0] in {!r}:
-            raise ModuleNotFoundError("No module named " + name, name=name)
-sys.meta_path.insert(0, Blocked)
-"""
-"""Makes modules look as if they were not installed."""
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        ("pat", "numpy PIL tyro"),
+        ("deploy.detect", "cv2 onnxruntime numpy.f2py"),
+        ("deploy.runtime", "kernels numpy PIL scipy cv2 av onnx onnxruntime numkong trackers tensorrt pycuda"),
+    ],
+)
+def test_an_import_loads_nothing_heavy(module, heavy):
+    """Of the runtime the figures are in bench/test_runtime_overhead.py."""
+    names = ["torch", "timm", "triton", *heavy.split()]
+    done = python("-c", f"import sys, {module}; print([m for m in {names!r} if m in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -63,9 +55,8 @@ sys.meta_path.insert(0, Blocked)
     ids=lambda words: words[0],
 )
 def test_commands_without_torch_say_what_to_install(words, tmp_path):
-    code = BLOCKED.format(["torch", "timm", "safetensors"])
     words = [word.format(tmp=tmp_path) for word in words]
-    done = python(code + f"from pat.cli import main; main({words!r})")
+    done = python("-c", without("torch", "timm", "safetensors") + f"from pat.cli import main; main({words!r})")
     assert done.returncode == 2
     assert "pip install 'pat-reid[train]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -74,26 +65,19 @@ def test_commands_without_torch_say_what_to_install(words, tmp_path):
 
 def test_help_needs_no_torch():
     commands = [*COMMANDS, "ablate labels", "ablate shifts"]
-    code = BLOCKED.format(["torch", "timm", "safetensors", "triton"]) + (
+    code = without("torch", "timm", "safetensors", "triton") + (
         "import contextlib\nfrom pat.cli import main\n"
         f"for words in ([], *(name.split() for name in {commands!r})):\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        main([*words, '--help'])\n"
     )
-    done = python(code)
+    done = python("-c", code)
     assert done.returncode == 0, done.stderr
     for name in ("", *commands):
         assert f"usage: pat {name}" in done.stdout, done.stderr
 
 
-def test_the_runtime_of_the_edge_is_light():
-    code = BLOCKED.format(["torch", "timm", "triton"])
-    heavy = ("numpy", "PIL", "cv2", "av", "onnxruntime", "numkong", "trackers", "scipy")
-    done = python(code + f"import sys, deploy.runtime; print([m for m in {heavy!r} if m in sys.modules])")
-    assert done.stdout.strip() == "[]", done.stdout + done.stderr
-
-
 def test_the_camera_process_needs_no_torch():
-    code = BLOCKED.format(["torch", "timm", "triton", "kernels"])
-    done = python(code + "import deploy.pipeline, deploy.gallery, deploy.detect.hog, deploy.runtime.onnxruntime")
+    process = "import deploy.pipeline, deploy.gallery, deploy.detect.hog, deploy.runtime.onnxruntime"
+    done = python("-c", without("torch", "timm", "triton", "kernels") + process)
     assert done.returncode == 0, done.stderr

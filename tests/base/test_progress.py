@@ -1,7 +1,6 @@
 """Progress in a log file and on a machine without rich."""
 
-import subprocess
-import sys
+from fresh import python
 
 
 def test_long_work_is_told_in_lines_where_there_is_no_terminal(capsys):
@@ -32,5 +31,5 @@ def test_the_floor_needs_neither_rich_nor_torch_nor_pillow():
         "progress.say('hello')\n"
         "with progress.bar('work', 3) as advance: advance(3)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = python("-c", program)
     assert done.stderr.splitlines() == ["hello", "work: 3 of 3"]

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,19 @@ from pat.config import ModelConfig
 SMALL = {"images": 60, "identities": 9}
 
 
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images of the runs here, drawn once."""
+    return draw_people(tmp_path_factory.mktemp("people"), 60, 9, Progress()).parent
+
+
 @pytest.fixture
-def options(tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch) -> Options:
+def options(tmp_path: Path, tiny, people: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
     """A run of a few seconds; what would be stored beside the suites goes to tmp_path/results."""
     monkeypatch.setattr("bench.results.RESULTS", tmp_path / "results")
     settings = {key: value for key, value in tiny.items() if key not in ("device", "weights", "tensorboard")}
     (tmp_path / "tiny.json").write_text(json.dumps(settings))
+    shutil.copytree(people, tmp_path / "out" / "people-60-9")
     return Options(tmp_path / "out", epochs=3, config=tmp_path / "tiny.json", **SMALL)
 
 
@@ -51,6 +59,7 @@ def result_of(options: Options) -> dict:
 
 def test_a_run_over_calls_that_leave_in_time(options, monkeypatch, capsys):
     """A call has time for six looks at the clock, one a step; filling the bank takes none."""
+    options = dataclasses.replace(options, epochs=2)
     calls, status = 0, UNFINISHED
     while status == UNFINISHED and calls < 10:
         looks = iter(range(6))
@@ -78,7 +87,6 @@ def test_a_run_over_calls_that_leave_in_time(options, monkeypatch, capsys):
 def test_interrupted_and_killed_calls(options):
     """Ctrl-C saves and says so; after a kill the next call goes on, and the result says what it does not know."""
     options = dataclasses.replace(options, epochs=60)
-    draw_people(options.out / "people-60-9", 60, 9, Progress())
     for number, expected in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         command = [sys.executable, "-m", "bench", "train", *flags(options)]
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -167,16 +175,16 @@ def test_what_cannot_work_is_one_line(options, change, message, capsys):
     assert message in errors[0]
 
 
-def test_the_set_has_the_size_asked_for_and_is_drawn_once(tmp_path):
-    table = draw_people(tmp_path, 60, 9, Progress())
+def test_the_set_has_the_size_asked_for_and_is_drawn_once(people, tmp_path):
+    (table,) = people.glob("*.csv")
     rows = list(csv.DictReader(table.open()))
     assert len(rows) == 60
     assert len({row["identity"] for row in rows}) == 9
     counts = [sum(row["identity"] == one for row in rows) for one in {row["identity"] for row in rows}]
     assert max(counts) - min(counts) <= 1
-    assert all((tmp_path / row["path"]).is_file() for row in rows)
+    assert all((people / row["path"]).is_file() for row in rows)
     written = table.stat().st_mtime_ns
-    assert draw_people(tmp_path, 60, 9, Progress()).stat().st_mtime_ns == written
+    assert draw_people(people, 60, 9, Progress()).stat().st_mtime_ns == written
     with pytest.raises(UserError, match="each needs one"):
         draw_people(tmp_path / "other", 3, 4, Progress())
 

@@ -48,9 +48,15 @@ def rows_of(text):
     return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
 
 
-def test_labels(trained, tmp_path, capsys):
-    assert run("ablate", words(trained, "labels", tmp_path / "out", "--k", "4")) == 0
-    text = (tmp_path / "out" / "table.md").read_text()
+@pytest.fixture(scope="module")
+def labels(trained):
+    """What `pat ablate labels` leaves."""
+    assert run("ablate", words(trained, "labels", trained / "labels", "--k", "4")) == 0
+    return trained / "labels"
+
+
+def test_labels(labels):
+    text = (labels / "table.md").read_text()
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| 1 ", "| 2 ", "| 3 "))]
     judged = {(row[0][2], row[1]): row[2:] for row in rows if len(row) == 8}
     # The upper half shows the top, the lower the trousers, the middle both by half or more.
@@ -67,16 +73,15 @@ def test_labels(trained, tmp_path, capsys):
     assert [row[4] for row in looks if row[0] == "part 1"] == ["62.5"]  # rows 6 to 16 of 16
     bins = [row for row in rows_of(text) if row[0].endswith("0 %")]
     assert sum(int(row[1]) for row in bins) == 72
-    assert "top" in capsys.readouterr().out
     for name in ("figure.png", "examples.png"):
-        assert Image.open(tmp_path / "out" / name).width > 200
+        assert Image.open(labels / name).width > 200
 
 
-def test_labels_of_two_models(trained, tmp_path):
-    given = words(trained, "labels", tmp_path / "one", "--k", "4")
-    assert run("ablate", given) == 0
-    assert run("ablate", [given[0], given[1], *given[1:], "--out", str(tmp_path / "two")]) == 0
-    one, two = ((tmp_path / out / "table.md").read_text() for out in ("one", "two"))
+def test_labels_of_two_models(trained, labels, tmp_path, capsys):
+    given = words(trained, "labels", tmp_path / "two", "--k", "4")
+    assert run("ablate", [given[0], given[1], *given[1:]]) == 0
+    assert "top" in capsys.readouterr().out
+    one, two = ((folder / "table.md").read_text() for folder in (labels, tmp_path / "two"))
     assert "p (Holm)" in two
     assert "p (Holm)" not in one
     row = next(line for line in one.splitlines() if line.startswith("| 1 ") and "| top |" in line)

@@ -99,12 +99,11 @@ def test_a_mistake_ends_the_process_without_a_traceback():
         (["--runtime.backend", "tensorrt"], ""),
         (["--runtime.preprocess", "gpu"], "needs --runtime.backend tensorrt"),
         (["--runtime.providers", "CUDAExecutionProvider"], "CUDAExecutionProvider"),
-        (["--runtime.max-batch", "0"], "runtime.max_batch = 0"),
         (["--gallery.retention-hours", "0"], "retention"),
         (["--output.metrics-port", "99999"], "metrics"),
         (["--output.window"], "no display"),
         (["--output.video", __file__], "which is a file; give a folder"),
-        (["--track.every", "0"], "every"),
+        (["--track.every", "0"], "track.every = 0"),
     ],
 )
 def test_settings_that_cannot_work(flags, says, colour_bundle, tmp_path, camera, monkeypatch):

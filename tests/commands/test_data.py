@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fresh import python, without
 from pat.cli import run
 from pat.data.layouts import open_data_set
 from pat.data.layouts.splits import SPLITS_FILE
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -125,21 +123,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert words in printed(capsys, 2, *filled)[1]
 
 
-BLOCKED = """
-import sys
-class Blocked:
-    def find_spec(name, *rest):
-        if name.split(".")[0] in {names!r}:
-            raise ModuleNotFoundError("No module named " + name, name=name)
-sys.meta_path.insert(0, Blocked)
-from pat.cli import main
-main({arguments!r})
-"""
-
-
 def run_without(names: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = BLOCKED.format(names=names, arguments=["data", *arguments])
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    words = ["data", *arguments]
+    return python("-c", without(*names) + f"from pat.cli import main\nmain({words!r})")
 
 
 def test_check_needs_no_torch_and_no_matlab_readers(market: Path) -> None:

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -21,12 +19,11 @@ from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.gallery.threshold import read_threshold
 from export.manifest import Manifest
+from fresh import python, without
 from pat.base.errors import UserError
 from pat.commands.gallery.recording import Views, recording_scores
 from pat.commands.gallery.tools import print_table
 from pat.data.images import load_rgb
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +272,8 @@ def test_a_recording_that_says_too_little_is_refused():
 def test_calibrate_on_a_video(colour_bundle, street, tmp_path, fails):
     """Three people on a street are too few; a video is told from labelled images, and both are not mixed."""
     out = tmp_path / "calibration.json"
-    said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    arguments = ("gallery", "calibrate", colour_bundle, street / "camera-1.mp4", "--out", out)
+    said = fails(2, *arguments, "--detect.detector", "hog:540")
     assert "seen at once" in said
     said = fails(2, "gallery", "calibrate", colour_bundle, street / "camera-1.mp4", tmp_path, "--out", out)
     assert "videos alone" in said
@@ -293,13 +291,7 @@ def test_calibrate_refuses_a_model_that_a_recording_shows_useless(colour_bundle,
 
 
 def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):
-    program = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'timm', 'triton', 'torchvision', 'matplotlib'):\n"
-        "            raise ModuleNotFoundError(name, name=name.split('.')[0])\n"
-        "sys.meta_path.insert(0, Refuse())\n"
+    program = without("torch", "timm", "triton", "torchvision", "matplotlib") + (
         "from pat.cli import run\n"
         "gallery, bundle, crops, folder = sys.argv[1:]\n"
         "image = crops + '/person 1/c1_0.png'\n"
@@ -307,8 +299,7 @@ def test_it_runs_without_torch(gallery, bundle, crops, tmp_path):
         "rest = ['--cache', folder + '/cache', '--out', folder + '/calibration.json']\n"
         "assert run('gallery', ['calibrate', bundle, crops, *rest]) == 0\n"
     )
-    command = [sys.executable, "-c", program, *map(str, (gallery, bundle, crops, tmp_path))]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", program, gallery, bundle, crops, tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[0])["identity"] == "person 1"
 

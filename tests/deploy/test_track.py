@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import warnings
 from dataclasses import replace
@@ -15,6 +14,8 @@ from deploy.detect.hog import HogDetector
 from deploy.frames import Detections, Frame
 from deploy.track import Tracked, Tracker
 from flat_street import RATE, SCALE, film_camera, walks_of
+from fresh import python
+from pat.cli import EXTRAS
 from pat.synthetic.flat.domains import style_named
 from pat.synthetic.flat.wardrobe import identities
 
@@ -225,26 +226,17 @@ def test_the_people_of_the_synthetic_street_are_followed():
     assert sum(max(map(people.count, set(people))) for people in shown.values()) >= 0.9 * views
 
 
-def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
-
-
 def test_the_library_is_loaded_by_the_first_tracker_alone():
     loaded = "[m for m in ('trackers', 'supervision', 'scipy', 'cv2') if m in sys.modules]"
     code = f"import sys, deploy.track; a = {loaded}; deploy.track.Tracker(rate=5); print(a, len({loaded}))"
-    assert run(code) == "[] 4"
+    assert python("-c", code).stdout.strip() == "[] 4"
 
 
-def test_a_missing_library_is_told():
-    code = (
-        "import sys; sys.modules['trackers'] = None\n"
-        "from deploy.track import Tracker\nfrom pat.cli import EXTRAS\n"
-        "try: Tracker(rate=5)\n"
-        "except ModuleNotFoundError as error: print(EXTRAS[error.name])"
-    )
-    assert run(code) == "deploy"
+def test_a_missing_library_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        Tracker(rate=5)
+    assert EXTRAS[caught.value.name] == "deploy"
 
 
 def test_tracking_does_not_use_the_network():
@@ -261,4 +253,5 @@ def test_tracking_does_not_use_the_network():
         "for k in range(5): tracked = tracker.update(Detections(boxes, scores), Frame('a', k, k / 5, pixels))\n"
         "print(len(tracked))"
     )
-    assert run(code) == "1"
+    done = python("-c", code)
+    assert done.stdout.strip() == "1", done.stderr

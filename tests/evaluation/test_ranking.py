@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fresh import python
 from pat.base.errors import Failure, UserError
 from pat.evaluation.ranking import Features, RankingResult, evaluate_ranking, rank_list
 
@@ -267,7 +266,7 @@ def test_scoring_on_a_cpu_needs_no_torch() -> None:
         "one = lambda camera: Features(np.ones((1, 2), np.float32), np.ones(1, int), np.array([camera]))\n"
         "print(evaluate_ranking(one(0), one(1)).mAP)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = python("-c", code)
     assert done.stdout.strip() == "1.0", done.stderr
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -20,7 +21,36 @@ from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 
+try:
+    from torch.onnx._internal.exporter._registration import onnxscript_apis as operators
+
+    # For each graph the exporter works out anew what it knows of every operator: a quarter of a trace.
+    operators.get_torchlib_ops = functools.cache(operators.get_torchlib_ops)
+except (ImportError, AttributeError):  # another version goes another way
+    pass
+
 TrtGraph = Callable[[PrecisionName, int], Path]
+
+
+def retraced(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that a program is traced again, to decompose its operators."""
+    found: list[None] = []
+    run = torch.export.ExportedProgram.run_decompositions
+
+    def counted(program, *given):
+        found.append(None)
+        return run(program, *given)
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
+    return found
+
+
+@pytest.fixture
+def traced_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing that the test exports may be traced again: the second trace took longer than the first."""
+    found = retraced(monkeypatch)
+    yield
+    assert not found
 
 
 def small_model() -> PartAwareTransformer:

@@ -7,7 +7,6 @@ import errno
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from export.bundle import write_bundle
 from export.check_set import read_check_set
 from export.manifest import CHECK_SET, MANIFEST, MODEL, Manifest, Precision, sealed
 from export.precisions import EIGHT
+from fresh import python
 from pat.base.errors import Failure, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,15 +177,15 @@ def test_a_full_disk_leaves_the_old_bundle(folder, tmp_path, monkeypatch, where)
 
 
 def test_the_oldest_python_reads_it_too(folder):
-    python = shutil.which("python3.10")
-    works = python is not None and subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+    oldest = shutil.which("python3.10")
+    works = oldest is not None and subprocess.run([oldest, "-c", ""], capture_output=True).returncode == 0
     if not works:
         pytest.skip("there is no Python 3.10 here")
     program = (
         "import sys; from export.manifest import Manifest; import deploy.runtime; "
         "found = Manifest.load(sys.argv[1]); print(found.precision.excluded, found.file('model.onnx').name)"
     )
-    done = subprocess.run([python, "-c", program, folder], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([oldest, "-c", program, folder], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "('blocks.0.mlp.fc2',) model.onnx", done.stderr
 
 
@@ -195,5 +195,5 @@ def test_the_manifest_needs_the_floor_alone():
         "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
         "print(sorted(new - set(sys.stdlib_module_names) - {'export', 'pat'}))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = python("-c", program)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -8,7 +8,6 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-import torch
 
 import bundles
 import pat
@@ -24,12 +23,14 @@ from export.precision import Request, as_declared, lower_bundle, lower_graph
 from export.precisions import EIGHT, MERGED, SIXTEEN
 from export.to_onnx import export_bundle
 from export.trace import to_graph
+from lowering import drawn_model
 from pat.base.errors import Failure
 from pat.base.progress import SILENT
 from pat.config import ModelConfig
-from pat.model import PartAwareTransformer
 from pat.model.images import to_images
 from pat.model.weights import save
+
+from .conftest import retraced
 
 CONFIG = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), patch_size=8, width=48, heads=2, depth=2)
 ANY = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
@@ -37,24 +38,20 @@ ANY = ("centred_worst=-1", "centred_p1=-1", "same_first=0", "decisions=1")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    model = PartAwareTransformer(CONFIG)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save(model, path)
+    save(drawn_model(CONFIG, alpha=0.1), path)
     return path
 
 
 @pytest.fixture(scope="module")
 def exported(checkpoint, tmp_path_factory):
-    """The bundle's folder, and what was warned of meanwhile."""
+    """The bundle's folder, what was warned of meanwhile, and what was traced again."""
     folder = tmp_path_factory.mktemp("bundle") / "merged"
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as warned, pytest.MonkeyPatch.context() as patch:
+        again = retraced(patch)
         warnings.simplefilter("always", RuntimeWarning)
         export_bundle(checkpoint, folder, parts=True, merge=Merge(8, gate=ANY))
-    return folder, [each for each in warned if issubclass(each.category, RuntimeWarning)]
+    return folder, [each for each in warned if issubclass(each.category, RuntimeWarning)], again
 
 
 @pytest.fixture
@@ -76,6 +73,7 @@ def test_the_check_set_and_the_gate_are_those_of_the_full_model(bundle, checkpoi
     assert manifest.merged.measured["check set"] == pytest.approx(found.summary(), abs=1e-4)
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_it_has_fewer_products_and_static_shapes(bundle, checkpoint, tmp_path):
     graph = onnx.load(bundle / MODEL)
     full = to_graph(pat.load(checkpoint), opset=18, parts=True)
@@ -87,8 +85,8 @@ def test_it_has_fewer_products_and_static_shapes(bundle, checkpoint, tmp_path):
     assert free <= {"", "batch"}
 
 
-def test_hidden_tokens_are_no_warning(exported):
-    assert exported[1] == []
+def test_hidden_tokens_are_no_warning_and_no_second_trace(exported):
+    assert exported[1:] == ([], [])
 
 
 def test_a_lower_precision_is_judged_by_the_wider_of_both_gates(bundle, tmp_path):

@@ -24,12 +24,14 @@ from export.manifest import MODEL, Manifest
 from export.precision import Request
 from export.to_onnx import export_bundle
 from export.trace import select_instead_of_unbind
+from lowering import drawn_model
 from pat.base.errors import Failure, UserError
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
-from pat.model.merging import Merging
 from pat.model.weights import save
+
+from .conftest import retraced
 
 CONFIG = ModelConfig(
     "vit_tiny_patch16_224", image_size=(128, 64), depth=3, identities=5, mean=(0.485, 0.456, 0.406),
@@ -39,20 +41,10 @@ ROWS, COLUMNS = 8, 4
 TOKENS = 1 + 3 + ROWS * COLUMNS
 
 
-def random_model(config: ModelConfig = CONFIG) -> PartAwareTransformer:
-    """Weights large enough, and different enough from token to token, for every part of the graph to matter."""
-    torch.manual_seed(1)
-    model = PartAwareTransformer(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    return model
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save(random_model(), path, {"source": ["market1501"], "started_from": "pretrained"})
+    save(drawn_model(CONFIG), path, {"source": ["market1501"], "started_from": "pretrained"})
     return path
 
 
@@ -180,10 +172,11 @@ def test_nothing_is_stored_twice_and_nothing_tells_tales(exported, checkpoint):
     assert b"site-packages" not in content
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("opset", [18, pytest.param(23, marks=pytest.mark.slow)])
 def test_a_convolutional_stem_goes_along(tmp_path, opset):
     config = dataclasses.replace(CONFIG, stem="convolution", depth=1)
-    save(random_model(config), tmp_path / "model.safetensors")
+    save(drawn_model(config), tmp_path / "model.safetensors")
     export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", opset=opset)  # compares both
     graph = graph_of(tmp_path / "bundle")
     kinds = collections.Counter(node.op_type for node in graph.node)
@@ -194,19 +187,21 @@ def test_a_convolutional_stem_goes_along(tmp_path, opset):
     }
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_a_deep_stem_and_the_mean_of_the_patches_go_along(tmp_path):
     config = dataclasses.replace(CONFIG, stem="deep", pooling="mean", cosine_scale=16.0, depth=1)
-    save(random_model(config), tmp_path / "model.safetensors")
+    save(drawn_model(config), tmp_path / "model.safetensors")
     export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
     kinds = collections.Counter(node.op_type for node in graph_of(tmp_path / "bundle").node)
     assert kinds["Conv"] == 9
     assert kinds["InstanceNormalization"] == 5
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypatch):
     """Thirty nodes a block were two fifths of a trace of twelve blocks."""
     config = ModelConfig("vit_small_patch14_reg4_dinov2", image_size=(56, 28), width=64, depth=2, heads=2)
-    save(random_model(config), tmp_path / "model.safetensors")
+    save(drawn_model(config), tmp_path / "model.safetensors")
     traced = []
     monkeypatch.setattr(export.trace, "select_instead_of_unbind", traced.append)
     export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
@@ -216,39 +211,11 @@ def test_registers_go_along_and_no_block_traces_the_mask_anew(tmp_path, monkeypa
     assert sorted(tuple(each.dims) for each in masks) == [(1, 1, 4, 16), (1, 1, 16, 16)]
 
 
-def decompositions(monkeypatch) -> list[None]:
-    """One for each time that a program is traced again, to decompose its operators."""
-    found, run = [], torch.export.ExportedProgram.run_decompositions
-
-    def counted(program, *given):
-        found.append(None)
-        return run(program, *given)
-
-    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("config", "merging"),
-    [
-        (CONFIG, None),
-        (dataclasses.replace(CONFIG, stem="deep", pooling="mean", depth=2), None),
-        (dataclasses.replace(CONFIG, depth=2), Merging(3)),
-    ],
-    ids=["plain", "stem", "merging"],
-)
-def test_a_model_is_traced_once(config, merging, monkeypatch):
-    """The second trace took longer than the first."""
-    found, model = decompositions(monkeypatch), random_model(config)
-    model.merging = merging
-    export.trace.to_graph(model, opset=18)
-    assert not found
-
-
-def test_a_model_with_an_operator_that_has_no_translation_is_traced_twice(checkpoint, tmp_path, monkeypatch):
-    found = decompositions(monkeypatch)
+def test_a_model_with_an_operator_that_has_no_translation_is_traced_twice(tmp_path, monkeypatch):
+    found = retraced(monkeypatch)
     monkeypatch.setattr(export.trace, "translations", lambda opset: {})
-    export_bundle(checkpoint, tmp_path / "bundle")  # compares both
+    save(drawn_model(dataclasses.replace(CONFIG, depth=1)), tmp_path / "model.safetensors")
+    export_bundle(tmp_path / "model.safetensors", tmp_path / "bundle", parts=True)  # compares both
     assert len(found) == 1
 
 

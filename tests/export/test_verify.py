@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 from PIL import Image
 
 from bundles import make_bundle
@@ -20,6 +19,7 @@ from export.manifest import MODEL, Manifest
 from export.precision import Request, lower_bundle
 from export.to_onnx import export_bundle
 from export.verify import embed_both, opened
+from lowering import drawn_model
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.weights import save
@@ -29,13 +29,8 @@ from pat.model.weights import save
 def folder(tmp_path_factory) -> Path:
     """model.safetensors, its bundle `fp32`, `bf16`, and `damaged`: the bundle with one layer's weights halved."""
     folder = tmp_path_factory.mktemp("verify")
-    torch.manual_seed(1)
     config = ModelConfig("vit_tiny_patch16_224", image_size=(32, 16), patch_size=8, width=64, depth=2, heads=1)
-    model = PartAwareTransformer(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
-    save(model, folder / "model.safetensors")
+    save(drawn_model(config), folder / "model.safetensors")
     manifest = export_bundle(folder / "model.safetensors", folder / "fp32")
     lower_bundle(folder / "fp32", folder / "fp16", Request("fp16"))
     graph = read_graph(str(manifest.file(MODEL)))

@@ -1,6 +1,7 @@
 """The Triton kernels against float64: on a GPU where there is one, else in Triton's interpreter (conftest.py)."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -77,8 +78,11 @@ def triton(*arguments: Tensor, **options) -> NearestParts:
     return nearest_parts(*arguments, **options, impl="triton")
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", NEAREST_PARTS_SMALL, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [*product(NEAREST_PARTS_SMALL, DTYPES[:2]), *product(NEAREST_PARTS_SMALL[:2], DTYPES[2:])],
+    ids=lambda value: value.name if isinstance(value, NearestPartsCase) else str(value),
+)
 def test_error_is_no_larger_than_that_of_eager_torch(case, dtype):
     query, bank, exclude = make(case, dtype)
     exact_inputs = (query.to(dtype).double(), bank.double(), exclude)
@@ -260,7 +264,7 @@ def test_shards_merge_into_the_whole():
     torch.testing.assert_close(merged, whole)
 
 
-@pytest.mark.parametrize(("queries", "slots"), [(16, 16), (16, 32), (32, 32), (64, 32), (64, 64)])
+@pytest.mark.parametrize(("queries", "slots"), [(16, 16), (64, 32), (64, 64)])
 def test_tile_sizes_change_nothing(queries, slots):
     query, bank, exclude = whole_numbers(ODD)
     arguments = dict.fromkeys(("squared_norms", "master", "query_identity", "bank_identity"))

@@ -82,8 +82,11 @@ def assert_as_exact_as_eager(
         assert (mine.cpu() - truth).abs().max() <= allowed, what
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", PART_ATTENTION_SMALL, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [*product(PART_ATTENTION_SMALL, DTYPES[:2]), *product(PART_ATTENTION_SMALL[:2], DTYPES[2:])],
+    ids=lambda value: value.name if isinstance(value, PartAttentionCase) else str(value),
+)
 def test_as_exact_as_eager(case: PartAttentionCase, dtype: torch.dtype) -> None:
     assert_as_exact_as_eager(*inputs(case, dtype), case)
 

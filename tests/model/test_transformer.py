@@ -140,11 +140,10 @@ def test_classifier_starts_small_behind_a_frozen_bias():
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("eva02_base_patch14_224", "rotary"),
-        ("vit_small_patch16_dinov3", "rotary"),
-        ("vit_base_r50_s16_224", "hybrid"),
-        ("vit_base_patch16_siglip_224", "no cls token"),
-        ("deit_base_distilled_patch16_224", "VisionTransformerDistilled"),
+        ("eva02_tiny_patch14_224", "rotary"),
+        ("vit_tiny_r_s16_p8_224", "hybrid"),
+        ("vit_pwee_patch16_reg1_gap_256", "no cls token"),
+        ("deit_tiny_distilled_patch16_224", "VisionTransformerDistilled"),
         ("resnet50", "not a plain vision transformer"),
         ("vit_bas_patch16_224", "did you mean vit_base_patch16_224"),
     ],

@@ -120,7 +120,7 @@ def test_part_tokens_can_be_overridden(tmp_path):
 
 
 def test_the_authors_own_small_vit(tmp_path):
-    state = authors_state(width=768, depth=8, ratio=3, bias=False)
+    state = authors_state(width=768, depth=8, ratio=1, bias=False)
     model, _ = imported(tmp_path, state)
     images = torch.rand(1, 3, 256, 128)
     expected = AuthorsViT(state, heads=8, scale=768**-0.5)(images, same_token=False)

@@ -93,7 +93,14 @@ def whole_checkpoint(state, head, prefix=""):
     }
 
 
-@pytest.mark.parametrize("kind", ["converted", "teacher", "module.teacher", "student alone", "solider"])
+@pytest.mark.parametrize(
+    ("person_vit", "kind"),
+    [
+        ("projection", "converted"), ("projection", "module.teacher"), ("projection", "student alone"),
+        ("projection", "solider"), ("convolution", "converted"), ("convolution", "teacher"),
+    ],
+    indirect=["person_vit"],
+)  # fmt: skip
 def test_transreid_ssl_gives_timms_features(person_vit, imported, kind):
     vit, state = person_vit
     head = dino_head()

@@ -55,14 +55,19 @@ class Case:
         return self.score(graph).telling.worst
 
 
-@functools.cache
-def case_of(opset: int) -> Case:
+def drawn_model(config: ModelConfig, alpha: float = 0.05) -> PartAwareTransformer:
+    """Weights large enough, and different enough from token to token, for every part of the graph to matter."""
     torch.manual_seed(1)
-    config = ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2)
     model = PartAwareTransformer(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.05)
+            parameter.add_(torch.randn_like(parameter), alpha=alpha)
+    return model
+
+
+@functools.cache
+def case_of(opset: int) -> Case:
+    model = drawn_model(ModelConfig("vit_tiny_patch16_224", image_size=(64, 32), depth=2))
     manifest = described((64, 32), 192, opset=opset)
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 32, 3), dtype=np.uint8)
     return Case(to_graph(model, opset=opset), manifest, images, model.embed(to_images(images)).numpy())

@@ -23,8 +23,8 @@ from pat.training.state import exponential_average
 from run_logs import logged, steps_of
 
 
-def test_a_run_leaves_a_model_that_loads_and_a_log(config):
-    result = train(config())
+def test_a_run_leaves_a_model_that_loads_a_log_and_what_it_was_asked_for(config):
+    result = train(config(tensorboard=True, keep_every=2))
     model = pat.load(result.model)
     assert model.config.identities == 6
     assert result.epoch == 2
@@ -32,6 +32,8 @@ def test_a_run_leaves_a_model_that_loads_and_a_log(config):
     assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
     assert all(np.isfinite(loss) for _, loss in steps)
     assert json.loads((config().out / "config.json").read_text())["loss"]["k"] == 3
+    assert any((config().out / "tensorboard").iterdir())
+    assert [path.name for path in (config().out / "models").iterdir()] == ["epoch-0002.safetensors"]
 
 
 def test_the_loss_falls(config):
@@ -151,16 +153,6 @@ def test_the_epoch_with_the_best_score_becomes_the_model(config, monkeypatch):
     best = pat.load(result.model.parent / "models" / "epoch-0002.safetensors").norm.weight
     assert result.epoch == 2
     assert torch.equal(pat.load(result.model).norm.weight, best)
-
-
-def test_tensorboard_events_on_request(config):
-    folder = train(config(epochs=1, tensorboard=True)).model.parent
-    assert any((folder / "tensorboard").iterdir())
-
-
-def test_models_kept_on_request(config):
-    folder = train(config(epochs=3, keep_every=2)).model.parent
-    assert [path.name for path in (folder / "models").iterdir()] == ["epoch-0002.safetensors"]
 
 
 def test_the_average_of_weights_is_what_is_saved(config):

@@ -85,15 +85,8 @@ def test_resume_refuses_other_settings_other_images_and_nothing_there(config, ma
         train(config(resume=True, epochs=3))
 
 
-def test_a_longer_run_may_be_resumed(config):
-    train(config(epochs=1))
-    assert train(config(epochs=2, resume=True)).epoch == 2
-
-
 def test_a_damaged_checkpoint_is_named(config):
-    settings = config()
-    train(settings)
-    path = settings.out / "checkpoint.pt"
+    path = train(config()).model.parent / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
         train(config(resume=True, epochs=3))
@@ -177,9 +170,9 @@ def test_kill_9_during_a_save_keeps_what_was_acknowledged(tmp_path, moment):
     assert position.epoch >= acknowledged
 
 
-def test_what_a_killed_save_left_is_cleared_by_the_next_run(config):
+def test_a_longer_run_may_be_resumed_and_clears_what_a_killed_save_left(config):
     train(config(epochs=1))
     leftover = config().out / ".checkpoint.pt.abc.part"
     leftover.write_bytes(b"half a checkpoint")
-    train(config(epochs=2, resume=True))
+    assert train(config(epochs=2, resume=True)).epoch == 2
     assert not leftover.exists()

@@ -115,16 +115,13 @@ def test_a_bundle_of_a_graph_alone_has_a_student_that_begins_at_random(colour_bu
     assert student_of(colour_bundle).weights == "none"
 
 
-def test_a_teacher_and_its_weight_go_together(config, teacher):
-    with pytest.raises(UserError, match="go together"):
-        train(config)
-    with pytest.raises(UserError, match="go together"):
-        train(dataclasses.replace(config, teacher=teacher, loss=dataclasses.replace(config.loss, distill=0)))
-
-
-def test_something_must_train_the_embedding(config):
+def test_a_teacher_and_its_weight_go_together_and_something_must_train_the_embedding(config, teacher):
+    idle = dataclasses.replace(config, loss=dataclasses.replace(config.loss, distill=0))
+    for wrong in (config, dataclasses.replace(idle, teacher=teacher)):
+        with pytest.raises(UserError, match="go together"):
+            train(wrong)
     with pytest.raises(UserError, match="nothing trains"):
-        train(dataclasses.replace(config, loss=dataclasses.replace(config.loss, distill=0)))
+        train(idle)
 
 
 def test_the_command_takes_unlabelled_images(config, market, teacher, tmp_path, capsys):

@@ -156,7 +156,7 @@ def test_made_up_requests_find_no_defect(service, people):
     counts: dict[int, int] = {}
 
     @settings(
-        max_examples=int(os.environ.get("PAT_FUZZ", "150")), deadline=None, database=None,
+        max_examples=int(os.environ.get("PAT_FUZZ", "80")), deadline=None, database=None,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate], derandomize=True,
     )  # fmt: skip
     @given(data=st.data())
