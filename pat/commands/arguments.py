@@ -57,13 +57,13 @@ def parse(kind: Any, arguments: Sequence[str], command: str, default: Any = None
 def writable(folder: Path) -> Path:
     """The folder, which need not be there yet. Raises UserError where no file can be written into it.
 
-    For what takes long before it writes: asked first, a wrong --out costs nothing.
+    For what takes long before it writes: asked first, a wrong place costs nothing.
     """
     try:
         with tempfile.TemporaryFile(dir=next(place for place in (folder, *folder.parents) if place.exists())):
             return folder
     except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another --out") from error
+        raise UserError(f"cannot write to {folder}: {error.strerror}; choose another place") from error
 
 
 def left_to_the_device(config: TrainConfig) -> TrainConfig:

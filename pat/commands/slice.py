@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 from export.check_set import compare
 from export.crops import Pixels, evenly, find_images, read_images
 from pat.base.errors import UserError
-from pat.commands.arguments import parse
+from pat.commands.arguments import parse, writable
 
 if TYPE_CHECKING:
     from pat.model import PartAwareTransformer
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"{given.out} is a folder; name the .safetensors file to write")
     if given.out.resolve() == file.resolve():
         raise UserError(f"{given.out} is the model itself; name another file to write")
+    writable(given.out.parent)
     wide = weights.load(file)
     narrow = PartAwareTransformer(narrower(wide, given.width))
     if reason := why_not(narrow, wide):

@@ -209,7 +209,7 @@ def test_evaluate_looks_at_its_output_before_it_scores(trained, market, tmp_path
     (tmp_path / "file").write_text("in the way")
     cache = tmp_path / "cache"
     arguments = [trained, "--data", market, "--data.cache", cache, "--out", tmp_path / "file" / "out"]
-    assert "choose another --out" in fails(2, "evaluate", *arguments)
+    assert "choose another place" in fails(2, "evaluate", *arguments)
     assert not cache.exists()
 
 

@@ -58,6 +58,7 @@ def test_mistakes_are_one_line(model, crops, tmp_path, fails):
     assert "is the model itself" in fails(2, "slice", model.parent, model, "--images", crops)
     assert model.read_bytes() == before
     assert "is a folder; name the .safetensors file" in fails(2, "slice", model, tmp_path, "--images", crops)
+    assert "cannot write to" in fails(2, "slice", model, model / "x.safetensors", "--images", crops)
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes((crops / name).read_bytes())
     assert "2 images; a slice needs 256" in fails(2, "slice", model, out, "--images", tmp_path)
