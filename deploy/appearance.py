@@ -80,9 +80,9 @@ def covered(boxes: Boxes) -> Array:
     return np.asarray(np.minimum(hidden / areas(boxes), 1), dtype=np.float32)
 
 
-def touched(boxes: Boxes, least: float) -> NDArray[np.bool_]:
-    """Which boxes [n] have an IoU of at least `least` with another one."""
-    return np.asarray(((ious(boxes, boxes) >= least) & ~np.eye(len(boxes), dtype=np.bool_)).any(axis=1))
+def touching(boxes: Boxes, least: float) -> NDArray[np.bool_]:
+    """Which of the boxes [n, 4] have an IoU of at least `least` with which others, [n, n]."""
+    return np.asarray((ious(boxes, boxes) >= least) & ~np.eye(len(boxes), dtype=np.bool_))
 
 
 def _plausible(shape: Array) -> Array:

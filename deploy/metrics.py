@@ -48,6 +48,8 @@ class Metrics:
         self.people = gauge("pat_people", "Tracks in view", ["camera"])
         self.gallery = gauge("pat_gallery_entries", "Entries in the gallery")
         self.gallery_failures = counter("pat_gallery_failures", "Failed gallery calls")
+        self.strangers = counter("pat_strangers", "Pairs of people seen at once, so two people")
+        self.strangers_alike = counter("pat_strangers_alike", "Those of them whom the threshold takes for one")
         self.events = counter("pat_events", "Events told", ["event"])
         self.events_lost = counter("pat_events_lost", "Events that could not be written")
 

@@ -37,6 +37,8 @@ class Person:
     """That the person is unknown."""
     met: set[int] = field(default_factory=set)
     """Tracks that were seen in one image with this one: they are other people."""
+    touched: set[int] = field(default_factory=set)
+    """Tracks whose boxes have touched this one's: one may be a second box of the same person."""
     met_and_left: set[str] = field(default_factory=set)
     """Keys of those of them that have ended."""
 

@@ -27,6 +27,11 @@ CANDIDATES = 4
 """People looked at: the best, who comes second, and whom the track was taken for."""
 COMPLAIN_EVERY = 60.0
 """Seconds between two lines in the log about a gallery that fails; the metrics count all."""
+TOO_MANY = 0.01
+"""Share of the pairs of people seen at once that may reach the threshold. By a gallery of fifty, two of five new
+people are then taken for somebody else."""
+ALIKE = 5
+"""Such pairs, before anything is said of them."""
 HOST = secrets.token_hex(2)
 """Of this process, in the names it gives: two hosts may see two people in one second by cameras of one name."""
 
@@ -73,6 +78,8 @@ class Recogniser:
         # Looking up and taking up are one step: two cameras that see one new person must not make two of it.
         self._lock = threading.Lock()
         self._complained = -COMPLAIN_EVERY
+        self._strangers = self._alike = 0
+        self._complain_from = ALIKE
 
     def recognise(
         self,
@@ -147,6 +154,21 @@ class Recogniser:
             self._gallery.saw(known.key, camera, first=first, last=last, score=known.score)
         except (UserError, Failure) as error:
             self._gallery_failed(error)
+
+    def saw_apart(self, likeness: float) -> None:
+        """Note the cosine of two people who were seen at once: whether the threshold fits the site."""
+        with self._lock:
+            alike = likeness >= self.threshold
+            self._strangers, self._alike = self._strangers + 1, self._alike + alike
+            self._metrics.strangers.inc()
+            self._metrics.strangers_alike.inc(alike)
+            if self._alike >= self._complain_from and self._alike > TOO_MANY * self._strangers:
+                self._complain_from = 2 * self._alike
+                log.warning(
+                    "the threshold %.3f is too low for this site: of %d pairs of people seen at once %d reach it, "
+                    "and would be taken for one; `pat gallery calibrate` finds a better one in recordings of it",
+                    self.threshold, self._strangers, self._alike,
+                )  # fmt: skip
 
     def _present(self, known: Recognition) -> Recognition:
         """`known` as it is now: the person may have been renamed, merged, forgotten, or have expired.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.annotate import Label, View
-from deploy.appearance import ROUNDING, Array, EmbeddingPolicy, qualities, touched
+from deploy.appearance import ROUNDING, Array, EmbeddingPolicy, qualities, touching
 from deploy.camera import Camera
 from deploy.embedder import Embedder
 from deploy.events import Event, EventLog, Kind
@@ -139,8 +140,7 @@ class Worker:
                 person.doubtful = True  # a tracker that bridges the gap may bridge it to somebody else
             person.last, person.frame = each, frame
         meet([self._people[each.track] for each in seen])
-        touching = self._doubt(tracked)
-        self._submit(frame, seen, touching)
+        self._submit(frame, seen, self._doubt(tracked))
         self._collect(wait=False)
         if finished := [track for track in self._tracker.finished() if track in self._people]:
             self._collect(wait=True)  # their last views may still be with the model
@@ -155,12 +155,13 @@ class Worker:
     def _doubt(self, tracked: Sequence[Tracked]) -> set[int]:
         """Note which tracks may jump: those unseen, and those whose boxes touch, which are returned."""
         boxes = np.stack([each.box for each in tracked]) if tracked else np.empty((0, 4), np.float32)
-        near = touched(boxes, TOUCHING)
-        touching = {each.track for each, is_near in zip(tracked, near, strict=True) if is_near}
-        for each in tracked:
-            if (each.lost or each.track in touching) and (person := self._people.get(each.track)) is not None:
-                person.doubtful = True
-        return touching
+        people = [self._people.get(each.track) for each in tracked]
+        near = touching(boxes, TOUCHING).tolist()
+        for each, person, row in zip(tracked, people, near, strict=True):
+            if person is not None:
+                person.doubtful |= each.lost or any(row)
+                person.touched |= {other.track for other in itertools.compress(people, row) if other is not None}
+        return {each.track for each in itertools.compress(tracked, map(any, near))}
 
     def _submit(self, frame: Frame, seen: Sequence[Tracked], touching: Collection[int]) -> None:
         """Send the views worth embedding to the model."""
@@ -284,6 +285,11 @@ class Worker:
             kept = self._recogniser.add_view(vector, known, camera=self.camera.name, time=when)
             stored = kept or stored
         self._recogniser.saw(known, camera=self.camera.name, first=person.since, last=when)
+        if vector is not None and self._teaches(person):
+            beside = person.met - person.touched - {person.track}
+            for other in self._people.values():
+                if other.track in beside and self._teaches(other):
+                    self._recogniser.saw_apart(other.appearance.likeness(vector))
         if known.key is not None:
             for other in self._people.values():
                 if person.track in other.met and other is not person:

@@ -175,6 +175,23 @@ def test_the_threshold_is_the_least_cosine(gallery):
     assert ask(make(gallery, "known", 0.71), edge).identity is None
 
 
+def test_a_threshold_that_takes_people_seen_at_once_for_one_is_told(gallery, caplog):
+    metrics = Metrics()
+    recogniser = Recogniser(gallery, metrics, threshold=0.6, remember="all")
+    for _ in range(400):
+        recogniser.saw_apart(0.59)
+    for _ in range(4):
+        recogniser.saw_apart(0.6)
+    assert caplog.messages == []  # 1 in 100, and few
+    recogniser.saw_apart(0.9)
+    assert "threshold 0.600 is too low for this site: of 405 pairs of people seen at once 5 reach" in caplog.text
+    for _ in range(5):
+        recogniser.saw_apart(0.9)
+    assert len(caplog.messages) == 2  # and again when there are twice as many
+    assert metrics.value("pat_strangers_total") == 410
+    assert metrics.value("pat_strangers_alike_total") == 10
+
+
 def test_an_empty_gallery_knows_nobody(tmp_path):
     with Gallery.open(tmp_path / "empty", dimension=8, model="test") as gallery:
         found = ask(make(gallery, "known"), ANNA)

@@ -165,6 +165,18 @@ def test_two_who_were_seen_at_once_are_two_people_even_when_one_has_left(tmp_pat
     assert len({each["identity"] for each in told}) == 2
 
 
+@pytest.mark.parametrize(
+    ("embedder", "second", "pairs", "alike"),
+    [(Answers, OTHER, 1, 0), (Twins, OTHER, 1, 1), (Twins, PERSON + 30, 0, 0)],
+    ids=["two people", "two who look the same", "perhaps a second box of one"],
+)
+def test_who_was_seen_at_once_is_compared_once(tmp_path, gallery, embedder, second, pairs, alike):
+    frames = [[PERSON, second]] * 9 + [[second]] * 12
+    _, metrics, _ = run(tmp_path, gallery, Script(frames), embedder())
+    assert metrics.value("pat_strangers_total") == pairs
+    assert metrics.value("pat_strangers_alike_total") == alike
+
+
 def test_a_track_that_is_only_expected_hides_nobody(tmp_path, gallery):
     """One person whose track breaks: the old one is still waited for when the new one is looked up."""
     frames = [[PERSON]] * 8 + [[OTHER]] * 12
