@@ -15,7 +15,7 @@ from export.manifest import Manifest
 
 Pixels = NDArray[np.uint8]
 NAMED = "scaling"
-"""What the names of the added nodes begin with; the graph has nodes called input.transpose and input.mul already."""
+"""Of the names of added nodes: the graph has nodes called input.transpose and input.mul already."""
 
 
 @dataclass(frozen=True)
