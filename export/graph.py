@@ -55,7 +55,9 @@ def _weight_name(value: ir.Value | None) -> str | None:
 
 def rename_batch(model: ir.Model) -> None:
     """Call the input's symbolic dimension "batch" wherever a shape has it, and drop notes of the optimiser."""
-    symbol = str(model.graph.inputs[0].shape[0])
+    shape = model.graph.inputs[0].shape
+    assert shape is not None, "the exporter writes the shapes of inputs"
+    symbol = str(shape[0])
     for value in (*model.graph.inputs, *(output for node in model.graph for output in node.outputs)):
         if value.shape is not None:
             value.shape = ir.Shape(

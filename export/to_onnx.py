@@ -23,7 +23,7 @@ from export.crop_kernels import compile_kernels
 from export.crops import Pixels, evenly, find_images, read_images
 from export.judge import Embed, Images
 from export.labelled import Decide
-from export.manifest import CHECKPOINT, Input, Manifest, Output, sha256
+from export.manifest import CHECKPOINT, MANIFEST, Input, Manifest, Output, sha256
 from export.merged import Merge, judged
 from export.precision import Request, batched, lower_graph
 from export.storage import halve_weights
@@ -255,7 +255,7 @@ def describe(
 def _weights_facts(checkpoint: Path, model: PartAwareTransformer, training: dict[str, Any]) -> dict[str, Any]:
     """Where the weights came from, as far as the model file tells, for whoever must judge their licence."""
     start = training.get("imported_from") or training.get("started_from")
-    facts: dict[str, Any] = {"file": checkpoint.name, "sha256": sha256(checkpoint), "started_from": start}
+    facts: dict[str, Any] = {"file": checkpoint.name, "sha256": _known_by(checkpoint), "started_from": start}
     if start == "pretrained":
         timm_config = timm.get_pretrained_cfg(model.config.backbone)
         facts["pretrained"] = timm_config.hf_hub_id if timm_config else model.config.backbone
@@ -266,3 +266,16 @@ def _weights_facts(checkpoint: Path, model: PartAwareTransformer, training: dict
         "were trained on and of the weights they started from; person data sets are mostly for research alone."
     )
     return facts
+
+
+def _known_by(checkpoint: Path) -> str:
+    """The hash that tells which weights these are: of a model file that travels in a bundle, that of the bundle.
+
+    With half weights the two differ, and the embeddings are the same: one gallery, one calibration.
+    """
+    own = sha256(checkpoint)
+    if not (checkpoint.parent / MANIFEST).is_file():
+        return own
+    around = Manifest.load(checkpoint.parent)
+    carried = around.files.get(checkpoint.name)
+    return str(around.weights.get("sha256", own)) if carried is not None and carried.sha256 == own else own

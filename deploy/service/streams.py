@@ -55,13 +55,14 @@ class Streams:
     async def follow(self, journal: Journal, seq: int, every: float) -> AsyncIterator[list[Kept]]:
         """Events after a place in the order as they come, until the service ends; none after so many seconds."""
         while not self.ending:
+            news = self._news  # before the look: what comes while it is being handed on wakes as well
             events = await to_thread.run_sync(journal.after, seq)
             yield events
             if events:
                 seq = events[-1].seq
                 continue
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._news.wait(), every)
+                await asyncio.wait_for(news.wait(), every)
 
     def end(self) -> None:
         """All streams end soon; from any thread."""

@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.manifest import Manifest
 
 Pixels = NDArray[np.uint8]
+NAMED = "scaling"
+"""Of the names of added nodes: the graph has nodes called input.transpose and input.mul already."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,16 @@ def with_float_input(graph: onnx.ModelProto, manifest: Manifest, name: str, scal
     # pixel = value * (std / scale) + mean / scale
     for operator, numbers, idle in (("Mul", std, 1), ("Add", mean, 0)):
         if (numbers != idle).any():
-            constant = numpy_helper.from_array(numbers.reshape(1, 3, 1, 1), f"input.{operator.lower()}")
+            constant = numpy_helper.from_array(numbers.reshape(1, 3, 1, 1), f"{NAMED}.{operator.lower()}")
             made.graph.initializer.append(constant)
             steps.append((operator, [constant.name], {}))
     if manifest.input.layout == "NHWC":
         steps.append(("Transpose", [], {"perm": [0, 2, 3, 1]}))
     value, nodes = name, []
     for operator, constants, attributes in steps:
-        result = f"input.{operator.lower()}.result"
-        nodes.append(
-            helper.make_node(operator, [value, *constants], [result], f"input.{operator.lower()}", **attributes)
-        )
+        node = f"{NAMED}.{operator.lower()}"
+        result = f"{node}.result"
+        nodes.append(helper.make_node(operator, [value, *constants], [result], node, **attributes))
         value = result
     for node in made.graph.node:
         for place, entering in enumerate(node.input):

@@ -10,8 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pat.data.sample import JUNK
+from pat.evaluation.arrays import Indices
 from pat.evaluation.extract import unit_length
 from pat.evaluation.ranking import Features
 
@@ -26,18 +28,23 @@ def without_camera_bias(query: Features, gallery: Features) -> tuple[Features, F
 
     A camera's mean and variance are those of its images, of both sides and without junk, and of PRIOR as all are.
     """
-    vectors = np.concatenate([query.vectors, gallery.vectors]).astype(np.float64)
+    vectors = np.concatenate([query.vectors, gallery.vectors])
     cameras = np.concatenate([query.cameras, gallery.cameras])
     people = np.concatenate([query.identities, gallery.identities]) != JUNK
     if not people.any():
         return query, gallery
-    mean, variance = vectors[people].mean(0), vectors[people].var(0)
-    for camera in np.unique(cameras):
-        rows = cameras == camera
-        own = vectors[rows & people]
-        among = len(own) + PRIOR
-        centre = (own.sum(0) + PRIOR * mean) / among
-        spread = (((own - centre) ** 2).sum(0) + PRIOR * variance) / among
+    groups = [np.flatnonzero(cameras == camera) for camera in np.unique(cameras)]
+
+    def own(rows: Indices) -> NDArray[np.float64]:  # a camera's at a time: all of them would be twice the features
+        return vectors[rows[people[rows]]].astype(np.float64)
+
+    mean = sum(own(rows).sum(0) for rows in groups) / people.sum()
+    variance = sum(((own(rows) - mean) ** 2).sum(0) for rows in groups) / people.sum()
+    for rows in groups:
+        seen = own(rows)
+        among = len(seen) + PRIOR
+        centre = (seen.sum(0) + PRIOR * mean) / among
+        spread = (((seen - centre) ** 2).sum(0) + PRIOR * variance) / among
         vectors[rows] = (vectors[rows] - centre) / np.sqrt(np.where(spread > 0, spread, 1))
-    unbiased = unit_length(vectors.astype(np.float32))
+    unbiased = unit_length(vectors)
     return replace(query, vectors=unbiased[: len(query)]), replace(gallery, vectors=unbiased[len(query) :])

@@ -50,9 +50,11 @@ class Calibrate:
     one track are of one person. Their FNMR is that of one camera; by two cameras the same person is less alike.
     """
 
-    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
+    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)] = ""
     """The bundle folder of `pat export` that the camera will use."""
-    data: Annotated[Positional[tuple[str, ...]], arg(metavar="DATA|VIDEO...")]
+    data: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="DATA|VIDEO...", help_behavior_hint="(at least one)")
+    ] = ()
     """Labelled images, as `pat evaluate --data` takes them: a folder, .csv, .jsonl, market1501, or NAME=PATH. Or
     videos, as `pat camera` takes them."""
     false_match_rate: float = 0.001
@@ -71,7 +73,7 @@ class Calibrate:
     def run(self, progress: Progress) -> None:
         if not 0 < self.false_match_rate < 1:
             raise UserError(f"--false-match-rate is {self.false_match_rate}; it lies between 0 and 1")
-        bundle, data, shipped = bundle_and_rest((self.bundle, *self.data))
+        bundle, data, shipped = bundle_and_rest((self.bundle, *self.data) if self.bundle or self.data else ())
         if shipped:
             progress.say(f"no bundle is named: the model in the box, {bundle}")
         dataclasses.replace(self, bundle=str(bundle), data=data)._calibrate(progress)

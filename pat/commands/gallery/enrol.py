@@ -22,6 +22,7 @@ from deploy.gallery.facts import DAY, words
 from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
 from pat.base.errors import UserError
+from pat.base.files import named_path
 from pat.base.progress import Advance, Progress
 from pat.commands.embedders import SHIPPED, model_and_rest
 from pat.commands.gallery.tools import OnGallery, moment, print_table, seconds_of
@@ -40,9 +41,11 @@ class Enrol(OnGallery):
     is kept until forgotten, or for --retention-hours, whatever `pat camera --gallery.retention-hours` says.
     """
 
-    bundle: Annotated[Positional[Path], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
+    bundle: Annotated[Positional[str], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)] = ""
     """The bundle folder of `pat export`: the gallery takes vectors of one model only."""
-    folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="FOLDER...")]
+    folders: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="FOLDER...", help_behavior_hint="(at least one)")
+    ] = ()
     """Folders with a sub-folder for each identity; with --identity, folders or images of that one."""
     identity: str = ""
     """All images show this one identity."""
@@ -56,7 +59,8 @@ class Enrol(OnGallery):
     """Name unreadable images and go on, instead of stopping at the first."""
 
     def run(self, progress: Progress) -> None:
-        bundle, folders = model_and_rest((self.bundle, *self.folders), progress)
+        given = (named_path(self.bundle), *self.folders) if self.bundle or self.folders else ()
+        bundle, folders = model_and_rest(given, progress)
         if not folders:
             raise UserError("name the folders or images to enrol")
         if not self.retention_hours > 0:
@@ -114,7 +118,7 @@ class Enrol(OnGallery):
 class Search(OnGallery):
     """Say who an image of a person shows: the nearest entries of a gallery, best first."""
 
-    bundle: Annotated[Positional[Path], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)]
+    bundle: Annotated[Positional[Path], arg(metavar="[BUNDLE]", help_behavior_hint=SHIPPED)] = Path()
     """The bundle folder that the gallery was filled with."""
     image: Annotated[Positional[Path], arg(metavar="IMAGE", help_behavior_hint="(required)")] = Path()
     """A crop: one person, from head to feet."""
@@ -132,7 +136,7 @@ class Search(OnGallery):
     """One JSON object a line instead of a table."""
 
     def run(self, progress: Progress) -> None:
-        words = (self.bundle,) if self.image == Path() else (self.bundle, self.image)
+        words = [word for word in (self.bundle, self.image) if word != Path()]
         bundle, images = model_and_rest(words, progress)
         if len(images) != 1:
             raise UserError("name one image to search for")
