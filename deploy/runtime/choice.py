@@ -137,7 +137,9 @@ def pick(
     manifests = [Manifest.load(each) for each in bundles]
     for bundle, manifest in zip(bundles, manifests, strict=True):
         if manifest.output != manifests[0].output or not _weights(manifest) & _weights(manifests[0]):
-            raise UserError(f"{bundle} holds another model than {bundles[0]}; give bundles made from one export")
+            raise UserError(
+                f"{bundle} gives other embeddings than {bundles[0]}; give bundles of one model, mirrored or not"
+            )
         why = why_untelling(manifest)
         if why:
             raise UserError(

@@ -90,8 +90,7 @@ def opened_model(path: Path, device: str, attention: str, progress: Progress) ->
             kind = manifest.output.kind + ", mirrored" * manifest.output.mirrored
             progress.say(f"{path}: {manifest.precision.name} bundle, {kind}; {session.name}")
             size = (manifest.input.height, manifest.input.width)
-            plain, decision = manifest.output.kind, manifest.decision
-            yield OpenedModel(path, size, session.embed, None, kind=plain, decision=decision)
+            yield OpenedModel(path, size, session.embed, None, kind=kind, decision=manifest.decision)
         return
     if path.suffix == ".onnx":
         raise UserError(f"{path} is part of a bundle; give the folder that holds it with its {MANIFEST}")

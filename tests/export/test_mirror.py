@@ -14,6 +14,8 @@ from deploy import runtime
 from export import verify
 from export.precision import Request, lower_bundle
 from export.to_onnx import export_bundle
+from pat.base.progress import Progress
+from pat.commands.embedders import opened_model
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
@@ -67,3 +69,8 @@ def test_a_lower_precision_is_mirrored_too(folder: Path) -> None:
     manifest = lower_bundle(folder / "fp32", folder / "fp16", Request("fp16"))
     assert manifest.output.mirrored
     assert manifest.precision.share == 1
+
+
+def test_a_table_says_that_it_is_mirrored(folder: Path) -> None:
+    with opened_model(folder / "fp32", "auto", "auto", Progress()) as opened:
+        assert opened.kind == "cls+parts, mirrored"
