@@ -137,9 +137,7 @@ def pick(
     manifests = [Manifest.load(each) for each in bundles]
     for bundle, manifest in zip(bundles, manifests, strict=True):
         if manifest.output != manifests[0].output or not _weights(manifest) & _weights(manifests[0]):
-            raise UserError(
-                f"{bundle} gives other embeddings than {bundles[0]}; give bundles of one model, mirrored or not"
-            )
+            raise UserError(f"{bundles[0]} and {bundle} differ; give bundles of one model, all mirrored or none")
         why = why_untelling(manifest)
         if why:
             raise UserError(

@@ -142,7 +142,7 @@ def test_what_misses_the_gate_is_not_chosen(bundle, capsys, tmp_path):
     other = dataclasses.replace(manifest, weights={"sha256": "another"})
     make_bundle(tmp_path / "other", other, content, images, vectors, identities=np.arange(COUNT) // 2)
     assert main(["pick", str(bundle), str(tmp_path / "other")]) == 2
-    assert "holds another model" in capsys.readouterr().err
+    assert "give bundles of one model" in capsys.readouterr().err
 
 
 def test_a_bundle_made_of_the_model_file_in_another_holds_the_same_model(bundle, capsys, tmp_path):
