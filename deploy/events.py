@@ -55,7 +55,7 @@ class Event:
     before: str | None = None
     """The identity that was told before."""
     key: str | None = None
-    """The person's, which stays the same whatever the name is."""
+    """The person's; after a new name or a merge it is another, to which this one leads."""
     there: Mapping[str, Any] | None = None
     """Who that is at the other site: site, key, name, camera, time."""
     state: str | None = None

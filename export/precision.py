@@ -35,7 +35,7 @@ from export.crops import Pixels, check_images, evenly, find_images, read_images,
 from export.judge import Embed, Images, Judge
 from export.labelled import RATE, Decide, rank_both, ranking_words
 from export.lowering.calibration import FEW, Calibration, Method, Settings, Tool, calibrate
-from export.lowering.cast import LowName
+from export.lowering.cast import BF16_CONVOLUTIONS, LowName
 from export.lowering.emulate import emulated
 from export.lowering.methods import FORMS, EightBits, Form, Lowering, SixteenBits, backends_for
 from export.lowering.quantise import QuantisedName
@@ -152,8 +152,7 @@ def lower_graph(
     if share < 1 - MOST_HIGHER:
         raise Failure(
             f"only {share:.0%} of the multiply-adds would be in {name}, {1 - MOST_HIGHER:.0%} must be for a graph "
-            f"of that name: {', '.join(found.excluded)} had to be excluded to pass the gate; choose a higher "
-            "precision, other crops to calibrate on, or a wider gate with --gate"
+            f"of that name: {_why_higher(found, request.precision, manifest.opset)}"
         )
     described = _described(manifest, found, request, limits, share, measured)
     check_graph(found.graph, described)
@@ -239,6 +238,19 @@ def _described(
     backends = backends_for(request.precision, request.backend)
     return dataclasses.replace(
         manifest, precision=precision, decision=decision, opset=opset, tools=tools, backends=backends
+    )
+
+
+def _why_higher(found: Lowered, precision: Lower, opset: int) -> str:
+    """What keeps so much of the graph in a higher precision, and what to do about it."""
+    if precision == "bf16" and opset < BF16_CONVOLUTIONS:
+        return (
+            f"ONNX has no bf16 convolution below opset {BF16_CONVOLUTIONS}, and this graph is of {opset}; "
+            "export it with --opset 23, or choose fp16"
+        )
+    return (
+        f"{', '.join(found.excluded)} had to be excluded to pass the gate; choose a higher precision, other crops "
+        "to calibrate on, or a wider gate with --gate"
     )
 
 

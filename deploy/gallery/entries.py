@@ -48,7 +48,7 @@ class Match:
     id: str
     note: str
     key: str
-    """The person's, which stays the same whatever the name is; see `Gallery.person`."""
+    """The person's; after a new name or a merge it is another, to which this one leads: see `Gallery.person`."""
 
 
 @dataclass(frozen=True, slots=True)

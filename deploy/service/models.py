@@ -38,7 +38,7 @@ class Page(BaseModel, Generic[Item]):
 class Person(BaseModel):
     """A person of the gallery."""
 
-    key: str = Field(description="Stays the same whatever the name is.")
+    key: str = Field(description="Another after a new name or a merge; this one leads there then.")
     name: str
     kept: bool = Field(description="Enrolled or named: kept until forgotten.")
     entries: int

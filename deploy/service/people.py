@@ -30,7 +30,7 @@ class Person:
     """A person, with all that was merged into one."""
 
     key: str
-    """Stays the same whatever the name is."""
+    """Another after a new name or a merge; this one leads there then."""
     number: int
     """In the database."""
     name: str

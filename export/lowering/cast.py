@@ -22,6 +22,8 @@ from pat.base.errors import UserError
 
 LowName = Literal["fp16", "bf16"]
 LOW = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
+BF16_CONVOLUTIONS = 22
+"""The opset from which on ONNX has convolutions in bf16."""
 _NUMPY = {"fp16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16)}
 _STATISTICS = ("LayerNormalization", "InstanceNormalization", "Softmax")
 """Sums over many numbers, of squares or exponentials."""
@@ -35,7 +37,7 @@ def cast_graph(proto: onnx.ModelProto, low: LowName, keep: Collection[str] = ())
     """
     model = ir.from_proto(onnx.shape_inference.infer_shapes(proto))
     high = _nodes_in_fp32(model, keep)
-    if low == "bf16" and model.opset_imports[""] < 22:  # ONNX has no bf16 Conv before
+    if low == "bf16" and model.opset_imports[""] < BF16_CONVOLUTIONS:
         high |= {node for node in model.graph if node.op_type == "Conv"}
     caster = _Caster(low, high)
     for node in list(model.graph):

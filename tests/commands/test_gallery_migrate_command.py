@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 from deploy import runtime
@@ -15,6 +18,9 @@ from deploy.gallery.fingerprint import fingerprint
 from export.manifest import Manifest
 from pat.base.errors import UserError
 from pat.commands.gallery import main
+from pat.commands.gallery.migrate import FEWEST_PEOPLE, held_out
+from pat.commands.synth import People
+from pat.synthetic.people.plan import Plan
 
 PEOPLE = 66
 
@@ -68,6 +74,15 @@ def gallery(colour_bundle, tmp_path):
             vector = session.embed(np.asarray(image)[None])
             found.add(vector, identity=f"p{person}", camera="gate", time=time.time(), keep_for=math.inf)
     return tmp_path / "old"
+
+
+def test_the_people_that_the_page_renders_are_enough():
+    """docs/operators.md: of a data set with query and gallery the training people are left out."""
+    page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text()
+    (words,) = re.findall(r"^pat synth people (.*)$", page, re.MULTILINE)
+    asked = tyro.cli(People, args=words.split())
+    plan = Plan(asked.identities, asked.images, test_share=asked.test_share)
+    assert held_out(np.arange(plan.identities - plan.training)).sum() >= FEWEST_PEOPLE
 
 
 def search(place, bundle, person: int) -> str:

@@ -162,7 +162,10 @@ def held_out(people: NDArray[np.int64]) -> NDArray[np.bool_]:
     chosen = np.random.default_rng(0).permutation(known)[: len(known) // 3]
     if len(chosen) < FEWEST_PEOPLE:
         least = 3 * FEWEST_PEOPLE
-        raise UserError(f"{len(known)} people are too few to learn a map and judge it; {least} are the least")
+        raise UserError(
+            f"{len(known)} people are too few to learn a map and judge it; {least} are the least (of a data set "
+            "with a query and a gallery, in these)"
+        )
     return np.isin(people, chosen)
 
 

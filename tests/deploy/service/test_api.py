@@ -135,6 +135,16 @@ def test_a_name_is_given_and_taken_back(service, people):
     problem(service.api("POST", f"/changes/{done['change']}/undo"), 404, "not-found")
 
 
+def test_a_key_from_before_a_new_name_leads_to_who_that_is(service, people):
+    first = people["gate-1"]["key"]
+    keys = [first]
+    for name in ("bob", "carl"):
+        keys.append(service.api("PATCH", f"/people/{keys[-1]}", json={"name": name}).json()["person"]["key"])
+    assert len(set(keys)) == 3
+    assert {service.get(f"/people/{key}")["key"] for key in keys} == {keys[-1]}
+    assert set(service.api("DELETE", f"/people/{first}").json()["keys"]) >= set(keys)
+
+
 def test_a_name_that_somebody_has_is_a_conflict(service, people):
     key = people["gate-1"]["key"]
     problem(service.api("PATCH", f"/people/{key}", json={"name": "anna"}), 409, "conflict")

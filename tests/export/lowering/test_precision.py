@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from bundles import make_bundle
+from deploy.shipped import MODELS, NAME
 from export import precision as script
 from export.check import check_graph, read_graph
 from export.check_set import compare
@@ -77,6 +78,12 @@ def test_the_old_bundle_stays_when_the_gate_is_missed(case, bundle, tmp_path):
     with pytest.raises(Failure, match=r"with every layer excluded the gate is missed still"):
         lower_bundle(bundle, out, Request("bf16"))
     assert (out / MANIFEST).read_bytes() == before
+
+
+def test_a_convolutional_stem_in_bf16_is_sent_to_another_opset(tmp_path):
+    """The model in the box: two fifths of its work are convolutions, which opset 18 cannot have in bf16."""
+    with pytest.raises(Failure, match=r"no bf16 convolution below opset 22, .* --opset 23"):
+        lower_bundle(MODELS / NAME, tmp_path / "out", Request("bf16"))
 
 
 @in_opset(18)
