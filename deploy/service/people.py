@@ -15,8 +15,8 @@ from deploy.service.models import Entry, Sighting, of_row, view_of
 from deploy.service.store import Store
 from pat.base.errors import UserError
 
-READ_ANEW = 60.0
-"""Seconds after which a list of everybody is read again though nothing was written: people expire."""
+FRESH = 0.25
+"""Seconds that a list of everybody is good for without looking whether something changed."""
 ENROLLED = "enrolled"
 """What `pat gallery enrol` says for a camera: when somebody was enrolled is no sighting."""
 
@@ -59,20 +59,38 @@ class People:
 
     def everybody(self) -> list[Person]:
         """All people, last seen first."""
-        with self._lock, self._store.reading() as connection:
-            version, now = connection.execute("PRAGMA data_version").fetchone()[0], time.monotonic()
-            if version != self._version or now - self._read > READ_ANEW:
-                self._everybody, self._version, self._read = self._summaries(connection), version, now
+        with self._lock:
+            now = time.monotonic()
+            if now - self._read > FRESH:
+                with self._store.reading() as connection:
+                    version = connection.execute("PRAGMA data_version").fetchone()[0]
+                    if version != self._version or now - self._read > 60:
+                        self._everybody, self._version = self._summaries(connection), version
+                self._read = now
             return self._everybody
+
+    def forget_what_was_read(self) -> None:
+        """The next look sees what was changed just now, also when another thread is reading meanwhile."""
+        with self._lock:
+            self._read = -math.inf
 
     def person(self, key: str) -> Person:
         """The person of this key, also one that was merged into another. Raises NotThere."""
         with self._store.reading() as connection:
             number = number_of(connection, key)
-        found = next((each for each in self.everybody() if each.number == number), None)
+        found = None if number is None else self._among_everybody(number)
         if found is None:
             raise NotThere(f"there is nobody with the key {key}")
         return found
+
+    def _among_everybody(self, number: int) -> Person | None:
+        """Looked for twice: whoever hears of somebody new may ask before the list is read anew."""
+        for _ in range(2):
+            found = next((each for each in self.everybody() if each.number == number), None)
+            if found is not None:
+                return found
+            self.forget_what_was_read()
+        return None
 
     def by_number(self) -> dict[int, Person]:
         """Everybody by the number in the database, merged ones too."""

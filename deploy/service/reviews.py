@@ -58,13 +58,9 @@ class Reviews:
     ) -> None:
         """A track has ended as this person: ask, if that is uncertain. `least` is the threshold."""
         entry = self.entry_at(key, camera, when)
-        if entry is None:
-            return
         if new:
-            others = self._gallery.people(entry[2], 1, exclude=[key])
-            if others and others[0].score >= least - BAND:
-                self._ask("new", camera, when, key, others[0].key, entry[1], others[0].score)
-        elif score is not None and score < least + BAND:
+            self._consider_new(key, camera, when, entry, least)
+        elif score is not None and score < least + BAND and entry is not None:
             self._ask("recognised", camera, when, key, key, entry[1], score)
 
     def open(self, limit: int, after: int = 0, *, answered: bool = False) -> list[Question]:
@@ -110,7 +106,7 @@ class Reviews:
                 "UPDATE service_reviews SET answer = ?, answered = ?, alias = ? WHERE id = ?",
                 (answer, time.time(), alias, review),
             )
-        self._gallery.refresh()
+        self._changed()
 
     def take_back(self, review: int) -> None:
         """Undo an answer and what it did. Raises NotThere when there is none."""
@@ -125,7 +121,7 @@ class Reviews:
             connection.execute(
                 "UPDATE service_reviews SET answer = NULL, answered = NULL, alias = NULL WHERE id = ?", (review,)
             )
-        self._gallery.refresh()
+        self._changed()
 
     def entry_at(self, key: str, camera: str, when: float) -> tuple[int, str, np.ndarray] | None:
         """Number, id and vector of what was stored of a person by a camera at this moment (to a millisecond)."""
@@ -138,6 +134,19 @@ class Reviews:
                 (number, camera, when),
             ).fetchone()
         return None if row is None else (row[0], row[1], np.frombuffer(row[2], dtype="<f4"))
+
+    def _changed(self) -> None:
+        self._gallery.refresh()
+        self._people.forget_what_was_read()
+
+    def _consider_new(
+        self, key: str, camera: str, when: float, entry: tuple[int, str, np.ndarray] | None, least: float
+    ) -> None:
+        if entry is None:
+            return
+        others = self._gallery.people(entry[2], 1, exclude=[key])
+        if others and others[0].score >= least - BAND:
+            self._ask("new", camera, when, key, others[0].key, entry[1], others[0].score)
 
     def _ask(
         self, kind: Kind, camera: str, when: float, subject: str, candidate: str, entry: str, score: float

@@ -107,25 +107,26 @@ class Site:
             raise UserError(f"the person is called {name} already")
         if self.gallery.key_of(name) is not None:
             raise Taken(f"somebody else is called {name}; merge the two if they are one person")
-        return self._number(self.gallery.merge(person.name, name), person)
+        return self._changed(self.gallery.merge(person.name, name), person)
 
     def merge(self, person: Person, into: Person) -> int:
         """Make one of two people; the number to take it back with."""
         if person.number == into.number:
             raise UserError(f"{person.name} cannot be merged with itself")
-        return self._number(self.gallery.merge(person.name, into.name), person)
+        return self._changed(self.gallery.merge(person.name, into.name), person)
 
     def split(self, person: Person, entries: Sequence[str], name: str) -> int:
         """Give entries of a person to another; the number to take it back with."""
         theirs = {each.id for each in self.people.entries(person, limit=10_000)}
         if not entries or not theirs.issuperset(entries):
             raise NotThere(f"{person.name} does not have all of these entries")
-        return self._number(self.gallery.split(list(entries), name), person)
+        return self._changed(self.gallery.split(list(entries), name), person)
 
     def undo(self, change: int) -> None:
         """Take back a merge, a split or a new name. Raises NotThere."""
         if not self.gallery.undo(change):
             raise NotThere(f"there is no change {change}")
+        self.people.forget_what_was_read()
 
     def forget(self, person: Person) -> Receipt:
         """Delete a person for good, and say what was. Raises Failure when the disk still holds some of it."""
@@ -148,6 +149,7 @@ class Site:
         self.store.change(
             "INSERT INTO service_receipts VALUES (?, ?, ?)", receipt.id, receipt.time, receipt.model_dump_json()
         )
+        self.people.forget_what_was_read()
         return receipt
 
     def receipt(self, id: str) -> Receipt:
@@ -188,7 +190,8 @@ class Site:
             precision=manifest.precision.name, broken_for=broken, ok=broken == 0,
         )  # fmt: skip
 
-    def _number(self, change: Change | None, person: Person) -> int:
+    def _changed(self, change: Change | None, person: Person) -> int:
+        self.people.forget_what_was_read()
         if change is None:
             raise NotThere(f"{person.name} is not there any more")
         return change.number

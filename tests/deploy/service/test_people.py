@@ -27,6 +27,7 @@ def test_who_was_enrolled_for_an_hour_is_not_kept_and_is_gone_after_it(tmp_path)
 
         def shown() -> dict[str, bool]:
             people._version = -1
+            people.forget_what_was_read()
             return {each.name: each.kept for each in people.everybody()}
 
         assert shown() == {"anna": True, "bob": False, "gate-1": False}
@@ -59,11 +60,13 @@ def test_what_was_changed_while_another_thread_read_is_seen(tmp_path, monkeypatc
         reader.start()
         assert reading.wait(10)
         change = gallery.merge("gate-1", "anna")
+        people.forget_what_was_read()
         changed.set()
         reader.join()
         (anna,) = people.everybody()
         assert anna.name == "anna"
         assert gallery.undo(change.number)
+        people.forget_what_was_read()
         assert people.person(gallery.key_of("gate-1")).name == "gate-1"
 
 
