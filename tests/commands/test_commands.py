@@ -31,13 +31,14 @@ def trained(tmp_path_factory, make_market, tiny_values):
 def test_train_evaluate_embed_rank(trained, market, tmp_path, capsys):
     cache = ["--data.cache", str(tmp_path / "cache")]
     out = tmp_path / "scores"
-    arguments = [str(trained), "--data", str(market), "--out", str(out), "--flip", "--parts", *cache]
+    arguments = [str(trained), "--data", str(market), "--out", str(out), "--flip", "--parts", "--debias", *cache]
     assert run("evaluate", arguments) == 0
     printed = capsys.readouterr().out
     assert "mAP" in printed
     facts = json.loads((out / "evaluation.json").read_text())
     scores = facts["targets"]["market"]
-    assert set(scores) == {"cls", "cls, flip", "cls + parts", "cls + parts, flip"}
+    kinds = {"cls", "cls, flip", "cls + parts", "cls + parts, flip"}
+    assert set(scores) == kinds | {f"{kind}, debiased" for kind in kinds}
     assert 0 < scores["cls"]["mAP"] <= 1
     assert len(scores["cls"]["cmc"]) == 50
     html = (out / "report.html").read_text()
@@ -229,7 +230,7 @@ def test_no_heading_is_cut_short_at_80_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     heads = ["", "mAP", "rank-1", "rank-5", "rank-10", "mINP", "queries"]
-    show_table("x", heads, [["cls + parts, flip, re-ranked", "12.3", "45.6", "78.9", "80.0", "1.2", "3368"]])
+    show_table("x", heads, [["cls + parts, flip, debiased, re-ranked by camera", "12.3", "45.6", "78.9", "80.0", "1.2", "3368"]])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(head in " ".join(lines) for head in heads)

@@ -37,10 +37,10 @@ def evaluate(tmp_path, tiny_values, capsys):
 
 
 def test_the_figures_stand_in_table_json_and_page(evaluate, market) -> None:
-    targets, shown, page = evaluate(market, "--flip", "--rerank")
+    targets, shown, page = evaluate(market, "--flip", "--debias", "--rerank")
     (kinds,) = targets.values()
     assert "open_set" not in kinds["cls, re-ranked"]
-    for kind in ("cls", "cls, flip"):
+    for kind in ("cls", "cls, flip", "cls, flip, debiased"):
         assert 0 <= kinds[kind]["open_set"]["equal_error_rate"] <= 1
         assert kinds[kind]["open_set"]["decision"] is None
     for text in (shown.out, page):
@@ -48,7 +48,7 @@ def test_the_figures_stand_in_table_json_and_page(evaluate, market) -> None:
         assert f"{100 * kinds['cls']['open_set']['equal_error_rate']:.1f}" in text
         assert "too few queries or pairs" in text
     assert "decides by" not in shown.out
-    assert evaluate(market, "--flip", "--rerank")[0] == targets
+    assert evaluate(market, "--flip", "--debias", "--rerank")[0] == targets
 
 
 def test_one_identity_is_told_and_the_rest_is_scored(evaluate, market, tmp_path) -> None:

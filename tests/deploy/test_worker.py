@@ -177,6 +177,14 @@ def test_who_was_seen_at_once_is_compared_once(tmp_path, gallery, embedder, seco
     assert metrics.value("pat_strangers_alike_total") == alike
 
 
+@pytest.mark.parametrize("first", [PERSON, OTHER], ids=["the one who leaves", "the one who stays"])
+def test_who_was_seen_in_one_view_is_compared_with_nobody(tmp_path, gallery, first):
+    """A view every 0.9 s; `first` was there for 1.2 s before the other came, who has one view in the end."""
+    frames = [[first]] * 12 + [[PERSON, OTHER]] * 3 + [[OTHER]] * 6
+    _, metrics, _ = run(tmp_path, gallery, Script(frames), Twins(), every=0.9)
+    assert metrics.value("pat_strangers_total") == 0
+
+
 def test_a_track_that_is_only_expected_hides_nobody(tmp_path, gallery):
     """One person whose track breaks: the old one is still waited for when the new one is looked up."""
     frames = [[PERSON]] * 8 + [[OTHER]] * 12

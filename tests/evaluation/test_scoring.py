@@ -11,6 +11,7 @@ import pytest
 from pat.base.progress import Progress
 from pat.data.pixels import Images
 from pat.data.sample import JUNK, Sample
+from pat.evaluation.camera_bias import without_camera_bias
 from pat.evaluation.kinds import Kind, every_kind
 from pat.evaluation.ranking import evaluate_ranking
 from pat.evaluation.rerank import reranked
@@ -108,6 +109,23 @@ def test_kinds_rank_by_their_own_vectors_and_by_the_cameras_of_people_alone() ->
     )
     assert [each.result.mAP for each in mixed.values()] == [each.result.mAP for each in alone.values()]
     assert not np.array_equal(mixed["cls"].query.vectors, mixed["cls, flip"].query.vectors)
+
+
+def test_vectors_without_camera_bias_are_ranked_and_each_split_by_itself() -> None:
+    one, two = images_of(1), images_of(2)
+    kinds = every_kind(parts=False, flip=False, debias=True, rerank=False)
+    scores = score_kinds(Embedders(), EvaluationSet("x", one, two), kinds, Progress(), max_rank=10)
+    assert list(scores) == ["cls", "cls, debiased"]
+    plain, debiased = scores.values()
+    expected = without_camera_bias(plain.query, plain.gallery)
+    np.testing.assert_array_equal(debiased.query.vectors, expected[0].vectors)
+    assert debiased.result.mAP == evaluate_ranking(*expected).mAP != plain.result.mAP
+
+    both = Images((*one.samples, *two.samples), np.concatenate([one.pixels, two.pixels]), np.arange(2 * PEOPLE))
+    splits = ((np.arange(8), np.arange(15, 25)), (np.arange(15), np.arange(15, 30)))
+    apart = score_kinds(Embedders(), EvaluationSet("x", both, both, splits), kinds, Progress(), max_rank=10)
+    first = evaluate_ranking(*without_camera_bias(plain.query[np.arange(8)], plain.gallery[np.arange(10)]))
+    assert [each.mAP for each in apart["cls, debiased"].results] == [first.mAP, debiased.result.mAP]
 
 
 def test_splits_share_the_vectors_of_their_images() -> None:

@@ -13,9 +13,9 @@ from bundles import noise
 from deploy import runtime
 from export import verify
 from export.precision import Request, lower_bundle
-from export.to_onnx import export_bundle
 from pat.base.progress import Progress
 from pat.commands.embedders import opened_model
+from pat.commands.export import main as export
 from pat.config import ModelConfig
 from pat.model import PartAwareTransformer
 from pat.model.images import to_images
@@ -40,7 +40,8 @@ def model() -> PartAwareTransformer:
 def folder(model: PartAwareTransformer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mirror")
     save(model, folder / "model.safetensors")
-    export_bundle(folder / "model.safetensors", folder / "fp32", parts=True, mirror=True)
+    model_file, bundle = str(folder / "model.safetensors"), str(folder / "fp32")
+    export([model_file, bundle, "--parts", "--mirror", "--kernels", "none"])
     return folder
 
 
