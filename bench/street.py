@@ -16,7 +16,6 @@ from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 
 from bench.commands import exit_status, option
-from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
 from pat.base.files import write_text
 from pat.commands.street import read_street, run_street
@@ -50,24 +49,25 @@ def main(options: Options) -> int:
 
 def measure(options: Options, settings: ProcessSettings | None = None) -> Scores:
     """The scores of all streets together. Raises UserError for what is no street or no bundle."""
-    threshold, _ = read_threshold(options.threshold, options.bundle)
     settings = settings or ProcessSettings()
+    settings = replace(settings, gallery=replace(settings.gallery, threshold=options.threshold))
     if options.detector != TRUE:
         settings = replace(settings, detect=replace(settings.detect, detector=options.detector))
     total = Scores()
-    frames = seconds = 0.0
+    frames = seconds = pairs = alike = 0.0
     for folder in options.streets:
         street = read_street(folder)
         with tempfile.TemporaryDirectory() as work:
             run, summary = run_street(
-                street, options.bundle, settings, threshold=threshold, work=Path(work),
-                see_truth=options.detector == TRUE,
-            )  # fmt: skip
+                street, options.bundle, settings, work=Path(work), see_truth=options.detector == TRUE
+            )
         total += score(street.truth, run, street.seconds, street.people)
         frames += summary.frames
         seconds += summary.stages["detect"][0]
+        pairs, alike = pairs + summary.strangers[0], alike + summary.strangers[1]
     sys.stderr.write(
         f"{len(options.streets)} streets, {frames:.0f} frames, detector {options.detector}, "
-        f"threshold {threshold:g}; {1e3 * seconds / max(frames, 1):.1f} ms of detection a frame\n"
+        f"{1e3 * seconds / max(frames, 1):.1f} ms of detection a frame; {pairs:.0f} pairs of people seen at once, "
+        f"{alike:.0f} of them alike by the threshold\n"
     )
     return total

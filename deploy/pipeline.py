@@ -92,6 +92,8 @@ class Summary:
     seconds: float
     stages: dict[str, tuple[float, int]]
     """Seconds and passes of each stage."""
+    strangers: tuple[int, int]
+    """Pairs of people seen at once, and those of them whom the threshold takes for one."""
     failed: Sequence[str]
     """Cameras that never gave an image or were given up."""
 
@@ -234,5 +236,6 @@ def _summary(cameras: Sequence[Camera], metrics: Metrics, seconds: float) -> Sum
         crops=int(metrics.value("pat_batch_crops_sum")),
         seconds=seconds,
         stages=metrics.stage_totals(),
+        strangers=(int(metrics.value("pat_strangers_total")), int(metrics.value("pat_strangers_alike_total"))),
         failed=[camera.name for camera in cameras if camera.state == "failed"],
     )

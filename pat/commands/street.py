@@ -15,6 +15,7 @@ import numpy as np
 from deploy import assembly, pipeline
 from deploy.annotate import Label, View
 from deploy.frames import Detections, Frame
+from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
 from pat.base.errors import UserError
 from pat.evaluation.street import Box, CameraFrame, Run
@@ -64,7 +65,6 @@ def run_street(
     bundle: Path,
     settings: ProcessSettings,
     *,
-    threshold: float,
     work: Path,
     see_truth: bool = False,
     look: Callable[[Frame, Sequence[Label]], None] = lambda frame, labels: None,
@@ -74,6 +74,8 @@ def run_street(
     With `see_truth` the true boxes take the place of the detector; `look` sees every frame with its labels. The
     cameras are kept in step, as if the street were live.
     """
+    bundle, settings = assembly.chosen_way(bundle, settings)
+    threshold, _ = read_threshold(settings.gallery.threshold, bundle)
     settings = replace(
         settings,
         gallery=replace(settings.gallery, path=str(work / "gallery")),

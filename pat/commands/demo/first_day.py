@@ -14,7 +14,6 @@ from PIL import Image
 
 from deploy.annotate import Label, draw
 from deploy.frames import Frame
-from deploy.gallery.threshold import read_threshold
 from deploy.settings import ProcessSettings
 from deploy.shipped import shipped_bundle
 from pat.base.progress import Progress, totals
@@ -143,9 +142,8 @@ def _watch(bundle: Path, folder: Path, progress: Progress) -> tuple[dict[str, Sc
         best = _Fullest()
         with tempfile.TemporaryDirectory() as work:
             said, _ = run_street(
-                street, bundle, ProcessSettings(), threshold=read_threshold("", bundle)[0], work=Path(work),
-                see_truth=name == TRUTH, look=best.look,
-            )  # fmt: skip
+                street, bundle, ProcessSettings(), work=Path(work), see_truth=name == TRUTH, look=best.look
+            )
         scores[name] = street_scores(street.truth, said, street.seconds, street.people)
     scene = Image.fromarray(best.pixels)
     scene = scene.resize((SCENE_WIDTH * DENSITY, SCENE_WIDTH * DENSITY * scene.height // scene.width))
