@@ -230,7 +230,8 @@ def test_no_heading_is_cut_short_at_80_columns(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "dumb")
     heads = ["", "mAP", "rank-1", "rank-5", "rank-10", "mINP", "queries"]
-    show_table("x", heads, [["cls + parts, flip, debiased, re-ranked by camera", "12.3", "45.6", "78.9", "80.0", "1.2", "3368"]])
+    kind = "cls + parts, flip, debiased, re-ranked by camera"
+    show_table("x", heads, [[kind, "12.3", "45.6", "78.9", "80.0", "1.2", "3368"]])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert all(head in " ".join(lines) for head in heads)

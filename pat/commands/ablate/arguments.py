@@ -83,7 +83,9 @@ class LabelsArguments:
     examples.png.
     """
 
-    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    models: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="MODEL...", help_behavior_hint="(at least one)")
+    ]
     """Model files with part tokens, or folders of finished runs: trainings of one configuration."""
     data: TargetConfig = field(default_factory=TargetConfig)
     out: Path = Path("runs/ablate/labels")
@@ -104,7 +106,9 @@ class ShiftsArguments:
     figure.png and examples.png.
     """
 
-    models: Annotated[Positional[tuple[Path, ...]], arg(metavar="MODEL...")]
+    models: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="MODEL...", help_behavior_hint="(at least one)")
+    ]
     """Model files, folders of finished runs, or bundles, side by side: a plain ViT and a PAT, for example."""
     data: TargetConfig = field(default_factory=TargetConfig)
     out: Path = Path("runs/ablate/shifts")
