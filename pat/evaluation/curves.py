@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from pat.evaluation.figures import DENSITY, TEXT
 
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#d946ef", "#8b93a1", "#ef4444", "#06b6d4")
 """In the order of the curves; each shows on white and on black."""
+LINES = tuple(product(("-", "--", ":", "-."), COLOURS))
+"""Where there are more curves than colours: as many as `pat evaluate` can rank in ways."""
 
 _GREY = "#{:02x}{:02x}{:02x}".format(*TEXT)
 
@@ -25,9 +27,9 @@ _GREY = "#{:02x}{:02x}{:02x}".format(*TEXT)
 def cmc_curve(curves: Mapping[str, NDArray[np.float64]]) -> Image.Image:
     """Share of queries with a match among the first n answers, one line for each name."""
     figure, (axes,) = _figure(1, width=6.4, height=3.8)
-    for colour, (name, cmc) in zip(cycle(COLOURS), curves.items(), strict=False):
+    for (line, colour), (name, cmc) in zip(cycle(LINES), curves.items(), strict=False):
         ranks = np.arange(1, len(cmc) + 1)
-        axes.plot(ranks, 100 * np.asarray(cmc), color=colour, linewidth=2, label=name)
+        axes.plot(ranks, 100 * np.asarray(cmc), line, color=colour, linewidth=2, label=name)
         axes.plot(1, 100 * cmc[0], "o", color=colour, markersize=5)
     longest = max(len(cmc) for cmc in curves.values())
     axes.set_xlim(0, longest + 0.5)

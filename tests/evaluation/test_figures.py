@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pat.evaluation.curves import cmc_curve, training_curve
+from pat.evaluation.curves import LINES, cmc_curve, training_curve
 from pat.evaluation.figures import (
     MATCH,
     WRONG,
@@ -14,6 +14,7 @@ from pat.evaluation.figures import (
     contact_sheet,
     ranked_list_figure,
 )
+from pat.evaluation.kinds import every_kind
 from pat.evaluation.ranking import Features
 
 
@@ -80,6 +81,20 @@ def test_contact_sheet_shows_every_image() -> None:
     sheet = contact_sheet({"source": images, "target": images[:1]})
     assert {(200, 0, 0), (0, 200, 0), (0, 0, 200)} <= colours(sheet)
     assert np.asarray(sheet)[0, -1, 3] == 0  # the ground is transparent
+
+
+def test_no_two_of_all_ways_to_rank_have_one_line() -> None:
+    pytest.importorskip("matplotlib")
+    names = [kind.named() for kind in every_kind(parts=True, flip=True, debias=True, rerank=True)]
+    assert len(set(LINES)) >= len(names)
+    low = np.full(50, 0.2)
+
+    def inked(number: int) -> int:
+        """Pixels drawn, where the curve of this number lies below all others."""
+        curves = {name: low if place == number else low + 0.7 for place, name in enumerate(names[:8])}
+        return int((np.asarray(cmc_curve(curves))[:, :, 3] > 0).sum())
+
+    assert inked(7) < inked(0)  # dashed, in the colour of the first
 
 
 def test_curves_are_drawn_and_transparent() -> None:
