@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 
 import pytest
 
 from bench.street import Options, main, measure
+from bundles import make_bundle
+from deploy import assembly
 from deploy.detect import RENDERED
+from deploy.runtime.choice import Choice
 from deploy.shipped import shipped_bundle
+from export.check_set import read_check_set
+from export.manifest import MODEL, Decision, Manifest
 from pat.base.errors import UserError
 from pat.commands.street import read_street
 from pat.evaluation.street import Box, Run, Scores, score
@@ -109,7 +116,24 @@ def test_the_process_on_a_street(colour_bundle, street, capsys, tmp_path):
     table = json.loads((tmp_path / "table.json").read_text())
     assert table["people filmed, with a track"] == "3, 3"
     assert float(table["IDF1 of tracks, of identities"].split(",")[0]) > 0.8
-    assert "true boxes found" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "true boxes found" in shown.out
+    assert re.search(r"[1-9]\d* pairs of people seen at once, 0 of them alike by the threshold", shown.err)
+
+
+def test_a_street_is_watched_by_the_bundle_that_was_chosen_and_its_threshold(
+    colour_bundle, street, tmp_path, monkeypatch, capsys
+):
+    manifest = Manifest.load(colour_bundle)
+    assert manifest.decision is None
+    assert main(Options(colour_bundle, [street], "truth", "", None)) == 2
+    assert "has none: give a cosine" in capsys.readouterr().err
+    decided = dataclasses.replace(manifest, decision=Decision(0.8, 0.001, "a test"))
+    content = manifest.file(MODEL).read_bytes()
+    make_bundle(tmp_path / "chosen", decided, content, *read_check_set(manifest))
+    chosen = Choice(tmp_path / "chosen", "onnxruntime", {}, "it is fast", "here", "")
+    monkeypatch.setattr(assembly, "read_choice", lambda bundle: chosen)
+    assert main(Options(colour_bundle, [street], "truth", "", None)) == 0
 
 
 @pytest.mark.parametrize("content", [None, "", "{", '{"camera": "a"}'])
